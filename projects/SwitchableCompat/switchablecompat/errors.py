@@ -1,0 +1,34 @@
+"""The one error type for bad input, and the exit code that goes with it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+class InputError(ValueError):
+    """Bad input from the user: one line that names the key or file, the rule, and the value found.
+
+    Example:
+        >>> raise InputError("MODEL.SWITCHABLE.WIDTHS", "must be ascending and end in 1.0", [0.5, 0.25])
+        Traceback (most recent call last):
+        ...
+        switchablecompat.errors.InputError: MODEL.SWITCHABLE.WIDTHS: must be ascending and end in 1.0, found [0.5, 0.25]
+    """
+
+    def __init__(self, subject: object, rule: str, found: object = None) -> None:
+        self.subject, self.rule, self.found = str(subject), rule, found
+        super().__init__(f"{subject}: {rule}" + ("" if found is None else f", found {found}"))
+
+    def __reduce__(self):  # several positional arguments: the default would not survive a process boundary
+        return type(self), (self.subject, self.rule, self.found)
+
+
+def exit_on_input_error(main: Callable[[], int | None]) -> None:
+    """Run ``main`` as a command: exit 0 on success, 2 with one ``error:`` line on :class:`InputError`."""
+    try:
+        code = main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    sys.exit(code or 0)
