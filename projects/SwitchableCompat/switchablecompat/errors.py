@@ -16,8 +16,12 @@ class InputError(ValueError):
         switchablecompat.errors.InputError: MODEL.SWITCHABLE.WIDTHS: must be ascending and end in 1.0, found [0.5, 0.25]
     """
 
-    def __init__(self, subject: object, rule: str, found: object = None) -> None:
+    def __init__(self, subject: object, rule: str | None = None, found: object = None) -> None:
         self.subject, self.rule, self.found = str(subject), rule, found
+        if rule is None:  # torch rebuilds a DataLoader worker's error from its traceback: keep the line that matters
+            self.subject = self.subject.rsplit(f"{type(self).__name__}: ", 1)[-1].strip()
+            super().__init__(self.subject)
+            return
         super().__init__(f"{subject}: {rule}" + ("" if found is None else f", found {found}"))
 
     def __reduce__(self):  # several positional arguments: the default would not survive a process boundary

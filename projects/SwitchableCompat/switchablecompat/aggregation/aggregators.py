@@ -1,0 +1,68 @@
+"""Aggregators: from Gram matrices of the sub-models' gradients to the weights of their sum."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from . import gram
+
+SUPPORTS = ("full", "pairwise")
+
+
+class Aggregator(ABC):
+    """Function of Gram matrices. ``needs_shells``: whether it wants one matrix per shell or their sum only."""
+
+    needs_shells = False
+
+    def __call__(self, shell_grams: Tensor, generator: torch.Generator) -> Tensor:
+        """Weights of the gradients.
+
+        Args:
+            shell_grams: [groups, R, m, m] float64; R is m if :attr:`needs_shells`, else 1.
+            generator: Source of any randomness (a CPU generator; the same on every rank).
+
+        Returns:
+            [groups, R, m]: the aggregate is sum_j weights[g, r, j] g_j on the elements of group g and shell r.
+        """
+        if shell_grams.dim() != 4 or shell_grams.shape[-1] != shell_grams.shape[-2]:
+            raise ValueError(f"shell_grams must be [groups, R, m, m], found {tuple(shell_grams.shape)}")
+        return self.weights(shell_grams, generator)
+
+    @abstractmethod
+    def weights(self, shell_grams: Tensor, generator: torch.Generator) -> Tensor:
+        """See :meth:`__call__`."""
+
+
+class SumAggregator(Aggregator):
+    """Plain summation: every weight is 1 (joint training, BCT-S)."""
+
+    def weights(self, shell_grams: Tensor, generator: torch.Generator) -> Tensor:
+        return shell_grams.new_ones(shell_grams.shape[:-1])
+
+
+class GradientProjection(Aggregator):
+    """PCGrad in Gram form; conflicting gradients are projected to the orthogonal direction, then summed.
+
+    Every weight is at least 1, without conflict all are exactly 1; the weights do not change with a common scale.
+
+    Args:
+        support: ``full``: over the whole flattened gradient; ``pairwise``: over what both sub-models of a pair own,
+            so that a small sub-model is never projected into channels it does not have.
+    """
+
+    def __init__(self, support: str = "pairwise") -> None:
+        if support not in SUPPORTS:
+            raise ValueError(f"support must be one of {SUPPORTS}, found {support!r}")
+        self.support = support
+        self.needs_shells = support == "pairwise"
+
+    def weights(self, shell_grams: Tensor, generator: torch.Generator) -> Tensor:
+        orders = gram.random_orders(shell_grams.shape[-1], generator)
+        if self.support == "full":
+            coefficients = gram.projection_coefficients(gram.full_grams(shell_grams), orders)
+            return gram.full_weights(coefficients, shell_grams.shape[-3])
+        coefficients = gram.projection_coefficients(gram.pairwise_grams(shell_grams), orders)
+        return gram.pairwise_weights(coefficients)

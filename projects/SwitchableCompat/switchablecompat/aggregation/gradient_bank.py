@@ -1,0 +1,89 @@
+"""Flat storage for the sub-models' gradients on their shared parameters: at most m flat gradients, no graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..modeling.ownership import SharedParameter
+
+_CHUNK = 1 << 20  # columns turned to float64 at a time
+
+
+class GradientBank:
+    """Takes ``.grad`` of one sub-model after the other, gives Gram matrices, and writes the aggregate back to ``.grad``.
+
+    Columns are sorted by group, and by shell if wanted, so that every (group, shell) is one contiguous segment.
+
+    Args:
+        shared: The shared parameters, on their final device.
+        m: Number of sub-models.
+        groups: Group of each parameter, in any order; Gram matrices are made for each group on its own.
+        split_shells: Also split each group by which sub-model is the smallest owner of an element.
+    """
+
+    def __init__(self, shared: Sequence[SharedParameter], m: int, groups: Sequence[str], split_shells: bool) -> None:
+        self.group_names = list(dict.fromkeys(groups))
+        rank = {name: i for i, name in enumerate(self.group_names)}
+        in_order = sorted(range(len(shared)), key=lambda p: rank[groups[p]])
+        self.parameters = [shared[p].parameter for p in in_order]
+        sizes = [p.numel() for p in self.parameters]
+        self.shells = m if split_shells else 1
+
+        segments = torch.zeros(len(self.group_names), self.shells, dtype=torch.int64)
+        order = []
+        for p, size in zip(in_order, sizes, strict=True):
+            group = rank[groups[p]]
+            shells = shared[p].shells
+            if split_shells and shells is not None:
+                segments[group] += torch.bincount(shells.flatten(), minlength=m)
+                order.append(group * m + shells.flatten())
+            else:
+                segments[group, 0] += size
+                order.append(torch.full((size,), group * self.shells))
+        self._bounds = torch.cat((torch.zeros(1, dtype=torch.int64), segments.flatten().cumsum(0))).tolist()
+
+        device, dtype = self.parameters[0].device, self.parameters[0].dtype
+        self._permutation: Tensor | None = None
+        if split_shells:
+            self._permutation = torch.argsort(torch.cat(order), stable=True).to(device)
+        self._sizes = sizes
+        self.rows = torch.zeros(m, sum(sizes), dtype=dtype, device=device)
+
+    def collect(self, index: int) -> None:
+        """Move the gradients of sub-model ``index`` from ``.grad`` into the bank; a missing one counts as zero."""
+        pieces = [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in self.parameters]
+        if self._permutation is None:
+            torch.cat(pieces, out=self.rows[index])
+        else:
+            torch.index_select(torch.cat(pieces), 0, self._permutation, out=self.rows[index])
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def shell_grams(self) -> Tensor:
+        """Inner products of the sub-models' gradients in each group and shell, float64 [groups, shells, m, m]."""
+        m = self.rows.shape[0]
+        grams = torch.zeros(len(self._bounds) - 1, m, m, dtype=torch.float64, device=self.rows.device)
+        for segment, (start, end) in enumerate(zip(self._bounds, self._bounds[1:], strict=False)):
+            for chunk in range(start, end, _CHUNK):
+                block = self.rows[:, chunk : min(chunk + _CHUNK, end)].double()
+                grams[segment] += block @ block.T
+        return grams.view(-1, self.shells, m, m)
+
+    def write(self, weights: Tensor) -> None:
+        """Set ``.grad`` of every shared parameter to the weighted sum of the collected gradients.
+
+        Args:
+            weights: [groups, shells, m].
+        """
+        flat = torch.empty_like(self.rows[0])
+        weights = weights.to(flat.dtype).flatten(0, 1)
+        for segment, (start, end) in enumerate(zip(self._bounds, self._bounds[1:], strict=False)):
+            if end > start:
+                torch.mv(self.rows[:, start:end].T, weights[segment], out=flat[start:end])
+        if self._permutation is not None:
+            flat = torch.empty_like(flat).index_copy_(0, self._permutation, flat)
+        for parameter, piece in zip(self.parameters, flat.split(self._sizes), strict=True):
+            parameter.grad = piece.view_as(parameter)

@@ -1,0 +1,91 @@
+"""Gradient projection on the Gram matrix alone: from inner products of gradients to weights of gradients.
+
+PCGrad (Yu et al., "Gradient Surgery for Multi-Task Learning", NeurIPS 2020, Algorithm 1): for each i start from
+v = g_i and, for the others j in random order, if v.g_j < 0 subtract (v.g_j / ||g_j||^2) g_j; the result is sum_i v_i.
+Targets are the original g_j, v is updated in sequence. Writing v_i = sum_k C_ik g_k, every product v_i.g_j is
+C_i . G[:, j] with G = J J^T, so no projected copy of a gradient is ever made.
+
+With *pairwise support* inner product, norm and projection of (i, j) are restricted to the parameters that both
+sub-models own. Sub-models are nested, so this region is the smaller one's; g_k enters v_i restricted to the region of
+min(i, k), and the products needed are those over the region of min(i, j, k).
+
+Shape shorthand: m sub-models (in order of width), R shells (shell r: the elements owned by sub-model r but not by r-1).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def random_orders(m: int, generator: torch.Generator) -> Tensor:
+    """For each sub-model a random order of the others, int64 [m, m - 1]."""
+    orders = [[j for j in torch.randperm(m, generator=generator).tolist() if j != i] for i in range(m)]
+    return torch.tensor(orders, dtype=torch.int64).view(m, m - 1)
+
+
+def projection_coefficients(grams: Tensor, orders: Tensor) -> Tensor:
+    """Coefficients C of the projected gradients, v_i = sum_k C_ik g_k.
+
+    Args:
+        grams: [..., m, m, m] float64; ``grams[..., i, :, :]`` holds the inner products that count for v_i.
+        orders: [m, m - 1], in which order v_i meets the others.
+
+    Returns:
+        [..., m, m]. Gradients of norm zero are never projected on.
+    """
+    m = grams.shape[-1]
+    coefficients = torch.eye(m, dtype=grams.dtype, device=grams.device).expand(*grams.shape[:-3], m, m).clone()
+    for i in range(m):
+        row, gram = coefficients[..., i, :], grams[..., i, :, :]
+        for j in orders[i].tolist():
+            product = (row * gram[..., :, j]).sum(dim=-1)
+            norm = gram[..., j, j]
+            row[..., j] -= torch.where((product < 0) & (norm > 0), product / norm.clamp_min(1e-300), 0.0)
+    return coefficients
+
+
+def full_grams(shell_grams: Tensor) -> Tensor:
+    """Inner products over all parameters for every v_i: [..., R, m, m] to [..., m, m, m]."""
+    total = shell_grams.sum(dim=-3)
+    m = total.shape[-1]
+    return total.unsqueeze(-3).expand(*total.shape[:-2], m, m, m)
+
+
+def pairwise_grams(shell_grams: Tensor) -> Tensor:
+    """Inner products over common parameters: entry [i, k, j] is over the region of sub-model min(i, j, k).
+
+    Args:
+        shell_grams: [..., m, m, m], one Gram matrix for each shell.
+    """
+    m = shell_grams.shape[-1]
+    regions = shell_grams.cumsum(dim=-3)
+    i, k, j = torch.meshgrid(*(torch.arange(m),) * 3, indexing="ij")
+    return regions[..., torch.minimum(torch.minimum(i, j), k), k, j]
+
+
+def full_weights(coefficients: Tensor, shells: int) -> Tensor:
+    """Weights of the gradients in sum_i v_i, the same in every shell: [..., m, m] to [..., R, m]."""
+    weights = coefficients.sum(dim=-2)
+    return weights.unsqueeze(-2).expand(*weights.shape[:-1], shells, weights.shape[-1])
+
+
+def pairwise_weights(coefficients: Tensor) -> Tensor:
+    """The same for pairwise support: in shell r only the v_i with i >= r have parts: [..., m, m] to [..., m, m]."""
+    return coefficients.flip(-2).cumsum(dim=-2).flip(-2)
+
+
+def conflict_rate(grams: Tensor) -> Tensor:
+    """Share of pairs with a negative inner product, scalar, mean over all leading dimensions of [..., m, m]."""
+    m = grams.shape[-1]
+    if m < 2:
+        return torch.zeros((), dtype=grams.dtype, device=grams.device)
+    rows, columns = torch.triu_indices(m, m, offset=1)
+    return (grams[..., rows, columns] < 0).to(grams.dtype).mean()
+
+
+def cosines(gram: Tensor) -> Tensor:
+    """Pairwise cosines [m, m] from one Gram matrix; 0 where a gradient is zero."""
+    norms = gram.diagonal().clamp_min(0).sqrt()
+    scale = norms.unsqueeze(0) * norms.unsqueeze(1)
+    return torch.where(scale > 0, gram / scale.clamp_min(1e-300), 0.0)

@@ -1,0 +1,6 @@
+"""Data sets of the plug-in, in FastReID's registry, and the check of any data set before training."""
+
+from . import manifest, synthetic  # noqa: F401  (registration only)
+from .check import check_images, check_items
+
+__all__ = ["check_images", "check_items"]

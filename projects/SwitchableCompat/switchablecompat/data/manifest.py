@@ -1,0 +1,206 @@
+"""People's own images as a FastReID data set: a CSV that names each image, its identity, its camera and its split.
+
+.. code-block:: text
+
+    path,pid,camid,split
+    shop/0001.jpg,anna,door,train
+    shop/0002.jpg,bert,door,query
+    shop/0003.jpg,bert,till,gallery
+
+``path`` is relative to the folder of the CSV; ``pid`` and ``camid`` are any text; ``split`` is train, query or gallery;
+further columns are ignored.
+
+No-camera mode: where the column ``camid`` is missing, or empty in every row, each image file counts as a camera of its
+own. FastReID's protocol leaves out, for each query, the gallery images of the same identity *and* the same camera;
+in this mode that is nothing but the query's own file. Query images must therefore not be in the gallery under another
+name: such a copy would be counted as a match, found by every model.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fastreid.data.datasets import DATASET_REGISTRY
+from fastreid.data.datasets.bases import ImageDataset
+
+from switchablecompat.data.check import Item, missing_files, name_some
+from switchablecompat.errors import InputError
+
+SPLITS = ("train", "query", "gallery")
+REQUIRED_COLUMNS = ("path", "pid", "split")
+COLUMNS = ("path", "pid", "camid", "split")
+
+
+class Row(NamedTuple):
+    """One image of a manifest; ``camid`` is empty in the no-camera mode, ``line`` is 0 if not read from a file."""
+
+    path: str
+    pid: str
+    camid: str
+    split: str
+    line: int = 0
+
+
+def write_manifest(rows: Iterable[Row], path: str | os.PathLike[str]) -> None:
+    """Write ``rows`` as a manifest; a file of that name appears only when it is complete."""
+    path = Path(path)
+    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
+    try:
+        with open(partial, "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            writer.writerows(row[: len(COLUMNS)] for row in rows)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def find_manifest(manifest: str, root: str = "datasets") -> str:
+    """Return the path of the CSV: absolute, or relative to the current folder, or relative to ``root``.
+
+    Raises:
+        InputError: if no name is given or there is no such file.
+    """
+    if not manifest:
+        raise InputError("DATASETS.MANIFEST", f"must name a CSV file with the columns {', '.join(COLUMNS)}", "''")
+    given = os.path.expanduser(manifest)
+    for candidate in (given, os.path.join(root, given)):
+        if os.path.isfile(candidate):
+            return candidate
+    raise InputError(manifest, f"must be a CSV file, absolute or relative to {os.getcwd()} or {root}", "no such file")
+
+
+def read_manifest(manifest: str | os.PathLike[str]) -> list[Row]:
+    """Read and check a manifest; the paths of the rows are joined to the folder of the CSV.
+
+    Raises:
+        InputError: with the file, the line, the rule and the value found.
+    """
+    name = os.fspath(manifest)
+    try:
+        # utf-8-sig: spreadsheet programs put a byte order mark in front of the first column's name
+        with open(name, encoding="utf-8-sig", newline="") as file:
+            rows = _parse(name, csv.reader(file))
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
+        raise InputError(name, "must be a readable CSV file in UTF-8", error) from error
+    if not rows:
+        raise InputError(name, "must have at least one row below the header", 0)
+    _check_cameras(name, rows)
+    _check_files(name, rows)
+    return rows
+
+
+def _parse(name: str, reader: Any) -> list[Row]:
+    """Turn the lines of the CSV into rows, one rule at a time."""
+    header = [column.strip() for column in next(reader, [])]
+    for column in REQUIRED_COLUMNS:
+        if column not in header:
+            raise InputError(f"{name}:1", f"header must have the columns {', '.join(COLUMNS)}, comma-separated", header)
+    repeated = [column for column in COLUMNS if header.count(column) > 1]
+    if repeated:
+        raise InputError(f"{name}:1", "each column may occur once", repeated)
+
+    folder, rows = os.path.dirname(name), []
+    for values in reader:
+        if not any(value.strip() for value in values):
+            continue  # blank lines at the end are common and harmless
+        where = f"{name}:{reader.line_num}"
+        if len(values) != len(header):
+            raise InputError(where, f"must have {len(header)} fields like the header", f"{len(values)}: {values}")
+        record = {column: value.strip() for column, value in zip(header, values, strict=True)}
+        for column in REQUIRED_COLUMNS:
+            if not record[column]:
+                raise InputError(where, f"{column} must not be empty", "''")
+        if record["split"] not in SPLITS:
+            raise InputError(where, f"split must be one of {', '.join(SPLITS)}", repr(record["split"]))
+        path = os.path.normpath(os.path.join(folder, record["path"]))
+        rows.append(Row(path, record["pid"], record.get("camid", ""), record["split"], reader.line_num))
+    return rows
+
+
+def _check_cameras(name: str, rows: list[Row]) -> None:
+    """A camera for all or for none: guessing the rest would silently change which images are left out."""
+    empty = [row for row in rows if not row.camid]
+    if empty and len(empty) < len(rows):
+        rule = "camid must be filled in every row, or in none (no-camera mode)"
+        raise InputError(f"{name}:{empty[0].line}", rule, f"'' ({len(empty)} of {len(rows)} rows are empty)")
+
+
+def _check_files(name: str, rows: list[Row]) -> None:
+    """Every file exists, and none is listed twice in one split."""
+    first: dict[tuple[str, str], int] = {}
+    for row in rows:
+        line = first.setdefault((row.path, row.split), row.line)
+        if line != row.line:
+            rule = f"a path may occur once in the split {row.split}"
+            raise InputError(f"{name}:{row.line}", rule, f"{row.path}, already in line {line}")
+    missing = set(missing_files([row.path for row in rows]))
+    if missing:
+        lost = [row for row in rows if row.path in missing]
+        named = name_some([f"{row.path} (line {row.line})" for row in lost])
+        raise InputError(name, "path must name a file, relative to this CSV", f"{len(lost)} missing: {named}")
+
+
+@DATASET_REGISTRY.register()
+class ManifestReID(ImageDataset):
+    """The images of a manifest, in the item types that FastReID's loaders and evaluator need.
+
+    Identities and cameras are numbered by their sorted names, jointly over the three splits. Test items carry these
+    numbers (FastReID's collator returns None for any type but int); training items carry ``manifest_<number>``, as
+    FastReID's own data sets do, so that several training sets can be joined.
+
+    A split without rows is an error only when it is asked for: a manifest for evaluation needs no training images.
+
+    Args:
+        root: FastReID's data set folder, where ``manifest`` is looked up if it is not found as given.
+        manifest: the CSV, the value of ``DATASETS.MANIFEST``.
+        kwargs: passed on to FastReID, which ignores what it does not know.
+
+    Attributes:
+        pid_names: the names of the identities in the CSV, by number.
+        camid_names: the names of the cameras, or the files in the no-camera mode, by number.
+
+    Raises:
+        InputError: for whatever is wrong with the CSV.
+    """
+
+    dataset_name = "manifest"
+
+    def __init__(self, root: str = "datasets", manifest: str = "", **kwargs: Any) -> None:
+        self.manifest = find_manifest(manifest, root)
+        self.rows = read_manifest(self.manifest)
+        self.has_cameras = bool(self.rows[0].camid)
+        self.pid_names = sorted({row.pid for row in self.rows})
+        self.camid_names = sorted({self._camera(row) for row in self.rows})
+        self._pids = {name: number for number, name in enumerate(self.pid_names)}
+        self._camids = {name: number for number, name in enumerate(self.camid_names)}
+        # FastReID opens the split named by ``mode`` at once: take one that has rows
+        kwargs.setdefault("mode", self.rows[0].split)
+        super().__init__(*[lambda split=split: self._required(split) for split in SPLITS], **kwargs)
+
+    def items(self, split: str) -> list[Item]:
+        """The items ``(path, pid, camid)`` of one split in the order of the CSV; empty if it has none."""
+        items: list[Item] = []
+        for row in self.rows:
+            if row.split == split:
+                pid, camid = self._pids[row.pid], self._camids[self._camera(row)]
+                if split == "train":
+                    items.append((row.path, f"{self.dataset_name}_{pid}", f"{self.dataset_name}_{camid}"))
+                else:
+                    items.append((row.path, pid, camid))
+        return items
+
+    def _required(self, split: str) -> list[Item]:
+        items = self.items(split)
+        if not items:
+            present = dict(Counter(row.split for row in self.rows))
+            raise InputError(self.manifest, f"must have at least one row with the split {split}", present)
+        return items
+
+    def _camera(self, row: Row) -> str:
+        return row.camid if self.has_cameras else row.path

@@ -1,0 +1,258 @@
+"""The embedded data set: generated pedestrians in Market-1501's layout, written on first use.
+
+``generate`` writes ``Market-1501-v15.09.15/{bounding_box_train,query,bounding_box_test}`` with Market-1501's file names,
+so that FastReID's stock ``Market1501`` reads the folder too. Train and test share the cameras and no identity.
+
+Every picture is drawn from a generator seeded by (seed, split, identity, camera, index): the bytes depend neither on the
+order nor on the number of processes, only on the spec, on ``GENERATOR_VERSION`` and on the installed Pillow's encoder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import multiprocessing
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from fastreid.data.datasets import DATASET_REGISTRY
+from fastreid.data.datasets.market1501 import Market1501
+from PIL import Image
+from tqdm import tqdm
+
+from switchablecompat.data.pedestrian import draw_crop, sample_camera, sample_identity
+from switchablecompat.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+GENERATOR_VERSION = 1  # raise it whenever the same spec would give other pictures
+LAYOUT = "Market-1501-v15.09.15"
+TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
+_SPLIT_SEED = {TRAIN: 0, QUERY: 1, GALLERY: 1}  # query and gallery show the same people
+_CAMERA_SEED = 2
+_JPEG_QUALITY = 92
+
+Job = tuple[str, int, int, int]  # folder, pid (from 1), camera (from 0), index of the picture within (pid, camera)
+
+
+@dataclass(frozen=True)
+class SyntheticSpec:
+    """What to generate; two specs that differ in anything get two folders.
+
+    Pictures of an identity go round the cameras: picture j of identity p is seen by camera (p + j) mod ``cameras``.
+
+    Attributes:
+        name: part of the folder's name.
+        seed: of all randomness.
+        train_ids: identities in the training split, numbered from 1.
+        test_ids: identities in query and gallery, numbered on from the training split.
+        cameras: 2 to 6.
+        train_per_id: training pictures of an identity.
+        queries_per_id: query pictures of an identity, each in a camera of its own.
+        gallery_per_id: gallery pictures of an identity; at least 2, so that each query has a match in another camera.
+        height: of a picture, in pixels.
+        width: of a picture, in pixels.
+    """
+
+    name: str = "full"
+    seed: int = 0
+    train_ids: int = 300
+    test_ids: int = 200
+    cameras: int = 6
+    train_per_id: int = 12
+    queries_per_id: int = 3
+    gallery_per_id: int = 9
+    height: int = 64
+    width: int = 32
+
+    def __post_init__(self) -> None:
+        for key, low, high in (
+            ("seed", 0, 2**32 - 1), ("train_ids", 1, 1500), ("test_ids", 1, 1501 - self.train_ids), ("cameras", 2, 6),
+            ("train_per_id", 1, 600), ("queries_per_id", 1, self.cameras), ("gallery_per_id", 2, 600),
+            ("height", 16, 192), ("width", 8, 96),
+        ):  # fmt: skip
+            value = getattr(self, key)
+            if not low <= value <= high:
+                raise InputError(f"SyntheticSpec.{key}", f"must lie between {low} and {high}", value)
+        if not re.fullmatch(r"[a-z0-9-]+", self.name):
+            raise InputError("SyntheticSpec.name", "must consist of a-z, 0-9 and -", repr(self.name))
+
+    def record(self) -> dict[str, Any]:
+        """What ``spec.json`` holds: generator version and spec."""
+        return {"generator": GENERATOR_VERSION, "spec": dataclasses.asdict(self)}
+
+    def folder_name(self) -> str:
+        """``synthetic-reid-<name>-<first 8 hex digits of the digest of the record>``."""
+        digest = hashlib.sha256(json.dumps(self.record(), sort_keys=True).encode()).hexdigest()
+        return f"synthetic-reid-{self.name}-{digest[:8]}"
+
+    def jobs(self) -> Iterator[Job]:
+        """Every picture, in the order of splits and identities."""
+        last = self.train_ids + self.test_ids
+        for pid in range(1, self.train_ids + 1):
+            yield from self._round(TRAIN, pid, 0, self.train_per_id)
+        for pid in range(self.train_ids + 1, last + 1):
+            yield from self._round(QUERY, pid, 0, self.queries_per_id)
+        for pid in range(self.train_ids + 1, last + 1):
+            yield from self._round(GALLERY, pid, self.cameras, self.gallery_per_id)  # queries own the first index
+
+    def _round(self, folder: str, pid: int, first: int, count: int) -> Iterator[Job]:
+        for turn in range(first, first + count):
+            yield folder, pid, (pid + turn) % self.cameras, turn // self.cameras
+
+
+def generate(root: Path | str, spec: SyntheticSpec, processes: int = 1) -> Path:
+    """Write the data set below ``root``, unless it is there already.
+
+    Generation goes into a hidden sibling folder that is renamed when complete; several processes may call this at once.
+
+    Args:
+        root: folder of data sets.
+        spec: what to generate.
+        processes: workers. One process draws several hundred pictures per second, and a worker spends seconds on its
+            imports, so that more pay only for sets far larger than the default.
+
+    Returns:
+        ``<root>/synthetic-reid-<name>-<digest>``, which contains ``Market-1501-v15.09.15``.
+
+    Raises:
+        InputError: ``root`` cannot be written to, or the folder exists and does not hold this data set.
+    """
+    root = Path(root)
+    final = root / spec.folder_name()
+    if final.exists():
+        _check_complete(final, spec)
+        return final
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=root))
+    except OSError as error:
+        raise InputError(root, "must be a folder that can be written to", error) from error
+    try:
+        _write_images(scratch / LAYOUT, spec, processes)
+        (scratch / "spec.json").write_text(json.dumps(spec.record(), indent=2) + "\n")
+        scratch.chmod(0o755)  # mkdtemp's 0700 would lock out other users of a shared folder
+        try:
+            scratch.rename(final)
+        except OSError:  # another process was faster; what it wrote is the same
+            _check_complete(final, spec)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return final
+
+
+def _check_complete(folder: Path, spec: SyntheticSpec) -> None:
+    """Refuse a folder that was changed after generation: results on it would not be comparable."""
+    try:
+        record = json.loads((folder / "spec.json").read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(folder / "spec.json", "must be readable; delete the folder to generate it again", error) from error
+    if record != spec.record():
+        raise InputError(folder / "spec.json", "must equal the requested spec; delete the folder to generate it again")
+    for split in (TRAIN, QUERY, GALLERY):
+        expected = sum(job[0] == split for job in spec.jobs())
+        found = sum(1 for _ in (folder / LAYOUT / split).glob("*.jpg"))
+        if found != expected:
+            rule = f"must hold {expected} pictures; delete the data set's folder to generate it again"
+            raise InputError(folder / LAYOUT / split, rule, found)
+
+
+def _write_images(layout: Path, spec: SyntheticSpec, processes: int) -> None:
+    """Write all pictures of ``spec``, with a progress bar, and log the rate."""
+    for split in (TRAIN, QUERY, GALLERY):
+        (layout / split).mkdir(parents=True)
+    jobs, start = list(spec.jobs()), time.perf_counter()
+    chunks = [jobs[first : first + 100] for first in range(0, len(jobs), 100)]
+    arguments = ([str(layout)] * len(chunks), [spec] * len(chunks), chunks)
+    with tqdm(total=len(jobs), desc=f"Generating {spec.name} pedestrians", unit="image") as progress:
+        if processes == 1:
+            for done in map(render, *arguments):
+                progress.update(done)
+        else:
+            # spawn: a fork of a process with torch's threads may hang
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(processes, mp_context=context) as pool:
+                for done in pool.map(render, *arguments):
+                    progress.update(done)
+    seconds = time.perf_counter() - start
+    logger.info("Generated %d images in %.1f s: %.0f images/s", len(jobs), seconds, len(jobs) / seconds)
+
+
+def render(layout: str, spec: SyntheticSpec, jobs: list[Job]) -> int:
+    """Draw and write some pictures; returns their number."""
+    for folder, pid, camera, index in jobs:
+        split = _SPLIT_SEED[folder]
+        identity = sample_identity(np.random.default_rng((spec.seed, split, pid)))
+        place = sample_camera(np.random.default_rng((spec.seed, _CAMERA_SEED, camera)), camera)
+        rng = np.random.default_rng((spec.seed, split, pid, camera + 1, index))
+        image = Image.fromarray(draw_crop(identity, place, rng, spec.height, spec.width))
+        name = f"{pid:04d}_c{camera + 1}s1_{151 + 25 * index:06d}_{index + 1:02d}.jpg"
+        image.save(os.path.join(layout, folder, name), quality=_JPEG_QUALITY, subsampling=0)
+    return len(jobs)
+
+
+@DATASET_REGISTRY.register()
+class SyntheticReID(Market1501):
+    """Generated pedestrians: 300 training and 200 test identities, 6 cameras, pictures of 64 x 32 pixels."""
+
+    dataset_name = "synthetic_reid"
+    spec: ClassVar[SyntheticSpec] = SyntheticSpec()
+
+    def __init__(self, root: str = "datasets", **kwargs: Any) -> None:
+        super().__init__(root=str(generate(root, self.spec)), **kwargs)
+
+    def process_dir(self, dir_path: str, is_train: bool = True) -> list[tuple[str, int | str, int | str]]:
+        """(path, identity, camera) of each picture, sorted: the file system's order differs between machines."""
+        items = []
+        for path in sorted(Path(dir_path).glob("*.jpg")):
+            pid, camera = map(int, re.match(r"(\d+)_c(\d)", path.name).groups())
+            labels = (pid, camera - 1)
+            items.append((str(path), *(f"{self.dataset_name}_{n}" for n in labels)) if is_train else (str(path), *labels))
+        return items
+
+
+@DATASET_REGISTRY.register()
+class SyntheticReIDTiny(SyntheticReID):
+    """Generated in less than two seconds, for tests: 16 training and 12 test identities, 3 cameras."""
+
+    dataset_name = "synthetic_reid_tiny"
+    spec: ClassVar[SyntheticSpec] = SyntheticSpec(
+        name="tiny", train_ids=16, test_ids=12, cameras=3, train_per_id=6, queries_per_id=2, gallery_per_id=4
+    )
+
+
+@DATASET_REGISTRY.register()
+class SyntheticReIDVal(SyntheticReID):
+    """SyntheticReID's training identities alone, for tuning: the last third serves as query and gallery.
+
+    The first picture of a test identity in each of ``queries_per_id`` cameras is a query, the others are gallery.
+    """
+
+    dataset_name = "synthetic_reid_val"
+
+    def process_dir(self, dir_path: str, is_train: bool = True) -> list[tuple[str, int | str, int | str]]:
+        """As in :class:`SyntheticReID`, but all three parts come from the training folder."""
+        spec, role = self.spec, Path(dir_path).name
+        first_test = spec.train_ids - spec.train_ids // 3 + 1
+        items, names = [], {f"{pid}-{camera}-{index}" for _, pid, camera, index in self._queries(first_test)}
+        for item in super().process_dir(self.train_dir, is_train):
+            pid, camera, index = (int(n) for n in re.match(r"(\d+)_c(\d)s1_\d+_(\d+)", Path(item[0]).name).groups())
+            part = TRAIN if pid < first_test else QUERY if f"{pid}-{camera - 1}-{index - 1}" in names else GALLERY
+            if part == role:
+                items.append(item)
+        return items
+
+    def _queries(self, first_test: int) -> Iterator[Job]:
+        for pid in range(first_test, self.spec.train_ids + 1):
+            yield from self.spec._round(QUERY, pid, 0, self.spec.queries_per_id)

@@ -1,0 +1,76 @@
+"""Hooks and writers in FastReID's manner that know about several sub-models."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from collections import defaultdict
+
+from fastreid.engine.hooks import HookBase
+from fastreid.utils.events import JSONWriter, TensorboardXWriter, get_event_storage
+
+from ..modeling import SwitchableBaseline
+from ..modeling.calibration import calibrate_bn
+
+logger = logging.getLogger("fastreid.switchablecompat.hooks")
+
+
+class BNCalibration(HookBase):
+    """FastReID's PreciseBN for every sub-model: after the last epoch, before its evaluation and checkpoint.
+
+    Args:
+        model: The switchable model (not its distributed wrapper).
+        data_loader: Batches of the calibration data; endless, as FastReID's training loaders are.
+        num_iter: Number of batches.
+    """
+
+    def __init__(self, model: SwitchableBaseline, data_loader, num_iter: int) -> None:
+        self._model, self._data_loader, self._num_iter = model, data_loader, num_iter
+
+    def after_epoch(self) -> None:
+        if self.trainer.epoch + 1 == self.trainer.max_epoch:
+            self.update_stats()
+
+    def update_stats(self) -> None:
+        """Calibrate now."""
+        used = calibrate_bn(self._model, itertools.islice(iter(self._data_loader), self._num_iter))
+        logger.info(f"BN statistics of {len(self._model.switch)} sub-models calibrated on {used} batches")
+
+
+class _WritesLateScalars:
+    """Remember what was written for each scalar on its own.
+
+    FastReID's writers remember one iteration for all scalars, so that what an evaluation after the last step of an
+    epoch adds to that same iteration is never written (upstream ``utils/events.py``, ``_last_write``).
+    """
+
+    _written: dict[str, int]
+
+    def _news(self) -> dict[str, tuple[float, int]]:
+        self.__dict__.setdefault("_written", {})
+        latest = get_event_storage().latest_with_smoothing_hint(self._window_size)
+        news = {key: (v, it) for key, (v, it) in latest.items() if it > self._written.get(key, -1)}
+        self._written.update({key: it for key, (_, it) in news.items()})
+        return news
+
+
+class CompleteJSONWriter(_WritesLateScalars, JSONWriter):
+    """FastReID's ``metrics.json``, with the last evaluation in it."""
+
+    def write(self) -> None:
+        rows: dict[int, dict[str, float]] = defaultdict(dict)
+        for key, (value, iteration) in self._news().items():
+            rows[iteration][key] = value
+        for iteration in sorted(rows):
+            line = {"iteration": iteration, **rows[iteration]}
+            self._file_handle.write(json.dumps(line, sort_keys=True) + "\n")
+        self._file_handle.flush()
+
+
+class CompleteTensorboardWriter(_WritesLateScalars, TensorboardXWriter):
+    """FastReID's TensorBoard scalars, with the last evaluation in them."""
+
+    def write(self) -> None:
+        for key, (value, iteration) in self._news().items():
+            self._writer.add_scalar(key, value, iteration)

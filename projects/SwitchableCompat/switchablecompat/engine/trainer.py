@@ -1,0 +1,122 @@
+"""FastReID's DefaultTrainer for switchable models."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import OrderedDict
+
+from fastreid.data import build_reid_test_loader, build_reid_train_loader
+from fastreid.data.build import _test_loader_from_config
+from fastreid.engine import DefaultTrainer, hooks
+from fastreid.solver import build_optimizer
+from fastreid.utils import comm
+from fastreid.utils.events import CommonMetricPrinter
+from torch.optim import Optimizer
+
+from ..aggregation import build_aggregation
+from ..evaluation.evaluator import evaluate_grid
+from ..evaluation.report import render_table, write_report
+from ..modeling import SwitchableBaseline
+from .hooks import BNCalibration, CompleteJSONWriter, CompleteTensorboardWriter
+from .train_loop import SwitchableTrainLoop
+
+logger = logging.getLogger("fastreid.switchablecompat.trainer")
+
+
+class SwitchableTrainer(DefaultTrainer):
+    """Trains all sub-models in one process and reports the m x m grid.
+
+    Model, loader, schedule, checkpoints and hooks are built by FastReID. What differs: the inner loop trains one width
+    at a time and aggregates the gradients, the optimiser works on the parameters themselves instead of flat copies,
+    BN calibration replaces PreciseBN, and the evaluator is the grid's.
+    """
+
+    def __init__(self, cfg) -> None:
+        super().__init__(cfg)
+        inner = self._trainer
+        model = getattr(inner.model, "module", inner.model)
+        self._trainer = SwitchableTrainLoop.take_over(inner, build_aggregation(self.cfg, model))
+
+    @classmethod
+    def build_optimizer(cls, cfg, model: SwitchableBaseline) -> tuple[Optimizer, None]:
+        """FastReID's optimiser on the parameters themselves.
+
+        FastReID's flat ``ContiguousParams`` would let private parameters of idle widths move by weight decay, and tie
+        ``.grad`` to a buffer. Its one-parameter groups with equal options are merged, for speed.
+        """
+        optimizer, _ = build_optimizer(cfg, model, contiguous=False)
+        merged: dict[tuple, dict] = {}
+        for group in optimizer.param_groups:
+            options = {key: value for key, value in group.items() if key != "params"}
+            key = tuple(sorted((name, repr(value)) for name, value in options.items()))
+            merged.setdefault(key, {**options, "params": []})["params"] += group["params"]
+        optimizer.param_groups[:] = merged.values()
+        return optimizer, None
+
+    def build_hooks(self) -> list[hooks.HookBase]:
+        """FastReID's hooks; its PreciseBN, which knows one width, becomes :class:`BNCalibration`."""
+        model = getattr(self.model, "module", self.model)
+        return [
+            BNCalibration(model, hook._data_loader, hook._num_iter) if isinstance(hook, hooks.PreciseBN) else hook
+            for hook in super().build_hooks()
+        ]
+
+    def build_writers(self) -> list:
+        """Screen, ``metrics.json`` and TensorBoard."""
+        return [
+            CommonMetricPrinter(self.max_iter),
+            CompleteJSONWriter(os.path.join(self.cfg.OUTPUT_DIR, "metrics.json")),
+            CompleteTensorboardWriter(self.cfg.OUTPUT_DIR),
+        ]
+
+    @classmethod
+    def build_train_loader(cls, cfg):
+        """FastReID's training loader; data sets also get ``manifest=cfg.DATASETS.MANIFEST``."""
+        return build_reid_train_loader(cfg, combineall=cfg.DATASETS.COMBINEALL, manifest=cfg.DATASETS.MANIFEST)
+
+    @classmethod
+    def build_test_loader(cls, cfg, dataset_name: str):
+        """FastReID's test loader, with DATALOADER.NUM_WORKERS workers (upstream always starts four)."""
+        args = _test_loader_from_config(cfg, dataset_name=dataset_name, manifest=cfg.DATASETS.MANIFEST)
+        return build_reid_test_loader(**args, num_workers=cfg.DATALOADER.NUM_WORKERS)
+
+    @classmethod
+    def test(cls, cfg, model) -> OrderedDict[str, float]:
+        """Evaluate on every test set; write grid.json, .csv, .md and .png into OUTPUT_DIR.
+
+        Returns:
+            Flat floats for FastReID's hooks: every cell, the full model's self-test under FastReID's own names, and
+            ``metric`` (what ``model_best`` is chosen by): the mean of mAP and Rank-1 over all cells. Per data set if
+            there are several; empty on all ranks but the first.
+        """
+        model = getattr(model, "module", model)
+        results: OrderedDict[str, OrderedDict[str, float]] = OrderedDict()
+        several = len(cfg.DATASETS.TESTS) > 1
+        for dataset in cfg.DATASETS.TESTS:
+            loader, num_query = cls.build_test_loader(cfg, dataset)
+            grid = evaluate_grid(cfg, model, loader, num_query, dataset)
+            if grid is None:
+                continue
+            files = write_report(grid, cfg.OUTPUT_DIR, stem=f"grid_{dataset}" if several else "grid")
+            logger.info(f"{dataset}, mAP\n{render_table(grid, 'mAP')}\n{grid.verdict()}\nWritten: " + ", ".join(map(str, files)))
+            results[dataset] = _scalars(grid)
+        if not comm.is_main_process():
+            return OrderedDict()
+        return results if several else next(iter(results.values()))
+
+    def train(self):
+        """Train to MAX_EPOCH; a run that is finished already is only evaluated again."""
+        if self.start_epoch >= self.max_epoch:
+            logger.info(f"Training had reached its last epoch ({self.max_epoch}) already; evaluating only")
+            return self.test(self.cfg, self.model)
+        return super().train()
+
+
+def _scalars(grid) -> OrderedDict[str, float]:
+    full = len(grid.widths) - 1
+    scalars = OrderedDict((name, grid.values[name][full][full]) for name in ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP"))
+    cells = [value for name in ("mAP", "Rank-1") for row in grid.values[name] for value in row]
+    scalars["metric"] = sum(cells) / len(cells)
+    scalars.update(grid.scalars())
+    return scalars

@@ -1,0 +1,1 @@
+"""Exact grid evaluation: features, ranking, the grid and its report."""

@@ -1,0 +1,70 @@
+"""From a model and a test set to the compatibility grid, in FastReID's protocol."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import torch.nn.functional as F
+from torch.utils.data import DataLoader
+
+from ..config import method_name
+from ..errors import InputError
+from ..modeling import SwitchableBaseline
+from ..provenance import family_digest, versions
+from .features import extract_features
+from .grid import CompatibilityGrid, grid_from_features
+
+logger = logging.getLogger("fastreid.switchablecompat.evaluation")
+
+
+def evaluate_grid(
+    cfg, model: SwitchableBaseline, loader: DataLoader, num_query: int, dataset: str
+) -> CompatibilityGrid | None:
+    """All self-tests and cross-tests of a switchable model on one test set.
+
+    Args:
+        cfg: Config; ``TEST.FLIP.ENABLED`` is honoured.
+        model: The model, on its device.
+        loader: FastReID's test loader: the first ``num_query`` images are the queries, the rest is the gallery.
+        num_query: Number of queries.
+        dataset: Name of the data set, for the report.
+
+    Returns:
+        The grid; None on all ranks but the first.
+
+    Raises:
+        InputError: Features that are not finite, or no query with a match in the gallery.
+    """
+    total = len(loader.dataset)
+    if not 0 < num_query < total:
+        raise InputError(f"data set {dataset}", "needs query and gallery images", f"{num_query} and {total - num_query}")
+    start = time.perf_counter()
+    features = extract_features(model, loader, flip=cfg.TEST.FLIP.ENABLED)
+    if features is None:
+        return None
+    extracted = time.perf_counter()
+    values = [F.normalize(value) for value in features.values]
+    grid = grid_from_features(
+        [value[:num_query] for value in values],
+        [value[num_query:] for value in values],
+        features.pids[:num_query],
+        features.pids[num_query:],
+        features.camids[:num_query],
+        features.camids[num_query:],
+        widths=model.switch.widths,
+        dataset=dataset,
+        metadata={
+            "method": method_name(cfg),
+            "seed": cfg.SEED,
+            "family": family_digest(model.state_dict()),
+            "config": cfg.OUTPUT_DIR,
+            "flip": cfg.TEST.FLIP.ENABLED,
+            "num_query": num_query,
+            "num_gallery": total - num_query,
+            "versions": versions(),
+        },
+    )
+    seconds = (extracted - start, time.perf_counter() - extracted)
+    logger.info("{}: {} images, features in {:.1f} s, grid in {:.1f} s".format(dataset, total, *seconds))
+    return grid

@@ -1,0 +1,93 @@
+"""Features of every sub-model in one pass over the data."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from fastreid.utils import comm
+from torch import Tensor, nn
+
+from ..modeling import SwitchableBaseline
+
+logger = logging.getLogger("fastreid.switchablecompat.evaluation")
+
+
+@dataclass(frozen=True)
+class Features:
+    """Raw (not normalised) float32 features of all sub-models on the CPU.
+
+    Attributes:
+        values: One [N, D] tensor for each sub-model, in order of width.
+        pids: [N] int64 identities.
+        camids: [N] int64 cameras.
+    """
+
+    values: tuple[Tensor, ...]
+    pids: Tensor
+    camids: Tensor
+
+
+@contextmanager
+def inference_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradient; every module's own mode returns afterwards, also on errors.
+
+    FastReID's ``inference_context`` calls ``model.train()`` at the end, which wakes frozen batch norms.
+    """
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def extract_features(model: SwitchableBaseline, loader: Iterable[dict], *, flip: bool = False) -> Features | None:
+    """Run every sub-model on every batch; each image is decoded and normalised once.
+
+    Args:
+        model: A switchable model.
+        loader: FastReID's test loader: dicts of ``images`` [B, 3, H, W] (0-255), ``targets`` and ``camids`` [B].
+        flip: Average the features of the image and of its mirror image.
+
+    Returns:
+        The features in the order of the data set; None on all ranks but the first.
+    """
+    values: list[list[Tensor]] = [[] for _ in range(len(model.switch))]
+    pids, camids, total = [], [], len(loader)
+    start = told = time.perf_counter()
+    with inference_mode(model):
+        for done, batch in enumerate(loader, start=1):
+            images = model.preprocess_image(batch)
+            for index, features in enumerate(values):
+                with model.switch.use(index):
+                    output = model.heads(model.backbone(images))
+                    if flip:
+                        output = (output + model.heads(model.backbone(images.flip(dims=[3])))) / 2
+                features.append(output.float().cpu())
+            pids.append(batch["targets"].cpu())
+            camids.append(batch["camids"].cpu())
+            if time.perf_counter() - told > 20:
+                told = time.perf_counter()
+                left = (told - start) / done * (total - done)
+                logger.info(f"Features of batch {done}/{total}, about {left:.0f} s left")
+    local = ([torch.cat(parts) for parts in values], torch.cat(pids), torch.cat(camids)) if pids else None
+    if comm.get_world_size() > 1:
+        parts = [part for part in comm.gather(local, dst=0) if part is not None]
+        if not comm.is_main_process():
+            return None
+    else:
+        parts = [local]
+    per_width = zip(*(part[0] for part in parts), strict=True)
+    return Features(
+        tuple(torch.cat(list(tensors)) for tensors in per_width),
+        torch.cat(list(itertools.chain(part[1] for part in parts))),
+        torch.cat(list(itertools.chain(part[2] for part in parts))),
+    )

@@ -1,0 +1,276 @@
+"""The compatibility grid: every sub-model as query against every sub-model as gallery.
+
+``grid[q, g]``: rows = query sub-model, columns = gallery sub-model. The diagonal holds the self-tests, the rest the
+cross-tests. A cross-test passes the empirical compatibility criterion, here in its strict form, iff
+
+    M_qg > min(M_qq, M_gg),
+
+that is, if mixing the two sub-models retrieves better than the weaker one alone (Shen et al., "Towards
+Backward-Compatible Representation Learning", CVPR 2020, section 3.1, applied to every pair).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from switchablecompat.errors import InputError
+from switchablecompat.evaluation.ranking import (
+    BLOCK_BYTES,
+    Labels,
+    ProtocolMatches,
+    RankingResult,
+    check_features,
+    rank_matches,
+)
+from switchablecompat.widths import width_name
+
+FORMAT = 1
+METRICS = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP")
+FIXED_KEYS = ("format", "dataset", "widths", "rows", "columns", *METRICS, "compatibility")
+
+Cell = tuple[int, int]
+Matrix = tuple[tuple[float | None, ...], ...]
+
+
+@dataclass(frozen=True)
+class CompatibilityGrid:
+    """Metrics of every (query sub-model, gallery sub-model) pair, in per cent.
+
+    Attributes:
+        widths: width multipliers, ascending, ``[m]``.
+        values: per metric of :data:`METRICS` an ``[m][m]`` matrix; ``None`` = not defined, printed '-'. ``mAP`` is
+            required; a metric that is left out is not defined anywhere.
+        dataset: name of the data set.
+        metadata: anything else worth keeping that JSON can hold (method, seed, family, config, versions, ...).
+
+    Raises:
+        InputError: on shapes, widths or values that cannot be a grid.
+    """
+
+    widths: tuple[float, ...]
+    values: Mapping[str, Matrix]
+    dataset: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        widths = tuple(float(width) for width in self.widths)
+        if not widths or list(widths) != sorted({*widths}):
+            raise InputError("widths", "must be ascending, without repetition, at least one", list(widths))
+        if len({width_name(width) for width in widths}) < len(widths):
+            raise InputError("widths", "must differ within four decimals", list(widths))
+        if unknown := [metric for metric in self.values if metric not in METRICS]:
+            raise InputError("values", f"must be among the metrics {', '.join(METRICS)}", unknown[0])
+        if "mAP" not in self.values:
+            raise InputError("values", "must contain mAP", list(self.values))
+        if taken := [key for key in self.metadata if key in FIXED_KEYS]:
+            raise InputError("metadata", "must not use a key of the grid itself", taken[0])
+        undefined = ((None,) * len(widths),) * len(widths)
+        values = {metric: _matrix(metric, self.values.get(metric, undefined), len(widths)) for metric in METRICS}
+        object.__setattr__(self, "widths", widths)
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "dataset", str(self.dataset))
+        object.__setattr__(self, "metadata", {str(key): _plain(item) for key, item in self.metadata.items()})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the sub-models, such as ``w025``."""
+        return tuple(width_name(width) for width in self.widths)
+
+    def __getitem__(self, cell: Cell) -> float | None:
+        """The mAP of one cell; ``grid[q, g]``."""
+        q, g = cell
+        return self.values["mAP"][q][g]
+
+    def self_tests(self, metric: str = "mAP") -> tuple[float | None, ...]:
+        """The diagonal: each sub-model against itself."""
+        return tuple(row[i] for i, row in enumerate(self._matrix(metric)))
+
+    def cross_tests(self, metric: str = "mAP") -> dict[Cell, float | None]:
+        """All cells ``(q, g)`` off the diagonal, row by row."""
+        matrix = self._matrix(metric)
+        return {(q, g): matrix[q][g] for q in range(len(matrix)) for g in range(len(matrix)) if q != g}
+
+    def margins(self, metric: str = "mAP") -> dict[Cell, float]:
+        """``M_qg - min(M_qq, M_gg)`` of every cross-test for which all three are defined: it passes iff positive."""
+        alone = self.self_tests(metric)
+        return {
+            (q, g): value - min(alone[q], alone[g])
+            for (q, g), value in self.cross_tests(metric).items()
+            if value is not None and alone[q] is not None and alone[g] is not None
+        }
+
+    def failed_cells(self, metric: str = "mAP") -> list[Cell]:
+        """Cross-tests that do not pass the strict criterion; cells that cannot be judged are skipped."""
+        return [cell for cell, margin in self.margins(metric).items() if not margin > 0]
+
+    def compatibility(self) -> dict[str, Any]:
+        """Summary over the mAP matrix; a mean over nothing is ``None``.
+
+        Returns:
+            ``AC``: share of the judged cross-tests that pass, in per cent; ``AM``: mean of all defined cells;
+            ``mean_self``, ``mean_cross``: means of the diagonal and of the rest; ``failed_cells``: ``[[q, g], ...]``;
+            ``judged_cells``: how many cross-tests have all the values that the criterion needs.
+        """
+        alone, cross = self.self_tests(), tuple(self.cross_tests().values())
+        judged, failed = len(self.margins()), self.failed_cells()
+        return {
+            "AC": 100.0 * (judged - len(failed)) / judged if judged else None,
+            "AM": _mean(alone + cross),
+            "failed_cells": [list(cell) for cell in failed],
+            "mean_cross": _mean(cross),
+            "mean_self": _mean(alone),
+            "judged_cells": judged,
+        }
+
+    def verdict(self) -> str:
+        """The outcome in words."""
+        alone = zip(self.names, self.self_tests(), strict=True)
+        lines = ["Self-tests (mAP): " + ", ".join(f"{name} {format_value(value)}" for name, value in alone) + "."]
+        margins, cross = self.margins(), self.cross_tests()
+        if not margins:
+            return "\n".join([*lines, "No cross-test can be judged."])
+        failed = self.failed_cells()
+        passed = f"{len(margins) - len(failed)} of {len(margins)}"
+        lines.append(f"Cross-tests: {passed} pass (better than the weaker of the two self-tests).")
+        if skipped := len(cross) - len(margins):
+            lines[-1] += f" {skipped} not judged: a value that the criterion needs is not defined."
+        if failed:
+            q, g = worst = min(failed, key=margins.__getitem__)
+            bar = min(self[q, q], self[g, g])
+            lines.append(
+                f"Worst: query {self.names[q]} on gallery {self.names[g]} reaches {format_value(self[worst])}, "
+                f"{-margins[worst]:.2f} below the {format_value(bar)} to beat."
+            )
+        return "\n".join(lines)
+
+    def transpose(self) -> CompatibilityGrid:
+        """Swap the roles: the grid whose query sub-models are this one's gallery sub-models."""
+        values = {metric: tuple(zip(*matrix, strict=True)) for metric, matrix in self.values.items()}
+        return CompatibilityGrid(self.widths, values, self.dataset, self.metadata)
+
+    def scalars(self) -> dict[str, float]:
+        """Defined cells under flat names, query first: ``mAP_w025_w100`` is query w025 on gallery w100."""
+        return {
+            f"{metric}_{self.names[q]}_{self.names[g]}": value
+            for metric, matrix in self.values.items()
+            for q, row in enumerate(matrix)
+            for g, value in enumerate(row)
+            if value is not None
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``grid.json``: plain Python values only; :meth:`from_dict` restores it exactly."""
+        return {
+            "format": FORMAT,
+            "dataset": self.dataset,
+            "widths": list(self.widths),
+            "rows": "query",
+            "columns": "gallery",
+            **{metric: [list(row) for row in self.values[metric]] for metric in METRICS},
+            "compatibility": self.compatibility(),
+            **self.metadata,
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> CompatibilityGrid:
+        """Read the content of a ``grid.json``. The summary is computed again; unknown keys become metadata."""
+        for key, expected in (("format", FORMAT), ("rows", "query"), ("columns", "gallery")):
+            if content.get(key) != expected:
+                raise InputError(f"grid: {key}", f"must be {expected!r}", repr(content.get(key)))
+        if missing := [key for key in ("widths", "mAP") if key not in content]:
+            raise InputError(f"grid: {missing[0]}", "must be given")
+        values = {metric: content[metric] for metric in METRICS if metric in content}
+        metadata = {key: item for key, item in content.items() if key not in FIXED_KEYS}
+        return cls(content["widths"], values, content.get("dataset", ""), metadata)
+
+    def _matrix(self, metric: str) -> Matrix:
+        if metric not in self.values:
+            raise InputError("metric", f"must be one of {', '.join(METRICS)}", metric)
+        return self.values[metric]
+
+
+def grid_from_features(
+    query_features: Sequence[Tensor | None],
+    gallery_features: Sequence[Tensor | None],
+    query_pids: Labels,
+    gallery_pids: Labels,
+    query_camids: Labels,
+    gallery_camids: Labels,
+    widths: Sequence[float],
+    dataset: str,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    block_bytes: int = BLOCK_BYTES,
+) -> CompatibilityGrid:
+    """Run all self-tests and cross-tests.
+
+    Args:
+        query_features: per width ``[Nq, D]``, float32, L2-normalised by the caller; ``None`` = this sub-model is never
+            used for queries, its row is not defined.
+        gallery_features: per width ``[Ng, D]``, the same for the gallery and the columns.
+        query_pids: identities of the queries, ``[Nq]``.
+        gallery_pids: identities of the gallery items, ``[Ng]``.
+        query_camids: cameras of the queries, ``[Nq]``.
+        gallery_camids: cameras of the gallery items, ``[Ng]``.
+        widths: width multipliers, ascending.
+        dataset: name of the data set.
+        metadata: see :class:`CompatibilityGrid`.
+        block_bytes: see :func:`~switchablecompat.evaluation.ranking.rank_queries`.
+    """
+    for side, features in (("query", query_features), ("gallery", gallery_features)):
+        if len(features) != len(widths):
+            raise InputError(f"{side} features", f"must be given for each of the {len(widths)} widths", len(features))
+    matches = ProtocolMatches(query_pids, gallery_pids, query_camids, gallery_camids)
+    for width, query, gallery in zip(widths, query_features, gallery_features, strict=True):
+        if query is not None:
+            check_features(f"{width_name(width)} query", query, matches.num_queries)
+        if gallery is not None:
+            check_features(f"{width_name(width)} gallery", gallery, matches.num_gallery)
+    cells = [
+        [None if q is None or g is None else _metrics(rank_matches(q, g, matches, block_bytes=block_bytes))
+         for g in gallery_features]
+        for q in query_features
+    ]  # fmt: skip
+    values = {metric: [[cell and cell[metric] for cell in row] for row in cells] for metric in METRICS}
+    return CompatibilityGrid(tuple(widths), values, dataset, metadata or {})
+
+
+def format_value(value: float | None) -> str:
+    """A value in per cent with two decimals, or '-' where it is not defined."""
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _metrics(result: RankingResult) -> dict[str, float]:
+    ranks = {f"Rank-{k}": result.rank_k(k) for k in (1, 5, 10)}
+    return {"mAP": result.mAP, **ranks, "mINP": result.mINP}
+
+
+def _matrix(metric: str, rows: Sequence[Sequence[float | None]], size: int) -> Matrix:
+    """Check one metric's matrix and turn it into plain tuples of floats."""
+    matrix = tuple(tuple(None if value is None else float(value) for value in row) for row in rows)
+    if [len(row) for row in matrix] != [size] * size:
+        raise InputError(metric, f"must be {size} rows of {size} values", [len(row) for row in matrix])
+    for q, row in enumerate(matrix):
+        for g, value in enumerate(row):
+            if value is not None and not 0.0 <= value <= 100.0:  # also refuses NaN
+                raise InputError(f"{metric}[{q}][{g}]", "must be in [0, 100] per cent or None", value)
+    return matrix
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined else None
+
+
+def _plain(item: Any) -> Any:
+    """Replace NumPy values and tuples by what JSON gives back, so that a round trip changes nothing."""
+    if isinstance(item, (np.generic, np.ndarray)):
+        return item.tolist()
+    if isinstance(item, Mapping):
+        return {str(key): _plain(value) for key, value in item.items()}
+    return [_plain(value) for value in item] if isinstance(item, (list, tuple)) else item

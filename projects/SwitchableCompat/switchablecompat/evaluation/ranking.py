@@ -1,0 +1,267 @@
+"""Exact retrieval metrics under the Market-1501 protocol, block by block.
+
+Shapes: ``Nq`` queries, ``Ng`` gallery items, ``D`` dimensions; one block has ``B`` queries and ``P`` positives.
+
+Same definitions as ``eval_market1501`` in FastReID's ``fastreid/evaluation/rank.py`` (which follows torchreid): gallery
+items of the query's identity *and* camera are junk and leave the ranking; a query that keeps no positive is invalid and
+counts nowhere. With ``r_1 < ... < r_n`` the ranks of a query's positives among the kept gallery items,
+
+* average precision ``AP = 1/n * sum_i i / r_i``,
+* inverse negative penalty ``INP = n / r_n`` (Ye et al., "Deep Learning for Person Re-identification", section 4),
+* the query is a hit at rank ``k`` iff ``r_1 <= k``.
+
+All three need the ranks of the positives only, so no row is sorted as a whole: it is thresholded by its lowest
+positive, and the positives are located among the few survivors. The metrics cost little more than the matrix product.
+
+Ties are decided by gallery order, as by a stable sort: an item that scores the same as a positive ranks above it iff
+its gallery index is lower. Constant features thus give one reproducible result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from switchablecompat.errors import InputError
+
+BLOCK_BYTES = 64 * 2**20
+SCAN_BYTES = 64  # per scanned similarity, when every one survives: mask, position, score, key and temporaries
+PAIR_BYTES = 128  # per (query, gallery item of its identity): row, column, key, rank and temporaries
+
+Labels = Tensor | np.ndarray | list
+
+
+@dataclass(frozen=True, eq=False)
+class RankingResult:
+    """Metrics of every query, and their means in per cent over the valid queries.
+
+    Attributes:
+        average_precision: AP in [0, 1], ``[Nq]``; NaN for an invalid query.
+        inverse_negative_penalty: INP in [0, 1], ``[Nq]``; NaN for an invalid query.
+        first_hit_rank: rank of the best positive, from 1, ``[Nq]``; 0 for an invalid query.
+        valid: whether the query keeps at least one positive, ``[Nq]``.
+    """
+
+    average_precision: np.ndarray
+    inverse_negative_penalty: np.ndarray
+    first_hit_rank: np.ndarray
+    valid: np.ndarray
+
+    @property
+    def num_valid_queries(self) -> int:
+        """Number of queries that the means are taken over."""
+        return int(self.valid.sum())
+
+    @property
+    def mAP(self) -> float:  # noqa: N802 (the field's own name)
+        """Mean average precision in per cent."""
+        return 100.0 * float(self.average_precision[self.valid].mean())
+
+    @property
+    def mINP(self) -> float:  # noqa: N802
+        """Mean inverse negative penalty in per cent."""
+        return 100.0 * float(self.inverse_negative_penalty[self.valid].mean())
+
+    def rank_k(self, k: int) -> float:
+        """Share of valid queries with a positive among their first ``k`` items, in per cent.
+
+        The curve saturates: a ``k`` at or above the gallery size gives 100, since a valid query has a positive.
+        """
+        if k < 1:
+            raise InputError("k", "must be at least 1", k)
+        return 100.0 * float((self.first_hit_rank[self.valid] <= k).mean())
+
+
+class ProtocolMatches:
+    """Which gallery items are positives and which are junk, per query; independent of the features.
+
+    Build it once and use it for every cell of a grid. Identities and cameras may be any values that NumPy can sort.
+
+    Raises:
+        InputError: if lengths differ, or no query keeps a positive.
+    """
+
+    def __init__(self, query_pids: Labels, gallery_pids: Labels, query_camids: Labels, gallery_camids: Labels) -> None:
+        query_pids, gallery_pids, query_camids, gallery_camids = (
+            np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels).reshape(-1)
+            for labels in (query_pids, gallery_pids, query_camids, gallery_camids)
+        )
+        for side, pids, camids in (("query", query_pids, query_camids), ("gallery", gallery_pids, gallery_camids)):
+            if len(pids) != len(camids):
+                raise InputError(f"{side} camids", f"must be as many as the {side} pids ({len(pids)})", len(camids))
+        self.num_queries, self.num_gallery = len(query_pids), len(gallery_pids)
+
+        n = self.num_queries
+        _, pid = np.unique(np.concatenate([query_pids, gallery_pids]), return_inverse=True)
+        _, cam = np.unique(np.concatenate([query_camids, gallery_camids]), return_inverse=True)
+        pid_cam = pid * (cam.max(initial=0) + 1) + cam
+        per_pid = np.bincount(pid[n:], minlength=pid.max(initial=0) + 1)
+        per_pid_cam = np.bincount(pid_cam[n:], minlength=pid_cam.max(initial=0) + 1)
+
+        matches = per_pid[pid[:n]]
+        self.num_positives = matches - per_pid_cam[pid_cam[:n]]
+        self.max_matches = int(matches.max(initial=0))
+        if not self.num_positives.any():
+            raise _no_valid_query(n, self.num_gallery, int(matches.sum()))
+
+        # Gallery items grouped by identity; the stable sort keeps each group in gallery order.
+        self._grouped = np.argsort(pid[n:], kind="stable")
+        self._first, self._matches = (np.cumsum(per_pid) - per_pid)[pid[:n]], matches
+        self._query_cam, self._gallery_cam = cam[:n], cam[n:]
+
+    def pairs(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Same-identity pairs of the queries ``start:stop``: rows (from 0), gallery indices, and which are junk.
+
+        All three of shape ``[number of pairs]``, ordered by row.
+        """
+        matches = self._matches[start:stop]
+        row = np.repeat(np.arange(stop - start), matches)
+        first = self._first[start:stop] - (np.cumsum(matches) - matches)
+        col = self._grouped[first[row] + np.arange(len(row))]
+        return row, col, self._gallery_cam[col] == self._query_cam[start:stop][row]
+
+
+def rank_queries(
+    query_features: Tensor,
+    gallery_features: Tensor,
+    query_pids: Labels,
+    gallery_pids: Labels,
+    query_camids: Labels,
+    gallery_camids: Labels,
+    *,
+    block_bytes: int = BLOCK_BYTES,
+) -> RankingResult:
+    """Rank the gallery for every query by inner product and score the rankings.
+
+    Args:
+        query_features: ``[Nq, D]``, float32, L2-normalised by the caller (then the inner product is the cosine).
+        gallery_features: ``[Ng, D]``, the same, on the same device. On a GPU only the product runs there.
+        query_pids: identities of the queries, ``[Nq]``.
+        gallery_pids: identities of the gallery items, ``[Ng]``.
+        query_camids: cameras of the queries, ``[Nq]``.
+        gallery_camids: cameras of the gallery items, ``[Ng]``.
+        block_bytes: bound on the extra memory, in bytes, whatever the number of queries. The floor is one row of
+            similarities: 4 bytes per gallery item, ``1/D`` of the gallery features themselves.
+
+    Raises:
+        InputError: on shapes that disagree, features that are not finite, or no valid query.
+    """
+    matches = ProtocolMatches(query_pids, gallery_pids, query_camids, gallery_camids)
+    check_features("query", query_features, matches.num_queries)
+    check_features("gallery", gallery_features, matches.num_gallery)
+    return rank_matches(query_features, gallery_features, matches, block_bytes=block_bytes)
+
+
+@torch.no_grad()
+def rank_matches(
+    query_features: Tensor, gallery_features: Tensor, matches: ProtocolMatches, *, block_bytes: int = BLOCK_BYTES
+) -> RankingResult:
+    """:func:`rank_queries` for labels prepared once and features that :func:`check_features` has accepted."""
+    if query_features.shape[1] != gallery_features.shape[1]:
+        shapes = f"{query_features.shape[1]} and {gallery_features.shape[1]}"
+        raise InputError("query and gallery features", "must have the same dimension", shapes)
+    num_queries, num_gallery = matches.num_queries, matches.num_gallery
+    rows_per_block = _rows_per_block(num_queries, num_gallery, matches.max_matches, block_bytes)
+    buffer = query_features.new_empty(rows_per_block, num_gallery)
+    average_precision, inverse_penalty = np.full(num_queries, np.nan), np.full(num_queries, np.nan)
+    first_hit = np.zeros(num_queries, dtype=np.int64)
+    valid = matches.num_positives > 0
+
+    for start in range(0, num_queries, rows_per_block):
+        stop = min(start + rows_per_block, num_queries)
+        product = torch.mm(query_features[start:stop], gallery_features.T, out=buffer[: stop - start])
+        similarity = product.cpu().numpy()  # shares the memory of a CPU tensor
+        row, col, junk = matches.pairs(start, stop)
+        similarity[row[junk], col[junk]] = -inf  # below every threshold
+        rank = _positive_ranks(similarity, row[~junk], col[~junk], scan_size=max(1, block_bytes // 2 // SCAN_BYTES))
+
+        count = matches.num_positives[start:stop]
+        kept = count > 0
+        first = (np.cumsum(count) - count)[kept]  # position of each valid query's best positive
+        count = count[kept]
+        ordinal = np.arange(len(rank)) - np.repeat(first, count) + 1
+        if len(first):
+            average_precision[start:stop][kept] = np.add.reduceat(ordinal / rank, first) / count
+            inverse_penalty[start:stop][kept] = count / rank[first + count - 1]
+            first_hit[start:stop][kept] = rank[first]
+    return RankingResult(average_precision, inverse_penalty, first_hit, valid)
+
+
+def check_features(side: str, features: Tensor, num_labels: int) -> None:
+    """Refuse features ``[N, D]`` that are not one per label, not float32, or not finite; name the side and the row."""
+    if features.ndim != 2 or len(features) != num_labels:
+        raise InputError(f"{side} features", f"must have the shape [{num_labels}, D]", list(features.shape))
+    if features.dtype != torch.float32:
+        raise InputError(f"{side} features", "must be float32", features.dtype)
+    bad = torch.nonzero(~torch.isfinite(features.sum(dim=1)))  # NaN and infinity survive a sum: no mask of [N, D]
+    if len(bad):
+        found = f"NaN or infinity in row {int(bad[0])} ({len(bad)} such rows)"
+        raise InputError(f"{side} features", "must be finite", found)
+
+
+def _positive_ranks(similarity: np.ndarray, row: np.ndarray, col: np.ndarray, *, scan_size: int) -> np.ndarray:
+    """Ranks (from 1) of the positives ``(row, col)`` among all items of their row, ordered by row, then by rank.
+
+    Every item gets a 64-bit integer ``row | descending score | gallery index``: comparing two of them decides row,
+    score and tie at once and without rounding. The positives' scores are read from ``similarity`` itself: computed
+    again, a last bit could differ and a positive outrank itself.
+
+    Args:
+        similarity: ``[B, Ng]`` with junk at minus infinity.
+        row: ascending, ``[P]``.
+        col: ``[P]``.
+        scan_size: number of similarities to scan at a time.
+    """
+    num_rows, num_gallery = similarity.shape
+    index_bits = num_gallery.bit_length()
+    score = similarity[row, col]
+    lowest = np.full(num_rows, inf, dtype=np.float32)
+    np.minimum.at(lowest, row, score)
+    positive = np.sort(_keys(row, score, col, index_bits))  # still ordered by row
+    row_start = np.arange(num_rows) << (32 + index_bits)
+
+    above = np.zeros(len(positive), dtype=np.int64)  # survivors with a smaller key, from earlier rows too
+    before = np.zeros(num_rows, dtype=np.int64)  # survivors in earlier rows
+    width = min(num_gallery, scan_size)
+    height = max(1, scan_size // width)
+    for top in range(0, num_rows, height):
+        rows = slice(top, top + height)
+        ours = slice(*np.searchsorted(row, (top, top + height)))
+        for left in range(0, num_gallery, width):
+            part = similarity[rows, left : left + width]
+            r, c = np.divmod(np.flatnonzero(part >= lowest[rows, None]), part.shape[1])
+            survivors = np.sort(_keys(r + top, part[r, c], c + left, index_bits))
+            above[ours] += np.searchsorted(survivors, positive[ours])
+            before[rows] += np.searchsorted(survivors, row_start[rows])
+    return above - before[row] + 1
+
+
+def _keys(row: np.ndarray, score: np.ndarray, col: np.ndarray, index_bits: int) -> np.ndarray:
+    """Integers (int64, one per item) in the order of row, then score (highest first), then gallery index; exact."""
+    bits = (score + np.float32(0)).view(np.int32)  # adding 0.0 turns -0.0 into 0.0: the two are equal scores
+    descending = 0x7FFFFFFF - (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64)  # negative floats count backwards
+    return (((row << 32) + descending) << index_bits) + col
+
+
+def _rows_per_block(num_queries: int, num_gallery: int, max_matches: int, block_bytes: int) -> int:
+    """Queries per block: half of ``block_bytes`` is for similarities and pairs, the other half for scanning them."""
+    rows = block_bytes // 2 // (4 * num_gallery + PAIR_BYTES * max_matches)
+    addressable = 1 << max(0, 31 - num_gallery.bit_length())  # so that a row number fits into the 64-bit keys
+    return max(1, min(rows, addressable, num_queries))
+
+
+def _no_valid_query(num_queries: int, num_gallery: int, num_matches: int) -> InputError:
+    """The most repeated error of this field, with its likely cause."""
+    if num_matches == 0:
+        cause = "no query identity appears in the gallery: take both sides from one split, with the same identities"
+    else:
+        cause = (
+            "every match has the query's own camera and is removed: set distinct camera ids "
+            "(for images without cameras: 0 for all queries, 1 for all gallery items)"
+        )
+    found = f"{num_queries} queries, {num_gallery} gallery items, {num_matches} same-identity pairs"
+    return InputError("query and gallery", f"no query has a positive in the gallery; {cause}", found)

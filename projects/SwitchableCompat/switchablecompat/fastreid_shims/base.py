@@ -1,0 +1,30 @@
+"""What a shim is: a name, a feature test, and a patch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Shim:
+    """One workaround for one thing of FastReID that fails on a current stack.
+
+    Attributes:
+        name: What logs and tests call it.
+        needed: The feature test. True while the symptom exists, False where upstream works or the patch is in place.
+        patch: Removes the symptom.
+        before_import: FastReID cannot be imported without it; ``needed`` and ``patch`` must not import FastReID.
+    """
+
+    name: str
+    needed: Callable[[], bool]
+    patch: Callable[[], None]
+    before_import: bool = False
+
+    def apply(self) -> bool:
+        """Patch if needed; returns whether it was."""
+        if not self.needed():
+            return False
+        self.patch()
+        return True

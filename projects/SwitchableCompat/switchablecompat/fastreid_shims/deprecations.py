@@ -1,0 +1,101 @@
+"""Calls that still work on this stack but warn in every run, and will be removed."""
+
+from __future__ import annotations
+
+import functools
+import pickle
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from PIL import Image
+
+from .base import Shim
+
+_OTHER_LAYOUT = ("I", "I;16", "F", "1")  # modes with more or less than one byte per channel
+
+
+def byte_to_tensor(original: Callable[[Any], torch.Tensor]) -> Callable[[Any], torch.Tensor]:
+    """``original`` (FastReID's ``to_tensor``: uint8 HWC to float32 CHW, 0 to 255) without ``ByteStorage``."""
+
+    @functools.wraps(original)
+    def to_tensor(pic: Any) -> torch.Tensor:
+        if not isinstance(pic, Image.Image) or pic.mode in _OTHER_LAYOUT:
+            return original(pic)
+        pixels = np.array(pic)
+        return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1).contiguous().float()
+
+    return to_tensor
+
+
+def serialize_to_tensor(data: object, group: dist.ProcessGroup) -> torch.Tensor:
+    """``fastreid.utils.comm._serialize_to_tensor`` without ``ByteStorage``: the pickle of ``data`` as bytes."""
+    device = "cpu" if dist.get_backend(group) == "gloo" else "cuda"
+    return torch.frombuffer(bytearray(pickle.dumps(data)), dtype=torch.uint8).to(device)
+
+
+def _byte_storage_deprecated() -> bool:
+    from fastreid.data.transforms import functional
+    from fastreid.utils import comm
+
+    if comm._serialize_to_tensor is serialize_to_tensor and hasattr(functional.to_tensor, "__wrapped__"):
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # raised, not shown: torch warns once, and that one belongs to the user
+            torch.ByteStorage.from_buffer(b"0")
+    except (AttributeError, UserWarning, DeprecationWarning, FutureWarning):
+        return True
+    return False
+
+
+def _patch_byte_storage() -> None:
+    """fastreid/data/transforms/functional.py:46 and utils/comm.py:106 use ``torch.ByteStorage.from_buffer``.
+
+    ``UserWarning: TypedStorage is deprecated. It will be removed in the future``, once in every loader worker.
+    """
+    from fastreid.data.transforms import functional, transforms
+    from fastreid.utils import comm
+
+    functional.to_tensor = transforms.to_tensor = byte_to_tensor(functional.to_tensor)
+    comm._serialize_to_tensor = serialize_to_tensor
+
+
+@torch.no_grad()
+def compute_euclidean_distance(features: torch.Tensor, others: torch.Tensor) -> np.ndarray:
+    """Squared Euclidean distances, by FastReID's formula and in its order of operations."""
+    m, n = features.size(0), others.size(0)
+    squares = features.pow(2).sum(dim=1, keepdim=True).expand(m, n)
+    squares = squares + others.pow(2).sum(dim=1, keepdim=True).expand(n, m).t()
+    return squares.addmm_(features, others.t(), beta=1, alpha=-2).cpu().numpy()
+
+
+def _addmm_deprecated() -> bool:
+    from fastreid.utils import compute_dist
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            compute_dist.compute_euclidean_distance(torch.zeros(1, 1), torch.zeros(1, 1))
+    except (TypeError, UserWarning, DeprecationWarning, FutureWarning):
+        return True
+    return False
+
+
+def _patch_euclidean() -> None:
+    """fastreid/utils/compute_dist.py:183 calls ``addmm_(1, -2, a, b)``, an overload that torch deprecated in 1.5.
+
+    ``UserWarning: This overload of addmm_ is deprecated`` with ``TEST.METRIC euclidean``.
+    """
+    from fastreid.utils import compute_dist
+
+    compute_dist.compute_euclidean_distance = compute_euclidean_distance
+
+
+SHIMS = (
+    Shim("byte-storage", _byte_storage_deprecated, _patch_byte_storage),
+    Shim("addmm-overload", _addmm_deprecated, _patch_euclidean),
+)

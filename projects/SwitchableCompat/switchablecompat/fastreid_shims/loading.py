@@ -1,0 +1,214 @@
+"""Data loading: loaders on the CPU, errors instead of hangs, unreadable images by name, ``RandomAffine``."""
+
+from __future__ import annotations
+
+import functools
+import queue
+import threading
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from torchvision import transforms
+
+from ..errors import InputError
+from .base import Shim
+
+_cpu_loader: bool | None = None
+
+
+def use_cpu_loader(flag: bool | None) -> None:
+    """Say where the loaders built from now on deliver their batches.
+
+    The trainer calls this with ``cfg.MODEL.DEVICE == "cpu"`` before it builds a loader, because FastReID's loader does
+    not see the config and moves batches to the GPU whenever it can.
+
+    Args:
+        flag: True for plain loaders that leave batches on the CPU, False for FastReID's loader with its CUDA stream,
+            None (the state at import) for plain loaders exactly where CUDA is not available.
+    """
+    global _cpu_loader
+    _cpu_loader = flag
+
+
+def cpu_loader_in_use() -> bool:
+    """Whether a loader built now leaves its batches on the CPU."""
+    return not torch.cuda.is_available() if _cpu_loader is None else _cpu_loader
+
+
+def device_aware_loader(original: type[DataLoader]) -> type[DataLoader]:
+    """``original`` (FastReID's ``DataLoaderX``) with a mode for the CPU, in which it is a plain ``DataLoader``."""
+
+    class DataLoaderX(original):  # type: ignore[misc, valid-type]
+        """FastReID's ``DataLoaderX`` where batches go to a GPU, a plain ``DataLoader`` otherwise."""
+
+        device_aware = True
+
+        def __init__(self, local_rank: int, **kwargs: Any) -> None:
+            self.on_cpu = cpu_loader_in_use()
+            if self.on_cpu:
+                # Pinning needs a CUDA context, and there is no copy to the GPU that it could speed up.
+                DataLoader.__init__(self, **{**kwargs, "pin_memory": False})
+            else:
+                super().__init__(local_rank, **kwargs)
+
+        def __iter__(self) -> Iterator[Any]:
+            return DataLoader.__iter__(self) if self.on_cpu else super().__iter__()
+
+        def shutdown(self) -> None:
+            """End the background thread, if there is one."""
+            if not self.on_cpu:
+                super().shutdown()
+
+    return DataLoaderX
+
+
+def _loader_needs_cuda() -> bool:
+    from fastreid.data import build, data_utils
+
+    return not all(getattr(module.DataLoaderX, "device_aware", False) for module in (build, data_utils))
+
+
+def _patch_loader() -> None:
+    """fastreid/data/data_utils.py:151 ``DataLoaderX`` opens a CUDA stream whatever ``MODEL.DEVICE`` says.
+
+    Without a GPU: ``RuntimeError: Found no NVIDIA driver on your system``. With one and ``MODEL.DEVICE cpu``, batches
+    land on ``cuda:0`` all the same.
+    """
+    from fastreid.data import build, data_utils
+
+    if not getattr(data_utils.DataLoaderX, "device_aware", False):
+        data_utils.DataLoaderX = device_aware_loader(data_utils.DataLoaderX)
+    build.DataLoaderX = data_utils.DataLoaderX
+
+
+class _Failure:
+    """An exception of the background thread on its way through the queue."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def error_forwarding_generator(original: type[threading.Thread]) -> type[threading.Thread]:
+    """``original`` (FastReID's ``BackgroundGenerator``) whose exceptions reach the thread that reads from it."""
+
+    class BackgroundGenerator(original):  # type: ignore[misc, valid-type]
+        """FastReID's ``BackgroundGenerator``; what fails in its thread is raised by ``next``."""
+
+        forwards_errors = True
+        queue: queue.Queue
+
+        def run(self) -> None:
+            try:
+                super().run()
+            except BaseException as error:  # whatever it is, the reader must not wait for a batch that never comes
+                self.queue.put(_Failure(error))
+                self.queue.put(None)  # the end of the data for a reader that goes on, e.g. shutdown()
+
+        def next(self) -> Any:
+            item = super().next()
+            if not isinstance(item, _Failure):
+                return item
+            if self.exit_event.is_set():  # shutdown() only drains the queue: nobody is left to tell
+                raise StopIteration
+            raise item.error
+
+    return BackgroundGenerator
+
+
+def _errors_are_lost() -> bool:
+    from fastreid.data import data_utils
+
+    return not getattr(data_utils.BackgroundGenerator, "forwards_errors", False)
+
+
+def _patch_background_generator() -> None:
+    """fastreid/data/data_utils.py:122 ``BackgroundGenerator.run`` has no error path.
+
+    On CUDA a corrupt image ends the background thread with a traceback, and the main thread waits for ever.
+    """
+    from fastreid.data import data_utils
+
+    data_utils.BackgroundGenerator = error_forwarding_generator(data_utils.BackgroundGenerator)
+
+
+def naming_read_image(original: Callable[..., Any]) -> Callable[..., Any]:
+    """``original`` (FastReID's ``read_image``) with the file's name in every error."""
+
+    @functools.wraps(original)
+    def read_image(file_name: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(file_name, *args, **kwargs)
+        except MemoryError:
+            raise
+        except Exception as error:  # Pillow's plug-ins raise OSError, SyntaxError, ValueError, struct.error and more
+            found = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise InputError(file_name, "must be a readable image", found) from error
+
+    return read_image
+
+
+def _unreadable_image_unnamed() -> bool:
+    from fastreid.data import common
+
+    try:
+        common.read_image("")
+    except InputError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _patch_read_image() -> None:
+    """fastreid/data/common.py:40 reads an image without saying which.
+
+    A truncated file ends training with ``OSError: image file is truncated (3 bytes not processed)`` and no path.
+    """
+    from fastreid.data import common
+
+    common.read_image = naming_read_image(common.read_image)
+
+
+class RandomAffine(transforms.RandomAffine):
+    """torchvision's ``RandomAffine`` that also takes the argument names of torchvision < 0.13."""
+
+    def __init__(self, *args: Any, resample: Any = None, fillcolor: Any = None, **kwargs: Any) -> None:
+        if resample:  # False and 0 mean nearest, which is the default
+            kwargs["interpolation"] = resample
+        if fillcolor is not None:
+            kwargs["fill"] = fillcolor
+        super().__init__(*args, **kwargs)
+
+
+def _affine_fails() -> bool:
+    from fastreid.data.transforms import build
+
+    try:
+        build.T.RandomAffine(degrees=10, resample=False, fillcolor=0)
+    except TypeError:
+        return True
+    return False
+
+
+def _patch_affine() -> None:
+    """fastreid/data/transforms/build.py:81 passes ``resample`` and ``fillcolor``, which torchvision 0.15 removed.
+
+    ``INPUT.AFFINE.ENABLED True``: ``TypeError: RandomAffine.__init__() got an unexpected keyword argument 'resample'``.
+    FastReID gets a copy of the module's names with this one class exchanged; torchvision itself stays as it is.
+    """
+    from fastreid.data.transforms import build
+
+    namespace = types.ModuleType(transforms.__name__, transforms.__doc__)
+    namespace.__dict__.update(vars(build.T), RandomAffine=RandomAffine)
+    build.T = namespace
+
+
+SHIMS = (
+    Shim("loader-on-cpu", _loader_needs_cuda, _patch_loader),
+    Shim("loader-errors", _errors_are_lost, _patch_background_generator),
+    Shim("unreadable-image", _unreadable_image_unnamed, _patch_read_image),
+    Shim("random-affine", _affine_fails, _patch_affine),
+)

@@ -1,0 +1,34 @@
+"""Writing files so that a final name never holds a half-written file."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` and rename it to ``path`` when the block ends well.
+
+    On an exception (an interrupt too) the temporary file is removed and whatever ``path`` held is untouched. The folder
+    is created if needed. The temporary name keeps the suffix, since many writers choose their format by it.
+
+    Example:
+        >>> with atomic_write("outputs/grid.json") as temporary:      # doctest: +SKIP
+        ...     temporary.write_text("{}")
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Same folder: a rename is atomic only within one file system. Not `tempfile`: its files are private to the user.
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(6)}.tmp{path.suffix}")
+    try:
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())  # else a power cut can leave the new name with no content
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,29 @@
+"""Layers that can be switched between widths."""
+
+from .channels import ChannelLayout, ChannelRule, scaled_channels
+from .composite import SlimmableIBN
+from .slimmable import SlimmableConv2d, SlimmableLinear
+from .switchable_norm import (
+    SwitchableBatchNorm2d,
+    SwitchableInstanceNorm2d,
+    SwitchableNorm,
+    SwitchableSyncBatchNorm,
+    reset_running_stats,
+)
+from .width_switch import WidthSwitch, check_widths
+
+__all__ = [
+    "ChannelLayout",
+    "ChannelRule",
+    "SlimmableConv2d",
+    "SlimmableIBN",
+    "SlimmableLinear",
+    "SwitchableBatchNorm2d",
+    "SwitchableInstanceNorm2d",
+    "SwitchableNorm",
+    "SwitchableSyncBatchNorm",
+    "WidthSwitch",
+    "check_widths",
+    "reset_running_stats",
+    "scaled_channels",
+]

@@ -1,0 +1,97 @@
+"""Convolution and linear layers of which each sub-model uses a leading slice.
+
+Slimmable Neural Networks, Yu et al., ICLR 2019. A converted layer *is* the layer it came from (same class, same
+parameters, same state-dict keys): at full width it runs that layer's own forward, so outputs are equal bit for bit.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .channels import ChannelLayout
+from .width_switch import WidthSwitch
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def adopt(cls: type[M], module: nn.Module) -> M:
+    """A ``cls`` object with ``module``'s state: the same Parameter and buffer objects, no initialisation run."""
+    new = cls.__new__(cls)
+    new.__dict__.update(module.__dict__)
+    for registry in ("_parameters", "_buffers", "_modules"):
+        new.__dict__[registry] = dict(module.__dict__[registry])
+    return new
+
+
+class _Slimmable:
+    """What slimmable layers share. ``axes`` maps each parameter to the layouts of its leading axes."""
+
+    switch: WidthSwitch
+    in_layout: ChannelLayout
+    out_layout: ChannelLayout
+
+    def axes(self) -> dict[str, tuple[ChannelLayout, ...]]:
+        axes: dict[str, tuple[ChannelLayout, ...]] = {"weight": (self.out_layout, self.in_layout)}
+        if self.bias is not None:
+            axes["bias"] = (self.out_layout,)
+        return axes
+
+    def _weight(self, index: int) -> Tensor:
+        return self.in_layout.take(self.out_layout.take(self.weight, 0, index), 1, index)
+
+    def _bias(self, index: int) -> Tensor | None:
+        return None if self.bias is None else self.out_layout.take(self.bias, 0, index)
+
+    def _static(self, cls: type[M], index: int) -> M:
+        static = adopt(cls, self)
+        for key in ("switch", "in_layout", "out_layout"):
+            del static.__dict__[key]
+        for key, value in (("weight", self._weight(index)), ("bias", self._bias(index))):
+            if value is not None:
+                value = nn.Parameter(value.detach().clone(), requires_grad=getattr(self, key).requires_grad)
+            static._parameters[key] = value
+        return static
+
+    @classmethod
+    def convert(cls, module: nn.Module, switch: WidthSwitch, in_layout: ChannelLayout, out_layout: ChannelLayout):
+        """The slimmable twin of ``module``; both hold the same parameters."""
+        new = adopt(cls, module)
+        new.switch, new.in_layout, new.out_layout = switch, in_layout, out_layout
+        return new
+
+
+class SlimmableConv2d(_Slimmable, nn.Conv2d):
+    """A convolution of which sub-model ``i`` uses ``weight[:out_i, :in_i]``. Groups must be 1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` is [N, in_i, H, W], the result [N, out_i, H', W'] for the active sub-model ``i``."""
+        if self.switch.is_full:
+            return super().forward(x)
+        index = self.switch.index
+        return self._conv_forward(x, self._weight(index), self._bias(index))
+
+    def to_static(self, index: int) -> nn.Conv2d:
+        """An ordinary convolution with a copy of sub-model ``index``'s slice."""
+        static = self._static(nn.Conv2d, index)
+        static.out_channels, static.in_channels = static.weight.shape[:2]
+        return static
+
+
+class SlimmableLinear(_Slimmable, nn.Linear):
+    """A linear layer of which sub-model ``i`` uses ``weight[:out_i, :in_i]``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` is [..., in_i], the result [..., out_i] for the active sub-model ``i``."""
+        if self.switch.is_full:
+            return super().forward(x)
+        index = self.switch.index
+        return F.linear(x, self._weight(index), self._bias(index))
+
+    def to_static(self, index: int) -> nn.Linear:
+        """An ordinary linear layer with a copy of sub-model ``index``'s slice."""
+        static = self._static(nn.Linear, index)
+        static.out_features, static.in_features = static.weight.shape
+        return static

@@ -1,0 +1,104 @@
+"""Normalization layers with private statistics and private affine parameters per sub-model.
+
+Switchable batch normalization, Slimmable Neural Networks, Yu et al., ICLR 2019, section 3.3. The full model keeps the
+plain state-dict keys (``bn1.weight``); every narrower sub-model has its own layer below ``narrow`` (``bn1.narrow.w025.weight``).
+A checkpoint without these keys, that is an ordinary FastReID or ImageNet one, fills them with the leading channels.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from .channels import ChannelLayout
+from .slimmable import adopt
+from .width_switch import WidthSwitch
+
+
+class SwitchableNorm:
+    """Mixin before a norm class: itself is the full model's layer, ``narrow`` holds the others'."""
+
+    switch: WidthSwitch
+    layout: ChannelLayout
+    narrow: nn.ModuleDict
+    plain: type[nn.Module]
+
+    @classmethod
+    def convert(cls, module: nn.Module, switch: WidthSwitch, layout: ChannelLayout):
+        """The switchable twin of ``module``; narrower layers start from its leading channels."""
+        new = adopt(cls, module)
+        new.switch, new.layout = switch, layout
+        new.narrow = nn.ModuleDict({name: new._leading(i) for i, name in enumerate(switch.names[:-1])})
+        return new
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` is [N, C_i, H, W] for the active sub-model ``i``; same shape out."""
+        if self.switch.is_full:
+            return super().forward(x)
+        return self.narrow[self.switch.name](x)
+
+    def of(self, index: int) -> nn.Module:
+        """The layer that belongs to sub-model ``index`` (for the full model: this module itself)."""
+        return self if index == self.switch.full_index else self.narrow[self.switch.names[index]]
+
+    def to_static(self, index: int) -> nn.Module:
+        """An ordinary norm layer: a copy of what sub-model ``index`` owns."""
+        return copy.deepcopy(self._plain() if index == self.switch.full_index else self.of(index))
+
+    def _plain(self) -> nn.Module:
+        static = adopt(self.plain, self)
+        for key in ("switch", "layout"):
+            static.__dict__.pop(key, None)
+        static._modules.pop("narrow", None)
+        return static
+
+    def _leading(self, index: int) -> nn.Module:
+        new = copy.deepcopy(self._plain())
+        new.num_features = self.layout.count(index)
+        for registry in (new._parameters, new._buffers):
+            for key, value in registry.items():
+                if value is not None and value.dim():
+                    kept = self.layout.take(value.detach(), 0, index).clone()
+                    registry[key] = nn.Parameter(kept, value.requires_grad) if registry is new._parameters else kept
+        return new
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        if not any(key.startswith(f"{prefix}narrow.") for key in state_dict):
+            for key in (*self._parameters, *self._buffers):
+                full = state_dict.get(prefix + key)
+                if full is None or (full.dim() and full.shape[0] != self.layout.total):
+                    continue
+                for index, name in enumerate(self.switch.names[:-1]):
+                    kept = self.layout.take(full, 0, index) if full.dim() else full
+                    state_dict[f"{prefix}narrow.{name}.{key}"] = kept
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class SwitchableBatchNorm2d(SwitchableNorm, nn.BatchNorm2d):
+    """Batch normalization with private statistics and affine parameters per sub-model."""
+
+    plain = nn.BatchNorm2d
+
+
+class SwitchableSyncBatchNorm(SwitchableNorm, nn.SyncBatchNorm):
+    """The same over several processes (FastReID's ``syncBN``)."""
+
+    plain = nn.SyncBatchNorm
+
+
+class SwitchableInstanceNorm2d(SwitchableNorm, nn.InstanceNorm2d):
+    """Instance normalization with private affine parameters per sub-model (the first half of IBN)."""
+
+    plain = nn.InstanceNorm2d
+
+
+@torch.no_grad()
+def reset_running_stats(model: nn.Module, index: int) -> list[nn.Module]:
+    """Reset sub-model ``index``'s running statistics; returns its norm layers that keep any."""
+    norms = [m.of(index) for m in model.modules() if isinstance(m, SwitchableNorm)]
+    norms = [norm for norm in norms if getattr(norm, "running_mean", None) is not None]
+    for norm in norms:
+        norm.reset_running_stats()
+    return norms

@@ -1,0 +1,97 @@
+"""The one holder of the active width: every switchable layer of a network points at the same object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from ..errors import InputError
+from ..widths import width_name
+
+
+class WidthSwitch:
+    """Which sub-model of a switchable network is active.
+
+    Changing the width is one assignment, whatever the number of layers. The full model (last width, 1.0) is active
+    unless :meth:`use` says otherwise.
+
+    Args:
+        widths: Width multipliers, strictly ascending, in (0, 1], the last one exactly 1.0.
+
+    Raises:
+        InputError: If ``widths`` breaks one of these rules.
+    """
+
+    def __init__(self, widths: Sequence[float]) -> None:
+        self.widths = check_widths(widths)
+        self.names = tuple(width_name(width) for width in self.widths)
+        self._index = len(self.widths) - 1
+
+    def __len__(self) -> int:
+        return len(self.widths)
+
+    @property
+    def index(self) -> int:
+        """Position of the active sub-model in :attr:`widths`."""
+        return self._index
+
+    @property
+    def full_index(self) -> int:
+        """Position of the full model."""
+        return len(self.widths) - 1
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the full model is active."""
+        return self._index == len(self.widths) - 1
+
+    @property
+    def name(self) -> str:
+        """Name of the active sub-model, for example ``w025``."""
+        return self.names[self._index]
+
+    @contextmanager
+    def use(self, index: int) -> Iterator[None]:
+        """Activate sub-model ``index`` inside the ``with`` block; the former one returns afterwards, also on errors."""
+        if not 0 <= index < len(self.widths):
+            raise IndexError(f"sub-model index must be in [0, {len(self.widths)}), found {index}")
+        former, self._index = self._index, index
+        try:
+            yield
+        finally:
+            self._index = former
+
+    def index_of(self, width: float) -> int:
+        """Position of the sub-model with this width multiplier.
+
+        Raises:
+            InputError: If the network has no such width.
+        """
+        for index, known in enumerate(self.widths):
+            if abs(known - width) < 1e-9:
+                return index
+        raise InputError("width", f"must be one of {list(self.widths)}", width)
+
+    def __repr__(self) -> str:
+        return f"WidthSwitch(widths={list(self.widths)}, active={self.widths[self._index]})"
+
+
+def check_widths(widths: Sequence[float], key: str = "MODEL.SWITCHABLE.WIDTHS") -> tuple[float, ...]:
+    """Return ``widths`` as a tuple of floats, or say which rule they break.
+
+    Raises:
+        InputError: Not numbers, empty, not strictly ascending, outside (0, 1], or not ending in 1.0.
+    """
+    try:
+        values = tuple(float(width) for width in widths)
+    except (TypeError, ValueError):
+        raise InputError(key, "must be a list of numbers", widths) from None
+    if not values:
+        raise InputError(key, "must hold at least one width", list(values))
+    if not all(0 < width <= 1 for width in values):
+        raise InputError(key, "every width must be in (0, 1]", list(values))
+    if any(later - earlier < 1e-4 for earlier, later in zip(values, values[1:], strict=False)):
+        raise InputError(key, "must be strictly ascending, in steps of 0.0001 or more", list(values))
+    if values[-1] != 1.0:
+        raise InputError(key, "must end in 1.0, the full model", list(values))
+    return values

@@ -1,0 +1,124 @@
+"""The compatible loss: every sub-model is trained on the one shared classifier, so that they share a feature space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from fastreid.modeling.losses import cross_entropy_loss
+from torch import Tensor, nn
+
+from . import evidential
+
+
+@dataclass(frozen=True)
+class EvidentialOptions:
+    """What an evidential loss is made of; see :mod:`.evidential` for the formulas.
+
+    Attributes:
+        evidence: ``softplus`` or ``exp``.
+        risk: ``digamma`` or ``log``.
+        prior: Prior mass P, in ``prior_unit``.
+        prior_unit: ``classes`` (P = prior * K) or ``absolute`` (P = prior).
+        kl_weight: Weight lambda of the KL term, in ``kl_unit``.
+        kl_unit: ``per_class`` (lambda = kl_weight / K, the KL grows with K) or ``absolute`` (lambda = kl_weight).
+    """
+
+    evidence: str
+    risk: str
+    prior: float
+    prior_unit: str
+    kl_weight: float
+    kl_unit: str
+
+    def prior_mass(self, classes: int) -> float:
+        """P for this number of classes."""
+        return self.prior * classes if self.prior_unit == "classes" else self.prior
+
+    def kl_factor(self, classes: int) -> float:
+        """lambda for this number of classes."""
+        return self.kl_weight / classes if self.kl_unit == "per_class" else self.kl_weight
+
+
+PRESETS = {
+    # Evidential deep learning as first published: alpha = e + 1, constant KL weight.
+    "paper": EvidentialOptions("softplus", "digamma", 1.0, "classes", 5e-4, "absolute"),
+    # Gradients of a cross-entropy's size at re-ID's number of classes.
+    "stable": EvidentialOptions("exp", "log", 1.0 / 3.0, "classes", 0.4, "per_class"),
+}
+
+
+class CompatibleLoss(nn.Module):
+    """Loss of one sub-model's logits, and how uncertain the sub-model is.
+
+    L = mean over the batch of (risk + lambda KL), or FastReID's cross-entropy when ``options`` is None. The evidential
+    terms run outside autocast in float32 (the KL in float64): half-precision lgamma overflows at re-ID's class counts.
+
+    Args:
+        options: The evidential loss, or None for the cross-entropy.
+        temperature: Logits are divided by it before they become evidence.
+        label_smoothing: Epsilon of FastReID's label smoothing; -1 is its adaptive one (cross-entropy only).
+        smoothing_alpha: Alpha of the adaptive smoothing.
+        scale: Factor on the loss.
+    """
+
+    def __init__(
+        self,
+        options: EvidentialOptions | None,
+        *,
+        temperature: float = 1.0,
+        label_smoothing: float = 0.0,
+        smoothing_alpha: float = 0.2,
+        scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.options = options
+        self.temperature = temperature
+        self.label_smoothing = label_smoothing
+        self.smoothing_alpha = smoothing_alpha
+        self.scale = scale
+
+    @classmethod
+    def from_config(cls, cfg) -> CompatibleLoss:
+        """Read ``MODEL.LOSSES.COMPAT`` and the label smoothing of ``MODEL.LOSSES.CE``."""
+        node, ce = cfg.MODEL.LOSSES.COMPAT, cfg.MODEL.LOSSES.CE
+        options = None
+        if node.KIND == "evidential":
+            options = PRESETS.get(node.PRESET) or EvidentialOptions(
+                node.EVIDENCE, node.RISK, node.PRIOR, node.PRIOR_UNIT, node.KL_WEIGHT, node.KL_UNIT
+            )
+        return cls(
+            options,
+            temperature=node.TEMPERATURE,
+            label_smoothing=ce.EPSILON,
+            smoothing_alpha=ce.ALPHA,
+            scale=node.SCALE,
+        )
+
+    def forward(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Scalar loss and mean uncertainty (None for the cross-entropy).
+
+        Args:
+            logits: [N, K], margins and scale already applied.
+            labels: [N] int64.
+        """
+        if self.options is None:
+            loss = cross_entropy_loss(logits, labels, self.label_smoothing, self.smoothing_alpha)
+            return loss * self.scale, None
+        with torch.autocast(logits.device.type, enabled=False):
+            classes = logits.shape[1]
+            prior = self.options.prior_mass(classes)
+            logits = logits.double() if logits.dtype == torch.float64 else logits.float()
+            log_alphas = evidential.log_alpha(logits / self.temperature, self.options.evidence, prior)
+            targets = evidential.smoothed_targets(labels, classes, self.label_smoothing)
+            loss = evidential.bayes_risk(log_alphas, targets, self.options.risk).mean()
+            factor = self.options.kl_factor(classes)
+            if factor:
+                kl = evidential.misleading_evidence_kl(log_alphas, labels).mean()
+                loss = loss + factor * kl.to(loss.dtype)
+            with torch.no_grad():
+                mean_uncertainty = evidential.uncertainty(log_alphas, prior).mean()
+            return loss * self.scale, mean_uncertainty
+
+    def extra_repr(self) -> str:
+        return f"options={self.options}, temperature={self.temperature}, label_smoothing={self.label_smoothing}"

@@ -1,0 +1,108 @@
+"""Evidential (uncertainty) loss: subjective logic on a classifier's logits, as pure functions of tensors.
+
+Sensoy et al., "Evidential Deep Learning to Quantify Classification Uncertainty", NeurIPS 2018; Han et al., "Trusted
+Multi-View Classification", ICLR 2021. With evidence e >= 0 and a prior mass P over K classes:
+
+    alpha_k = e_k + P/K      S = sum_k alpha_k = sum_k e_k + P      belief b_k = e_k / S      uncertainty u = P / S
+
+so that sum_k b_k + u = 1 (EDL: P = K, that is alpha = e + 1). Everything is computed from ln alpha, because ``exp``
+evidence of a scaled cosine logit (64 and more) leaves float32 long before its logarithm does.
+
+Shape shorthand: N images, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_LARGE = 15.0  # digamma(x) = ln x - 1/(2x) to 3e-15 for x > e^15
+_KL_LOG_ALPHA_MAX = 20.0  # above, lgamma's own rounding in float64 exceeds 1e-6 of the result's slope
+
+EVIDENCE = ("softplus", "exp")
+RISK = ("digamma", "log")
+
+
+def log_alpha(logits: Tensor, evidence: str, prior: float) -> Tensor:
+    """ln of the Dirichlet parameters, [N, K].
+
+    Args:
+        logits: [N, K].
+        evidence: ``softplus``: e = ln(1 + exp z); ``exp``: e = exp z.
+        prior: P, the mass shared by all K classes.
+    """
+    log_prior = math.log(prior / logits.shape[1])
+    if evidence == "exp":
+        return torch.logaddexp(logits, torch.full_like(logits, log_prior))
+    if evidence == "softplus":
+        return torch.log(F.softplus(logits) + prior / logits.shape[1])
+    raise ValueError(f"evidence must be one of {EVIDENCE}, found {evidence!r}")
+
+
+def uncertainty(log_alphas: Tensor, prior: float) -> Tensor:
+    """Uncertainty mass u = P / S of each image, [N], in (0, 1]."""
+    return torch.exp(math.log(prior) - torch.logsumexp(log_alphas, dim=1))
+
+
+def bayes_risk(log_alphas: Tensor, targets: Tensor, risk: str) -> Tensor:
+    """Expected cross-entropy under the Dirichlet, per image, [N].
+
+    ``digamma``: sum_k t_k (psi(S) - psi(alpha_k)), the exact Bayes risk; ``log``: sum_k t_k (ln S - ln alpha_k), the
+    cross-entropy of the mean (type II maximum likelihood), which asks for relative and not for absolute evidence.
+
+    Args:
+        log_alphas: [N, K].
+        targets: [N, K], rows sum to 1 (one-hot or smoothed).
+        risk: ``digamma`` or ``log``.
+    """
+    log_strength = torch.logsumexp(log_alphas, dim=1, keepdim=True)
+    if risk == "log":
+        return (targets * (log_strength - log_alphas)).sum(dim=1)
+    if risk == "digamma":
+        return (targets * (_digamma_exp(log_strength) - _digamma_exp(log_alphas))).sum(dim=1)
+    raise ValueError(f"risk must be one of {RISK}, found {risk!r}")
+
+
+def misleading_evidence_kl(log_alphas: Tensor, labels: Tensor) -> Tensor:
+    """KL( Dir(alpha~) || Dir(1) ) with alpha~ = y + (1 - y) alpha, per image, [N], float64.
+
+    Penalises evidence for wrong classes only (Sensoy et al., equation 5). Evidence above e^20 adds nothing more.
+
+    Args:
+        log_alphas: [N, K].
+        labels: [N] int64.
+    """
+    wrong = F.one_hot(labels, log_alphas.shape[1]) == 0
+    alphas = torch.where(wrong, log_alphas.double().clamp(max=_KL_LOG_ALPHA_MAX).exp(), 1.0)
+    strength = alphas.sum(dim=1)
+    normaliser = torch.lgamma(strength) - math.lgamma(alphas.shape[1]) - torch.lgamma(alphas).sum(dim=1)
+    shift = torch.digamma(alphas) - torch.digamma(strength).unsqueeze(1)
+    return normaliser + ((alphas - 1) * shift).sum(dim=1)
+
+
+def smoothed_targets(labels: Tensor, classes: int, epsilon: float) -> Tensor:
+    """FastReID's label smoothing: 1 - epsilon on the label, epsilon / (K - 1) on every other class, [N, K] float32."""
+    off = epsilon / max(classes - 1, 1)
+    targets = torch.full((labels.shape[0], classes), off, device=labels.device)
+    return targets.scatter_(1, labels.unsqueeze(1), 1.0 - epsilon)
+
+
+def combine_opinions(evidences: Tensor, prior: float) -> Tensor:
+    """Dempster-Shafer fusion of V opinions on the same images: the evidence [N, K] of the combined opinion.
+
+    Closed form of the reduced combination rule (Han et al. 2021, definition 4): 1 + e_k/P = prod_v (1 + e_k^v / P).
+
+    Args:
+        evidences: [V, N, K], non-negative.
+        prior: P.
+    """
+    return prior * (torch.prod(1 + evidences / prior, dim=0) - 1)
+
+
+def _digamma_exp(log_x: Tensor) -> Tensor:
+    """psi(exp(log_x)) without overflow."""
+    small = torch.digamma(log_x.clamp(max=_LARGE).exp())
+    return torch.where(log_x > _LARGE, log_x - 0.5 * torch.exp(-log_x), small)

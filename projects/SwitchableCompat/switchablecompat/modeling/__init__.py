@@ -1,0 +1,21 @@
+"""Conversion of FastReID networks, the head and the meta-architecture, and sub-models on their own."""
+
+from .backbone import build_switchable_backbone
+from .convert import Conversion, register_converter
+from .head import SwitchableEmbeddingHead
+from .meta_arch import SwitchableBaseline
+from .ownership import SharedParameter, shared_parameters
+from .submodel import extract_submodel
+from .thin_resnet import build_thin_resnet_backbone
+
+__all__ = [
+    "Conversion",
+    "SharedParameter",
+    "SwitchableBaseline",
+    "SwitchableEmbeddingHead",
+    "build_switchable_backbone",
+    "build_thin_resnet_backbone",
+    "extract_submodel",
+    "register_converter",
+    "shared_parameters",
+]

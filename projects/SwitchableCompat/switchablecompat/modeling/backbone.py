@@ -1,0 +1,42 @@
+"""The switchable backbone in FastReID's registry: any registered builder's network, converted."""
+
+from __future__ import annotations
+
+from fastreid.modeling.backbones import BACKBONE_REGISTRY
+from torch import nn
+
+from ..errors import InputError
+from . import resnet, thin_resnet  # noqa: F401  (registers their converters)
+from .convert import Conversion
+
+
+@BACKBONE_REGISTRY.register()
+def build_switchable_backbone(cfg) -> nn.Module:
+    """Build ``MODEL.SWITCHABLE.BACKBONE`` with its own builder, pretrained weights included, and convert it.
+
+    Returns:
+        The converted network; ``network.switch`` selects the sub-model, ``network.out_layout`` describes its output.
+
+    Raises:
+        InputError: Unknown builder, a layer without converter, or FEAT_DIM that is not the network's output.
+    """
+    switchable = cfg.MODEL.SWITCHABLE
+    try:
+        network = BACKBONE_REGISTRY.get(switchable.BACKBONE)(cfg)
+    except KeyError as error:
+        if switchable.BACKBONE in BACKBONE_REGISTRY._obj_map:
+            raise InputError("MODEL.BACKBONE.DEPTH", "unknown to this backbone", cfg.MODEL.BACKBONE.DEPTH) from error
+        known = sorted(BACKBONE_REGISTRY._obj_map)
+        raise InputError("MODEL.SWITCHABLE.BACKBONE", f"must be one of {known}", switchable.BACKBONE) from None
+    except ModuleNotFoundError as error:
+        if error.name != "gdown":
+            raise
+        rule = "set it to a local file of ImageNet weights, or MODEL.BACKBONE.PRETRAIN to False; nothing is downloaded"
+        raise InputError("MODEL.BACKBONE.PRETRAIN_PATH", rule, repr(cfg.MODEL.BACKBONE.PRETRAIN_PATH)) from None
+    except FileNotFoundError:
+        path = cfg.MODEL.BACKBONE.PRETRAIN_PATH
+        raise InputError("MODEL.BACKBONE.PRETRAIN_PATH", "must be an existing file", path) from None
+    network, layout = Conversion(switchable.WIDTHS, switchable.CHANNEL_DIVISOR).convert_network(network)
+    if layout.total != cfg.MODEL.BACKBONE.FEAT_DIM:
+        raise InputError("MODEL.BACKBONE.FEAT_DIM", f"must be {layout.total}", cfg.MODEL.BACKBONE.FEAT_DIM)
+    return network

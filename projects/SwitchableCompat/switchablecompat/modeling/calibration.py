@@ -1,0 +1,47 @@
+"""BN calibration: exact batch-norm statistics for every sub-model (FastReID's PreciseBN, per width)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from ..layers import reset_running_stats
+from .meta_arch import SwitchableBaseline
+
+
+@torch.no_grad()
+def calibrate_bn(model: SwitchableBaseline, batches: Iterable[dict | Tensor]) -> int:
+    """Replace the running statistics of every width by the average over ``batches``, without gradient.
+
+    Post-statistics of switchable networks (Yu & Huang, ICCV 2019, section 3.3): statistics are reset, then averaged
+    cumulatively. Each batch is normalised once and goes through all widths. Modes and momenta are put back.
+
+    Returns:
+        Number of batches used; with none the statistics are left alone.
+    """
+    modes = {module: module.training for module in model.modules()}
+    momenta: dict[torch.nn.Module, float | None] = {}
+    used = 0
+    try:
+        model.eval()
+        for used, batch in enumerate(batches, start=1):  # noqa: B007
+            images = model.preprocess_image(batch)
+            if not momenta:
+                for index in range(len(model.switch)):
+                    for norm in reset_running_stats(model, index):
+                        momenta[norm] = norm.momentum
+                        norm.momentum = None  # cumulative average
+                for norm in momenta:
+                    norm.train()
+                    # a switchable norm is its full model's layer: its children keep their own flag
+            for index in range(len(model.switch)):
+                with model.switch.use(index):
+                    model.heads(model.backbone(images))
+    finally:
+        for norm, momentum in momenta.items():
+            norm.momentum = momentum
+        for module, mode in modes.items():
+            module.training = mode
+    return used

@@ -1,0 +1,177 @@
+"""Conversion of an ordinary network into a switchable one, layer by layer in its own module tree.
+
+A converter takes a module and the :class:`ChannelLayout` of its input, and returns the switchable module and the layout
+of its output: layouts flow through the network as tensors do, so that a layer that does not fit is found at conversion
+time. What has no converter is refused by name.
+
+    @register_converter(MyBlock)
+    def _convert_my_block(block, ctx, x):
+        block.conv, x = ctx.convert(block.conv, x)
+        block.bn, x = ctx.convert(block.bn, x)
+        return block, x
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from ..errors import InputError
+from ..layers import (
+    ChannelLayout,
+    ChannelRule,
+    SlimmableConv2d,
+    SlimmableIBN,
+    SlimmableLinear,
+    SwitchableBatchNorm2d,
+    SwitchableInstanceNorm2d,
+    SwitchableSyncBatchNorm,
+    WidthSwitch,
+)
+from ..layers.slimmable import adopt
+
+Converted = tuple[nn.Module, ChannelLayout]
+Converter = Callable[[nn.Module, "Conversion", ChannelLayout], Converted]
+
+_CONVERTERS: dict[type[nn.Module], Converter] = {}
+
+
+def register_converter(*types: type[nn.Module]) -> Callable[[Converter], Converter]:
+    """Decorator: use this function for modules of exactly these types, or of their subclasses with no own converter."""
+
+    def register(function: Converter) -> Converter:
+        for module_type in types:
+            _CONVERTERS[module_type] = function
+        return function
+
+    return register
+
+
+class Conversion:
+    """One conversion: the shared switch, the channel rule, and the way through the tree (for messages).
+
+    Args:
+        widths: Width multipliers, ascending, ending in 1.0.
+        divisor: Channel counts are multiples of this.
+        switch: The switch to share with parts that are converted already (default: a new one).
+    """
+
+    def __init__(self, widths: Sequence[float], divisor: int = 8, switch: WidthSwitch | None = None) -> None:
+        self.switch = switch or WidthSwitch(widths)
+        self.rule = ChannelRule(self.switch.widths, divisor)
+        self._names: dict[int, str] = {}
+
+    def convert_network(self, network: nn.Module, image_channels: int = 3) -> Converted:
+        """Convert a whole network whose input has ``image_channels`` channels at every width.
+
+        Raises:
+            InputError: A layer in it has no converter, or does not fit its input.
+        """
+        self._names = {id(module): name for name, module in network.named_modules()}
+        network, layout = self.convert(network, self.rule.fixed(image_channels))
+        network.switch, network.out_layout = self.switch, layout
+        return network, layout
+
+    def convert(self, module: nn.Module, x: ChannelLayout) -> Converted:
+        """Convert one module; ``x`` is the layout of its input."""
+        return self._converter(module)(module, self, x)
+
+    def conv(self, module: nn.Conv2d, x: ChannelLayout, out: ChannelLayout | None = None) -> Converted:
+        """Convert a convolution whose output is to have layout ``out`` (default: an ordinary slim axis)."""
+        if module.groups != 1:
+            raise self.refuse(module, "grouped convolutions have no converter", f"groups={module.groups}")
+        if module.padding_mode != "zeros":
+            raise self.refuse(module, "only zero padding has a converter", f"padding_mode={module.padding_mode!r}")
+        self.require(module, module.in_channels, x)
+        out = out or self.rule.slim(module.out_channels)
+        return SlimmableConv2d.convert(module, self.switch, x, out), out
+
+    def linear(self, module: nn.Linear, x: ChannelLayout, out: ChannelLayout | None = None) -> Converted:
+        """Convert a linear layer whose output is to have layout ``out`` (default: an ordinary slim axis)."""
+        self.require(module, module.in_features, x)
+        out = out or self.rule.slim(module.out_features)
+        return SlimmableLinear.convert(module, self.switch, x, out), out
+
+    def require(self, module: nn.Module, channels: int, x: ChannelLayout) -> None:
+        """Refuse ``module`` if its input axis is not the one it gets."""
+        if channels != x.total:
+            raise self.refuse(module, f"expects {channels} channels", f"an input of {x.total}")
+
+    def require_same(self, module: nn.Module, a: ChannelLayout, b: ChannelLayout) -> None:
+        """Refuse ``module`` if two tensors that it adds do not have the same channels at every width."""
+        if a.kept != b.kept:
+            raise self.refuse(module, "adds two tensors, which must own the same channels at every width", (a.kept, b.kept))
+
+    def refuse(self, module: nn.Module, rule: str, found: object) -> InputError:
+        """The error for a module that cannot be converted, with its name in the network."""
+        name = self._names.get(id(module), "") or "network"
+        return InputError(f"MODEL.SWITCHABLE.BACKBONE, layer {name} ({type(module).__name__})", rule, found)
+
+    def _converter(self, module: nn.Module) -> Converter:
+        for module_type in type(module).__mro__:
+            if module_type in _CONVERTERS:
+                return _CONVERTERS[module_type]
+            if module_type is nn.Module:
+                break
+        raise self.refuse(module, "has no converter; add one with register_converter", type(module).__module__)
+
+
+@register_converter(
+    nn.Identity, nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Dropout
+)
+def _convert_channelwise(module: nn.Module, ctx: Conversion, x: ChannelLayout) -> Converted:
+    """Layers without parameters that treat every channel alike work at any width as they are."""
+    return module, x
+
+
+@register_converter(nn.Conv2d)
+def _convert_conv(module: nn.Conv2d, ctx: Conversion, x: ChannelLayout) -> Converted:
+    return ctx.conv(module, x)
+
+
+@register_converter(nn.Linear)
+def _convert_linear(module: nn.Linear, ctx: Conversion, x: ChannelLayout) -> Converted:
+    return ctx.linear(module, x)
+
+
+@register_converter(nn.BatchNorm2d, nn.SyncBatchNorm, nn.InstanceNorm2d)
+def _convert_norm(module: nn.Module, ctx: Conversion, x: ChannelLayout) -> Converted:
+    twin = {nn.BatchNorm2d: SwitchableBatchNorm2d, nn.SyncBatchNorm: SwitchableSyncBatchNorm}
+    ctx.require(module, module.num_features, x)
+    if type(module).forward not in (plain.forward for plain in (*twin, nn.InstanceNorm2d)):
+        raise ctx.refuse(module, "this kind of normalization has no converter; use MODEL.BACKBONE.NORM BN", type(module))
+    cls = next((new for plain, new in twin.items() if isinstance(module, plain)), SwitchableInstanceNorm2d)
+    return cls.convert(module, ctx.switch, x), x
+
+
+@register_converter(nn.Sequential)
+def _convert_sequential(module: nn.Sequential, ctx: Conversion, x: ChannelLayout) -> Converted:
+    for name, child in module.named_children():
+        module._modules[name], x = ctx.convert(child, x)
+    return module, x
+
+
+def extract_module(module: nn.Module, index: int) -> nn.Module:
+    """The plain static twin of a switchable module at sub-model ``index``, sharing no memory with it.
+
+    The inverse of conversion: slimmable layers become ordinary layers with copied slices, containers keep their class.
+    """
+    if hasattr(module, "to_static"):
+        return module.to_static(index)
+    if isinstance(module, SlimmableIBN):
+        new = module.shell(index)
+    else:
+        new = adopt(getattr(module, "plain_class", type(module)), module)
+    for key in ("switch", "out_layout"):
+        new.__dict__.pop(key, None)
+    for registry in (new._parameters, new._buffers):
+        for key, value in registry.items():
+            if value is not None:
+                copied = value.detach().clone()
+                if registry is new._parameters:
+                    copied = nn.Parameter(copied, requires_grad=value.requires_grad)
+                registry[key] = copied
+    for name, child in new._modules.items():
+        new._modules[name] = None if child is None else extract_module(child, index)
+    return new

@@ -1,0 +1,79 @@
+"""FastReID's embedding head at every width: one feature space of one dimension, and one shared classifier."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from fastreid.config import configurable
+from fastreid.modeling.heads import REID_HEADS_REGISTRY
+from fastreid.modeling.heads.embedding_head import EmbeddingHead
+from torch import Tensor, nn
+
+from ..layers import ChannelLayout, WidthSwitch
+from .convert import Conversion
+
+
+@REID_HEADS_REGISTRY.register()
+class SwitchableEmbeddingHead(EmbeddingHead):
+    """Pooling, slimmable 1x1 embedding, switchable BN-neck, and a classifier ``weight`` that all sub-models share.
+
+    The embedding takes the channels of the active sub-model and always returns ``embedding_dim`` features; statistics
+    and affine parameters of the BN-neck are private per sub-model. Options are those of FastReID's ``EmbeddingHead``.
+
+    Args:
+        classifier_grad: Who trains the shared classifier: ``all`` sub-models, or the ``full`` model only (the others
+            then learn to meet its class vectors).
+    """
+
+    plain_class = EmbeddingHead
+
+    @configurable
+    def __init__(self, *, classifier_grad: str = "full", **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.classifier_grad = classifier_grad
+
+    @classmethod
+    def from_config(cls, cfg) -> dict:
+        return {**super().from_config(cfg), "classifier_grad": cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD}
+
+    def make_switchable(self, switch: WidthSwitch, x: ChannelLayout) -> None:
+        """Convert the neck for a backbone with this switch whose output has layout ``x``."""
+        ctx = Conversion(switch.widths, switch=switch)
+        neck: list[nn.Module] = list(self.bottleneck)
+        if neck and isinstance(neck[0], nn.Conv2d):
+            neck[0], x = ctx.conv(neck[0], x, out=ctx.rule.fixed(neck[0].out_channels))
+        if neck and not isinstance(neck[-1], nn.Conv2d):
+            neck[-1], x = ctx.convert(neck[-1], x)
+        self.bottleneck = nn.Sequential(*neck)
+        self.switch = switch
+
+    def forward(self, features: Tensor, targets: Tensor | None = None) -> Tensor | dict[str, Tensor]:
+        """See FastReID's ``EmbeddingHead.forward``.
+
+        Args:
+            features: [N, C_i, H, W], the backbone's output for the active sub-model.
+            targets: [N] int64 identities, in training.
+
+        Returns:
+            In evaluation the features [N, D]; in training a dict of ``cls_outputs`` and ``pred_class_logits`` (both
+            [N, K]) and ``features`` ([N, C_i] before the neck or [N, D] after it).
+        """
+        pool_feat = self.pool_layer(features)
+        neck_feat = self.bottleneck(pool_feat)[..., 0, 0]
+        if not self.training:
+            return neck_feat
+
+        weight = self.weight
+        if self.classifier_grad == "full" and not self.switch.is_full:
+            weight = weight.detach()
+        kind = type(self.cls_layer).__name__
+        if kind == "Linear":
+            logits = F.linear(neck_feat, weight)
+        else:
+            logits = F.linear(F.normalize(neck_feat), F.normalize(weight))
+            if kind == "ArcSoftmax":  # rounding can leave [-1, 1], where acos is NaN and its slope infinite
+                logits = logits.clamp(-1 + 1e-6, 1 - 1e-6)
+        return {
+            "cls_outputs": self.cls_layer(logits.clone(), targets),  # FastReID's margin layers work in place
+            "pred_class_logits": logits.detach() * self.cls_layer.s,
+            "features": pool_feat[..., 0, 0] if self.neck_feat == "before" else neck_feat,
+        }

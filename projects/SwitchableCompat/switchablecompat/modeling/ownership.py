@@ -1,0 +1,56 @@
+"""Which parameters, and which elements of them, belong to which sub-model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..layers import ChannelLayout, SlimmableConv2d, SlimmableLinear, SwitchableNorm
+
+
+@dataclass(frozen=True)
+class SharedParameter:
+    """A parameter that several sub-models train.
+
+    Attributes:
+        name: Full name in the model.
+        parameter: The parameter.
+        shells: int64 of the parameter's shape: the smallest sub-model that owns each element (sub-models are nested,
+            so all larger ones own it too); None if every sub-model owns all of it.
+    """
+
+    name: str
+    parameter: nn.Parameter
+    shells: Tensor | None
+
+
+def shared_parameters(model: nn.Module) -> list[SharedParameter]:
+    """Trainable parameters that more than one sub-model can train, in the order of ``named_parameters``.
+
+    Parameters of switchable norm layers are private to one width each and therefore left out.
+    """
+    private = {id(p) for m in model.modules() if isinstance(m, SwitchableNorm) for p in m.parameters()}
+    axes: dict[int, tuple[ChannelLayout, ...]] = {}
+    for module in model.modules():
+        if isinstance(module, SlimmableConv2d | SlimmableLinear):
+            axes.update({id(getattr(module, key)): value for key, value in module.axes().items()})
+    shared = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and id(parameter) not in private:
+            layouts = axes.get(id(parameter), ())
+            fixed = all(layout.is_fixed for layout in layouts)
+            shared.append(SharedParameter(name, parameter, None if fixed else shell_map(parameter, layouts)))
+    return shared
+
+
+def shell_map(parameter: Tensor, axes: Sequence[ChannelLayout]) -> Tensor:
+    """For every element of a parameter the smallest sub-model that owns it, int64 of the parameter's shape."""
+    shells = torch.zeros(parameter.shape, dtype=torch.int64)
+    for dim, layout in enumerate(axes):
+        view = [1] * parameter.dim()
+        view[dim] = -1
+        shells = torch.maximum(shells, layout.owner().view(view))
+    return shells

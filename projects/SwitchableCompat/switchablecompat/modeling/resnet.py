@@ -1,0 +1,71 @@
+"""Converters for FastReID's ResNet family: BasicBlock and Bottleneck, with IBN, SE and non-local layers."""
+
+from __future__ import annotations
+
+from fastreid.layers import IBN, Non_local, SELayer
+from fastreid.modeling.backbones.resnet import BasicBlock, Bottleneck, ResNet
+from torch import nn
+
+from ..layers import ChannelLayout, SlimmableIBN
+from .convert import Conversion, Converted, register_converter
+
+
+@register_converter(IBN)
+def _convert_ibn(module: IBN, ctx: Conversion, x: ChannelLayout) -> Converted:
+    if len(x.segments) != 2:
+        raise ctx.refuse(module, "needs an input of two halves", f"segments {x.segments}")
+    halves = [ChannelLayout((x.segments[s],), tuple((kept[s],) for kept in x.kept)) for s in (0, 1)]
+    module.IN, _ = ctx.convert(module.IN, halves[0])
+    module.BN, _ = ctx.convert(module.BN, halves[1])
+    return SlimmableIBN.convert(module, ctx.switch, x), x
+
+
+@register_converter(SELayer)
+def _convert_se(module: SELayer, ctx: Conversion, x: ChannelLayout) -> Converted:
+    squeeze, excite = module.fc[0], module.fc[2]
+    module.fc[0], hidden = ctx.linear(squeeze, x)
+    module.fc[2], _ = ctx.linear(excite, hidden, out=x)
+    return module, x
+
+
+@register_converter(Non_local)
+def _convert_non_local(module: Non_local, ctx: Conversion, x: ChannelLayout) -> Converted:
+    # Its forward views tensors as [b, inter_channels, -1], and FastReID's inter_channels is 1: the same at every width.
+    inner = ctx.rule.fixed(module.inter_channels)
+    for name in ("g", "theta", "phi"):
+        setattr(module, name, ctx.conv(getattr(module, name), x, out=inner)[0])
+    module.W[0], _ = ctx.conv(module.W[0], inner, out=x)
+    module.W[1], _ = ctx.convert(module.W[1], x)
+    return module, x
+
+
+@register_converter(BasicBlock, Bottleneck)
+def _convert_block(block: nn.Module, ctx: Conversion, x: ChannelLayout) -> Converted:
+    out, stages = x, 3 if hasattr(block, "conv3") else 2
+    for stage in range(1, stages + 1):
+        conv, norm = getattr(block, f"conv{stage}"), getattr(block, f"bn{stage}")
+        halves = ctx.rule.halves(conv.out_channels) if isinstance(norm, IBN) else None
+        conv, out = ctx.conv(conv, out, out=halves)
+        norm, out = ctx.convert(norm, out)
+        setattr(block, f"conv{stage}", conv)
+        setattr(block, f"bn{stage}", norm)
+    block.se, out = ctx.convert(block.se, out)
+    residual = x
+    if block.downsample is not None:
+        block.downsample, residual = ctx.convert(block.downsample, x)
+    ctx.require_same(block, out, residual)
+    return block, out
+
+
+@register_converter(ResNet)
+def _convert_resnet(network: ResNet, ctx: Conversion, x: ChannelLayout) -> Converted:
+    for name in ("conv1", "bn1", "relu", "maxpool"):
+        module, x = ctx.convert(getattr(network, name), x)
+        setattr(network, name, module)
+    for stage in range(1, 5):
+        layer, x = ctx.convert(getattr(network, f"layer{stage}"), x)
+        setattr(network, f"layer{stage}", layer)
+        non_local = getattr(network, f"NL_{stage}", ())
+        for i, module in enumerate(non_local):
+            non_local[i], _ = ctx.convert(module, x)
+    return network, x

@@ -1,0 +1,48 @@
+"""``train_net``: FastReID's entry point and flags, for switchable models.
+
+Example:
+    python tools/train_net.py --config-file configs/Synthetic/sfsc_demo.yml
+    python tools/train_net.py --config-file configs/Synthetic/sfsc_demo.yml --eval-only MODEL.WEIGHTS FILE
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import switchablecompat  # noqa: F401  (spawned processes start here: shims first)
+from fastreid.engine import default_argument_parser, launch
+
+from .engine import SwitchableTrainer, load_for_evaluation, setup
+from .errors import exit_on_input_error
+
+
+def run(args: argparse.Namespace):
+    """Train, resume or evaluate, in one process of the launch; returns FastReID's flat results."""
+    cfg = setup(args)
+    if args.eval_only:
+        model = SwitchableTrainer.build_model(cfg)
+        load_for_evaluation(model, cfg.MODEL.WEIGHTS)
+        return SwitchableTrainer.test(cfg, model)
+    trainer = SwitchableTrainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    return trainer.train()
+
+
+def main() -> None:
+    """The command line."""
+    parser = default_argument_parser()
+    parser.description = "Train or evaluate a switchable model; writes checkpoints, metrics and the grid to OUTPUT_DIR."
+    parser.epilog = "example: python tools/train_net.py --config-file configs/Synthetic/sfsc_demo.yml SEED 1"
+    args = parser.parse_args()
+    launch(
+        run,
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(args,),
+    )
+
+
+if __name__ == "__main__":
+    exit_on_input_error(main)

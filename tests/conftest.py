@@ -1,0 +1,18 @@
+"""Every test starts from the same random state; FastReID is imported through the plug-in's shims."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+import switchablecompat  # noqa: F401  # before anything of FastReID
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)

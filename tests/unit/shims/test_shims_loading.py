@@ -1,0 +1,167 @@
+"""FastReID's data pipeline through the shims: devices, errors, unreadable images, tensors of images."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fastreid.data import CommDataset, build_reid_test_loader, common, data_utils
+from fastreid.data.transforms import ToTensor, functional
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from switchablecompat.errors import InputError
+from switchablecompat.fastreid_shims import cpu_loader_in_use, loading, use_cpu_loader
+from switchablecompat.fastreid_shims.loading import RandomAffine, device_aware_loader, error_forwarding_generator
+
+
+@pytest.fixture(autouse=True)
+def _default_device() -> None:
+    yield
+    use_cpu_loader(None)
+
+
+class FakeDataLoaderX(DataLoader):
+    """Stands for FastReID's loader on a machine with a GPU."""
+
+    def __init__(self, local_rank: int, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.local_rank, self.ended = local_rank, False
+
+    def __iter__(self):
+        return iter(["on the GPU"])
+
+    def shutdown(self) -> None:
+        self.ended = True
+
+
+@pytest.mark.parametrize("available", [True, False])
+def test_loader_follows_cuda_by_default(monkeypatch: pytest.MonkeyPatch, available: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    assert cpu_loader_in_use() is not available
+
+
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_the_switch_overrides_cuda(on_cpu: bool) -> None:
+    use_cpu_loader(on_cpu)
+    loader = device_aware_loader(FakeDataLoaderX)(3, dataset=[7], pin_memory=on_cpu)
+    assert isinstance(loader, FakeDataLoaderX)
+    batches = list(loader)
+    loader.shutdown()
+    if on_cpu:
+        assert batches == [torch.tensor([7])]
+        assert not loader.pin_memory
+    else:
+        assert batches == ["on the GPU"]
+        assert (loader.local_rank, loader.ended) == (3, True)
+
+
+def test_a_loader_keeps_the_device_it_was_built_for() -> None:
+    use_cpu_loader(True)
+    loader = device_aware_loader(FakeDataLoaderX)(0, dataset=[7])
+    use_cpu_loader(False)
+    assert list(loader) == [torch.tensor([7])]
+
+
+@pytest.fixture
+def background(monkeypatch: pytest.MonkeyPatch) -> type[threading.Thread]:
+    """FastReID's background thread with forwarding, on a stand-in for a GPU."""
+    monkeypatch.setattr(torch.cuda, "set_device", lambda rank: None)
+    assert data_utils.BackgroundGenerator.forwards_errors
+    return error_forwarding_generator(data_utils.BackgroundGenerator.__bases__[0])
+
+
+def failing_after(n: int):
+    yield from range(n)
+    raise InputError("a.jpg", "must be a readable image")
+
+
+@pytest.mark.timeout(20)
+def test_background_error_arrives_after_the_good_batches(background: type[threading.Thread]) -> None:
+    generator = background(failing_after(2), 0)
+    assert [next(generator), next(generator)] == [0, 1]
+    with pytest.raises(InputError, match=r"a\.jpg"):
+        next(generator)
+    with pytest.raises(StopIteration):  # and not an endless wait
+        next(generator)
+
+
+@pytest.mark.timeout(20)
+def test_background_ends_normally(background: type[threading.Thread]) -> None:
+    assert list(background(iter(range(3)), 0)) == [0, 1, 2]
+
+
+@pytest.mark.timeout(20)
+def test_shutdown_after_an_error_does_not_raise(background: type[threading.Thread]) -> None:
+    generator = background(failing_after(1), 0)
+    generator.exit_event.set()
+    assert list(generator) in ([], [0])  # what DataLoaderX.shutdown() does
+
+
+@pytest.fixture
+def truncated(tmp_path: Path) -> str:
+    path = tmp_path / "0001_c1s1_truncated.jpg"
+    Image.fromarray(np.random.randint(0, 255, (64, 32, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:-200])
+    return str(path)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_truncated_image_is_named(truncated: str, workers: int) -> None:
+    data = CommDataset([(truncated, 0, 0)], ToTensor(), relabel=False)
+    loader, _ = build_reid_test_loader(test_set=data, test_batch_size=1, num_query=1, num_workers=workers)
+    with pytest.raises(InputError, match="must be a readable image, found OSError: image file is trunc") as caught:
+        list(loader)
+    assert str(caught.value).startswith(f"{truncated}: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image at all"])
+def test_what_is_no_image_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.jpg"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"x\.jpg: must be a readable image"):
+        common.read_image(str(path))
+
+
+def test_readable_image_is_unchanged(tmp_path: Path) -> None:
+    path = str(tmp_path / "x.png")
+    pixels = np.random.randint(0, 255, (4, 3, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    assert np.array_equal(np.asarray(common.read_image(path)), pixels)
+    assert loading.naming_read_image(lambda name, mode=None: (name, mode))("a", mode="L") == ("a", "L")
+
+
+def test_lack_of_memory_is_no_bad_image() -> None:
+    def exhausted(name: str) -> None:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        loading.naming_read_image(exhausted)("a.jpg")
+
+
+def test_random_affine_takes_old_and_new_names() -> None:
+    image = Image.new("RGB", (8, 8), (255, 255, 255))
+    old = RandomAffine(degrees=(45, 45), resample=False, fillcolor=7)
+    new = RandomAffine(degrees=(45, 45), fill=7)
+    assert np.array_equal(np.asarray(old(image)), np.asarray(new(image)))
+    assert np.asarray(old(image)).min() == 7
+
+
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "YCbCr"])
+def test_tensor_of_an_image_is_fastreids_own(mode: str) -> None:
+    image = Image.fromarray(np.random.randint(0, 255, (5, 4, 3), dtype=np.uint8)).convert(mode)
+    ours, upstream = functional.to_tensor(image), functional.to_tensor.__wrapped__(image)
+    assert torch.equal(ours, upstream)
+    assert ours.dtype == torch.float32
+    assert ours.stride() == upstream.stride()
+    assert not np.shares_memory(ours.numpy(), np.asarray(image))
+
+
+def test_tensor_of_an_array_is_upstreams_business() -> None:
+    array = np.random.randint(0, 255, (5, 4, 3), dtype=np.uint8)
+    assert torch.equal(functional.to_tensor(array), torch.from_numpy(array).permute(2, 0, 1).float())
