@@ -66,7 +66,7 @@ def tool(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
 
 
 def test_command_in_its_own_process(manifest: Path) -> None:
-    manifest.write_text(manifest.read_text().replace("2.png,b", "2.png,z"))
+    manifest.write_text(manifest.read_text().replace("\n2.png,b", "\n2.png,z"))
     process = subprocess.run(
         [sys.executable, str(TOOL), "--manifest", "manifest.csv"],
         cwd=manifest.parent,
@@ -199,13 +199,17 @@ def test_json_that_cannot_be_written(tool, manifest: Path) -> None:
 def test_config_gives_data_sets_and_batch(tool, manifest: Path) -> None:
     config = manifest.with_suffix(".yml")
     config.write_text(
-        f"DATASETS:\n  NAMES: ('ManifestReID',)\n  TESTS: ('ManifestReID',)\n  MANIFEST: {manifest}\n"
+        "MODEL:\n  META_ARCHITECTURE: SwitchableBaseline\n  BACKBONE: {NAME: build_switchable_backbone}\n"
+        "  HEADS: {NAME: SwitchableEmbeddingHead, EMBEDDING_DIM: 8}\n  LOSSES: {NAME: ('CompatibleLoss',)}\n"
+        f"DATASETS: {{NAMES: ('ManifestReID',), TESTS: ('ManifestReID',), MANIFEST: {manifest}}}\n"
         "DATALOADER: {SAMPLER_TRAIN: NaiveIdentitySampler, NUM_INSTANCE: 2}\n"
     )
-    assert tool("--config-file", config, "SOLVER.IMS_PER_BATCH", 2, "--images").code == 0
-    result = tool("--config-file", config, "SOLVER.IMS_PER_BATCH", 3)
+    sound = tool("--config-file", config, "SOLVER.IMS_PER_BATCH", 2, "--images")
+    assert (sound.code, sound.errors) == (0, [])
+    result = tool("--config-file", config, "SOLVER.IMS_PER_BATCH", 4)
     assert result.code == 2
-    assert "SOLVER.IMS_PER_BATCH 3" in result.errors[0]
+    assert "1 training identities, a batch needs 2 (SOLVER.IMS_PER_BATCH 4 / DATALOADER.NUM_INSTANCE 2)" in result.out
+    assert "SOLVER.IMS_PER_BATCH 4" in result.errors[0]
     assert "(and 1 more: " in result.errors[0]
 
 

@@ -51,7 +51,7 @@ else:
 
 def clean_python(*arguments: str, first_on_path: Path | None = None) -> str:
     """Standard output of a fresh interpreter that sees the package, and no GPU."""
-    path = [first_on_path, PACKAGE.parent]
+    path = [first_on_path, PACKAGE.parent, os.environ.get("PYTHONPATH")]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(str(folder) for folder in path if folder),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from switchablecompat.errors import InputError
+from .errors import InputError
 
 DECIMALS = 4
 

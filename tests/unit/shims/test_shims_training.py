@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import pickle
 
 import numpy as np
 import pytest
@@ -143,13 +144,10 @@ def test_numpy_values_load(dtype: str) -> None:
 
 def test_numpy_1_names_load() -> None:
     file = io.BytesIO()
-    torch.save({"scalar": np.float64(0.5)}, file)
+    torch.save({"scalar": np.float64(0.5)}, file, _use_new_zipfile_serialization=False)  # the plain pickle: no checksums
     old = file.getvalue().replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
     assert b"numpy.core.multiarray" in old
-    legacy = io.BytesIO()
-    torch.save({"scalar": np.float64(0.5)}, legacy, _use_new_zipfile_serialization=False)
-    legacy = io.BytesIO(legacy.getvalue().replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
-    assert Checkpointer(nn.Linear(1, 1))._load_file(legacy)["scalar"] == 0.5
+    assert Checkpointer(nn.Linear(1, 1))._load_file(io.BytesIO(old))["scalar"] == 0.5
 
 
 class Code:
@@ -163,6 +161,6 @@ def test_code_in_a_checkpoint_is_still_refused(capsys: pytest.CaptureFixture[str
     file = io.BytesIO()
     torch.save({"model": Code()}, file)
     file.seek(0)
-    with pytest.raises(Exception, match="Unsupported global|Weights only load failed"):
+    with pytest.raises(pickle.UnpicklingError, match="Unsupported"):
         Checkpointer(nn.Linear(1, 1))._load_file(file)
     assert capsys.readouterr().out == ""

@@ -42,9 +42,8 @@ BADGES: dict[str, tuple[Point, ...]] = {  # outlines, in units of a badge's half
     "square": ((-1, -1), (1, -1), (1, 1), (-1, 1)),
     "triangle": ((0, -1.1), (1.2, 1), (-1.2, 1)),
     "bar": ((-1.5, -0.4), (1.5, -0.4), (1.5, 0.4), (-1.5, 0.4)),
-    "post": ((-0.4, -1.5), (0.4, -1.5), (0.4, 1.5), (-0.4, 1.5)),
 }
-BACKGROUNDS = ("wall", "tiles", "grass", "road", "fence", "wall")
+BACKGROUNDS = ("wall", "tiles", "grass", "fence")
 
 
 def _drawn(draw: Callable[[Generator], Any]) -> Any:
@@ -78,7 +77,6 @@ class Identity:
     badge_colour: Colour = _among(*ACCENTS)
     lower: Colour = _among((30, 32, 40), (58, 74, 112), (110, 110, 116), (176, 158, 126), (86, 66, 54), (214, 210, 204))
     lower_kind: str = _among("trousers", "trousers", "trousers", "shorts", "skirt", "long skirt")
-    seam: bool = _among(False, False, False, True)
     shoes: Colour = _among((26, 26, 28), (232, 232, 230), (112, 74, 50), (176, 44, 48))
     boots: bool = _among(False, False, False, True)
     hair: Colour = _among((24, 20, 20), (78, 50, 32), (168, 128, 72), (142, 142, 144))
@@ -95,15 +93,15 @@ class Camera:
 
     angle: float
     background: str
-    gain: tuple[float, float, float] = _drawn(lambda rng: tuple(np.exp(rng.uniform(-0.28, 0.28, 3))))
+    gain: tuple[float, float, float] = _drawn(lambda rng: tuple(np.exp(rng.uniform(-0.17, 0.17, 3))))
     gamma: float = _between(0.65, 1.5)
     saturation: float = _between(0.45, 1.05)
     blur: float = _between(0.2, 0.75)
     noise: float = _between(3.0, 9.0)
     tilt: float = _between(0.0, 0.10)
     zoom: float = _between(0.93, 1.05)
-    ground: Colour = _drawn(lambda rng: tuple((rng.integers(60, 190) + rng.integers(-25, 26, 3)).tolist()))
-    wall: Colour = _drawn(lambda rng: tuple((rng.integers(60, 190) + rng.integers(-25, 26, 3)).tolist()))
+    ground: Colour = _drawn(lambda rng: tuple((rng.integers(60, 190) + rng.integers(-16, 17, 3)).tolist()))
+    wall: Colour = _drawn(lambda rng: tuple((rng.integers(60, 190) + rng.integers(-16, 17, 3)).tolist()))
 
 
 def _draw_traits(kind: type, rng: Generator) -> dict[str, Any]:
@@ -139,11 +137,10 @@ def draw_crop(identity: Identity, camera: Camera, rng: Generator, height: int = 
         _Figure(canvas, sample_identity(rng), camera, rng, x=16 + rng.choice((-1, 1)) * rng.uniform(9, 15)).draw()
     _Figure(canvas, identity, camera, rng, x=16 + rng.normal(0, 1.3)).draw()
     if rng.random() < 0.2:  # something stands in front: a low box, or a post
-        box = (rng.uniform(-14, 20), rng.uniform(40, 56), rng.uniform(12, 28))
-        post = (rng.uniform(2, 28), 0.0, rng.uniform(2, 5))
-        x, y, wide = box if rng.random() < 0.6 else post
-        colour = tuple(rng.integers(30, 210, 3).tolist())
-        ImageDraw.Draw(canvas).rectangle((x * SCALE, y * SCALE, (x + wide) * SCALE, canvas.height), fill=colour)
+        low = (rng.uniform(-14, 20), rng.uniform(40, 56), rng.uniform(12, 28))
+        x, y, wide = low if rng.random() < 0.6 else (rng.uniform(2, 28), 0.0, rng.uniform(2, 5))
+        box = (x * SCALE, y * SCALE, (x + wide) * SCALE, canvas.height)
+        ImageDraw.Draw(canvas).rectangle(box, fill=tuple(rng.integers(30, 210, 3).tolist()))
     return _photograph(canvas, camera, rng, height, width)
 
 
@@ -168,15 +165,10 @@ class _Figure:
 
     def draw(self) -> None:
         """Paint the person."""
-        near = 1 if self.side >= 0 else -1
-        behind = self.who.bag == "backpack" and self.facing > 0
-        if behind:
-            self._bag()
+        near, hidden = (1 if self.side >= 0 else -1), self.who.bag == "backpack" and self.facing > 0
         self._arm(-near)
-        self._legs()
-        self._torso()
-        if not behind:
-            self._bag()
+        for part in (self._bag, self._legs, self._torso) if hidden else (self._legs, self._torso, self._bag):
+            part()
         self._head()
         self._arm(near)
 
@@ -194,8 +186,7 @@ class _Figure:
         self.pen.line(path, fill=colour, width=round(thick * SCALE), joint="curve")
 
     def _legs(self) -> None:
-        who, length = self.who, self.foot_y - self.hip_y
-        thick = self.tall * 0.085 * who.build
+        who, length, thick = self.who, self.foot_y - self.hip_y, self.tall * 0.085 * self.who.build
         for leg in (-1, 1):
             swing = math.sin(self.phase) * leg * self.stride
             hip = (self.x + leg * self.half * 0.42, self.hip_y - 1)
@@ -206,8 +197,6 @@ class _Figure:
             self._limb([hip, knee, foot], thick * (0.75 if bare else 1.0), skin_or_cloth)
             if who.lower_kind == "shorts":
                 self._limb([hip, knee], thick * 1.15, _shade(who.lower, tone))
-            if who.seam and not bare:
-                self._limb([(x + leg * thick * 0.35, y) for x, y in (hip, knee, foot)], 1.0, who.accent)
             if who.boots:
                 self._limb([(knee[0] * 0.4 + foot[0] * 0.6, knee[1] * 0.4 + foot[1] * 0.6), foot], thick, who.shoes)
             self._disc(foot[0] + self.side * 1.2, foot[1] + 0.5, 2.1, 1.4, who.shoes)
@@ -285,13 +274,9 @@ def _background(camera: Camera, rng: Generator) -> Image.Image:
     pen = ImageDraw.Draw(canvas)
     horizon = (34 + rng.normal(0, 5)) * SCALE
     pen.rectangle((0, horizon, BODY_WIDTH * SCALE, BODY_HEIGHT * SCALE), fill=camera.ground)
-    offset = rng.uniform(0, 12) * SCALE
-    if camera.background in ("tiles", "fence"):
-        step = (5 if camera.background == "fence" else 11) * SCALE
-        for x in range(-step, canvas.width + step, step):
-            pen.line((x + offset, 0, x + offset, horizon), fill=_shade(camera.wall, 0.75), width=SCALE)
-    elif camera.background == "road":
-        pen.line((offset, horizon, offset + 30, canvas.height), fill=(210, 210, 200), width=5 * SCALE)
+    step = {"tiles": 11, "fence": 5}.get(camera.background, 50) * SCALE  # a bare wall has a pillar at most
+    for x in np.arange(rng.uniform(-step, 0), canvas.width, step):
+        pen.line((x, 0, x, horizon), fill=_shade(camera.wall, 0.75), width=SCALE)
     for _ in range(rng.integers(1, 4)):  # cars, doors, posters, bushes
         x, y = rng.uniform(-6, 32) * SCALE, rng.uniform(-4, 40) * SCALE
         box = (x, y, x + rng.uniform(4, 16) * SCALE, y + rng.uniform(4, 22) * SCALE)

@@ -3,8 +3,8 @@
 ``generate`` writes ``Market-1501-v15.09.15/{bounding_box_train,query,bounding_box_test}`` with Market-1501's file names,
 so that FastReID's stock ``Market1501`` reads the folder too. Train and test share the cameras and no identity.
 
-Every picture is drawn from a generator seeded by (seed, split, identity, camera, index): the bytes depend neither on the
-order nor on the number of processes, only on the spec, on ``GENERATOR_VERSION`` and on the installed Pillow's encoder.
+Every picture is drawn from a generator seeded by (seed, split, identity, camera, index): the bytes depend neither on
+the order nor on the number of processes, only on the spec, ``GENERATOR_VERSION`` and the installed Pillow's encoder.
 """
 
 from __future__ import annotations
@@ -157,9 +157,10 @@ def _check_complete(folder: Path, spec: SyntheticSpec) -> None:
     try:
         record = json.loads((folder / "spec.json").read_text())
     except (OSError, ValueError) as error:
-        raise InputError(folder / "spec.json", "must be readable; delete the folder to generate it again", error) from error
+        rule = "must be readable; delete the data set's folder to generate it again"
+        raise InputError(folder / "spec.json", rule, error) from error
     if record != spec.record():
-        raise InputError(folder / "spec.json", "must equal the requested spec; delete the folder to generate it again")
+        raise InputError(folder / "spec.json", f"must equal {spec.record()}; delete the data set's folder", record)
     for split in (TRAIN, QUERY, GALLERY):
         expected = sum(job[0] == split for job in spec.jobs())
         found = sum(1 for _ in (folder / LAYOUT / split).glob("*.jpg"))
@@ -217,8 +218,10 @@ class SyntheticReID(Market1501):
         items = []
         for path in sorted(Path(dir_path).glob("*.jpg")):
             pid, camera = map(int, re.match(r"(\d+)_c(\d)", path.name).groups())
-            labels = (pid, camera - 1)
-            items.append((str(path), *(f"{self.dataset_name}_{n}" for n in labels)) if is_train else (str(path), *labels))
+            labels: tuple[int | str, ...] = (pid, camera - 1)
+            if is_train:  # FastReID numbers identities over several training sets by these names
+                labels = tuple(f"{self.dataset_name}_{label}" for label in labels)
+            items.append((str(path), *labels))
         return items
 
 

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from switchablecompat.errors import InputError
-from switchablecompat.evaluation.ranking import (
+from ..errors import InputError
+from .ranking import (
     BLOCK_BYTES,
     Labels,
     ProtocolMatches,
@@ -27,7 +27,7 @@ from switchablecompat.evaluation.ranking import (
     check_features,
     rank_matches,
 )
-from switchablecompat.widths import width_name
+from ..widths import width_name
 
 FORMAT = 1
 METRICS = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP")

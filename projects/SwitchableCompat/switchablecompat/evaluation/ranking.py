@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from switchablecompat.errors import InputError
+from ..errors import InputError
 
 BLOCK_BYTES = 64 * 2**20
 SCAN_BYTES = 64  # per scanned similarity, when every one survives: mask, position, score, key and temporaries

@@ -12,8 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from switchablecompat.evaluation.grid import METRICS, CompatibilityGrid, format_value
-from switchablecompat.files import atomic_write
+from .grid import METRICS, CompatibilityGrid, format_value
+from ..files import atomic_write
 
 CONVENTION = "rows: query sub-model, columns: gallery sub-model"
 CRITERION = "not better than the weaker of the two self-tests"
@@ -100,7 +100,7 @@ def draw_heat_map(grid: CompatibilityGrid) -> Figure:
     size, failed = len(grid.widths), _failed(grid, "mAP")
     defined = [value for row in grid.values["mAP"] for value in row if value is not None] or [0.0]
     low, high = min(defined), max(defined)
-    figure = Figure(figsize=(max(4.8, 2.2 + 1.1 * size), max(4.4, 2.0 + 0.95 * size)), layout="constrained")
+    figure = Figure(figsize=(max(6.4, 2.2 + 1.1 * size), max(4.4, 2.0 + 0.95 * size)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     nan = float("nan")

@@ -1,0 +1,49 @@
+"""Install ``switchablecompat`` beside an existing FastReID.
+
+FastReID itself is not a dependency: its last release pins torch 1.13, which current Pythons cannot install. It comes
+with ``pip install --no-deps fastreid==1.4.0``, or from a checkout on PYTHONPATH; the packages that it needs are below.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+PROJECT = HERE / "projects" / "SwitchableCompat"
+VERSION = re.search(r'__version__ = "(.+)"', (PROJECT / "switchablecompat" / "__init__.py").read_text()).group(1)
+
+setup(
+    name="switchablecompat",
+    version=VERSION,
+    description="Switchable networks with self-compatible features (SFSC), as a plug-in of FastReID",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    package_dir={"": "projects/SwitchableCompat"},
+    packages=find_packages("projects/SwitchableCompat"),
+    package_data={"switchablecompat": ["py.typed"]},
+    install_requires=[
+        "torch>=2.4,<3",  # autocast by device type and weights_only loading as they are used here
+        "torchvision>=0.19,<1",
+        "numpy>=1.26,<3",
+        "pillow>=10,<14",
+        "yacs>=0.1.8,<0.2",  # the next five are FastReID's, whose own pins cannot be met
+        "termcolor>=2,<4",
+        "tabulate>=0.9,<1",
+        "faiss-cpu>=1.8,<2",
+        "scikit-learn>=1.4,<2",
+        "tensorboard>=2.16,<3",
+        "matplotlib>=3.8,<4",  # grid.png
+        "tqdm>=4.60,<5",
+    ],
+    extras_require={
+        "test": [
+            "pytest>=8,<10",
+            "hypothesis>=6.100,<7",
+            "ruff>=0.6,<1",
+        ],
+    },
+    classifiers=["Programming Language :: Python :: 3", "Topic :: Scientific/Engineering :: Image Recognition"],
+)

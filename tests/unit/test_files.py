@@ -1,0 +1,52 @@
+"""A final name holds a complete file or what it held before."""
+
+import pytest
+
+from switchablecompat.files import atomic_write
+
+
+def test_writes_the_file_and_leaves_nothing_else(tmp_path):
+    target = tmp_path / "new folder" / "grid.json"
+    with atomic_write(target) as temporary:
+        assert temporary.parent == target.parent  # else the rename could cross file systems
+        assert temporary.suffix == ".json"
+        temporary.write_text("new")
+        assert not target.exists()
+    assert [path.name for path in target.parent.iterdir()] == ["grid.json"]
+    assert target.read_text() == "new"
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_exception_leaves_the_old_file_untouched(tmp_path, error):
+    target = tmp_path / "grid.json"
+    target.write_text("old")
+    with pytest.raises(error), atomic_write(target) as temporary:  # noqa: PT012
+        temporary.write_text("half")
+        raise error
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_exception_before_anything_was_written(tmp_path):
+    with pytest.raises(RuntimeError), atomic_write(tmp_path / "a.txt"):
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_block_that_writes_nothing_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "a.txt"):
+        pass
+
+
+def test_a_folder_in_the_way_is_an_error_and_stays(tmp_path):
+    (tmp_path / "grid.json").mkdir()
+    with pytest.raises(OSError, match=r"grid\.json"), atomic_write(tmp_path / "grid.json") as temporary:
+        temporary.write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["grid.json"]
+
+
+def test_permissions_are_those_of_an_ordinary_file(tmp_path):
+    (tmp_path / "ordinary").write_text("")
+    with atomic_write(tmp_path / "atomic") as temporary:
+        temporary.write_text("")
+    assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
