@@ -8,7 +8,7 @@ import torch
 
 import switchablecompat  # noqa: F401  # before anything of FastReID
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # tensors are small here; threads that wait for each other cost more than they bring
 
 
 @pytest.fixture(autouse=True)

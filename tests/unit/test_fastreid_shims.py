@@ -142,7 +142,7 @@ def checkout(tmp_path: Path) -> Path:
     shutil.copytree(installed, tmp_path / "fastreid", ignore=shutil.ignore_patterns("__pycache__"))
     build = tmp_path / "fastreid" / "data" / "build.py"
     source = build.read_text()
-    build.write_text(source.replace("from torch._six import string_classes\n", CHECKOUT_LINES, 1))
+    build.write_text(source.replace("\nfrom torch._six import string_classes\n", f"\n{CHECKOUT_LINES}", 1))
     return tmp_path
 
 

@@ -201,6 +201,13 @@ def test_missing_files(sound: dict[str, list[Item]], tmp_path: Path) -> None:
     ]
 
 
+def test_names_listed_in_another_spelling_are_not_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that ignores case lists A.JPG and opens a.jpg."""
+    (tmp_path / "a.jpg").write_text("")
+    monkeypatch.setattr("os.listdir", lambda folder: ["A.JPG"])
+    assert missing_files([f"{tmp_path}/a.jpg", f"{tmp_path}/b.jpg"]) == [f"{tmp_path}/b.jpg"]
+
+
 def test_query_files_in_the_gallery(sound: dict[str, list[Item]]) -> None:
     path, pid, camid = sound["query"][0]
     own = {**sound, "gallery": [*sound["gallery"], (path, pid, camid)]}

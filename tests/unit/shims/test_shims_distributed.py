@@ -42,6 +42,7 @@ def fail(rank: int) -> None:
 
 
 @needs_cpu
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_two_processes(tmp_path: Path) -> None:
     launch(reduce_and_train, 2, dist_url="auto", args=(str(tmp_path),))

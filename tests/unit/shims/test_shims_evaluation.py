@@ -41,6 +41,12 @@ def test_rerank_on_the_cpu_prefers_mutual_neighbours() -> None:
     assert distances[0, :3].max() < distances[0, 3:].min()
 
 
+def test_rerank_on_the_cpu_is_fastreids_own_cpu_search() -> None:
+    features = torch.rand(12, 6)
+    upstream = compute_dist.compute_jaccard_distance.__wrapped__(features, k1=5, k2=2, search_option=3)
+    assert np.array_equal(build_dist(features[:4], features[4:], metric="jaccard", k1=5, k2=2), upstream[:4, 4:])
+
+
 @pytest.mark.parametrize("cuda", [True, False])
 @pytest.mark.parametrize("gpu_faiss", [True, False])
 def test_gpu_search_needs_a_gpu_and_its_faiss(monkeypatch: pytest.MonkeyPatch, cuda: bool, gpu_faiss: bool) -> None:

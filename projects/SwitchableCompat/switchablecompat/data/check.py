@@ -274,7 +274,7 @@ def _look_at(path: str) -> tuple[str, str] | None:
             mode, size = image.mode, image.size
             image.load()  # open reads the header only: a truncated file shows here
     except Exception as error:  # Pillow's decoders raise many types on damaged files
-        return "unreadable-image", f"{type(error).__name__}: {str(error).removesuffix(repr(path)).strip()}"
+        return "unreadable-image", f"{type(error).__name__}: {' '.join(str(error).removesuffix(repr(path)).split())}"
     if mode not in ("RGB", "L"):
         return "misread-mode" if mode in ("P", "YCbCr", "LAB", "HSV") else "failing-mode", f"mode {mode}"
     if min(size) < MIN_SIDE:

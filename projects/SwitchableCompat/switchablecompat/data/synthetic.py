@@ -1,6 +1,6 @@
 """The embedded data set: generated pedestrians in Market-1501's layout, written on first use.
 
-``generate`` writes ``Market-1501-v15.09.15/{bounding_box_train,query,bounding_box_test}`` with Market-1501's file names,
+``generate`` writes ``Market-1501-v15.09.15/{bounding_box_train,query,bounding_box_test}`` with Market-1501 file names,
 so that FastReID's stock ``Market1501`` reads the folder too. Train and test share the cameras and no identity.
 
 Every picture is drawn from a generator seeded by (seed, split, identity, camera, index): the bytes depend neither on
@@ -36,7 +36,7 @@ from switchablecompat.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-GENERATOR_VERSION = 1  # raise it whenever the same spec would give other pictures
+GENERATOR_VERSION = 2  # raise it whenever the same spec would give other pictures
 LAYOUT = "Market-1501-v15.09.15"
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
 _SPLIT_SEED = {TRAIN: 0, QUERY: 1, GALLERY: 1}  # query and gallery show the same people
@@ -145,8 +145,10 @@ def generate(root: Path | str, spec: SyntheticSpec, processes: int = 1) -> Path:
         scratch.chmod(0o755)  # mkdtemp's 0700 would lock out other users of a shared folder
         try:
             scratch.rename(final)
-        except OSError:  # another process was faster; what it wrote is the same
-            _check_complete(final, spec)
+        except OSError:
+            if not final.exists():
+                raise
+            _check_complete(final, spec)  # another process was faster; what it wrote is the same
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return final
@@ -196,6 +198,7 @@ def render(layout: str, spec: SyntheticSpec, jobs: list[Job]) -> int:
         split = _SPLIT_SEED[folder]
         identity = sample_identity(np.random.default_rng((spec.seed, split, pid)))
         place = sample_camera(np.random.default_rng((spec.seed, _CAMERA_SEED, camera)), camera)
+        # from 1: numpy pads short seeds with zeros, and camera 0 would share the identity's own stream
         rng = np.random.default_rng((spec.seed, split, pid, camera + 1, index))
         image = Image.fromarray(draw_crop(identity, place, rng, spec.height, spec.width))
         name = f"{pid:04d}_c{camera + 1}s1_{151 + 25 * index:06d}_{index + 1:02d}.jpg"

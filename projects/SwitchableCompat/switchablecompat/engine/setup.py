@@ -8,14 +8,13 @@ import os
 import random
 
 import torch
-from fastreid.data.build import _root
-from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.engine import default_setup
 from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
 
 from ..config import load_config
-from ..data.check import check_items, raise_on_errors
+from ..data.check import Finding, check_items, raise_on_errors
+from ..data.opening import check_test_set, data_root, open_dataset
 from ..errors import InputError
 from ..fastreid_shims import applied
 from ..fastreid_shims.loading import use_cpu_loader
@@ -62,34 +61,18 @@ def setup(args: argparse.Namespace):
     return cfg
 
 
-def build_dataset(cfg, name: str):
-    """One of FastReID's registered data sets, at FastReID's root (environment variable FASTREID_DATASETS).
-
-    Raises:
-        InputError: Unknown name, or a data set that is not where it is expected.
-    """
-    if name not in DATASET_REGISTRY._obj_map:
-        raise InputError("DATASETS", f"must be among {sorted(DATASET_REGISTRY._obj_map)}", name)
-    try:
-        return DATASET_REGISTRY.get(name)(root=_root, manifest=cfg.DATASETS.MANIFEST)
-    except (RuntimeError, FileNotFoundError) as error:  # FastReID's '"folder" is not found'
-        rule = f"must lie below {_root} (set FASTREID_DATASETS to another root)"
-        raise InputError(f"data set {name}", rule, str(error).replace("\n", " ")) from None
-
-
 def check_datasets(cfg, *, eval_only: bool) -> None:
     """Check the items of all data sets of a run before anything is trained; log warnings.
 
     Raises:
         InputError: The first error, with what to do about it.
     """
-    if comm.get_rank() > 0:
-        comm.synchronize()  # the first process generates or complains
+    if not comm.is_main_process():
+        comm.synchronize()  # the first process generates, or complains
         return
-    train = [] if not eval_only else None
-    if train is not None:
-        for name in cfg.DATASETS.NAMES:
-            train += build_dataset(cfg, name).train
+    train = None
+    if not eval_only:
+        train = [item for name in cfg.DATASETS.NAMES for item in _open(cfg, name)[1]["train"]]
         findings = check_items(
             train,
             None,
@@ -101,12 +84,16 @@ def check_datasets(cfg, *, eval_only: bool) -> None:
         )
         _report(findings, "training data")
     for name in cfg.DATASETS.TESTS:
-        dataset = build_dataset(cfg, name)
-        _report(check_items(None, dataset.query, dataset.gallery), f"test data {name}")
+        findings = check_test_set(*_open(cfg, name), train if name in cfg.DATASETS.NAMES else None)
+        _report(findings, f"test data {name}")
     comm.synchronize()
 
 
-def _report(findings, subject: str) -> None:
+def _open(cfg, name: str):
+    return open_dataset(name, data_root(), cfg.DATASETS.MANIFEST)
+
+
+def _report(findings: list[Finding], subject: str) -> None:
     raise_on_errors(findings, subject)
     for finding in findings:
         logger.warning(f"{subject}: {finding.message}; {finding.fix}")

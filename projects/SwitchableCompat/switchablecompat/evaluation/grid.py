@@ -19,6 +19,7 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import InputError
+from ..widths import width_name
 from .ranking import (
     BLOCK_BYTES,
     Labels,
@@ -27,7 +28,6 @@ from .ranking import (
     check_features,
     rank_matches,
 )
-from ..widths import width_name
 
 FORMAT = 1
 METRICS = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP")

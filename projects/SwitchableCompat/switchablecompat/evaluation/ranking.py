@@ -19,6 +19,7 @@ its gallery index is lower. Constant features thus give one reproducible result.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import inf
 
@@ -30,6 +31,7 @@ from ..errors import InputError
 
 BLOCK_BYTES = 64 * 2**20
 SCAN_BYTES = 64  # per scanned similarity, when every one survives: mask, position, score, key and temporaries
+MAX_SCAN_THREADS = 4  # they share the scan's memory: with more, the parts get too small to pay
 PAIR_BYTES = 128  # per (query, gallery item of its identity): row, column, key, rank and temporaries
 
 Labels = Tensor | np.ndarray | list
@@ -224,11 +226,13 @@ def _positive_ranks(similarity: np.ndarray, row: np.ndarray, col: np.ndarray, *,
     positive = np.sort(_keys(row, score, col, index_bits))  # still ordered by row
     row_start = np.arange(num_rows) << (32 + index_bits)
 
-    above = np.zeros(len(positive), dtype=np.int64)  # survivors with a smaller key, from earlier rows too
-    before = np.zeros(num_rows, dtype=np.int64)  # survivors in earlier rows
-    width = min(num_gallery, scan_size)
-    height = max(1, scan_size // width)
-    for top in range(0, num_rows, height):
+    above = np.zeros(len(positive), dtype=np.int64)  # survivors with a smaller key, earlier rows of its part included
+    before = np.zeros(num_rows, dtype=np.int64)  # survivors in those earlier rows
+    threads = min(torch.get_num_threads(), MAX_SCAN_THREADS)
+    width = min(num_gallery, max(1, scan_size // threads))
+    height = max(1, scan_size // threads // width)
+
+    def scan(top: int) -> None:  # writes to its own rows only; NumPy lets go of the interpreter's lock in every step
         rows = slice(top, top + height)
         ours = slice(*np.searchsorted(row, (top, top + height)))
         for left in range(0, num_gallery, width):
@@ -237,6 +241,9 @@ def _positive_ranks(similarity: np.ndarray, row: np.ndarray, col: np.ndarray, *,
             survivors = np.sort(_keys(r + top, part[r, c], c + left, index_bits))
             above[ours] += np.searchsorted(survivors, positive[ours])
             before[rows] += np.searchsorted(survivors, row_start[rows])
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(scan, range(0, num_rows, height)))  # `list` passes on exceptions
     return above - before[row] + 1
 
 

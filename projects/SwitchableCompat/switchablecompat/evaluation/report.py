@@ -12,8 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from .grid import METRICS, CompatibilityGrid, format_value
 from ..files import atomic_write
+from .grid import METRICS, CompatibilityGrid, format_value
 
 CONVENTION = "rows: query sub-model, columns: gallery sub-model"
 CRITERION = "not better than the weaker of the two self-tests"
@@ -41,10 +41,11 @@ def write_report(grid: CompatibilityGrid, folder: str | Path, stem: str = "grid"
 def render_table(grid: CompatibilityGrid, metric: str = "mAP") -> str:
     """One metric as aligned plain text; in the mAP table ``*`` marks cross-tests that fail the criterion."""
     lines = _rows(grid, metric, mark="*")
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    body = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    head_width = max(len(head) for head, *_ in lines)
+    width = max(len(cell) for _, *cells in lines for cell in cells)
+    body = ["  ".join([head.rjust(head_width), *(cell.rjust(width) for cell in cells)]) for head, *cells in lines]
     legend = [f"* {CRITERION}"] if _failed(grid, metric) else []
-    return "\n".join([f"{metric} (%), {CONVENTION}", *body, *legend])
+    return "\n".join([f"{metric} (%), {CONVENTION}", *(line.rstrip() for line in body), *legend])
 
 
 def render_markdown(grid: CompatibilityGrid) -> str:

@@ -1,0 +1,48 @@
+"""What several tests build alike: configs, models with nothing left at its initial value, small networks."""
+
+from __future__ import annotations
+
+import torch
+from fastreid.modeling.meta_arch import build_model
+from switchablecompat.config import load_config
+from switchablecompat.modeling import SwitchableBaseline
+from torch import nn
+
+TINY = "configs/quick/sfsc_tiny.yml"
+R18 = "configs/quick/sfsc_tiny_R18.yml"
+CLASSES = 7
+
+
+def tiny_config(*opts: object, config_file: str = TINY):
+    """A frozen config of the quick recipe with ``KEY, VALUE`` overrides."""
+    return load_config(config_file, ["MODEL.HEADS.NUM_CLASSES", str(CLASSES), *map(str, opts)])
+
+
+def tiny_model(*opts: object, config_file: str = TINY) -> SwitchableBaseline:
+    """A switchable model with random weights *and* random statistics, so that no zero or one hides a mistake."""
+    model = build_model(tiny_config(*opts, config_file=config_file))
+    randomise(model)
+    return model
+
+
+@torch.no_grad()
+def randomise(model: nn.Module) -> None:
+    """Random affine parameters (small, or deep networks overflow) and statistics in every norm layer."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase):
+            for tensor in (module.weight, module.running_var):
+                if tensor is not None:
+                    tensor.uniform_(0.5, 1.5) if tensor is module.running_var else tensor.uniform_(0.1, 0.5)
+            for tensor in (module.bias, module.running_mean):
+                if tensor is not None:
+                    tensor.normal_(0, 0.2)
+
+
+def images(n: int = 4, height: int = 32, width: int = 16) -> torch.Tensor:
+    """A batch as FastReID's loader gives it: float, 0-255."""
+    return torch.randint(0, 256, (n, 3, height, width)).float()
+
+
+def batch(n: int = 8) -> dict[str, torch.Tensor]:
+    """A training batch of pairs of the same identity."""
+    return {"images": images(n), "targets": torch.arange(n) // 2 % CLASSES, "camids": torch.arange(n) % 2}

@@ -1,0 +1,143 @@
+"""The whole way from ``.grad`` to ``.grad`` on a real switchable model, against loops over plain vectors."""
+
+import pytest
+import torch
+from builders import batch, tiny_model
+from switchablecompat.aggregation import GradientAggregation, GradientProjection, SumAggregator, gram
+from switchablecompat.modeling import shared_parameters
+
+ITERATION = 11
+
+
+def gradients_of_each_width(model, data):
+    """Per width: name -> gradient (zeros where there is none), by ordinary autograd."""
+    images, found = model.preprocess_image(data), []
+    for index in range(len(model.switch)):
+        model.zero_grad(set_to_none=True)
+        losses, _ = model.submodel_losses(images, data["targets"], index)
+        sum(losses.values()).backward()
+        found.append({n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in model.named_parameters()})
+    model.zero_grad(set_to_none=True)
+    return found
+
+
+def aggregate(model, data, aggregation):
+    images = model.preprocess_image(data)
+    for index in range(len(model.switch)):
+        losses, _ = model.submodel_losses(images, data["targets"], index)
+        sum(losses.values()).backward()
+        aggregation.collect(index)
+    return aggregation.aggregate(ITERATION)
+
+
+def make(model, aggregator, granularity, summed=(), seed=5):
+    return GradientAggregation(
+        shared_parameters(model), model.switch.names, aggregator, granularity=granularity, summed=summed, seed=seed
+    )
+
+
+def loop_over_vectors(model, gradients, support, granularity, orders, summed):
+    """PCGrad group by group on flat vectors, masks from the owned elements."""
+    shared = shared_parameters(model)
+    group_of = {"global": lambda n: "", "layer": lambda n: n.rpartition(".")[0], "tensor": lambda n: n}[granularity]
+    groups = {}
+    for p in shared:
+        groups.setdefault("+" if p.name in summed else group_of(p.name), []).append(p)
+    expected, conflicts, pairs = {}, 0, 0
+    for group, members in groups.items():
+        flat = [torch.cat([g[p.name].flatten() for p in members]).double() for g in gradients]
+        owner = torch.cat([torch.zeros(p.parameter.numel()) if p.shells is None else p.shells.flatten() for p in members])
+        total = torch.zeros_like(flat[0])
+        for i, order in enumerate(orders.tolist()):
+            v = flat[i].clone()
+            for j in order:
+                mask = (owner <= min(i, j)).double() if support == "pairwise" else torch.ones_like(v)
+                product = (v * flat[j] * mask).sum()
+                if group != "+" and product < 0:
+                    v = v - product / (flat[j] * mask).square().sum() * flat[j] * mask
+            total += v
+        if group != "+":
+            for i in range(len(flat)):
+                for j in range(i):
+                    pairs, conflicts = pairs + 1, conflicts + int((flat[i] * flat[j]).sum() < 0)
+        for p, piece in zip(members, total.split([p.parameter.numel() for p in members]), strict=True):
+            expected[p.name] = piece.view_as(p.parameter)
+    return expected, conflicts / pairs
+
+
+@pytest.mark.parametrize("support", ["full", "pairwise"])
+@pytest.mark.parametrize("granularity", ["global", "layer", "tensor"])
+@pytest.mark.parametrize("summed", [(), ("heads.weight",)])
+def test_projection_equals_a_loop_over_vectors(support, granularity, summed):
+    model = tiny_model("MODEL.SWITCHABLE.CLASSIFIER_GRAD", "all").train()
+    data = batch()
+    gradients = gradients_of_each_width(model, data)
+    scalars = aggregate(model, data, make(model, GradientProjection(support), granularity, summed))
+    orders = gram.random_orders(4, torch.Generator().manual_seed(5 * 1_000_003 + ITERATION))
+    expected, rate = loop_over_vectors(model, gradients, support, granularity, orders, summed)
+    for p in shared_parameters(model):
+        torch.testing.assert_close(p.parameter.grad.double(), expected[p.name], atol=1e-6, rtol=1e-4, msg=p.name)
+    assert scalars["conflict_rate"].item() == pytest.approx(rate)
+    if granularity != "global":
+        assert rate > 0, "this test needs conflicts to mean anything"
+
+
+def test_sum_is_ordinary_joint_training():
+    model = tiny_model().train()
+    data = batch()
+    sum(model(data).values()).backward()
+    joint = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad(set_to_none=True)
+    aggregate(model, data, make(model, SumAggregator(), "global"))
+    for name, p in model.named_parameters():
+        if p.requires_grad:
+            torch.testing.assert_close(p.grad, joint[name], atol=1e-6, rtol=1e-5, msg=name)
+
+
+def test_private_gradients_stay_and_diagnostics_are_right():
+    model = tiny_model().train()
+    data = batch()
+    gradients = gradients_of_each_width(model, data)
+    scalars = aggregate(model, data, make(model, GradientProjection(), "layer"))
+    shared = [p.name for p in shared_parameters(model)]
+    flat = [torch.cat([g[name].flatten() for name in shared]).double() for g in gradients]
+    for i, name in enumerate(model.switch.names):
+        assert scalars[f"grad_norm_{name}"].item() == pytest.approx(flat[i].norm().item(), rel=1e-5)
+    cosine = torch.nn.functional.cosine_similarity(flat[0], flat[3], dim=0).item()
+    assert scalars["grad_cosine_w025_w100"].item() == pytest.approx(cosine, abs=1e-6)
+    for name, p in model.named_parameters():
+        if p.requires_grad and name not in shared:
+            assert torch.equal(p.grad, sum(g[name] for g in gradients)), name
+
+
+def test_the_same_iteration_and_seed_give_the_same_result_and_others_differ():
+    model = tiny_model("MODEL.SWITCHABLE.CLASSIFIER_GRAD", "all").train()
+    data = batch()
+
+    def result(seed):
+        aggregate(model, data, make(model, GradientProjection("full"), "tensor", seed=seed))
+        grads = torch.cat([p.parameter.grad.flatten() for p in shared_parameters(model)])
+        model.zero_grad(set_to_none=True)
+        return grads
+
+    assert torch.equal(result(5), result(5))
+    assert any(not torch.equal(result(5), result(seed)) for seed in range(6, 10))
+
+
+def test_memory_is_m_flat_gradients_and_collect_frees_grad():
+    model = tiny_model().train()
+    aggregation = make(model, GradientProjection(), "layer")
+    shared = shared_parameters(model)
+    total = sum(p.parameter.numel() for p in shared)
+    assert aggregation.bank.rows.shape == (4, total)
+    data = batch()
+    losses, _ = model.submodel_losses(model.preprocess_image(data), data["targets"], 0)
+    sum(losses.values()).backward()
+    aggregation.collect(0)
+    assert all(p.parameter.grad is None for p in shared)
+
+
+def test_unknown_granularity_is_named():
+    model = tiny_model()
+    with pytest.raises(ValueError, match="granularity must be one of .* found 'block'"):
+        make(model, SumAggregator(), "block")

@@ -1,0 +1,133 @@
+"""Oracle: PCGrad as printed in its paper, a loop over flat vectors."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from switchablecompat.aggregation import GradientProjection, SumAggregator, gram
+
+
+def vector_loop(gradients, orders, regions=None):
+    """PCGrad on vectors; ``regions[i, j]`` is a mask of the parameters that count for the pair."""
+    total = torch.zeros_like(gradients[0])
+    for i, order in enumerate(orders.tolist()):
+        v = gradients[i].clone()
+        for j in order:
+            mask = torch.ones_like(v) if regions is None else regions[i][j]
+            product = (v * gradients[j] * mask).sum()
+            if product < 0:
+                v = v - product / (gradients[j] * mask).square().sum() * gradients[j] * mask
+        total += v
+    return total
+
+
+def nested_gradients(m, n, seed, scale=1.0):
+    """m gradients of n elements, sub-model i owning a leading part (all of it for the last), and their shells."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = sorted(torch.randint(1, n + 1, (m - 1,), generator=generator).tolist()) + [n]
+    gradients = torch.randn(m, n, dtype=torch.float64, generator=generator) * scale
+    for i, size in enumerate(sizes):
+        gradients[i, size:] = 0
+    shells = torch.tensor([next(i for i, size in enumerate(sizes) if e < size) for e in range(n)])
+    grams = torch.stack([gradients[:, shells == r] @ gradients[:, shells == r].T for r in range(m)])
+    return gradients, sizes, shells, grams
+
+
+@pytest.mark.parametrize("m", [2, 3, 4, 6])
+@pytest.mark.parametrize("seed", range(5))
+def test_full_support_is_the_vector_loop(m, seed):
+    gradients, _, _, grams = nested_gradients(m, 12, seed)
+    orders = gram.random_orders(m, torch.Generator().manual_seed(seed))
+    coefficients = gram.projection_coefficients(gram.full_grams(grams), orders)
+    result = gram.full_weights(coefficients, m)[0] @ gradients
+    torch.testing.assert_close(result, vector_loop(gradients, orders), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("m", [2, 3, 4, 6])
+@pytest.mark.parametrize("seed", range(5))
+def test_pairwise_support_is_the_vector_loop_on_common_parameters(m, seed):
+    gradients, sizes, shells, grams = nested_gradients(m, 12, seed)
+    orders = gram.random_orders(m, torch.Generator().manual_seed(seed))
+    regions = [[(torch.arange(12) < sizes[min(i, j)]).double() for j in range(m)] for i in range(m)]
+    weights = gram.pairwise_weights(gram.projection_coefficients(gram.pairwise_grams(grams), orders))
+    result = (weights[shells] * gradients.T).sum(dim=1)
+    torch.testing.assert_close(result, vector_loop(gradients, orders, regions), atol=1e-12, rtol=0)
+
+
+def test_pairwise_never_leaves_a_sub_model():
+    """v_i has parts in sub-model i only: the smallest shell's weights use all rows, the largest shell's only the last."""
+    _, _, _, grams = nested_gradients(4, 40, 3)
+    orders = gram.random_orders(4, torch.Generator().manual_seed(0))
+    coefficients = gram.projection_coefficients(gram.pairwise_grams(grams), orders)
+    assert torch.equal(gram.pairwise_weights(coefficients)[3], coefficients[3])
+
+
+def test_two_sub_models_by_hand():
+    # g1 = (1, 0), g2 = (-1, 1): product -1, norms 1 and 2. v1 = g1 + g2/2, v2 = g2 + g1: weights 2 and 3/2
+    grams = torch.tensor([[[1.0, -1.0], [-1.0, 2.0]]], dtype=torch.float64).unsqueeze(0)
+    weights = GradientProjection("full")(grams, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(weights, torch.tensor([[[2.0, 1.5]]], dtype=torch.float64))
+
+
+@settings(max_examples=60, deadline=None)
+@given(m=st.integers(1, 6), n=st.integers(1, 20), seed=st.integers(0, 10_000), exponent=st.sampled_from([-15, -6, 0, 6, 15]))
+def test_properties(m, n, seed, exponent):
+    gradients, _, _, grams = nested_gradients(m, n, seed, 10.0**exponent)
+    before = grams.clone()
+    for support in ("full", "pairwise"):
+        shells = grams.unsqueeze(0) if support == "pairwise" else grams.sum(0).view(1, 1, m, m)
+        weights = GradientProjection(support)(shells, torch.Generator().manual_seed(seed))
+        assert torch.isfinite(weights).all()
+        owners = weights[0, 0]  # the region of the smallest: everyone's own gradient counts there at least once
+        assert (owners >= 1 - 1e-12).all()
+        unscaled = GradientProjection(support)(shells / 100.0**exponent, torch.Generator().manual_seed(seed))
+        torch.testing.assert_close(weights, unscaled, atol=1e-9, rtol=1e-9)
+        if (gradients @ gradients.T >= 0).all() and (grams >= 0).all():
+            assert torch.equal(weights[0, 0], torch.ones(m, dtype=torch.float64))
+    assert torch.equal(grams, before)
+
+
+def test_after_projection_a_pair_does_not_conflict():
+    gradients = torch.tensor([[1.0, 0.2, 0.0], [-1.0, 1.0, 0.5]], dtype=torch.float64)
+    grams = gradients @ gradients.T
+    coefficients = gram.projection_coefficients(gram.full_grams(grams.view(1, 2, 2)), torch.tensor([[1], [0]]))
+    projected = coefficients @ gradients
+    assert grams[0, 1] < 0
+    torch.testing.assert_close((projected * gradients.flip(0)).sum(1), torch.zeros(2, dtype=torch.float64))
+
+
+def test_zero_gradients_are_never_projected_on():
+    grams = torch.zeros(1, 1, 3, 3, dtype=torch.float64)
+    assert torch.equal(GradientProjection("full")(grams, torch.Generator()), torch.ones(1, 1, 3, dtype=torch.float64))
+
+
+def test_groups_are_independent():
+    grams = torch.stack([nested_gradients(3, 9, seed)[3] for seed in range(4)])
+    for aggregator in (GradientProjection("pairwise"), SumAggregator()):
+        together = aggregator(grams, torch.Generator().manual_seed(1))
+        apart = torch.cat([aggregator(g.unsqueeze(0), torch.Generator().manual_seed(1)) for g in grams])
+        assert torch.equal(together, apart)
+
+
+def test_orders_are_permutations_of_the_others_and_seeded():
+    orders = gram.random_orders(5, torch.Generator().manual_seed(3))
+    assert [sorted([i, *row]) for i, row in enumerate(orders.tolist())] == [list(range(5))] * 5
+    assert torch.equal(orders, gram.random_orders(5, torch.Generator().manual_seed(3)))
+    assert not torch.equal(orders, gram.random_orders(5, torch.Generator().manual_seed(4)))
+    assert gram.random_orders(1, torch.Generator()).shape == (1, 0)
+
+
+def test_diagnostics():
+    gradients = torch.tensor([[1.0, 0.0], [1.0, 1.0], [-1.0, 0.1], [0.0, 0.0]], dtype=torch.float64)
+    g = gradients @ gradients.T
+    assert gram.conflict_rate(g.unsqueeze(0)).item() == pytest.approx(2 / 6)  # (0, 2) and (1, 2)
+    assert gram.cosines(g)[0, 1].item() == pytest.approx(2**-0.5)
+    assert gram.cosines(g)[0, 3].item() == 0
+    assert gram.conflict_rate(torch.ones(1, 1, 1)).item() == 0
+
+
+def test_wrong_shapes_and_names():
+    with pytest.raises(ValueError, match="found \\(3, 3\\)"):
+        SumAggregator()(torch.eye(3), torch.Generator())
+    with pytest.raises(ValueError, match="support must be one of .* found 'half'"):
+        GradientProjection("half")

@@ -1,0 +1,125 @@
+import pytest
+import torch
+from switchablecompat.layers import (
+    ChannelRule,
+    SwitchableBatchNorm2d,
+    SwitchableInstanceNorm2d,
+    WidthSwitch,
+    reset_running_stats,
+)
+from torch import nn
+
+WIDTHS = [0.25, 0.5, 1.0]
+
+
+def random_bn(channels=8):
+    bn = nn.BatchNorm2d(channels)
+    with torch.no_grad():
+        for tensor in (bn.weight, bn.bias, bn.running_mean):
+            tensor.normal_()
+        bn.running_var.uniform_(0.5, 2)
+    return bn
+
+
+def make(channels=8):
+    plain, switch = random_bn(channels), WidthSwitch(WIDTHS)
+    return plain, SwitchableBatchNorm2d.convert(plain, switch, ChannelRule(WIDTHS, 1).slim(channels)), switch
+
+
+def test_keys_full_width_plain_others_below_narrow():
+    _, norm, _ = make()
+    own = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
+    assert set(norm.state_dict()) == {*own, *(f"narrow.{w}.{key}" for w in ("w025", "w050") for key in own)}
+
+
+@pytest.mark.parametrize("mode", [True, False])
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_each_width_equals_an_ordinary_bn_of_its_size(index, mode):
+    plain, norm, switch = make()
+    count = (2, 4, 8)[index]
+    own = nn.BatchNorm2d(count)
+    with torch.no_grad():
+        for key in ("weight", "bias", "running_mean", "running_var"):
+            getattr(own, key).copy_(getattr(plain, key)[:count])
+    x = torch.randn(4, count, 3, 3)
+    norm.train(mode), own.train(mode)
+    with switch.use(index):
+        assert torch.equal(norm(x), own(x))
+    assert torch.equal(norm.of(index).running_mean, own.running_mean)
+    assert torch.equal(norm.of(index).running_var, own.running_var)
+
+
+def test_training_one_width_leaves_the_statistics_of_the_others():
+    _, norm, switch = make()
+    before = {key: value.clone() for key, value in norm.state_dict().items()}
+    norm.train()
+    with switch.use(1):
+        norm(torch.randn(4, 4, 3, 3))
+    changed = {key for key, value in norm.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed == {f"narrow.w050.{key}" for key in ("running_mean", "running_var", "num_batches_tracked")}
+
+
+def test_an_ordinary_checkpoint_fills_every_width_with_its_leading_channels():
+    _, norm, _ = make()
+    ordinary = random_bn()
+    result = norm.load_state_dict(ordinary.state_dict(), strict=False)
+    assert result.missing_keys == result.unexpected_keys == []
+    for index, count in enumerate((2, 4, 8)):
+        for key in ("weight", "bias", "running_mean", "running_var"):
+            assert torch.equal(getattr(norm.of(index), key), getattr(ordinary, key)[:count])
+
+
+def test_its_own_checkpoint_restores_private_values():
+    _, norm, switch = make()
+    norm.train()
+    with switch.use(0):
+        norm(torch.randn(4, 2, 3, 3))
+    _, other, _ = make()
+    other.load_state_dict(norm.state_dict())
+    for key, value in norm.state_dict().items():
+        assert torch.equal(other.state_dict()[key], value)
+
+
+def test_frozen_bias_is_frozen_at_every_width():
+    plain = random_bn()
+    plain.bias.requires_grad_(False)
+    norm = SwitchableBatchNorm2d.convert(plain, WidthSwitch(WIDTHS), ChannelRule(WIDTHS, 1).slim(8))
+    assert [name for name, p in norm.named_parameters() if p.requires_grad] == [
+        "weight",
+        "narrow.w025.weight",
+        "narrow.w050.weight",
+    ]
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_static_twin(index):
+    _, norm, switch = make()
+    static = norm.to_static(index)
+    assert type(static) is nn.BatchNorm2d
+    assert static.num_features == (2, 4, 8)[index]
+    assert "narrow" not in dict(static.named_modules())
+    x = torch.randn(4, static.num_features, 3, 3)
+    norm.eval(), static.eval()
+    with switch.use(index):
+        assert torch.equal(static(x), norm(x))
+    static.weight.data.zero_()
+    assert norm.of(index).weight.abs().sum() > 0
+
+
+def test_instance_norm_has_private_affine_parameters():
+    plain = nn.InstanceNorm2d(8, affine=True)
+    switch = WidthSwitch(WIDTHS)
+    norm = SwitchableInstanceNorm2d.convert(plain, switch, ChannelRule(WIDTHS, 1).slim(8))
+    x = torch.randn(2, 4, 5, 5)
+    norm.narrow["w050"].weight.data.fill_(3.0)
+    with switch.use(1):
+        torch.testing.assert_close(norm(x), 3 * nn.InstanceNorm2d(4)(x))
+    assert torch.equal(norm.weight, torch.ones(8))
+
+
+def test_reset_running_stats_touches_one_width():
+    _, norm, _ = make()
+    assert reset_running_stats(nn.Sequential(norm), 1) == [norm.narrow["w050"]]
+    assert torch.equal(norm.narrow["w050"].running_mean, torch.zeros(4))
+    assert norm.running_mean.abs().sum() > 0
+    assert norm.narrow["w025"].running_mean.abs().sum() > 0

@@ -1,0 +1,156 @@
+"""Oracles: torch.distributions, Monte-Carlo sampling, the explicit Dempster-Shafer rule, and limits that equal CE."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from switchablecompat.losses import evidential as ev
+from torch.distributions import Dirichlet, kl_divergence
+
+N, K = 5, 7
+
+
+def alphas_of(logits, evidence, prior):
+    e = logits.exp() if evidence == "exp" else F.softplus(logits)
+    return e + prior / logits.shape[1]
+
+
+@pytest.fixture
+def logits():
+    return torch.randn(N, K, dtype=torch.float64) * 3
+
+
+labels = torch.tensor([0, 1, 2, 3, 6])
+
+
+@pytest.mark.parametrize("evidence", ["softplus", "exp"])
+@pytest.mark.parametrize("prior", [2.0, K, 100.0])
+def test_log_alpha_and_uncertainty(logits, evidence, prior):
+    alphas = alphas_of(logits, evidence, prior)
+    log_alphas = ev.log_alpha(logits, evidence, prior)
+    torch.testing.assert_close(log_alphas.exp(), alphas)
+    uncertainty = ev.uncertainty(log_alphas, prior)
+    belief = (alphas - prior / K) / alphas.sum(1, keepdim=True)
+    torch.testing.assert_close(belief.sum(1) + uncertainty, torch.ones(N, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("evidence", ["softplus", "exp"])
+def test_digamma_risk_is_the_expected_cross_entropy(logits, evidence):
+    alphas = alphas_of(logits, evidence, float(K))
+    risk = ev.bayes_risk(ev.log_alpha(logits, evidence, float(K)), F.one_hot(labels, K).double(), "digamma")
+    samples = Dirichlet(alphas).sample((200_000,))
+    losses = -samples[:, torch.arange(N), labels].log()
+    error = losses.std(0) / math.sqrt(len(losses))
+    assert ((losses.mean(0) - risk).abs() < 5 * error).all()
+
+
+def test_log_risk_is_the_cross_entropy_of_the_mean(logits):
+    alphas = alphas_of(logits, "exp", 3.0)
+    mean = Dirichlet(alphas).mean
+    risk = ev.bayes_risk(ev.log_alpha(logits, "exp", 3.0), F.one_hot(labels, K).double(), "log")
+    torch.testing.assert_close(risk, -mean[torch.arange(N), labels].log())
+
+
+def test_exp_evidence_without_prior_is_the_cross_entropy(logits):
+    targets = F.one_hot(labels, K).double()
+    risk = ev.bayes_risk(ev.log_alpha(logits, "exp", 1e-12), targets, "log")
+    torch.testing.assert_close(risk, F.cross_entropy(logits, labels, reduction="none"), atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("evidence", ["softplus", "exp"])
+def test_kl_against_torch_distributions(logits, evidence):
+    alphas = alphas_of(logits, evidence, float(K))
+    y = F.one_hot(labels, K).double()
+    tilde = y + (1 - y) * alphas
+    expected = kl_divergence(Dirichlet(tilde), Dirichlet(torch.ones_like(tilde)))
+    kl = ev.misleading_evidence_kl(ev.log_alpha(logits, evidence, float(K)), labels)
+    torch.testing.assert_close(kl, expected, atol=1e-9, rtol=1e-9)
+
+
+def test_kl_at_the_size_of_re_id_in_float32_input():
+    logits = torch.randn(4, 1501) * 4
+    y = F.one_hot(labels[:4], 1501).double()
+    tilde = y + (1 - y) * alphas_of(logits.double(), "exp", 500.0)
+    expected = kl_divergence(Dirichlet(tilde), Dirichlet(torch.ones_like(tilde)))
+    kl = ev.misleading_evidence_kl(ev.log_alpha(logits, "exp", 500.0), labels[:4])
+    torch.testing.assert_close(kl, expected, atol=0, rtol=1e-5)  # float32 logits
+
+
+def test_kl_sees_wrong_classes_only():
+    logits = torch.full((1, K), -50.0, dtype=torch.float64)
+    logits[0, 2] = 9.0
+    label = torch.tensor([2])
+    assert ev.misleading_evidence_kl(ev.log_alpha(logits, "exp", float(K)), label) < 1e-12
+    assert ev.misleading_evidence_kl(ev.log_alpha(logits, "exp", float(K)), torch.tensor([1])) > 1
+
+
+def test_golden_values_by_hand():
+    # K = 2, P = 2, softplus(0) = ln 2: alpha = (1 + ln 2) twice, S = 2 + 2 ln 2
+    log_alphas = ev.log_alpha(torch.zeros(1, 2, dtype=torch.float64), "softplus", 2.0)
+    alpha, strength = 1 + math.log(2), 2 + 2 * math.log(2)
+    target = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    assert ev.uncertainty(log_alphas, 2.0).item() == pytest.approx(2 / strength)
+    assert ev.bayes_risk(log_alphas, target, "log").item() == pytest.approx(math.log(strength / alpha))
+    # psi by its recurrence and series, independent of torch: psi(x) = psi(x + 50) - sum 1/(x + n)
+    psi = lambda x: math.log(x + 50) - 1 / (2 * (x + 50)) - 1 / (12 * (x + 50) ** 2) - sum(1 / (x + n) for n in range(50))  # noqa: E731
+    assert ev.bayes_risk(log_alphas, target, "digamma").item() == pytest.approx(psi(strength) - psi(alpha), abs=1e-8)
+
+
+@pytest.mark.parametrize("evidence", ["softplus", "exp"])
+@pytest.mark.parametrize("risk", ["digamma", "log"])
+def test_gradients_match_finite_differences(logits, evidence, risk):
+    logits.requires_grad_()
+    targets = ev.smoothed_targets(labels, K, 0.1).double()
+
+    def loss(z):
+        log_alphas = ev.log_alpha(z, evidence, K / 3)
+        return ev.bayes_risk(log_alphas, targets, risk).sum() + 0.1 * ev.misleading_evidence_kl(log_alphas, labels).sum()
+
+    assert torch.autograd.gradcheck(loss, (logits,))
+
+
+@pytest.mark.parametrize("evidence", ["softplus", "exp"])
+@pytest.mark.parametrize("risk", ["digamma", "log"])
+@pytest.mark.parametrize("scale", [0.0, 1e-3, 30.0, 64.0, 300.0])
+def test_finite_for_the_logits_of_any_margin_head(evidence, risk, scale):
+    logits = (torch.randn(4, 751).clamp(-1, 1) * scale).requires_grad_()
+    log_alphas = ev.log_alpha(logits, evidence, 751 / 3)
+    targets = F.one_hot(labels[:4], 751).float()
+    loss = ev.bayes_risk(log_alphas, targets, risk).mean() + 1e-4 * ev.misleading_evidence_kl(log_alphas, labels[:4]).mean().float()
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("x", [-20.0, 0.0, 5.0, 14.99, 15.01, 30.0, 80.0])
+def test_digamma_of_an_exponential_is_smooth_over_its_switch(x):
+    value = ev._digamma_exp(torch.tensor(x, dtype=torch.float64))
+    expected = torch.digamma(torch.tensor(x, dtype=torch.float64).exp())
+    torch.testing.assert_close(value, expected, atol=1e-12, rtol=1e-12)
+
+
+def test_combination_in_closed_form_is_dempster_shafers_rule():
+    prior, e = 3.0, torch.rand(2, 1, 4, dtype=torch.float64) * 5
+    strength = e.sum(-1) + prior
+    b, u = e / strength.unsqueeze(-1), prior / strength
+    b1, b2, u1, u2 = b[0, 0], b[1, 0], u[0, 0], u[1, 0]
+    conflict = b1.sum() * b2.sum() - (b1 * b2).sum()
+    belief = (b1 * b2 + b1 * u2 + b2 * u1) / (1 - conflict)
+    mass = u1 * u2 / (1 - conflict)
+    combined = ev.combine_opinions(e, prior)[0]
+    total = combined.sum() + prior
+    torch.testing.assert_close(combined / total, belief)
+    torch.testing.assert_close(prior / total, mass)
+
+
+def test_smoothing_is_fastreids():
+    targets = ev.smoothed_targets(torch.tensor([1]), 5, 0.1)
+    torch.testing.assert_close(targets, torch.tensor([[0.025, 0.9, 0.025, 0.025, 0.025]]))
+
+
+def test_unknown_options_are_named():
+    with pytest.raises(ValueError, match="evidence must be one of .* found 'relu'"):
+        ev.log_alpha(torch.zeros(1, 2), "relu", 1.0)
+    with pytest.raises(ValueError, match="risk must be one of .* found 'mse'"):
+        ev.bayes_risk(torch.zeros(1, 2), torch.ones(1, 2), "mse")
