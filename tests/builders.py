@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 from fastreid.modeling.meta_arch import build_model
+from torch import nn
+
 from switchablecompat.config import load_config
 from switchablecompat.modeling import SwitchableBaseline
-from torch import nn
 
 TINY = "configs/quick/sfsc_tiny.yml"
 R18 = "configs/quick/sfsc_tiny_R18.yml"

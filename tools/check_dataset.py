@@ -13,18 +13,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any, NoReturn
 
+from tabulate import tabulate
+
 from switchablecompat.config import load_config
 from switchablecompat.data.check import LEVELS, Finding, Item, check_images, check_items, raise_on_errors, summarise
 from switchablecompat.data.opening import check_test_set, data_root, open_dataset
 from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.files import atomic_write
-from tabulate import tabulate
 
 EXAMPLES = """examples:
   python tools/check_dataset.py --config-file configs/Market1501/sfsc_R50.yml SOLVER.IMS_PER_BATCH 64
   python tools/check_dataset.py --manifest my_images/manifest.csv --images
   python tools/check_dataset.py --dataset Market1501 --root datasets --json check.json
 """
+
 
 class Parser(argparse.ArgumentParser):
     """Bad usage is bad input: one line, exit code 2."""

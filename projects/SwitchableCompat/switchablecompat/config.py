@@ -186,7 +186,9 @@ def _check_losses(cfg: CN) -> None:
         defaults = add_switchablecompat_config(get_cfg()).MODEL.LOSSES.COMPAT
         for name in CUSTOM_KEYS:
             if node[name] != defaults[name]:
-                raise InputError(f"{key}.{name}", f"is read with PRESET custom only, not with {node.PRESET}", node[name])
+                raise InputError(
+                    f"{key}.{name}", f"is read with PRESET custom only, not with {node.PRESET}", node[name]
+                )
     epsilon = cfg.MODEL.LOSSES.CE.EPSILON
     if node.KIND == "evidential" and not 0 <= epsilon < 1:
         raise InputError("MODEL.LOSSES.CE.EPSILON", "must be in [0, 1) with an evidential loss", epsilon)

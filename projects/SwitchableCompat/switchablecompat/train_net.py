@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import argparse
 
-import switchablecompat  # noqa: F401  (spawned processes start here: shims first)
 from fastreid.engine import default_argument_parser, launch
+from torch.multiprocessing import ProcessRaisedException
+
+import switchablecompat  # noqa: F401  (spawned processes start here: shims first)
 
 from .engine import SwitchableTrainer, load_for_evaluation, setup
-from .errors import exit_on_input_error
+from .errors import InputError, exit_on_input_error
 
 
 def run(args: argparse.Namespace):
@@ -34,14 +36,19 @@ def main() -> None:
     parser.description = "Train or evaluate a switchable model; writes checkpoints, metrics and the grid to OUTPUT_DIR."
     parser.epilog = "example: python tools/train_net.py --config-file configs/Synthetic/sfsc_demo.yml SEED 1"
     args = parser.parse_args()
-    launch(
-        run,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(args,),
-    )
+    try:
+        launch(
+            run,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+        )
+    except ProcessRaisedException as error:  # what another process raised arrives as a printed traceback
+        if "InputError: " in str(error):
+            raise InputError(str(error)) from None
+        raise
 
 
 if __name__ == "__main__":

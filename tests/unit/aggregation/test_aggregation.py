@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from builders import batch, tiny_model
 from switchablecompat.aggregation import GradientAggregation, GradientProjection, SumAggregator, gram
 from switchablecompat.modeling import shared_parameters
@@ -16,7 +17,9 @@ def gradients_of_each_width(model, data):
         model.zero_grad(set_to_none=True)
         losses, _ = model.submodel_losses(images, data["targets"], index)
         sum(losses.values()).backward()
-        found.append({n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in model.named_parameters()})
+        found.append(
+            {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in model.named_parameters()}
+        )
     model.zero_grad(set_to_none=True)
     return found
 
@@ -46,7 +49,9 @@ def loop_over_vectors(model, gradients, support, granularity, orders, summed):
     expected, conflicts, pairs = {}, 0, 0
     for group, members in groups.items():
         flat = [torch.cat([g[p.name].flatten() for p in members]).double() for g in gradients]
-        owner = torch.cat([torch.zeros(p.parameter.numel()) if p.shells is None else p.shells.flatten() for p in members])
+        owner = torch.cat(
+            [torch.zeros(p.parameter.numel()) if p.shells is None else p.shells.flatten() for p in members]
+        )
         total = torch.zeros_like(flat[0])
         for i, order in enumerate(orders.tolist()):
             v = flat[i].clone()

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from switchablecompat.aggregation import GradientProjection, SumAggregator, gram
 
 
@@ -24,7 +25,7 @@ def vector_loop(gradients, orders, regions=None):
 def nested_gradients(m, n, seed, scale=1.0):
     """m gradients of n elements, sub-model i owning a leading part (all of it for the last), and their shells."""
     generator = torch.Generator().manual_seed(seed)
-    sizes = sorted(torch.randint(1, n + 1, (m - 1,), generator=generator).tolist()) + [n]
+    sizes = [*sorted(torch.randint(1, n + 1, (m - 1,), generator=generator).tolist()), n]
     gradients = torch.randn(m, n, dtype=torch.float64, generator=generator) * scale
     for i, size in enumerate(sizes):
         gradients[i, size:] = 0
@@ -55,7 +56,7 @@ def test_pairwise_support_is_the_vector_loop_on_common_parameters(m, seed):
 
 
 def test_pairwise_never_leaves_a_sub_model():
-    """v_i has parts in sub-model i only: the smallest shell's weights use all rows, the largest shell's only the last."""
+    """v_i has parts in sub-model i only, so in the largest shell only the full model's own row counts."""
     _, _, _, grams = nested_gradients(4, 40, 3)
     orders = gram.random_orders(4, torch.Generator().manual_seed(0))
     coefficients = gram.projection_coefficients(gram.pairwise_grams(grams), orders)
@@ -70,7 +71,12 @@ def test_two_sub_models_by_hand():
 
 
 @settings(max_examples=60, deadline=None)
-@given(m=st.integers(1, 6), n=st.integers(1, 20), seed=st.integers(0, 10_000), exponent=st.sampled_from([-15, -6, 0, 6, 15]))
+@given(
+    m=st.integers(1, 6),
+    n=st.integers(1, 20),
+    seed=st.integers(0, 10_000),
+    exponent=st.sampled_from([-15, -6, 0, 6, 15]),
+)
 def test_properties(m, n, seed, exponent):
     gradients, _, _, grams = nested_gradients(m, n, seed, 10.0**exponent)
     before = grams.clone()

@@ -151,6 +151,12 @@ def test_keys_order_like_the_floats_themselves():
     assert last_item < 1 << 35 <= next_row  # a row's keys stay below where the next row starts
 
 
+def test_neighbouring_floats_are_told_apart_whatever_their_gallery_index():
+    below_one = np.nextafter(np.float32(1), np.float32(0))
+    gallery = torch.tensor([[below_one], [0.0], [1.0]])
+    assert rank_queries(torch.ones(1, 1), gallery, [1], [1, 2, 2], [0], [1, 1, 1]).first_hit_rank.tolist() == [2]
+
+
 def test_a_positive_never_outranks_itself():
     """A perfect gallery of near-equal scores: a score computed anew that differed in a bit would break the 100 %."""
     query = torch.nn.functional.normalize(torch.randn(64, 512))

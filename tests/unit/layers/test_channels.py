@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from switchablecompat.layers import ChannelLayout, ChannelRule, scaled_channels
 
 width_lists = st.lists(st.integers(1, 99), min_size=0, max_size=5, unique=True).map(

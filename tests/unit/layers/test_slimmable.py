@@ -1,8 +1,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from switchablecompat.layers import ChannelLayout, ChannelRule, SlimmableConv2d, SlimmableLinear, WidthSwitch
 from torch import nn
+
+from switchablecompat.layers import ChannelLayout, ChannelRule, SlimmableConv2d, SlimmableLinear, WidthSwitch
 
 WIDTHS = [0.25, 0.5, 1.0]
 RULE = ChannelRule(WIDTHS, 1)

@@ -1,5 +1,7 @@
 import pytest
 import torch
+from torch import nn
+
 from switchablecompat.layers import (
     ChannelRule,
     SwitchableBatchNorm2d,
@@ -7,7 +9,6 @@ from switchablecompat.layers import (
     WidthSwitch,
     reset_running_stats,
 )
-from torch import nn
 
 WIDTHS = [0.25, 0.5, 1.0]
 

@@ -1,6 +1,7 @@
 import copy
 
 import pytest
+
 from switchablecompat.errors import InputError
 from switchablecompat.layers import WidthSwitch, check_widths
 

@@ -1,10 +1,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from builders import tiny_config
 from fastreid.modeling.losses import cross_entropy_loss
-from switchablecompat.losses import PRESETS, CompatibleLoss, EvidentialOptions
 from torch.distributions import Dirichlet, kl_divergence
+
+from builders import tiny_config
+from switchablecompat.losses import PRESETS, CompatibleLoss, EvidentialOptions
 
 K = 30
 labels = torch.tensor([0, 3, 29, 5])
@@ -52,7 +53,9 @@ def test_stable_preset_gives_hard_negatives_a_gradient_of_the_cross_entropys_siz
 def test_cross_entropy_is_fastreids():
     logits = torch.randn(4, K)
     for epsilon in (0.0, 0.1, -1.0):
-        loss, uncertainty = CompatibleLoss(None, label_smoothing=epsilon, smoothing_alpha=0.2, scale=2.0)(logits, labels)
+        loss, uncertainty = CompatibleLoss(None, label_smoothing=epsilon, smoothing_alpha=0.2, scale=2.0)(
+            logits, labels
+        )
         torch.testing.assert_close(loss, 2 * cross_entropy_loss(logits, labels, epsilon, 0.2))
         assert uncertainty is None
 

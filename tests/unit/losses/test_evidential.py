@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from switchablecompat.losses import evidential as ev
 from torch.distributions import Dirichlet, kl_divergence
+
+from switchablecompat.losses import evidential as ev
 
 N, K = 5, 7
 
@@ -85,6 +86,12 @@ def test_kl_sees_wrong_classes_only():
     assert ev.misleading_evidence_kl(ev.log_alpha(logits, "exp", float(K)), torch.tensor([1])) > 1
 
 
+def psi(x):
+    """Digamma by its recurrence and series, independent of torch: psi(x) = psi(x + 50) - sum_n 1 / (x + n)."""
+    y = x + 50
+    return math.log(y) - 1 / (2 * y) - 1 / (12 * y**2) - sum(1 / (x + n) for n in range(50))
+
+
 def test_golden_values_by_hand():
     # K = 2, P = 2, softplus(0) = ln 2: alpha = (1 + ln 2) twice, S = 2 + 2 ln 2
     log_alphas = ev.log_alpha(torch.zeros(1, 2, dtype=torch.float64), "softplus", 2.0)
@@ -92,8 +99,6 @@ def test_golden_values_by_hand():
     target = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
     assert ev.uncertainty(log_alphas, 2.0).item() == pytest.approx(2 / strength)
     assert ev.bayes_risk(log_alphas, target, "log").item() == pytest.approx(math.log(strength / alpha))
-    # psi by its recurrence and series, independent of torch: psi(x) = psi(x + 50) - sum 1/(x + n)
-    psi = lambda x: math.log(x + 50) - 1 / (2 * (x + 50)) - 1 / (12 * (x + 50) ** 2) - sum(1 / (x + n) for n in range(50))  # noqa: E731
     assert ev.bayes_risk(log_alphas, target, "digamma").item() == pytest.approx(psi(strength) - psi(alpha), abs=1e-8)
 
 
@@ -105,7 +110,9 @@ def test_gradients_match_finite_differences(logits, evidence, risk):
 
     def loss(z):
         log_alphas = ev.log_alpha(z, evidence, K / 3)
-        return ev.bayes_risk(log_alphas, targets, risk).sum() + 0.1 * ev.misleading_evidence_kl(log_alphas, labels).sum()
+        return (
+            ev.bayes_risk(log_alphas, targets, risk).sum() + 0.1 * ev.misleading_evidence_kl(log_alphas, labels).sum()
+        )
 
     assert torch.autograd.gradcheck(loss, (logits,))
 
@@ -117,7 +124,10 @@ def test_finite_for_the_logits_of_any_margin_head(evidence, risk, scale):
     logits = (torch.randn(4, 751).clamp(-1, 1) * scale).requires_grad_()
     log_alphas = ev.log_alpha(logits, evidence, 751 / 3)
     targets = F.one_hot(labels[:4], 751).float()
-    loss = ev.bayes_risk(log_alphas, targets, risk).mean() + 1e-4 * ev.misleading_evidence_kl(log_alphas, labels[:4]).mean().float()
+    loss = (
+        ev.bayes_risk(log_alphas, targets, risk).mean()
+        + 1e-4 * ev.misleading_evidence_kl(log_alphas, labels[:4]).mean().float()
+    )
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(logits.grad).all()

@@ -1,4 +1,5 @@
 import torch
+
 from builders import images, tiny_model
 from switchablecompat.layers import SwitchableNorm
 from switchablecompat.modeling.calibration import calibrate_bn
@@ -27,7 +28,9 @@ def test_no_gradient_no_parameter_changes_and_no_batches_leave_all_alone():
     assert calibrate_bn(model, []) == 0
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     calibrate_bn(model, [images(6)])
-    changed = {key.rpartition(".")[2] for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    changed = {
+        key.rpartition(".")[2] for key, value in model.state_dict().items() if not torch.equal(value, before[key])
+    }
     assert changed == {"running_mean", "running_var", "num_batches_tracked"}
     assert all(p.grad is None for p in model.parameters())
 

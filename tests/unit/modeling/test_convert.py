@@ -1,13 +1,14 @@
 import pytest
 import torch
-from builders import tiny_config
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
+
+from builders import tiny_config
 from switchablecompat.errors import InputError
 from switchablecompat.modeling import Conversion, register_converter
 from switchablecompat.modeling.convert import extract_module
-from torch import nn
 
 
 class Unknown(nn.Module):

@@ -4,8 +4,9 @@ import copy
 
 import pytest
 import torch
-from builders import images, randomise, tiny_config
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
+
+from builders import images, randomise, tiny_config
 from switchablecompat.modeling import Conversion
 from switchablecompat.modeling.convert import extract_module
 
@@ -98,7 +99,8 @@ def test_ibn_channels_stay_instance_or_batch_normalised():
             ),
         )  # fmt: skip
         assert torch.equal(
-            block.conv2(normalised), torch.nn.functional.conv2d(normalised, reference.conv2.weight[:32][:, kept], padding=1)
+            block.conv2(normalised),
+            torch.nn.functional.conv2d(normalised, reference.conv2.weight[:32][:, kept], padding=1),
         )
 
 

@@ -1,8 +1,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from builders import CLASSES, tiny_model
 from fastreid.layers import any_softmax, pooling
+
+from builders import CLASSES, tiny_model
 
 
 def features(model, index):
@@ -59,7 +60,11 @@ def reference_logits(kind, cosine, targets, scale, margin):
             elif kind == "ArcSoftmax":
                 value = torch.cos(torch.arccos(c) + margin * own)
             else:  # Circle loss, equation 6
-                value = (1 + margin - c).clamp_min(0) * (c - (1 - margin)) if own else (c + margin).clamp_min(0) * (c - margin)
+                value = (
+                    (1 + margin - c).clamp_min(0) * (c - (1 - margin))
+                    if own
+                    else (c + margin).clamp_min(0) * (c - margin)
+                )
             out[n, k] = scale * value
     return out
 
@@ -77,7 +82,9 @@ def test_margin_softmax_at_every_width(kind):
 
 
 def test_arc_softmax_survives_a_feature_on_its_class_vector():
-    model = tiny_model("MODEL.HEADS.CLS_LAYER", "ArcSoftmax", "MODEL.HEADS.SCALE", 16, "MODEL.HEADS.MARGIN", 0.3).train()
+    model = tiny_model(
+        "MODEL.HEADS.CLS_LAYER", "ArcSoftmax", "MODEL.HEADS.SCALE", 16, "MODEL.HEADS.MARGIN", 0.3
+    ).train()
     x = features(model, 3)
     with torch.no_grad():
         model.heads.weight[:4] = model.heads(x, torch.arange(4))["features"] * 3

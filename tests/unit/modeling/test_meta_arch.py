@@ -1,8 +1,9 @@
 import pytest
 import torch
-from builders import R18, batch, images, tiny_config, tiny_model
 from fastreid.modeling.meta_arch import build_model
 from fastreid.modeling.meta_arch.baseline import Baseline
+
+from builders import R18, batch, images, tiny_config, tiny_model
 from switchablecompat import extract_submodel
 from switchablecompat.errors import InputError
 from switchablecompat.layers import SwitchableNorm

@@ -1,6 +1,7 @@
 """Which sub-model's loss reaches which parameters: the claim of the conversion, checked by gradients."""
 
 import torch
+
 from builders import R18, batch, tiny_model
 from switchablecompat.layers import SwitchableNorm
 from switchablecompat.modeling import shared_parameters
@@ -28,7 +29,7 @@ def check_flow(model):
                 allowed = torch.ones_like(reached) if owned is None else owned <= index
                 assert not (reached & ~allowed).any(), f"{width} reaches foreign elements of {name}"
                 if ".se.fc." in name or (name == "heads.weight" and index != model.switch.full_index):
-                    continue  # an SE layer's four hidden ReLUs can all be dead; the classifier is trained by the full model
+                    continue  # an SE layer's four hidden ReLUs can all be dead; the full model trains the classifier
                 assert (reached & allowed).any(), f"{width} misses {name}"
             elif name in private:
                 mine = f".narrow.{width}." in name or (".narrow." not in name and index == model.switch.full_index)

@@ -1,7 +1,8 @@
 import pytest
 import torch
-from builders import images, tiny_config
 from fastreid.modeling.backbones import build_backbone
+
+from builders import images, tiny_config
 from switchablecompat.errors import InputError
 
 

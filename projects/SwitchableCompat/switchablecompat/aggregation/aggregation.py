@@ -61,8 +61,8 @@ class GradientAggregation:
         """Write the aggregate into ``.grad``.
 
         Returns:
-            Scalars on the parameters' device: ``grad_norm_<sub-model>`` over all shared parameters, ``grad_cosine_<a>_<b>``
-            over all of them, and ``conflict_rate``, the share of (pair, group) with a negative inner product.
+            Scalars on the parameters' device: ``grad_norm_<sub-model>`` and ``grad_cosine_<a>_<b>`` over all shared
+            parameters, and ``conflict_rate``, the share of (pair, group) with a negative inner product.
         """
         shell_grams = self.bank.shell_grams()
         generator = torch.Generator().manual_seed((self._seed * 1_000_003 + iteration) % 2**63)

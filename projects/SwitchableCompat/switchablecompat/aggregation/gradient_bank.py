@@ -13,7 +13,7 @@ _CHUNK = 1 << 20  # columns turned to float64 at a time
 
 
 class GradientBank:
-    """Takes ``.grad`` of one sub-model after the other, gives Gram matrices, and writes the aggregate back to ``.grad``.
+    """Takes ``.grad`` of one sub-model after the other, gives Gram matrices, writes the aggregate back to ``.grad``.
 
     Columns are sorted by group, and by shell if wanted, so that every (group, shell) is one contiguous segment.
 

@@ -29,7 +29,6 @@ LAYOUTS = {
 JOINTLY_NUMBERED = ("ManifestReID", "Market1501", "DukeMTMC", "VeRi")
 
 
-
 def data_root() -> str:
     """FastReID's folder of data sets: environment variable FASTREID_DATASETS, else ``datasets``."""
     return os.environ.get("FASTREID_DATASETS", "datasets")

@@ -49,7 +49,9 @@ def setup(args: argparse.Namespace):
         cfg.MODEL.BACKBONE.PRETRAIN = False
         cfg.MODEL.HEADS.NUM_CLASSES = 1  # features do not need the classifier
         if not os.path.isfile(cfg.MODEL.WEIGHTS):
-            raise InputError("MODEL.WEIGHTS", "must be an existing checkpoint with --eval-only", repr(cfg.MODEL.WEIGHTS))
+            raise InputError(
+                "MODEL.WEIGHTS", "must be an existing checkpoint with --eval-only", repr(cfg.MODEL.WEIGHTS)
+            )
     cfg.freeze()
 
     default_setup(cfg, args)

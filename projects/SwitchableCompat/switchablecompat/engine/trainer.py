@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections import OrderedDict
 
@@ -15,6 +16,7 @@ from fastreid.utils.events import CommonMetricPrinter
 from torch.optim import Optimizer
 
 from ..aggregation import build_aggregation
+from ..errors import InputError
 from ..evaluation.evaluator import evaluate_grid
 from ..evaluation.report import render_table, write_report
 from ..modeling import SwitchableBaseline
@@ -53,6 +55,20 @@ class SwitchableTrainer(DefaultTrainer):
             merged.setdefault(key, {**options, "params": []})["params"] += group["params"]
         optimizer.param_groups[:] = merged.values()
         return optimizer, None
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg, optimizer: Optimizer, iters_per_epoch: int) -> dict:
+        """FastReID's schedule, which starts after warm-up and DELAY_EPOCHS: some epochs must be left for it.
+
+        Raises:
+            InputError: None are (upstream divides by zero after the first epoch).
+        """
+        solver = cfg.SOLVER
+        before = max(math.ceil(solver.WARMUP_ITERS / iters_per_epoch), solver.DELAY_EPOCHS)
+        if solver.SCHED == "CosineAnnealingLR" and before >= solver.MAX_EPOCH:
+            rule = f"must leave epochs for the cosine schedule after warm-up and DELAY_EPOCHS ({before})"
+            raise InputError("SOLVER.MAX_EPOCH", rule, solver.MAX_EPOCH)
+        return super().build_lr_scheduler(cfg, optimizer, iters_per_epoch)
 
     def build_hooks(self) -> list[hooks.HookBase]:
         """FastReID's hooks; its PreciseBN, which knows one width, becomes :class:`BNCalibration`."""
@@ -99,7 +115,9 @@ class SwitchableTrainer(DefaultTrainer):
             if grid is None:
                 continue
             files = write_report(grid, cfg.OUTPUT_DIR, stem=f"grid_{dataset}" if several else "grid")
-            logger.info(f"{dataset}, mAP\n{render_table(grid, 'mAP')}\n{grid.verdict()}\nWritten: " + ", ".join(map(str, files)))
+            logger.info(
+                f"{dataset}, mAP\n{render_table(grid, 'mAP')}\n{grid.verdict()}\nWritten: " + ", ".join(map(str, files))
+            )
             results[dataset] = _scalars(grid)
         if not comm.is_main_process():
             return OrderedDict()
@@ -115,7 +133,9 @@ class SwitchableTrainer(DefaultTrainer):
 
 def _scalars(grid) -> OrderedDict[str, float]:
     full = len(grid.widths) - 1
-    scalars = OrderedDict((name, grid.values[name][full][full]) for name in ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP"))
+    scalars = OrderedDict(
+        (name, grid.values[name][full][full]) for name in ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")
+    )
     cells = [value for name in ("mAP", "Rank-1") for row in grid.values[name] for value in row]
     scalars["metric"] = sum(cells) / len(cells)
     scalars.update(grid.scalars())

@@ -38,7 +38,9 @@ def evaluate_grid(
     """
     total = len(loader.dataset)
     if not 0 < num_query < total:
-        raise InputError(f"data set {dataset}", "needs query and gallery images", f"{num_query} and {total - num_query}")
+        raise InputError(
+            f"data set {dataset}", "needs query and gallery images", f"{num_query} and {total - num_query}"
+        )
     start = time.perf_counter()
     features = extract_features(model, loader, flip=cfg.TEST.FLIP.ENABLED)
     if features is None:

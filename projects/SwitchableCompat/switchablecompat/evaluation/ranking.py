@@ -110,8 +110,7 @@ class ProtocolMatches:
         if not self.num_positives.any():
             raise _no_valid_query(n, self.num_gallery, int(matches.sum()))
 
-        # Gallery items grouped by identity; the stable sort keeps each group in gallery order.
-        self._grouped = np.argsort(pid[n:], kind="stable")
+        self._grouped = np.argsort(pid[n:])  # gallery items by identity; their order within one does not matter
         self._first, self._matches = (np.cumsum(per_pid) - per_pid)[pid[:n]], matches
         self._query_cam, self._gallery_cam = cam[:n], cam[n:]
 

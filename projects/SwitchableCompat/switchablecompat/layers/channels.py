@@ -41,7 +41,7 @@ class ChannelLayout:
         return sum(self.kept[index])
 
     def take(self, tensor: Tensor, dim: int, index: int) -> Tensor:
-        """The part of ``tensor`` that sub-model ``index`` owns along ``dim``: a view, or a copy if in several pieces."""
+        """What sub-model ``index`` owns of ``tensor`` along ``dim``: a view, or a copy if in several pieces."""
         if self.kept[index] == self.segments:
             return tensor
         pieces, start = [], 0

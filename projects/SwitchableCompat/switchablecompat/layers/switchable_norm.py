@@ -1,8 +1,9 @@
 """Normalization layers with private statistics and private affine parameters per sub-model.
 
 Switchable batch normalization, Slimmable Neural Networks, Yu et al., ICLR 2019, section 3.3. The full model keeps the
-plain state-dict keys (``bn1.weight``); every narrower sub-model has its own layer below ``narrow`` (``bn1.narrow.w025.weight``).
-A checkpoint without these keys, that is an ordinary FastReID or ImageNet one, fills them with the leading channels.
+plain state-dict keys (``bn1.weight``); every narrower sub-model has its own layer below ``narrow``
+(``bn1.narrow.w025.weight``). A checkpoint without these keys, that is an ordinary FastReID or ImageNet one, fills them
+with the leading channels.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 
 from ..errors import InputError
 from ..widths import width_name
@@ -90,7 +91,7 @@ def check_widths(widths: Sequence[float], key: str = "MODEL.SWITCHABLE.WIDTHS") 
         raise InputError(key, "must hold at least one width", list(values))
     if not all(0 < width <= 1 for width in values):
         raise InputError(key, "every width must be in (0, 1]", list(values))
-    if any(later - earlier < 1e-4 for earlier, later in zip(values, values[1:], strict=False)):
+    if any(later - earlier < 1e-4 for earlier, later in pairwise(values)):
         raise InputError(key, "must be strictly ascending, in steps of 0.0001 or more", list(values))
     if values[-1] != 1.0:
         raise InputError(key, "must end in 1.0, the full model", list(values))

@@ -101,7 +101,9 @@ class Conversion:
     def require_same(self, module: nn.Module, a: ChannelLayout, b: ChannelLayout) -> None:
         """Refuse ``module`` if two tensors that it adds do not have the same channels at every width."""
         if a.kept != b.kept:
-            raise self.refuse(module, "adds two tensors, which must own the same channels at every width", (a.kept, b.kept))
+            raise self.refuse(
+                module, "adds two tensors, which must own the same channels at every width", (a.kept, b.kept)
+            )
 
     def refuse(self, module: nn.Module, rule: str, found: object) -> InputError:
         """The error for a module that cannot be converted, with its name in the network."""
@@ -140,7 +142,9 @@ def _convert_norm(module: nn.Module, ctx: Conversion, x: ChannelLayout) -> Conve
     twin = {nn.BatchNorm2d: SwitchableBatchNorm2d, nn.SyncBatchNorm: SwitchableSyncBatchNorm}
     ctx.require(module, module.num_features, x)
     if type(module).forward not in (plain.forward for plain in (*twin, nn.InstanceNorm2d)):
-        raise ctx.refuse(module, "this kind of normalization has no converter; use MODEL.BACKBONE.NORM BN", type(module))
+        raise ctx.refuse(
+            module, "this kind of normalization has no converter; use MODEL.BACKBONE.NORM BN", type(module)
+        )
     cls = next((new for plain, new in twin.items() if isinstance(module, plain)), SwitchableInstanceNorm2d)
     return cls.convert(module, ctx.switch, x), x
 

@@ -1,0 +1,166 @@
+"""``tools/train_net.py`` as a user runs it: in a process of its own, on generated data, on the CPU."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+TINY = "configs/quick/sfsc_tiny.yml"
+R18 = "configs/quick/sfsc_tiny_R18.yml"
+
+
+def train_net(*arguments, data, cwd=ROOT):
+    environment = {**os.environ, "FASTREID_DATASETS": str(data), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "tools" / "train_net.py"), *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return tmp_path_factory.mktemp("datasets")
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    """One run of the quick recipe: its folder and its output."""
+    folder = tmp_path_factory.mktemp("run")
+    result = train_net("--config-file", TINY, "OUTPUT_DIR", folder, data=data)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return folder, result.stdout + result.stderr
+
+
+def test_a_run_writes_everything_and_says_where(trained):
+    folder, output = trained
+    names = {p.name for p in folder.iterdir()}
+    assert {"grid.json", "grid.csv", "grid.md", "grid.png", "metrics.json", "config.yaml", "model_final.pth",
+            "model_best.pth", "last_checkpoint", "log.txt"} <= names  # fmt: skip
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert "query \\ gallery" in output
+    assert "Cross-tests: " in output
+    assert str(folder / "grid.png") in output
+
+
+def test_no_warning_is_left_in_a_normal_run(trained):
+    assert [line for line in trained[1].splitlines() if "Warning" in line] == []
+
+
+def test_the_last_evaluation_is_in_metrics_json_and_in_tensorboard(trained):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder, _ = trained
+    grid = json.loads((folder / "grid.json").read_text())
+    rows = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+    last = [row for row in rows if "mAP_w025_w100" in row][-1]
+    assert last["mAP_w025_w100"] == pytest.approx(grid["mAP"][0][3])
+    assert last["iteration"] == 11
+    keys = set().union(*rows)
+    for width in ("w025", "w050", "w075", "w100"):
+        assert {f"loss_compat_{width}", f"uncertainty_{width}", f"grad_norm_{width}", f"cls_accuracy_{width}"} <= keys
+    assert {"conflict_rate", "grad_cosine_w025_w100", "lr", "total_loss", "metric"} <= keys
+    events = EventAccumulator(str(folder)).Reload()
+    assert events.Scalars("mAP_w025_w100")[-1].value == pytest.approx(grid["mAP"][0][3], rel=1e-6)
+
+
+def test_training_moved_every_trainable_parameter_and_every_statistic(trained, data, tmp_path):
+    """FastReID's flat optimiser trains nothing on torch 2, and its losses look normal: compare weights, not metrics."""
+    from fastreid.modeling.meta_arch import build_model
+    from fastreid.utils.env import seed_all_rng
+
+    from builders import tiny_config
+
+    folder, _ = trained
+    final = torch.load(folder / "model_final.pth", weights_only=True)["model"]
+    seed_all_rng(0)
+    model = build_model(tiny_config("MODEL.HEADS.NUM_CLASSES", final["heads.weight"].shape[0]))
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    same = {k for k, v in model.state_dict().items() if torch.equal(v, final[k])}
+    assert same <= frozen
+
+
+def test_eval_only_reproduces_the_grid_exactly(trained, data, tmp_path):
+    folder, _ = trained
+    result = train_net(
+        "--config-file",
+        TINY,
+        "--eval-only",
+        "MODEL.WEIGHTS",
+        folder / "model_final.pth",
+        "OUTPUT_DIR",
+        tmp_path,
+        data=data,
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    first, second = (json.loads((f / "grid.json").read_text()) for f in (folder, tmp_path))
+    assert first.pop("config") != second.pop("config")
+    assert first == second
+
+
+def test_the_same_seed_gives_the_same_weights(trained, data, tmp_path):
+    result = train_net("--config-file", TINY, "OUTPUT_DIR", tmp_path, data=data)
+    assert result.returncode == 0
+    first, second = (torch.load(f / "model_final.pth", weights_only=True)["model"] for f in (trained[0], tmp_path))
+    assert all(torch.equal(value, second[key]) for key, value in first.items())
+
+
+def test_resume_continues_and_a_finished_run_is_only_evaluated(data, tmp_path):
+    def run(*options):
+        result = train_net("--config-file", TINY, *options, "OUTPUT_DIR", tmp_path, data=data)
+        assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+        return result.stdout
+
+    run("SOLVER.MAX_EPOCH", 1, "SOLVER.SCHED", "MultiStepLR", "SOLVER.WARMUP_ITERS", 0)
+    options = ("SOLVER.MAX_EPOCH", 3, "SOLVER.SCHED", "MultiStepLR", "SOLVER.WARMUP_ITERS", 0)
+    resumed = run("--resume", *options)
+    assert "Starting training from epoch 1" in resumed
+    rows = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
+    assert max(row["iteration"] for row in rows if "total_loss" in row) == 17
+    grid = (tmp_path / "grid.json").read_text()
+    assert "evaluating only" in run("--resume", *options)
+    assert (tmp_path / "grid.json").read_text() == grid
+
+
+def test_fastreids_resnet_with_frozen_layers_triplet_and_margin(data, tmp_path):
+    result = train_net("--config-file", R18, "OUTPUT_DIR", tmp_path, data=data)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert 'Freeze layer group "backbone" training for 2 iterations' in result.stdout
+    assert 'Open layer group "backbone" training' in result.stdout
+    assert len(json.loads((tmp_path / "grid.json").read_text())["mAP"]) == 2
+
+
+def test_an_ordinary_fastreid_checkpoint_is_a_starting_point(data, tmp_path):
+    """Widths start as slices of a plain FastReID ResNet: nothing but the head's private norms is new."""
+    from fastreid.modeling.meta_arch import build_model
+
+    from builders import tiny_config
+
+    cfg = tiny_config("MODEL.HEADS.NUM_CLASSES", 16, config_file=R18).clone()
+    cfg.defrost()
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.HEADS.NAME = "Baseline", "EmbeddingHead"
+    cfg.MODEL.BACKBONE.NAME = "build_resnet_backbone"
+    torch.save({"model": build_model(cfg).state_dict()}, tmp_path / "plain.pth")
+    result = train_net("--config-file", R18, "OUTPUT_DIR", tmp_path / "out",
+                       "MODEL.WEIGHTS", tmp_path / "plain.pth", data=data)  # fmt: skip
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "not found in the checkpoint" not in result.stdout
+    assert "incompatible" not in result.stdout
+
+
+def test_bad_input_is_one_line_and_exit_code_2(data, tmp_path):
+    result = train_net("--config-file", TINY, "SOLVER.IMS_PER_BATCH", "128", "OUTPUT_DIR", tmp_path, data=data)
+    assert result.returncode == 2
+    assert [line for line in result.stderr.splitlines() if line.startswith("error: training data: ")]
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "model_final.pth").exists()
+
+
+def test_help_has_an_example(data):
+    result = train_net("--help", data=data)
+    assert result.returncode == 0
+    assert "example: python tools/train_net.py --config-file configs/Synthetic/sfsc_demo.yml" in " ".join(
+        result.stdout.split()
+    )

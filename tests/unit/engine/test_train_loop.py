@@ -1,0 +1,191 @@
+"""The inner loop on a toy meta-architecture of forty parameters, with FastReID's own hooks and storage."""
+
+import json
+
+import pytest
+import torch
+from fastreid.engine.train_loop import SimpleTrainer
+from fastreid.utils.events import EventStorage
+from torch import nn
+
+from switchablecompat.aggregation import GradientAggregation, GradientProjection, SumAggregator
+from switchablecompat.engine import SwitchableTrainLoop
+from switchablecompat.engine.hooks import CompleteJSONWriter
+from switchablecompat.layers import ChannelRule, SlimmableLinear, SwitchableBatchNorm2d, WidthSwitch
+from switchablecompat.modeling import shared_parameters
+
+
+class ToyArchitecture(nn.Module):
+    """Two widths: a slimmable layer (without bias: before a norm it gets no gradient), a norm, a shared readout."""
+
+    def __init__(self, spoil=None):
+        super().__init__()
+        self.switch, rule = WidthSwitch([0.5, 1.0]), ChannelRule([0.5, 1.0], 1)
+        self.body = SlimmableLinear.convert(nn.Linear(3, 4, bias=False), self.switch, rule.fixed(3), rule.slim(4))
+        self.norm = SwitchableBatchNorm2d.convert(nn.BatchNorm2d(4), self.switch, rule.slim(4))
+        self.head = SlimmableLinear.convert(nn.Linear(4, 2), self.switch, rule.slim(4), rule.fixed(2))
+        self.normalised, self.spoil, self.alive = 0, spoil, 0
+
+    def preprocess_image(self, batch):
+        self.normalised += 1
+        return batch["images"] / 10
+
+    def submodel_losses(self, images, targets, index):
+        with self.switch.use(index):
+            x = self.head(self.norm(self.body(images)[..., None, None])[..., 0, 0].relu())
+            loss = nn.functional.cross_entropy(x, targets)
+            if self.spoil == self.switch.name:
+                loss = loss * float("nan")
+            return {f"loss_compat_{self.switch.name}": loss}, {f"uncertainty_{self.switch.name}": loss.detach()}
+
+
+def batches():
+    generator = torch.Generator().manual_seed(0)
+    while True:
+        x = torch.randn(16, 3, generator=generator)
+        yield {"images": x * 10, "targets": (x[:, 0] > 0).long()}
+
+
+def make(aggregator=None, spoil=None, lr=0.1):
+    torch.manual_seed(0)
+    model = ToyArchitecture(spoil)
+    inner = SimpleTrainer(model, batches(), torch.optim.SGD(model.parameters(), lr), None)
+    shared = shared_parameters(model)
+    aggregation = GradientAggregation(
+        shared, model.switch.names, aggregator or GradientProjection(), granularity="layer"
+    )
+    loop = SwitchableTrainLoop.take_over(inner, aggregation)
+    loop.iter = 0
+    return loop
+
+
+def test_one_step_moves_every_trainable_parameter():
+    loop = make()
+    before = {name: p.detach().clone() for name, p in loop.model.named_parameters()}
+    with EventStorage():
+        loop.run_step()
+    assert [name for name, p in loop.model.named_parameters() if torch.equal(p, before[name])] == []
+
+
+def test_sum_is_one_step_of_ordinary_joint_training():
+    loop = make(SumAggregator())
+    reference, data = ToyArchitecture(), next(batches())
+    reference.load_state_dict(loop.model.state_dict())
+    optimizer = torch.optim.SGD(reference.parameters(), 0.1)
+    images = reference.preprocess_image(data)
+    sum(sum(reference.submodel_losses(images, data["targets"], i)[0].values()) for i in range(2)).backward()
+    optimizer.step()
+    with EventStorage():
+        loop.run_step()
+    for (name, p), q in zip(loop.model.named_parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(p, q, atol=1e-7, rtol=1e-6, msg=name)
+
+
+def test_training_lowers_every_widths_loss_and_normalises_once_a_step():
+    loop = make()
+    with EventStorage() as storage:
+        for iteration in range(60):
+            loop.iter = storage.iter = iteration
+            loop.run_step()
+        for name in loop.model.switch.names:
+            history = [value for value, _ in storage.history(f"loss_compat_{name}").values()]
+            assert sum(history[-5:]) < 0.7 * sum(history[:5])
+        logged = set(storage.histories())
+    assert loop.model.normalised == 60
+    assert {"total_loss", "grad_norm_w050", "grad_norm_w100", "grad_cosine_w050_w100", "conflict_rate",
+            "uncertainty_w050", "data_time"} <= logged  # fmt: skip
+
+
+def test_a_nan_names_the_width_and_the_iteration_and_changes_nothing():
+    loop = make(spoil="w050")
+    loop.iter = 7
+    before = [p.detach().clone() for p in loop.model.parameters()]
+    with EventStorage(), pytest.raises(FloatingPointError, match=r"iteration=7") as error:
+        loop.run_step()
+    assert "'loss_compat_w050': np.float64(nan)" in str(error.value) or "'loss_compat_w050': nan" in str(error.value)
+    assert all(torch.equal(p, q) for p, q in zip(loop.model.parameters(), before, strict=True))
+
+
+def test_a_model_left_in_evaluation_mode_is_refused():
+    loop = make()
+    loop.model.eval()
+    with EventStorage(), pytest.raises(RuntimeError, match="evaluation mode"):
+        loop.run_step()
+
+
+def test_one_graph_at_a_time(monkeypatch):
+    loop = make()
+    alive, original = [], ToyArchitecture.submodel_losses
+    graphs = []
+
+    def watched(self, images, targets, index):
+        import weakref
+
+        alive.append(sum(ref() is not None for ref in graphs))
+        losses, diagnostics = original(self, images, targets, index)
+        graphs.append(weakref.ref(next(iter(losses.values()))))
+        return losses, diagnostics
+
+    monkeypatch.setattr(ToyArchitecture, "submodel_losses", watched)
+    with EventStorage():
+        loop.run_step()
+    assert alive == [0, 0], "the first width's loss, and with it its graph, must be gone before the second starts"
+
+
+def test_the_scaler_steps_unscaled_gradients_and_skips_all_widths_on_overflow():
+    class Scaler:
+        """A GradScaler by hand, for the CPU: fixed factor, the checks of torch's own."""
+
+        def __init__(self, factor):
+            self.factor, self.skipped = factor, 0
+
+        def scale(self, loss):
+            return loss * self.factor
+
+        def get_scale(self):
+            return self.factor
+
+        def step(self, optimizer):
+            grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            for grad in grads:
+                grad /= self.factor
+            if all(torch.isfinite(grad).all() for grad in grads):
+                optimizer.step()
+            else:
+                self.skipped += 1
+
+        def update(self):
+            pass
+
+    scaled, plain = make(), make()
+    scaled.grad_scaler = Scaler(1024.0)
+    with EventStorage() as storage:
+        scaled.run_step()
+        norms = storage.latest()["grad_norm_w100"][0]
+    with EventStorage() as storage:
+        plain.run_step()
+        assert norms == pytest.approx(storage.latest()["grad_norm_w100"][0], rel=0.05)
+    for p, q in zip(scaled.model.parameters(), plain.model.parameters(), strict=True):
+        torch.testing.assert_close(p, q, atol=5e-3, rtol=0)  # bfloat16 autocast in one of them
+
+    scaled.grad_scaler = Scaler(1e39)  # beyond float32
+    before = [p.detach().clone() for p in scaled.model.parameters()]
+    with EventStorage():
+        scaled.run_step()
+    assert scaled.grad_scaler.skipped == 1
+    assert all(torch.equal(p, q) for p, q in zip(scaled.model.parameters(), before, strict=True))
+
+
+def test_scalars_put_after_the_last_write_are_written(tmp_path):
+    """FastReID's writer drops what an evaluation adds to an iteration that was written already."""
+    path = tmp_path / "metrics.json"
+    writer = CompleteJSONWriter(str(path))
+    with EventStorage() as storage:
+        storage.put_scalar("total_loss", 1.0)
+        writer.write()
+        storage.put_scalar("mAP", 50.0, smoothing_hint=False)
+        writer.write()
+        writer.write()
+    writer.close()
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert rows == [{"iteration": 0, "total_loss": 1.0}, {"iteration": 0, "mAP": 50.0}]

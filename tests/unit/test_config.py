@@ -1,0 +1,155 @@
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from fastreid.config import get_cfg
+
+from builders import R18, TINY, tiny_config
+from switchablecompat.config import add_switchablecompat_config, load_config, method_name
+from switchablecompat.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "projects" / "SwitchableCompat" / "switchablecompat"
+YAMLS = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "configs").rglob("*.yml"))
+
+
+def added_keys():
+    def walk(node, prefix=""):
+        for key, value in node.items():
+            if isinstance(value, dict):
+                yield from walk(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}"
+
+    return sorted(set(walk(add_switchablecompat_config(get_cfg()))) - set(walk(get_cfg())))
+
+
+@pytest.mark.parametrize("key", added_keys())
+def test_every_key_we_add_is_read_somewhere(key):
+    """A key that only config.py knows does nothing, and a user who sets it believes a false experiment."""
+    leaf = key.rpartition(".")[2]
+    readers = []
+    for path in PACKAGE.rglob("*.py"):
+        if path.name == "config.py":
+            continue
+        attributes = {n.attr for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Attribute)}
+        readers += [path.name] if leaf in attributes else []
+    assert readers, f"{key} is never read"
+
+
+@pytest.mark.parametrize("key", added_keys())
+def test_every_key_we_add_has_a_comment(key):
+    lines = (PACKAGE / "config.py").read_text().splitlines()
+    at = next(i for i, line in enumerate(lines) if line.strip().startswith(f"cfg.{key} = "))
+    sibling = re.match(r"\s*cfg\.[A-Z.]+_UNIT = |\s*cfg\.SEED", lines[at])
+    assert lines[at - 1].strip().startswith("#") or sibling
+
+
+@pytest.mark.parametrize("config_file", YAMLS)
+def test_every_yml_is_valid(config_file):
+    load_config(config_file)
+
+
+BAD = [
+    ("MODEL.META_ARCHITECTURE", "Baseline", "must be one of"),
+    ("MODEL.BACKBONE.NAME", "build_resnet_backbone", "must be one of"),
+    ("MODEL.HEADS.NAME", "EmbeddingHead", "must be one of"),
+    ("MODEL.SWITCHABLE.WIDTHS", "[0.5, 0.25, 1.0]", "ascending"),
+    ("MODEL.SWITCHABLE.WIDTHS", "[0.5]", "end in 1.0"),
+    ("MODEL.SWITCHABLE.WIDTHS", "[]", "at least one"),
+    ("MODEL.SWITCHABLE.BACKBONE", "build_switchable_backbone", "ordinary builder"),
+    ("MODEL.SWITCHABLE.CHANNEL_DIVISOR", 0, "at least 1"),
+    ("MODEL.SWITCHABLE.CLASSIFIER_GRAD", "some", "must be one of"),
+    ("MODEL.BACKBONE.NORM", "GhostBN", "must be one of"),
+    ("MODEL.HEADS.NORM", "GN", "must be one of"),
+    ("MODEL.HEADS.CLS_LAYER", "Softmax", "must be one of"),
+    ("MODEL.HEADS.POOL_LAYER", "Max", "must be one of"),
+    ("MODEL.HEADS.NECK_FEAT", "both", "must be one of"),
+    ("MODEL.HEADS.EMBEDDING_DIM", 0, "features of one dimension"),
+    ("MODEL.LOSSES.NAME", "('TripletLoss',)", "must hold CompatibleLoss"),
+    ("MODEL.LOSSES.NAME", "('CompatibleLoss', 'CrossEntropyLoss')", "KIND ce is the cross-entropy"),
+    ("MODEL.LOSSES.NAME", "('CompatibleLoss', 'FocalLoss')", "may hold CompatibleLoss, TripletLoss"),
+    ("MODEL.LOSSES.COMPAT.KIND", "edl", "must be one of"),
+    ("MODEL.LOSSES.COMPAT.PRESET", "best", "must be one of"),
+    ("MODEL.LOSSES.COMPAT.EVIDENCE", "relu", "must be one of"),
+    ("MODEL.LOSSES.COMPAT.EVIDENCE", "softplus", "with PRESET custom only"),
+    ("MODEL.LOSSES.COMPAT.PRIOR", -1.0, "must be positive"),
+    ("MODEL.LOSSES.COMPAT.PRIOR", 2.0, "with PRESET custom only"),
+    ("MODEL.LOSSES.COMPAT.KL_WEIGHT", -0.1, "not be negative"),
+    ("MODEL.LOSSES.COMPAT.TEMPERATURE", 0.0, "must be positive"),
+    ("MODEL.LOSSES.COMPAT.SCALE", 0.0, "must be positive"),
+    ("MODEL.LOSSES.CE.EPSILON", -1.0, r"in \[0, 1\)"),
+    ("SOLVER.AGGREGATION.NAME", "mean", "must be one of"),
+    ("SOLVER.AGGREGATION.SUPPORT", "half", "must be one of"),
+    ("SOLVER.AGGREGATION.GRANULARITY", "block", "must be one of"),
+    ("SOLVER.MAX_EPOCH", 0, "at least 1"),
+    ("SOLVER.CHECKPOINT_PERIOD", 0, "at least 1"),
+    ("SOLVER.IMS_PER_BATCH", 18, "multiple of DATALOADER.NUM_INSTANCE"),
+    ("TEST.EVAL_PERIOD", -1, "at least 1"),
+    ("TEST.METRIC", "euclidean", "must be cosine"),
+    ("TEST.AQE.ENABLED", True, "not part of the compatibility grid"),
+    ("TEST.RERANK.ENABLED", True, "not part of the compatibility grid"),
+    ("TEST.ROC.ENABLED", True, "not part of the compatibility grid"),
+    ("TEST.PRECISE_BN.NUM_ITER", 0, "at least 1"),
+    ("SOLVER.NO_SUCH_KEY", 1, "existing key"),
+    ("SOLVER.MAX_EPOCH", "many", "value of its type"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "rule"), BAD, ids=[f"{k}={v}" for k, v, _ in BAD])
+def test_contradictions_are_refused_with_key_rule_and_value(key, value, rule):
+    with pytest.raises(InputError, match=rf"^{key}: .*{rule}.*, found ") as error:
+        tiny_config(key, value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_manifest_data_set_needs_its_file():
+    with pytest.raises(InputError, match=r"^DATASETS.MANIFEST: must name a CSV file"):
+        tiny_config("DATASETS.NAMES", "('ManifestReID',)")
+
+
+def test_bad_files_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"^--config-file: must be an existing yaml file, found nowhere.yml"):
+        load_config("nowhere.yml")
+    cases = [
+        ("MODEL: [", "must be a valid config"),
+        ("- a
+", "must be a valid config"),
+        ("NO_KEY: 1
+", "Non-existent config key: NO_KEY"),
+        ("_BASE_: no.yml
+", "_BASE_ must be an existing"),
+    ]
+    for text, rule in cases:
+        path = tmp_path / "bad.yml"
+        path.write_text(text)
+        with pytest.raises(InputError, match=rule) as error:
+            load_config(str(path))
+        assert str(path) in str(error.value)
+        assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match="must come in pairs"):
+        load_config(TINY, ["SOLVER.MAX_EPOCH"])
+
+
+def test_one_width_needs_no_embedding():
+    tiny_config("MODEL.SWITCHABLE.WIDTHS", "[1.0]", "MODEL.HEADS.EMBEDDING_DIM", 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "aggregation", "name"),
+    [
+        ("evidential", "projection", "sfsc"),
+        ("ce", "sum", "bct_s"),
+        ("ce", "projection", "sfsc_no_uncertainty"),
+        ("evidential", "sum", "sfsc_no_projection"),
+    ],
+)
+def test_methods_have_the_fields_names(kind, aggregation, name):
+    cfg = tiny_config("MODEL.LOSSES.COMPAT.KIND", kind, "SOLVER.AGGREGATION.NAME", aggregation)
+    assert method_name(cfg) == name
+
+
+def test_configs_of_the_tests_differ_in_what_they_cover():
+    assert load_config(R18).MODEL.SWITCHABLE.BACKBONE == "build_resnet_backbone"
+    assert load_config(TINY).MODEL.SWITCHABLE.BACKBONE == "build_thin_resnet_backbone"

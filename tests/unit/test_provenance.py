@@ -1,0 +1,18 @@
+from builders import tiny_model
+from switchablecompat.provenance import family_digest, versions
+
+
+def test_the_digest_is_of_the_feature_space_and_of_nothing_else():
+    model = tiny_model()
+    digest = family_digest(model.state_dict())
+    assert digest.startswith("sha256:")
+    assert len(digest) == 71
+    assert family_digest(dict(reversed(model.state_dict().items()))) == digest
+    model.heads.weight.data += 1
+    assert family_digest(model.state_dict()) == digest, "features do not depend on the classifier"
+    model.backbone.bn1.narrow["w025"].running_mean[0] += 1e-6
+    assert family_digest(model.state_dict()) != digest
+
+
+def test_versions_name_what_a_result_depends_on():
+    assert {"python", "torch", "fastreid", "switchablecompat"} <= set(versions())
