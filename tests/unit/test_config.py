@@ -114,12 +114,9 @@ def test_bad_files_are_named(tmp_path):
         load_config("nowhere.yml")
     cases = [
         ("MODEL: [", "must be a valid config"),
-        ("- a
-", "must be a valid config"),
-        ("NO_KEY: 1
-", "Non-existent config key: NO_KEY"),
-        ("_BASE_: no.yml
-", "_BASE_ must be an existing"),
+        ("- a\n", "must be a valid config"),
+        ("NO_KEY: 1\n", "Non-existent config key: NO_KEY"),
+        ("_BASE_: no.yml\n", "_BASE_ must be an existing"),
     ]
     for text, rule in cases:
         path = tmp_path / "bad.yml"
