@@ -20,14 +20,8 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..widths import width_name
-from .ranking import (
-    BLOCK_BYTES,
-    Labels,
-    ProtocolMatches,
-    RankingResult,
-    check_features,
-    rank_matches,
-)
+from .cells import Cells, rank_cells
+from .ranking import BLOCK_BYTES, Labels, RankingResult
 
 FORMAT = 1
 METRICS = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP")
@@ -210,33 +204,28 @@ def grid_from_features(
     """Run all self-tests and cross-tests.
 
     Args:
-        query_features: per width ``[Nq, D]``, float32, L2-normalised by the caller; ``None`` = this sub-model is never
-            used for queries, its row is not defined.
-        gallery_features: per width ``[Ng, D]``, the same for the gallery and the columns.
-        query_pids: identities of the queries, ``[Nq]``.
-        gallery_pids: identities of the gallery items, ``[Ng]``.
-        query_camids: cameras of the queries, ``[Nq]``.
-        gallery_camids: cameras of the gallery items, ``[Ng]``.
-        widths: width multipliers, ascending.
+        query_features: the first seven arguments are those of :func:`~.cells.rank_cells`.
+        gallery_features: see there.
+        query_pids: see there.
+        gallery_pids: see there.
+        query_camids: see there.
+        gallery_camids: see there.
+        widths: see there.
         dataset: name of the data set.
         metadata: see :class:`CompatibilityGrid`.
         block_bytes: see :func:`~switchablecompat.evaluation.ranking.rank_queries`.
     """
-    for side, features in (("query", query_features), ("gallery", gallery_features)):
-        if len(features) != len(widths):
-            raise InputError(f"{side} features", f"must be given for each of the {len(widths)} widths", len(features))
-    matches = ProtocolMatches(query_pids, gallery_pids, query_camids, gallery_camids)
-    for width, query, gallery in zip(widths, query_features, gallery_features, strict=True):
-        if query is not None:
-            check_features(f"{width_name(width)} query", query, matches.num_queries)
-        if gallery is not None:
-            check_features(f"{width_name(width)} gallery", gallery, matches.num_gallery)
-    cells = [
-        [None if q is None or g is None else _metrics(rank_matches(q, g, matches, block_bytes=block_bytes))
-         for g in gallery_features]
-        for q in query_features
-    ]  # fmt: skip
-    values = {metric: [[cell and cell[metric] for cell in row] for row in cells] for metric in METRICS}
+    labels = (query_pids, gallery_pids, query_camids, gallery_camids)
+    cells = rank_cells(query_features, gallery_features, *labels, widths, block_bytes=block_bytes)
+    return grid_from_cells(cells, widths, dataset, metadata=metadata)
+
+
+def grid_from_cells(
+    cells: Cells, widths: Sequence[float], dataset: str, *, metadata: Mapping[str, Any] | None = None
+) -> CompatibilityGrid:
+    """The metrics of rankings ``[m][m]`` that were made already; see :func:`~.cells.rank_cells`."""
+    rows = [[cell and _metrics(cell) for cell in row] for row in cells]
+    values = {metric: [[cell and cell[metric] for cell in row] for row in rows] for metric in METRICS}
     return CompatibilityGrid(tuple(widths), values, dataset, metadata or {})
 
 

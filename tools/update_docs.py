@@ -1,0 +1,74 @@
+#!/usr/bin/env python
+"""Fill the tables of README.md and docs/ from committed JSON files; ``--check`` only says whether they are current."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from tabulate import tabulate
+
+from switchablecompat.errors import InputError, exit_on_input_error
+from switchablecompat.evaluation.grid import CompatibilityGrid
+from switchablecompat.evaluation.report import render_table
+from switchablecompat.files import atomic_write
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "docs/synthetic.md")
+
+
+def grid_table(content: dict) -> str:
+    """The mAP grid as it is printed at the end of a run, and its verdict."""
+    grid = CompatibilityGrid.from_dict(content)
+    versions = content["versions"]
+    made = f"{content['dataset']}, seed {content['seed']}, torch {versions['torch']}, {content.get('hardware', 'CPU')}"
+    return f"```text\n{render_table(grid, 'mAP')}\n{grid.verdict()}\n```\n\n({made})"
+
+
+def difficulty_table(content: dict) -> str:
+    """mAP and Rank-1 of hand-made features."""
+    rows = [
+        [title, content[key]["mAP"], content[key]["Rank-1"]]
+        for title, key in (("raw pixels", "raw_pixels"), ("colour histograms of six stripes", "stripe_histograms"))
+    ]
+    return tabulate(rows, headers=["feature", "mAP (%)", "Rank-1 (%)"], tablefmt="github", floatfmt=".1f")
+
+
+RENDERERS: dict[str, Callable[[dict], str]] = {"grid": grid_table, "difficulty": difficulty_table}
+BLOCK = re.compile(r"<!-- (?P<kind>\w+): (?P<path>\S+) -->\n(?P<body>.*?)<!-- /(?P=kind) -->", re.DOTALL)
+
+
+def update(page: Path) -> str:
+    """The text of a page with every block rendered anew."""
+
+    def render(match: re.Match) -> str:
+        content = json.loads((page.parent / match["path"]).read_text())
+        return (
+            f"<!-- {match['kind']}: {match['path']} -->\n{RENDERERS[match['kind']](content)}\n<!-- /{match['kind']} -->"
+        )
+
+    return BLOCK.sub(render, page.read_text())
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, epilog="example: python tools/update_docs.py --check")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 2 if a page is not current")
+    args = parser.parse_args()
+    for name in PAGES:
+        page = ROOT / name
+        text = update(page)
+        if text == page.read_text():
+            continue
+        if args.check:
+            raise InputError(name, "must be current", "tables that differ from their JSON; run tools/update_docs.py")
+        with atomic_write(page) as temporary:
+            temporary.write_text(text)
+        print(f"updated {name}")
+
+
+if __name__ == "__main__":
+    exit_on_input_error(main)
