@@ -25,8 +25,8 @@ setup(
     packages=find_packages("projects/SwitchableCompat"),
     package_data={"switchablecompat": ["py.typed"]},
     install_requires=[
-        "torch>=2.4,<3",  # autocast by device type and weights_only loading as they are used here
-        "torchvision>=0.19,<1",
+        "torch>=2.6,<3",  # loads checkpoints without running what is in them by default
+        "torchvision>=0.21,<1",
         "numpy>=1.26,<3",
         "pillow>=10,<14",
         "yacs>=0.1.8,<0.2",  # the next five are FastReID's, whose own pins cannot be met
@@ -35,12 +35,14 @@ setup(
         "faiss-cpu>=1.8,<2",
         "scikit-learn>=1.4,<2",
         "tensorboard>=2.16,<3",
-        "matplotlib>=3.8,<4",  # grid.png
+        "matplotlib>=3.9,<4",  # grid.png
+        "scipy>=1.11,<2",  # quantiles of Student's t
         "tqdm>=4.60,<5",
     ],
     extras_require={
         "test": [
             "pytest>=8,<10",
+            "pytest-timeout>=2.3,<3",  # several processes that wait for each other must not wait for ever
             "hypothesis>=6.100,<7",
             "ruff>=0.6,<1",
         ],

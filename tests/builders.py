@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import torch
 from fastreid.modeling.meta_arch import build_model
 from torch import nn
@@ -47,3 +52,21 @@ def images(n: int = 4, height: int = 32, width: int = 16) -> torch.Tensor:
 def batch(n: int = 8) -> dict[str, torch.Tensor]:
     """A training batch of pairs of the same identity."""
     return {"images": images(n), "targets": torch.arange(n) // 2 % CLASSES, "camids": torch.arange(n) % 2}
+
+
+def reference_files(folder: Path, *opts: object, config_file: str = TINY) -> tuple[SwitchableBaseline, list[str]]:
+    """A model, saved as a run leaves it below ``folder``, and the overrides that make it another one's reference."""
+    cfg = tiny_config(*opts, config_file=config_file)
+    model = tiny_model(*opts, config_file=config_file)
+    (folder / "config.yaml").write_text(cfg.dump())
+    torch.save({"model": model.state_dict()}, folder / "model_final.pth")
+    files = {"CONFIG_FILE": folder / "config.yaml", "WEIGHTS": folder / "model_final.pth"}
+    return model, [str(x) for name, path in files.items() for x in (f"MODEL.REFERENCE.{name}", path)]
+
+
+def train_net(*arguments: object, data: Path) -> subprocess.CompletedProcess:
+    """``tools/train_net.py`` in a process of its own, with its data sets below ``data``."""
+    root = Path(__file__).parents[1]
+    environment = {**os.environ, "FASTREID_DATASETS": str(data), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(root / "tools" / "train_net.py"), *map(str, arguments)]
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300)

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from tabulate import tabulate
 
+import startup  # noqa: F401  (before FastReID is needed)
 from switchablecompat.config import load_config
 from switchablecompat.data.check import LEVELS, Finding, Item, check_images, check_items, raise_on_errors, summarise
 from switchablecompat.data.opening import check_test_set, data_root, open_dataset

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+import startup  # noqa: F401  (before FastReID is needed)
 from switchablecompat.data.opening import open_dataset
 from switchablecompat.errors import exit_on_input_error
 from switchablecompat.evaluation.ranking import rank_queries

@@ -27,6 +27,7 @@ from typing import NamedTuple, NoReturn
 from PIL import Image
 from tqdm import tqdm
 
+import startup  # noqa: F401  (before FastReID is needed)
 from switchablecompat.data.manifest import SPLITS, Row, write_manifest
 from switchablecompat.errors import InputError, exit_on_input_error
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+import startup  # noqa: F401  (before FastReID is needed)
 from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.evaluation.grid import CompatibilityGrid
 from switchablecompat.evaluation.report import render_table

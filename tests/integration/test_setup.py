@@ -23,6 +23,12 @@ BAD = [
     ),
     (["--config-file", TINY, "SOLVER.IMS_PER_BATCH", "128"], "training data: "),
     (["--config-file", TINY, "SOLVER.MAX_EPOCH", "1"], "SOLVER.MAX_EPOCH: must leave epochs for the cosine schedule"),
+    (
+        ["--config-file", TINY, "MODEL.WEIGHTS", "/nowhere.pth"],
+        "MODEL.WEIGHTS: must be an existing checkpoint, or empty",
+    ),
+    (["--config-file", TINY, "MODEL.HEADS.NUM_CLASSES", "5"], "MODEL.HEADS.NUM_CLASSES: must be 0"),
+    (["--config-file", TINY, "TEST.PRECISE_BN.DATASET", "Market1501"], "data set Market1501: needs"),
     (["--config-file", TINY, "--num-gpus", "x"], "argument --num-gpus: invalid int value"),
 ]
 if not torch.cuda.is_available():

@@ -1,21 +1,18 @@
-"""Config keys of the plug-in, loading, and the check that every run starts with."""
+"""Config keys of the plug-in, loading, and the field's name of what a config trains."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import yaml
 from fastreid.config import CfgNode as CN  # noqa: N817  (FastReID's own abbreviation)
 from fastreid.config import get_cfg
-from fastreid.layers import any_softmax, pooling
 
+from .config_check import check_config, single_width
 from .errors import InputError
-from .layers.width_switch import check_widths
-
-CUSTOM_KEYS = ("EVIDENCE", "RISK", "PRIOR", "PRIOR_UNIT", "KL_WEIGHT", "KL_UNIT")
-OTHER_LOSSES = ("TripletLoss", "CircleLoss", "Cosface")
-IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler", "SetReWeightSampler")
 
 
 def add_switchablecompat_config(cfg: CN) -> CN:
@@ -34,6 +31,16 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     cfg.MODEL.SWITCHABLE.CHANNEL_DIVISOR = 8
     # Whose loss trains the shared classifier W. options: all (sub-models), full (model only)
     cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD = "full"
+    # Train only the sub-model of this width, as an independent network with no shared weights; one of WIDTHS.
+    # MODEL.BACKBONE.FEAT_DIM stays that of the full network. 0.0: all widths
+    cfg.MODEL.SWITCHABLE.ONLY_WIDTH = 0.0
+
+    # ---- A trained model to be compatible with, frozen: its full model is used ---------------------------------
+    cfg.MODEL.REFERENCE = CN()
+    # yaml of its run (config.yaml in its OUTPUT_DIR), of this plug-in or of FastReID's Baseline. Empty: no reference
+    cfg.MODEL.REFERENCE.CONFIG_FILE = ""
+    # Its checkpoint (model_final.pth in its OUTPUT_DIR).
+    cfg.MODEL.REFERENCE.WEIGHTS = ""
 
     # ---- The compatible loss: "CompatibleLoss" in MODEL.LOSSES.NAME -------------------------------------------
     cfg.MODEL.LOSSES.COMPAT = CN()
@@ -55,6 +62,25 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     cfg.MODEL.LOSSES.COMPAT.TEMPERATURE = 1.0
     # Factor on the compatible loss.
     cfg.MODEL.LOSSES.COMPAT.SCALE = 1.0
+    # Which sub-models have it. options: all, full (model only; another loss must make the others compatible)
+    cfg.MODEL.LOSSES.COMPAT.SUBMODELS = "all"
+
+    # ---- The influence loss of BCT: "InfluenceLoss" in MODEL.LOSSES.NAME --------------------------------------
+    cfg.MODEL.LOSSES.INFLUENCE = CN()
+    # lambda: factor on the classification loss through the reference's frozen classifier.
+    cfg.MODEL.LOSSES.INFLUENCE.SCALE = 1.0
+
+    # ---- The asymmetric loss of AML: "AsymmetricLoss" in MODEL.LOSSES.NAME ------------------------------------
+    cfg.MODEL.LOSSES.ASYMMETRIC = CN()
+    # options: reg, contr, contr_plus (their sum), triplet
+    cfg.MODEL.LOSSES.ASYMMETRIC.KIND = "contr_plus"
+    # gamma: factor on the loss.
+    cfg.MODEL.LOSSES.ASYMMETRIC.SCALE = 1.0
+    # contr and contr_plus: Euclidean distance beyond which negatives are left alone. triplet: on 2 - 2 cos (0.3 is
+    # the value in use).
+    cfg.MODEL.LOSSES.ASYMMETRIC.MARGIN = 0.7
+    # Whose features attract. options: reference (MODEL.REFERENCE), full (this network's own full model)
+    cfg.MODEL.LOSSES.ASYMMETRIC.TEACHER = "reference"
 
     # ---- Aggregation of the sub-models' gradients -------------------------------------------------------------
     cfg.SOLVER.AGGREGATION = CN()
@@ -82,10 +108,27 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CN:
     Raises:
         InputError: Missing file, not yaml, unknown key, wrong type, or settings that contradict each other.
     """
+    cfg = merge_config(config_file, opts)
+    check_switchablecompat_config(cfg)
+    cfg.freeze()
+    return cfg
+
+
+def merge_config(config_file: str, opts: Sequence[str] = (), file_key: str = "--config-file") -> CN:
+    """What :func:`load_config` does before it checks and freezes, for configs that are not of our architecture.
+
+    Args:
+        config_file: See there.
+        opts: See there.
+        file_key: What a message about the file's absence names.
+
+    Raises:
+        InputError: Missing file, not yaml, unknown key, or wrong type.
+    """
     cfg = add_switchablecompat_config(get_cfg())
     if config_file:
         if not os.path.isfile(config_file):
-            raise InputError("--config-file", "must be an existing yaml file", config_file)
+            raise InputError(file_key, "must be an existing yaml file", config_file)
         try:
             cfg.merge_from_file(config_file)
         except FileNotFoundError as error:
@@ -99,8 +142,6 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CN:
             cfg.merge_from_list([key, value])
         except (KeyError, ValueError, AssertionError, AttributeError) as error:
             raise InputError(key, "must be an existing key with a value of its type", _one_line(error)) from None
-    check_switchablecompat_config(cfg)
-    cfg.freeze()
     return cfg
 
 
@@ -110,119 +151,55 @@ def check_switchablecompat_config(cfg: CN) -> None:
     Raises:
         InputError: Key, rule and the value found.
     """
-    _check_model(cfg)
-    _check_losses(cfg)
-    _check_solver(cfg)
-    _check_test(cfg)
+    check_config(cfg, add_switchablecompat_config(get_cfg()))
+
+
+def run_record(cfg: CN) -> dict[str, Any]:
+    """What a trained model keeps of its run, whatever a later command line says.
+
+    Returns:
+        ``method``, ``seed``, ``widths``, and ``config``, a digest of all settings but those of the machine, the run and
+        the output folder: two runs of one recipe have the same.
+    """
+    recipe = cfg.clone()
+    recipe.defrost()
+    recipe.SEED, recipe.OUTPUT_DIR, recipe.DATALOADER.NUM_WORKERS = 0, "", 0
+    recipe.MODEL.DEVICE, recipe.MODEL.WEIGHTS, recipe.MODEL.HEADS.NUM_CLASSES = "", "", 0
+    return {
+        "method": method_name(cfg),
+        "seed": int(cfg.SEED),
+        "widths": [float(width) for width in cfg.MODEL.SWITCHABLE.WIDTHS],
+        "config": f"sha256:{hashlib.sha256(recipe.dump().encode()).hexdigest()}",
+    }
 
 
 def method_name(cfg: CN) -> str:
-    """The field's name of what this config trains, from its loss and its aggregation."""
-    evidential = cfg.MODEL.LOSSES.COMPAT.KIND == "evidential"
+    """The field's name of what this config trains, from its architecture, its losses and its aggregation.
+
+    One width: ``unified``, or with a reference ``bct`` (influence loss) or ``asymmetric``. A switchable network:
+    ``sfsc`` and what is left without its parts, of which ``bct_s`` has neither (``_full_classifier``: only the full
+    model trains the shared classifier); ``asymmetric_s`` if the full model teaches the others, with ``_id`` if they
+    have the classification loss too. Combinations that have no name get those of their parts.
+    """
+    losses = cfg.MODEL.LOSSES
+    evidential = losses.COMPAT.KIND == "evidential"
     projected = cfg.SOLVER.AGGREGATION.NAME == "projection"
-    return {
+    asymmetric = losses.ASYMMETRIC.TEACHER if "AsymmetricLoss" in losses.NAME else None
+    added = ["bct"] * ("InfluenceLoss" in losses.NAME) + ["asymmetric"] * (asymmetric == "reference")
+    if single_width(cfg):
+        return "_".join(added) or "unified"
+    if asymmetric == "full":
+        parts = (("id", losses.COMPAT.SUBMODELS == "all"), ("evidential", evidential), ("projection", projected))
+        return "_".join(["asymmetric_s", *(name for name, used in parts if used), *added])
+    name = {
         (True, True): "sfsc",
         (False, True): "sfsc_no_uncertainty",
         (True, False): "sfsc_no_projection",
         (False, False): "bct_s",
     }[evidential, projected]
-
-
-def _one_of(cfg: CN, key: str, options: Sequence[str]) -> None:
-    node = cfg
-    for part in key.split("."):
-        node = node[part]
-    if node not in options:
-        raise InputError(key, f"must be one of {list(options)}", repr(node))
-
-
-def _check_model(cfg: CN) -> None:
-    model = cfg.MODEL
-    _one_of(cfg, "MODEL.META_ARCHITECTURE", ["SwitchableBaseline"])
-    _one_of(cfg, "MODEL.BACKBONE.NAME", ["build_switchable_backbone"])
-    _one_of(cfg, "MODEL.HEADS.NAME", ["SwitchableEmbeddingHead"])
-    check_widths(model.SWITCHABLE.WIDTHS)
-    if model.SWITCHABLE.BACKBONE == "build_switchable_backbone":
-        raise InputError("MODEL.SWITCHABLE.BACKBONE", "must name the ordinary builder", model.SWITCHABLE.BACKBONE)
-    if model.SWITCHABLE.CHANNEL_DIVISOR < 1:
-        raise InputError("MODEL.SWITCHABLE.CHANNEL_DIVISOR", "must be at least 1", model.SWITCHABLE.CHANNEL_DIVISOR)
-    _one_of(cfg, "MODEL.SWITCHABLE.CLASSIFIER_GRAD", ["all", "full"])
-    _one_of(cfg, "MODEL.BACKBONE.NORM", ["BN", "syncBN"])
-    _one_of(cfg, "MODEL.HEADS.NORM", ["BN", "syncBN"])
-    _one_of(cfg, "MODEL.HEADS.CLS_LAYER", any_softmax.__all__)
-    _one_of(cfg, "MODEL.HEADS.POOL_LAYER", pooling.__all__)
-    _one_of(cfg, "MODEL.HEADS.NECK_FEAT", ["before", "after"])
-    if model.HEADS.EMBEDDING_DIM <= 0 and len(model.SWITCHABLE.WIDTHS) > 1:
-        rule = "must be positive: sub-models need features of one dimension"
-        raise InputError("MODEL.HEADS.EMBEDDING_DIM", rule, model.HEADS.EMBEDDING_DIM)
-
-
-def _check_losses(cfg: CN) -> None:
-    names, node, key = cfg.MODEL.LOSSES.NAME, cfg.MODEL.LOSSES.COMPAT, "MODEL.LOSSES.COMPAT"
-    if "CompatibleLoss" not in names:
-        rule = "must hold CompatibleLoss (COMPAT.KIND ce makes it the plain cross-entropy)"
-        raise InputError("MODEL.LOSSES.NAME", rule, tuple(names))
-    unknown = [name for name in names if name not in ("CompatibleLoss", *OTHER_LOSSES)]
-    if unknown:
-        rule = f"may hold CompatibleLoss, {', '.join(OTHER_LOSSES)}"
-        if "CrossEntropyLoss" in unknown:
-            rule += "; CompatibleLoss with COMPAT.KIND ce is the cross-entropy"
-        raise InputError("MODEL.LOSSES.NAME", rule, tuple(names))
-    _one_of(cfg, f"{key}.KIND", ["evidential", "ce"])
-    _one_of(cfg, f"{key}.PRESET", ["stable", "paper", "custom"])
-    _one_of(cfg, f"{key}.EVIDENCE", ["softplus", "exp"])
-    _one_of(cfg, f"{key}.RISK", ["digamma", "log"])
-    _one_of(cfg, f"{key}.PRIOR_UNIT", ["classes", "absolute"])
-    _one_of(cfg, f"{key}.KL_UNIT", ["per_class", "absolute"])
-    for name, rule, bad in (
-        ("PRIOR", "must be positive", node.PRIOR <= 0),
-        ("KL_WEIGHT", "must not be negative", node.KL_WEIGHT < 0),
-        ("TEMPERATURE", "must be positive", node.TEMPERATURE <= 0),
-        ("SCALE", "must be positive", node.SCALE <= 0),
-    ):
-        if bad:
-            raise InputError(f"{key}.{name}", rule, node[name])
-    if node.KIND == "evidential" and node.PRESET != "custom":
-        defaults = add_switchablecompat_config(get_cfg()).MODEL.LOSSES.COMPAT
-        for name in CUSTOM_KEYS:
-            if node[name] != defaults[name]:
-                raise InputError(
-                    f"{key}.{name}", f"is read with PRESET custom only, not with {node.PRESET}", node[name]
-                )
-    epsilon = cfg.MODEL.LOSSES.CE.EPSILON
-    if node.KIND == "evidential" and not 0 <= epsilon < 1:
-        raise InputError("MODEL.LOSSES.CE.EPSILON", "must be in [0, 1) with an evidential loss", epsilon)
-
-
-def _check_solver(cfg: CN) -> None:
-    _one_of(cfg, "SOLVER.AGGREGATION.NAME", ["sum", "projection"])
-    _one_of(cfg, "SOLVER.AGGREGATION.SUPPORT", ["full", "pairwise"])
-    _one_of(cfg, "SOLVER.AGGREGATION.GRANULARITY", ["global", "layer", "tensor"])
-    for key, value in (
-        ("SOLVER.MAX_EPOCH", cfg.SOLVER.MAX_EPOCH),
-        ("SOLVER.CHECKPOINT_PERIOD", cfg.SOLVER.CHECKPOINT_PERIOD),
-        ("TEST.EVAL_PERIOD", cfg.TEST.EVAL_PERIOD),
-        ("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH),
-        ("TEST.IMS_PER_BATCH", cfg.TEST.IMS_PER_BATCH),
-    ):
-        if value < 1:
-            raise InputError(key, "must be at least 1", value)
-    batch, instances = cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE
-    if cfg.DATALOADER.SAMPLER_TRAIN in IDENTITY_SAMPLERS and (instances < 1 or batch % instances):
-        raise InputError("SOLVER.IMS_PER_BATCH", f"must be a multiple of DATALOADER.NUM_INSTANCE ({instances})", batch)
-    if "ManifestReID" in (*cfg.DATASETS.NAMES, *cfg.DATASETS.TESTS) and not cfg.DATASETS.MANIFEST:
-        raise InputError("DATASETS.MANIFEST", "must name a CSV file when ManifestReID is used", repr(""))
-
-
-def _check_test(cfg: CN) -> None:
-    if cfg.TEST.METRIC != "cosine":
-        rule = "must be cosine: sub-models' feature lengths are not comparable"
-        raise InputError("TEST.METRIC", rule, repr(cfg.TEST.METRIC))
-    for name in ("AQE", "RERANK", "ROC"):
-        if cfg.TEST[name].ENABLED:
-            raise InputError(f"TEST.{name}.ENABLED", "is not part of the compatibility grid", True)
-    if cfg.TEST.PRECISE_BN.ENABLED and cfg.TEST.PRECISE_BN.NUM_ITER < 1:
-        raise InputError("TEST.PRECISE_BN.NUM_ITER", "must be at least 1", cfg.TEST.PRECISE_BN.NUM_ITER)
+    if name == "bct_s" and cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD == "full":
+        name = "bct_s_full_classifier"
+    return "_".join([name, *added])
 
 
 def _one_line(error: BaseException) -> str:

@@ -14,7 +14,8 @@ from torch.multiprocessing import ProcessRaisedException
 
 import switchablecompat  # noqa: F401  (spawned processes start here: shims first)
 
-from .engine import SwitchableTrainer, load_for_evaluation, setup
+from .engine import SwitchableTrainer, load_for_evaluation, read_checkpoint, setup
+from .engine.checkpointer import RECORD_KEY
 from .errors import InputError, exit_on_input_error
 
 
@@ -24,7 +25,8 @@ def run(args: argparse.Namespace):
     if args.eval_only:
         model = SwitchableTrainer.build_model(cfg)
         load_for_evaluation(model, cfg.MODEL.WEIGHTS)
-        return SwitchableTrainer.test(cfg, model)
+        # method and seed are the training run's: this command line may say anything
+        return SwitchableTrainer.test(cfg, model, read_checkpoint(cfg.MODEL.WEIGHTS).get(RECORD_KEY, {}))
     trainer = SwitchableTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     return trainer.train()

@@ -24,7 +24,13 @@ class ToyArchitecture(nn.Module):
         self.body = SlimmableLinear.convert(nn.Linear(3, 4, bias=False), self.switch, rule.fixed(3), rule.slim(4))
         self.norm = SwitchableBatchNorm2d.convert(nn.BatchNorm2d(4), self.switch, rule.slim(4))
         self.head = SlimmableLinear.convert(nn.Linear(4, 2), self.switch, rule.slim(4), rule.fixed(2))
-        self.normalised, self.spoil, self.alive = 0, spoil, 0
+        self.normalised, self.spoil, self.steps = 0, spoil, 0
+
+    def prepare_training(self):
+        pass
+
+    def end_step(self):
+        self.steps += 1
 
     def preprocess_image(self, batch):
         self.normalised += 1
@@ -111,6 +117,19 @@ def test_a_model_left_in_evaluation_mode_is_refused():
     loop.model.eval()
     with EventStorage(), pytest.raises(RuntimeError, match="evaluation mode"):
         loop.run_step()
+
+
+def test_the_full_model_comes_first_and_the_batch_ends_once(monkeypatch):
+    loop, order = make(), []
+    original = loop.model.submodel_losses
+    monkeypatch.setattr(
+        loop.model, "submodel_losses", lambda *a: order.append((a[2], loop.model.steps)) or original(*a)
+    )
+    with EventStorage():
+        loop.run_step()
+        loop.run_step()
+    assert order == [(1, 0), (0, 0), (1, 1), (0, 1)]
+    assert loop.model.steps == 2
 
 
 def test_one_graph_at_a_time(monkeypatch):

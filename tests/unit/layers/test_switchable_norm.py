@@ -81,6 +81,16 @@ def test_its_own_checkpoint_restores_private_values():
         assert torch.equal(other.state_dict()[key], value)
 
 
+def test_a_checkpoint_of_other_widths_fills_the_missing_ones():
+    ordinary = random_bn()
+    other = SwitchableBatchNorm2d.convert(ordinary, WidthSwitch([0.5, 1.0]), ChannelRule([0.5, 1.0], 1).slim(8))
+    other.narrow["w050"].weight.data.fill_(7.0)
+    _, norm, _ = make()
+    norm.load_state_dict(other.state_dict(), strict=False)
+    assert torch.equal(norm.narrow["w050"].weight, torch.full((4,), 7.0))
+    assert torch.equal(norm.narrow["w025"].weight, ordinary.weight[:2])
+
+
 def test_frozen_bias_is_frozen_at_every_width():
     plain = random_bn()
     plain.bias.requires_grad_(False)

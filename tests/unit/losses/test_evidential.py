@@ -60,30 +60,52 @@ def test_exp_evidence_without_prior_is_the_cross_entropy(logits):
 
 
 @pytest.mark.parametrize("evidence", ["softplus", "exp"])
-def test_kl_against_torch_distributions(logits, evidence):
-    alphas = alphas_of(logits, evidence, float(K))
-    y = F.one_hot(labels, K).double()
-    tilde = y + (1 - y) * alphas
-    expected = kl_divergence(Dirichlet(tilde), Dirichlet(torch.ones_like(tilde)))
-    kl = ev.misleading_evidence_kl(ev.log_alpha(logits, evidence, float(K)), labels)
+@pytest.mark.parametrize("prior", [2.0, K, 30.0])
+def test_kl_against_torch_distributions(logits, evidence, prior):
+    alphas = alphas_of(logits, evidence, prior)
+    y, base = F.one_hot(labels, K).double(), prior / K
+    tilde = base * y + (1 - y) * alphas
+    expected = kl_divergence(Dirichlet(tilde), Dirichlet(torch.full_like(tilde, base)))
+    kl = ev.misleading_evidence_kl(ev.log_alpha(logits, evidence, prior), labels, prior)
     torch.testing.assert_close(kl, expected, atol=1e-9, rtol=1e-9)
+
+
+def test_kl_with_the_prior_of_edl_is_edls():
+    """P = K: KL( Dir(y + (1 - y) alpha) || Dir(1) ), Sensoy et al., equation 5."""
+    logits = torch.randn(5, K, dtype=torch.float64)
+    y = F.one_hot(labels, K).double()
+    tilde = y + (1 - y) * alphas_of(logits, "softplus", float(K))
+    kl = ev.misleading_evidence_kl(ev.log_alpha(logits, "softplus", float(K)), labels, float(K))
+    torch.testing.assert_close(kl, kl_divergence(Dirichlet(tilde), Dirichlet(torch.ones_like(tilde))))
+
+
+@pytest.mark.parametrize("evidence", ["softplus", "exp"])
+@pytest.mark.parametrize("prior", [2.0, 100.0, 751 / 3, 751.0, 1500.0])
+@pytest.mark.parametrize("z", [-5.0, -2.0, 0.0, 3.0])
+def test_kl_never_rewards_evidence_for_a_wrong_class(evidence, prior, z):
+    logits = torch.full((1, 751), z, dtype=torch.float64)
+    logits[0, 0] = 3.0
+    logits.requires_grad_()
+    ev.misleading_evidence_kl(ev.log_alpha(logits, evidence, prior), torch.tensor([0]), prior).sum().backward()
+    assert (logits.grad[0, 1:] > 0).all()
+    assert logits.grad[0, 0] == 0
 
 
 def test_kl_at_the_size_of_re_id_in_float32_input():
     logits = torch.randn(4, 1501) * 4
-    y = F.one_hot(labels[:4], 1501).double()
-    tilde = y + (1 - y) * alphas_of(logits.double(), "exp", 500.0)
-    expected = kl_divergence(Dirichlet(tilde), Dirichlet(torch.ones_like(tilde)))
-    kl = ev.misleading_evidence_kl(ev.log_alpha(logits, "exp", 500.0), labels[:4])
+    y, base = F.one_hot(labels[:4], 1501).double(), 500 / 1501
+    tilde = base * y + (1 - y) * alphas_of(logits.double(), "exp", 500.0)
+    expected = kl_divergence(Dirichlet(tilde), Dirichlet(torch.full_like(tilde, base)))
+    kl = ev.misleading_evidence_kl(ev.log_alpha(logits, "exp", 500.0), labels[:4], 500.0)
     torch.testing.assert_close(kl, expected, atol=0, rtol=1e-5)  # float32 logits
 
 
 def test_kl_sees_wrong_classes_only():
     logits = torch.full((1, K), -50.0, dtype=torch.float64)
     logits[0, 2] = 9.0
-    label = torch.tensor([2])
-    assert ev.misleading_evidence_kl(ev.log_alpha(logits, "exp", float(K)), label) < 1e-12
-    assert ev.misleading_evidence_kl(ev.log_alpha(logits, "exp", float(K)), torch.tensor([1])) > 1
+    log_alphas = ev.log_alpha(logits, "exp", float(K))
+    assert ev.misleading_evidence_kl(log_alphas, torch.tensor([2]), float(K)) < 1e-12
+    assert ev.misleading_evidence_kl(log_alphas, torch.tensor([1]), float(K)) > 1
 
 
 def psi(x):
@@ -111,7 +133,8 @@ def test_gradients_match_finite_differences(logits, evidence, risk):
     def loss(z):
         log_alphas = ev.log_alpha(z, evidence, K / 3)
         return (
-            ev.bayes_risk(log_alphas, targets, risk).sum() + 0.1 * ev.misleading_evidence_kl(log_alphas, labels).sum()
+            ev.bayes_risk(log_alphas, targets, risk).sum()
+            + 0.1 * ev.misleading_evidence_kl(log_alphas, labels, K / 3).sum()
         )
 
     assert torch.autograd.gradcheck(loss, (logits,))
@@ -126,7 +149,7 @@ def test_finite_for_the_logits_of_any_margin_head(evidence, risk, scale):
     targets = F.one_hot(labels[:4], 751).float()
     loss = (
         ev.bayes_risk(log_alphas, targets, risk).mean()
-        + 1e-4 * ev.misleading_evidence_kl(log_alphas, labels[:4]).mean().float()
+        + 1e-4 * ev.misleading_evidence_kl(log_alphas, labels[:4], 751 / 3).mean().float()
     )
     loss.backward()
     assert torch.isfinite(loss)

@@ -28,6 +28,18 @@ class Gate(nn.Module):
         return x * torch.sigmoid(self.alpha * self.conv(x))
 
 
+class Standardised(nn.Conv2d):
+    """Looks like a convolution, computes something else."""
+
+    def forward(self, x):
+        return self._conv_forward(x, self.weight - self.weight.mean(), self.bias)
+
+
+class Skip(nn.Sequential):
+    def forward(self, x):
+        return x + super().forward(x)
+
+
 @pytest.mark.parametrize(
     ("layer", "rule"),
     [
@@ -39,6 +51,9 @@ class Gate(nn.Module):
         (nn.Conv2d(9, 8, 3), "expects 9 channels, found an input of 8"),
         (nn.BatchNorm2d(5), "expects 5 channels"),
         (nn.ModuleList([nn.ReLU()]), r"\(ModuleList\): has no converter"),
+        (Standardised(8, 8, 1), r"\(Standardised\): does more than Conv2d"),
+        (nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 1)), "does more than Conv2d"),
+        (Skip(nn.Conv2d(8, 8, 1)), r"\(Skip\): does more than Sequential"),
     ],
 )
 def test_what_cannot_be_converted_is_refused_by_name(layer, rule):

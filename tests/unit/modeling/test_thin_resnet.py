@@ -1,5 +1,4 @@
 import pytest
-import torch
 from fastreid.modeling.backbones import build_backbone
 
 from builders import images, tiny_config
@@ -34,4 +33,8 @@ def test_unknown_backbones_and_missing_weights_are_named():
         build_backbone(tiny_config(*r18))
     with pytest.raises(InputError, match=r"^MODEL.BACKBONE.PRETRAIN_PATH: must be an existing file, found /nowhere"):
         build_backbone(tiny_config(*r18, "MODEL.BACKBONE.PRETRAIN", True, "MODEL.BACKBONE.PRETRAIN_PATH", "/nowhere"))
-    torch.manual_seed(0)
+
+
+def test_widths_that_come_out_alike_are_refused():
+    with pytest.raises(InputError, match=r"^MODEL.SWITCHABLE.WIDTHS: no two may keep the same .*, found 0.25 and 0.26"):
+        build_backbone(tiny_config("MODEL.SWITCHABLE.WIDTHS", "[0.25, 0.26, 1.0]"))

@@ -50,10 +50,12 @@ class GradientBank:
         if split_shells:
             self._permutation = torch.argsort(torch.cat(order), stable=True).to(device)
         self._sizes = sizes
+        self._reached = [False] * len(sizes)  # by any sub-model since the last write
         self.rows = torch.zeros(m, sum(sizes), dtype=dtype, device=device)
 
     def collect(self, index: int) -> None:
         """Move the gradients of sub-model ``index`` from ``.grad`` into the bank; a missing one counts as zero."""
+        self._reached = [was or p.grad is not None for was, p in zip(self._reached, self.parameters, strict=True)]
         pieces = [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in self.parameters]
         if self._permutation is None:
             torch.cat(pieces, out=self.rows[index])
@@ -75,6 +77,8 @@ class GradientBank:
     def write(self, weights: Tensor) -> None:
         """Set ``.grad`` of every shared parameter to the weighted sum of the collected gradients.
 
+        A parameter that no sub-model reached (a frozen one) keeps none: with a zero, weight decay would move it.
+
         Args:
             weights: [groups, shells, m].
         """
@@ -85,5 +89,6 @@ class GradientBank:
                 torch.mv(self.rows[:, start:end].T, weights[segment], out=flat[start:end])
         if self._permutation is not None:
             flat = torch.empty_like(flat).index_copy_(0, self._permutation, flat)
-        for parameter, piece in zip(self.parameters, flat.split(self._sizes), strict=True):
-            parameter.grad = piece.view_as(parameter)
+        for parameter, piece, reached in zip(self.parameters, flat.split(self._sizes), self._reached, strict=True):
+            parameter.grad = piece.view_as(parameter) if reached else None
+        self._reached = [False] * len(self._reached)

@@ -7,11 +7,13 @@ import json
 import logging
 from collections import defaultdict
 
-from fastreid.engine.hooks import HookBase
+from fastreid.engine.hooks import HookBase, LayerFreeze
+from fastreid.utils import comm
 from fastreid.utils.events import JSONWriter, TensorboardXWriter, get_event_storage
 
+from ..layers import SwitchableNorm
 from ..modeling import SwitchableBaseline
-from ..modeling.calibration import calibrate_bn
+from ..modeling.calibration import average_statistics, calibrate_bn
 
 logger = logging.getLogger("fastreid.switchablecompat.hooks")
 
@@ -34,8 +36,51 @@ class BNCalibration(HookBase):
 
     def update_stats(self) -> None:
         """Calibrate now."""
-        used = calibrate_bn(self._model, itertools.islice(iter(self._data_loader), self._num_iter))
+        try:
+            used = calibrate_bn(self._model, itertools.islice(iter(self._data_loader), self._num_iter))
+        finally:
+            self._data_loader.shutdown()
         logger.info(f"BN statistics of {len(self._model.switch)} sub-models calibrated on {used} batches")
+
+
+class StatisticsOverRanks(HookBase):
+    """Give every process the same BN statistics at the end of an epoch, before evaluation and checkpoint.
+
+    FastReID leaves them apart: each rank would extract its part of the test set with statistics of its own, and the
+    checkpoint would hold only the first rank's.
+    """
+
+    def __init__(self, model: SwitchableBaseline) -> None:
+        self._model = model
+
+    def after_epoch(self) -> None:
+        if comm.get_world_size() > 1:
+            average_statistics(self._model)
+
+
+class SwitchableLayerFreeze(LayerFreeze):
+    """FastReID's freezing of layers for the first iterations, of every sub-model.
+
+    The frozen layers' parameters need no gradient until they are opened again; FastReID counts optimiser steps instead,
+    and freezes again after a resume. Norms of the narrow widths stay in training mode: before training their statistics
+    are leading slices of the full model's, which do not fit a sliced layer, and would feed the head a constant.
+    """
+
+    def freeze_specific_layer(self) -> None:
+        """Freeze; see the class."""
+        super().freeze_specific_layer()
+        layers = [getattr(self.model, name) for name in self.freeze_layers]
+        for norm in (m for layer in layers for m in layer.modules() if isinstance(m, SwitchableNorm)):
+            norm.narrow.train()
+        self._held = [p for layer in layers for p in layer.parameters() if p.requires_grad]
+        for parameter in self._held:
+            parameter.requires_grad_(False)
+
+    def open_all_layer(self) -> None:
+        """Open again what was frozen."""
+        super().open_all_layer()
+        for parameter in self._held:
+            parameter.requires_grad_(True)
 
 
 class _WritesLateScalars:

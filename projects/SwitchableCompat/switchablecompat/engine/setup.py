@@ -6,6 +6,8 @@ import argparse
 import logging
 import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from fastreid.engine import default_setup
@@ -18,6 +20,8 @@ from ..data.opening import check_test_set, data_root, open_dataset
 from ..errors import InputError
 from ..fastreid_shims import applied
 from ..fastreid_shims.loading import use_cpu_loader
+from ..files import atomic_write
+from .checkpoint import read_checkpoint
 
 logger = logging.getLogger("fastreid.switchablecompat.setup")
 
@@ -48,19 +52,48 @@ def setup(args: argparse.Namespace):
     if args.eval_only:
         cfg.MODEL.BACKBONE.PRETRAIN = False
         cfg.MODEL.HEADS.NUM_CLASSES = 1  # features do not need the classifier
-        if not os.path.isfile(cfg.MODEL.WEIGHTS):
-            raise InputError(
-                "MODEL.WEIGHTS", "must be an existing checkpoint with --eval-only", repr(cfg.MODEL.WEIGHTS)
-            )
+    if (args.eval_only or cfg.MODEL.WEIGHTS) and not os.path.isfile(cfg.MODEL.WEIGHTS):
+        rule = "must be an existing checkpoint" + (" with --eval-only" if args.eval_only else ", or empty")
+        raise InputError("MODEL.WEIGHTS", rule, repr(cfg.MODEL.WEIGHTS))
     cfg.freeze()
 
-    default_setup(cfg, args)
+    with _record_kept(cfg.OUTPUT_DIR) if args.eval_only else nullcontext():
+        default_setup(cfg, args)
     logger.info(f"FastReID shims in use: {', '.join(applied()) or 'none'}; seed {cfg.SEED}")
     if amp_off:
         logger.warning("SOLVER.AMP.ENABLED is set to False: mixed precision needs a CUDA device")
     check_datasets(cfg, eval_only=args.eval_only)
-    seed_all_rng(cfg.SEED + comm.get_rank())
+    done = _epochs_done(cfg.OUTPUT_DIR) if args.resume else 0
+    if os.path.isfile(os.path.join(cfg.OUTPUT_DIR, "metrics.json")) and not (done or args.eval_only):
+        logger.warning(f"{cfg.OUTPUT_DIR} holds an earlier run, whose metrics.json is continued")
+    # a resumed run must not see the first epochs' batches again
+    seed_all_rng((cfg.SEED + comm.get_rank() + 1_000_003 * done) % 2**32)
     return cfg
+
+
+def _epochs_done(folder: str) -> int:
+    """Epochs behind the checkpoint that a resumed run starts from."""
+    last = os.path.join(folder, "last_checkpoint")
+    if not os.path.isfile(last):
+        return 0
+    with open(last) as file:
+        return read_checkpoint(os.path.join(folder, file.read().strip())).get("epoch", -1) + 1
+
+
+@contextmanager
+def _record_kept(folder: str) -> Iterator[None]:
+    """Keep the training run's config.yaml: an evaluation's goes to config_eval.yaml."""
+    path = os.path.join(folder, "config.yaml")
+    kept = None
+    if comm.is_main_process() and os.path.isfile(path):
+        with open(path) as file:
+            kept = file.read()
+    yield
+    if comm.is_main_process():
+        os.replace(path, os.path.join(folder, "config_eval.yaml"))
+        if kept is not None:
+            with atomic_write(path) as temporary:
+                temporary.write_text(kept)
 
 
 def check_datasets(cfg, *, eval_only: bool) -> None:
@@ -84,6 +117,12 @@ def check_datasets(cfg, *, eval_only: bool) -> None:
             sampler=cfg.DATALOADER.SAMPLER_TRAIN,
             world_size=comm.get_world_size(),
         )
+        identities = len({item[1] for item in train})
+        if 0 < cfg.MODEL.HEADS.NUM_CLASSES < identities:
+            rule = f"must be 0 (count them) or at least the number of training identities ({identities})"
+            raise InputError("MODEL.HEADS.NUM_CLASSES", rule, cfg.MODEL.HEADS.NUM_CLASSES)
+        if cfg.TEST.PRECISE_BN.ENABLED:
+            _open(cfg, cfg.TEST.PRECISE_BN.DATASET)
         _report(findings, "training data")
     for name in cfg.DATASETS.TESTS:
         findings = check_test_set(*_open(cfg, name), train if name in cfg.DATASETS.NAMES else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import torch
@@ -19,9 +20,11 @@ from ..modeling import SwitchableBaseline
 class SwitchableTrainLoop(SimpleTrainer):
     """FastReID's inner trainer, with m sub-models a step.
 
-    The batch is loaded, moved and normalised once. Each sub-model's graph lives from its forward to its backward; its
-    gradient on shared parameters goes into the aggregation, its gradient on private ones stays in ``.grad``. The
-    aggregate is written to ``.grad``, and the optimiser, the gradient scaler and the hooks are FastReID's.
+    The batch is loaded, moved and normalised once. The full model comes first and the smallest sub-model last, so that
+    the smaller ones can learn from the full one's features of the batch. Each sub-model's graph lives from its forward
+    to its backward; its gradient on shared parameters goes into the aggregation, its gradient on private ones stays in
+    ``.grad``. The aggregate is written to ``.grad``, and the optimiser, the gradient scaler and the hooks are
+    FastReID's.
 
     Under mixed precision the collected gradients carry the scaler's factor, a power of two and the same for all
     sub-models: the projection does not depend on it, and the scaler removes it, and looks for overflow, once.
@@ -31,11 +34,16 @@ class SwitchableTrainLoop(SimpleTrainer):
 
     @classmethod
     def take_over(cls, trainer: SimpleTrainer, aggregation: GradientAggregation) -> SwitchableTrainLoop:
-        """Continue from FastReID's inner trainer: its loader has started already and must not start twice."""
+        """Continue from FastReID's inner trainer: its loader has started already and must not start twice.
+
+        Raises:
+            InputError: The model is to be trained with a reference that is missing or does not fit.
+        """
         loop = cls.__new__(cls)
         loop.__dict__.update(trainer.__dict__)
         loop.aggregation = aggregation
         model = loop.switchable
+        model.prepare_training()
         loop.private = [
             p for m in model.modules() if isinstance(m, SwitchableNorm) for p in m.parameters() if p.requires_grad
         ]
@@ -62,7 +70,7 @@ class SwitchableTrainLoop(SimpleTrainer):
         self.optimizer.zero_grad(set_to_none=True)
         losses: dict[str, Tensor] = {}
         scalars: dict[str, Tensor] = {}
-        for index in range(len(model.switch)):
+        for index in model.switch.descending:
             with torch.autocast(images.device.type, enabled=scaler is not None):
                 submodel_losses, diagnostics = model.submodel_losses(images, targets, index)
                 loss = sum(submodel_losses.values())
@@ -71,6 +79,7 @@ class SwitchableTrainLoop(SimpleTrainer):
             losses.update({key: value.detach() for key, value in submodel_losses.items()})
             scalars.update(diagnostics)
             del loss, submodel_losses
+        model.end_step()
         self._average_over_ranks()
         gradients = self.aggregation.aggregate(self.iter)
         if scaler is not None:
@@ -104,4 +113,5 @@ class SwitchableTrainLoop(SimpleTrainer):
         """Diagnostics of this rank into FastReID's EventStorage, with one copy from the device."""
         if comm.is_main_process():
             values = torch.stack([value.detach().double().reshape(()) for value in scalars.values()]).tolist()
-            get_event_storage().put_scalars(**dict(zip(scalars, values, strict=True)))
+            finite = {key: value for key, value in zip(scalars, values, strict=True) if math.isfinite(value)}
+            get_event_storage().put_scalars(**finite)  # a step that the scaler skips has none to show

@@ -6,6 +6,8 @@ import logging
 import math
 import os
 from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
 
 from fastreid.data import build_reid_test_loader, build_reid_train_loader
 from fastreid.data.build import _test_loader_from_config
@@ -16,11 +18,20 @@ from fastreid.utils.events import CommonMetricPrinter
 from torch.optim import Optimizer
 
 from ..aggregation import build_aggregation
+from ..config import run_record
 from ..errors import InputError
 from ..evaluation.evaluator import evaluate_grid
 from ..evaluation.report import render_table, write_report
 from ..modeling import SwitchableBaseline
-from .hooks import BNCalibration, CompleteJSONWriter, CompleteTensorboardWriter
+from .checkpoint import read_checkpoint
+from .checkpointer import RECORD_KEY, SwitchableCheckpointer
+from .hooks import (
+    BNCalibration,
+    CompleteJSONWriter,
+    CompleteTensorboardWriter,
+    StatisticsOverRanks,
+    SwitchableLayerFreeze,
+)
 from .train_loop import SwitchableTrainLoop
 
 logger = logging.getLogger("fastreid.switchablecompat.trainer")
@@ -45,8 +56,12 @@ class SwitchableTrainer(DefaultTrainer):
         """FastReID's optimiser on the parameters themselves.
 
         FastReID's flat ``ContiguousParams`` would let private parameters of idle widths move by weight decay, and tie
-        ``.grad`` to a buffer. Its one-parameter groups with equal options are merged, for speed.
+        ``.grad`` to a buffer. Its one-parameter groups with equal options are merged, for speed. Frozen layers are the
+        business of :class:`SwitchableLayerFreeze`, not of the optimiser.
         """
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.FREEZE_LAYERS = []
         optimizer, _ = build_optimizer(cfg, model, contiguous=False)
         merged: dict[tuple, dict] = {}
         for group in optimizer.param_groups:
@@ -71,12 +86,39 @@ class SwitchableTrainer(DefaultTrainer):
         return super().build_lr_scheduler(cfg, optimizer, iters_per_epoch)
 
     def build_hooks(self) -> list[hooks.HookBase]:
-        """FastReID's hooks; its PreciseBN, which knows one width, becomes :class:`BNCalibration`."""
+        """FastReID's hooks; those that know one width only, or one process, are replaced by ours."""
         model = getattr(self.model, "module", self.model)
-        return [
-            BNCalibration(model, hook._data_loader, hook._num_iter) if isinstance(hook, hooks.PreciseBN) else hook
-            for hook in super().build_hooks()
-        ]
+        scaler = {} if self.grad_scaler is None else {"grad_scaler": self.grad_scaler}
+        self.checkpointer = SwitchableCheckpointer.take_over(self.checkpointer, run_record(self.cfg), **scaler)
+        ours: list[hooks.HookBase] = []
+        for hook in super().build_hooks():
+            if isinstance(hook, hooks.PreciseBN):
+                hook = BNCalibration(model, hook._data_loader, hook._num_iter)
+            elif isinstance(hook, hooks.LayerFreeze):
+                hook = SwitchableLayerFreeze(model, hook.freeze_layers, hook.freeze_iters)
+            elif isinstance(hook, hooks.EvalHook):
+                ours.append(StatisticsOverRanks(model))
+            ours.append(hook)
+        return ours
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """FastReID's, and ``model_best.pth`` stays the best over all parts of a run.
+
+        Raises:
+            InputError: The checkpoint to resume from is of other widths.
+        """
+        if resume and self.checkpointer.has_checkpoint():
+            path = self.checkpointer.get_checkpoint_file()
+            widths = read_checkpoint(path).get(RECORD_KEY, {}).get("widths")
+            if widths not in (None, run_record(self.cfg)["widths"]):
+                raise InputError(
+                    "MODEL.SWITCHABLE.WIDTHS", f"must be {widths} to resume {path}", self.cfg.MODEL.SWITCHABLE.WIDTHS
+                )
+        super().resume_or_load(resume)
+        best = os.path.join(self.cfg.OUTPUT_DIR, "model_best.pth")
+        for hook in self._hooks:
+            if resume and isinstance(hook, hooks.PeriodicCheckpointer) and os.path.isfile(best):
+                hook.best_metric = read_checkpoint(best).get("metric", -1)
 
     def build_writers(self) -> list:
         """Screen, ``metrics.json`` and TensorBoard."""
@@ -98,8 +140,13 @@ class SwitchableTrainer(DefaultTrainer):
         return build_reid_test_loader(**args, num_workers=cfg.DATALOADER.NUM_WORKERS)
 
     @classmethod
-    def test(cls, cfg, model) -> OrderedDict[str, float]:
+    def test(cls, cfg, model, record: Mapping[str, Any] | None = None) -> OrderedDict[str, float]:
         """Evaluate on every test set; write grid.json, .csv, .md and .png into OUTPUT_DIR.
+
+        Args:
+            cfg: Config.
+            model: The model, on its device.
+            record: The run that trained the model, from its checkpoint; by default the run that ``cfg`` describes.
 
         Returns:
             Flat floats for FastReID's hooks: every cell, the full model's self-test under FastReID's own names, and
@@ -111,7 +158,7 @@ class SwitchableTrainer(DefaultTrainer):
         several = len(cfg.DATASETS.TESTS) > 1
         for dataset in cfg.DATASETS.TESTS:
             loader, num_query = cls.build_test_loader(cfg, dataset)
-            grid = evaluate_grid(cfg, model, loader, num_query, dataset)
+            grid = evaluate_grid(cfg, model, loader, num_query, dataset, record)
             if grid is None:
                 continue
             files = write_report(grid, cfg.OUTPUT_DIR, stem=f"grid_{dataset}" if several else "grid")
@@ -128,7 +175,10 @@ class SwitchableTrainer(DefaultTrainer):
         if self.start_epoch >= self.max_epoch:
             logger.info(f"Training had reached its last epoch ({self.max_epoch}) already; evaluating only")
             return self.test(self.cfg, self.model)
-        return super().train()
+        try:
+            return super().train()
+        finally:
+            self.data_loader.shutdown()  # a loader thread that outlives the interpreter's CUDA context aborts it
 
 
 def _scalars(grid) -> OrderedDict[str, float]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from ..config import method_name
+from ..config import run_record
 from ..errors import InputError
 from ..modeling import SwitchableBaseline
 from ..provenance import family_digest, versions
@@ -19,7 +21,12 @@ logger = logging.getLogger("fastreid.switchablecompat.evaluation")
 
 
 def evaluate_grid(
-    cfg, model: SwitchableBaseline, loader: DataLoader, num_query: int, dataset: str
+    cfg,
+    model: SwitchableBaseline,
+    loader: DataLoader,
+    num_query: int,
+    dataset: str,
+    record: Mapping[str, Any] | None = None,
 ) -> CompatibilityGrid | None:
     """All self-tests and cross-tests of a switchable model on one test set.
 
@@ -29,6 +36,7 @@ def evaluate_grid(
         loader: FastReID's test loader: the first ``num_query`` images are the queries, the rest is the gallery.
         num_query: Number of queries.
         dataset: Name of the data set, for the report.
+        record: The run that trained the model (``run_record``); by default the one that ``cfg`` describes.
 
     Returns:
         The grid; None on all ranks but the first.
@@ -56,17 +64,29 @@ def evaluate_grid(
         features.camids[num_query:],
         widths=model.switch.widths,
         dataset=dataset,
-        metadata={
-            "method": method_name(cfg),
-            "seed": cfg.SEED,
-            "family": family_digest(model.state_dict()),
-            "config": cfg.OUTPUT_DIR,
-            "flip": cfg.TEST.FLIP.ENABLED,
-            "num_query": num_query,
-            "num_gallery": total - num_query,
-            "versions": versions(),
-        },
+        metadata=grid_metadata(cfg, family_digest(model.state_dict()), num_query, total - num_query, record),
     )
     seconds = (extracted - start, time.perf_counter() - extracted)
     logger.info("{}: {} images, features in {:.1f} s, grid in {:.1f} s".format(dataset, total, *seconds))
     return grid
+
+
+def grid_metadata(
+    cfg, family: str, num_query: int, num_gallery: int, record: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What a grid of this config's model carries besides its values."""
+    record = run_record(cfg) if record is None else record
+    return {
+        **{key: record.get(key) for key in ("method", "seed", "config")},
+        "family": family,
+        "preprocessing": {
+            "size": list(cfg.INPUT.SIZE_TEST),
+            "channels": "RGB, 0-255",
+            "pixel_mean": list(cfg.MODEL.PIXEL_MEAN),
+            "pixel_std": list(cfg.MODEL.PIXEL_STD),
+        },
+        "flip": cfg.TEST.FLIP.ENABLED,
+        "num_query": num_query,
+        "num_gallery": num_gallery,
+        "versions": versions(),
+    }

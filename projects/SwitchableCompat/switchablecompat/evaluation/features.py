@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ class Features:
     """Raw (not normalised) float32 features of all sub-models on the CPU.
 
     Attributes:
-        values: One [N, D] tensor for each sub-model, in order of width.
+        values: One [N, D] tensor for each sub-model that was run, in order of width unless asked otherwise.
         pids: [N] int64 identities.
         camids: [N] int64 cameras.
     """
@@ -49,24 +49,28 @@ def inference_mode(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def extract_features(model: SwitchableBaseline, loader: Iterable[dict], *, flip: bool = False) -> Features | None:
+def extract_features(
+    model: SwitchableBaseline, loader: Iterable[dict], *, flip: bool = False, indices: Sequence[int] | None = None
+) -> Features | None:
     """Run every sub-model on every batch; each image is decoded and normalised once.
 
     Args:
         model: A switchable model.
         loader: FastReID's test loader: dicts of ``images`` [B, 3, H, W] (0-255), ``targets`` and ``camids`` [B].
         flip: Average the features of the image and of its mirror image.
+        indices: Which sub-models to run, and in which order; all of them by default.
 
     Returns:
         The features in the order of the data set; None on all ranks but the first.
     """
-    values: list[list[Tensor]] = [[] for _ in range(len(model.switch))]
+    indices = range(len(model.switch)) if indices is None else indices
+    values: list[list[Tensor]] = [[] for _ in indices]
     pids, camids, total = [], [], len(loader)
     start = told = time.perf_counter()
     with inference_mode(model):
         for done, batch in enumerate(loader, start=1):
             images = model.preprocess_image(batch)
-            for index, features in enumerate(values):
+            for index, features in zip(indices, values, strict=True):
                 with model.switch.use(index):
                     output = model.heads(model.backbone(images))
                     if flip:

@@ -203,17 +203,11 @@ def grid_from_features(
 ) -> CompatibilityGrid:
     """Run all self-tests and cross-tests.
 
+    The first seven arguments and ``block_bytes`` are those of :func:`~.cells.rank_cells`.
+
     Args:
-        query_features: the first seven arguments are those of :func:`~.cells.rank_cells`.
-        gallery_features: see there.
-        query_pids: see there.
-        gallery_pids: see there.
-        query_camids: see there.
-        gallery_camids: see there.
-        widths: see there.
         dataset: name of the data set.
         metadata: see :class:`CompatibilityGrid`.
-        block_bytes: see :func:`~switchablecompat.evaluation.ranking.rank_queries`.
     """
     labels = (query_pids, gallery_pids, query_camids, gallery_camids)
     cells = rank_cells(query_features, gallery_features, *labels, widths, block_bytes=block_bytes)

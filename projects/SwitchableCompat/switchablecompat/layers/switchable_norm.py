@@ -66,14 +66,14 @@ class SwitchableNorm:
         return new
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
-        if not any(key.startswith(f"{prefix}narrow.") for key in state_dict):
+        for index, name in enumerate(self.switch.names[:-1]):
+            own = f"{prefix}narrow.{name}."
+            if any(key.startswith(own) for key in state_dict):
+                continue
             for key in (*self._parameters, *self._buffers):
                 full = state_dict.get(prefix + key)
-                if full is None or (full.dim() and full.shape[0] != self.layout.total):
-                    continue
-                for index, name in enumerate(self.switch.names[:-1]):
-                    kept = self.layout.take(full, 0, index) if full.dim() else full
-                    state_dict[f"{prefix}narrow.{name}.{key}"] = kept
+                if full is not None and (not full.dim() or full.shape[0] == self.layout.total):
+                    state_dict[own + key] = self.layout.take(full, 0, index) if full.dim() else full
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

@@ -28,8 +28,29 @@ class WidthSwitch:
         self.names = tuple(width_name(width) for width in self.widths)
         self._index = len(self.widths) - 1
 
+    @classmethod
+    def single(cls, width: float) -> WidthSwitch:
+        """The switch of a network that *is* one sub-model: it keeps its name, and is the full model of this network.
+
+        Args:
+            width: Width multiplier the network was cut out with, in (0, 1].
+        """
+        switch = cls([1.0] if width == 1 else check_widths([width, 1.0], "width"))
+        switch.widths, switch.names, switch._index = switch.widths[:1], switch.names[:1], 0
+        return switch
+
     def __len__(self) -> int:
         return len(self.widths)
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Share of this network's channels that each sub-model owns; the widths themselves, or 1 for a single one."""
+        return tuple(width / self.widths[-1] for width in self.widths)
+
+    @property
+    def descending(self) -> range:
+        """All sub-models, the full model first: the order of every training step."""
+        return range(len(self.widths) - 1, -1, -1)
 
     @property
     def index(self) -> int:

@@ -1,5 +1,7 @@
 """Losses that make sub-models compatible."""
 
+from .asymmetric import asymmetric_loss
 from .compatible import PRESETS, CompatibleLoss, EvidentialOptions
+from .influence import influence_loss
 
-__all__ = ["PRESETS", "CompatibleLoss", "EvidentialOptions"]
+__all__ = ["PRESETS", "CompatibleLoss", "EvidentialOptions", "asymmetric_loss", "influence_loss"]

@@ -114,7 +114,7 @@ class CompatibleLoss(nn.Module):
             loss = evidential.bayes_risk(log_alphas, targets, self.options.risk).mean()
             factor = self.options.kl_factor(classes)
             if factor:
-                kl = evidential.misleading_evidence_kl(log_alphas, labels).mean()
+                kl = evidential.misleading_evidence_kl(log_alphas, labels, prior).mean()
                 loss = loss + factor * kl.to(loss.dtype)
             with torch.no_grad():
                 mean_uncertainty = evidential.uncertainty(log_alphas, prior).mean()

@@ -66,21 +66,27 @@ def bayes_risk(log_alphas: Tensor, targets: Tensor, risk: str) -> Tensor:
     raise ValueError(f"risk must be one of {RISK}, found {risk!r}")
 
 
-def misleading_evidence_kl(log_alphas: Tensor, labels: Tensor) -> Tensor:
-    """KL( Dir(alpha~) || Dir(1) ) with alpha~ = y + (1 - y) alpha, per image, [N], float64.
+def misleading_evidence_kl(log_alphas: Tensor, labels: Tensor, prior: float) -> Tensor:
+    """KL( Dir(alpha~) || Dir(a) ) with a = P/K and alpha~ = a y + (1 - y) alpha, per image, [N], float64.
 
-    Penalises evidence for wrong classes only (Sensoy et al., equation 5). Evidence above e^20 adds nothing more.
+    Penalises evidence for wrong classes only (Sensoy et al., equation 5, which is the case P = K, a = 1). Without
+    evidence alpha is a, so this is what the penalty must be measured from: against Dir(1) a prior below K would reward
+    wrong classes for evidence until alpha = 1. Evidence above e^20 adds nothing more.
 
     Args:
         log_alphas: [N, K].
         labels: [N] int64.
+        prior: P.
     """
-    wrong = F.one_hot(labels, log_alphas.shape[1]) == 0
-    alphas = torch.where(wrong, log_alphas.double().clamp(max=_KL_LOG_ALPHA_MAX).exp(), 1.0)
+    classes = log_alphas.shape[1]
+    base = prior / classes
+    wrong = F.one_hot(labels, classes) == 0
+    alphas = torch.where(wrong, log_alphas.double().clamp(max=_KL_LOG_ALPHA_MAX).exp(), base)
     strength = alphas.sum(dim=1)
-    normaliser = torch.lgamma(strength) - math.lgamma(alphas.shape[1]) - torch.lgamma(alphas).sum(dim=1)
+    normaliser = torch.lgamma(strength) - torch.lgamma(alphas).sum(dim=1)
+    normaliser = normaliser - math.lgamma(prior) + classes * math.lgamma(base)
     shift = torch.digamma(alphas) - torch.digamma(strength).unsqueeze(1)
-    return normaliser + ((alphas - 1) * shift).sum(dim=1)
+    return normaliser + ((alphas - base) * shift).sum(dim=1)
 
 
 def smoothed_targets(labels: Tensor, classes: int, epsilon: float) -> Tensor:

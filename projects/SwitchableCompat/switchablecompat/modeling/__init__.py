@@ -5,11 +5,13 @@ from .convert import Conversion, register_converter
 from .head import SwitchableEmbeddingHead
 from .meta_arch import SwitchableBaseline
 from .ownership import SharedParameter, shared_parameters
+from .reference import ReferenceModel
 from .submodel import extract_submodel
 from .thin_resnet import build_thin_resnet_backbone
 
 __all__ = [
     "Conversion",
+    "ReferenceModel",
     "SharedParameter",
     "SwitchableBaseline",
     "SwitchableEmbeddingHead",

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from torch import nn
 
 from ..errors import InputError
+from ..layers import SlimmableConv2d, WidthSwitch
 from . import resnet, thin_resnet  # noqa: F401  (registers their converters)
-from .convert import Conversion
+from .convert import Conversion, extract_module
 
 
 @BACKBONE_REGISTRY.register()
 def build_switchable_backbone(cfg) -> nn.Module:
     """Build ``MODEL.SWITCHABLE.BACKBONE`` with its own builder, pretrained weights included, and convert it.
+
+    With ``MODEL.SWITCHABLE.ONLY_WIDTH`` that sub-model is then cut out, with the weights it has in the switchable
+    network, and is a network of its own: all of it is active, and nothing of the other widths is left.
 
     Returns:
         The converted network; ``network.switch`` selects the sub-model, ``network.out_layout`` describes its output.
@@ -39,4 +45,13 @@ def build_switchable_backbone(cfg) -> nn.Module:
     network, layout = Conversion(switchable.WIDTHS, switchable.CHANNEL_DIVISOR).convert_network(network)
     if layout.total != cfg.MODEL.BACKBONE.FEAT_DIM:
         raise InputError("MODEL.BACKBONE.FEAT_DIM", f"must be {layout.total}", cfg.MODEL.BACKBONE.FEAT_DIM)
+    for smaller, larger in pairwise(range(len(switchable.WIDTHS))):
+        layers = [m for m in network.modules() if isinstance(m, SlimmableConv2d)]
+        if all(m.out_layout.count(smaller) == m.out_layout.count(larger) for m in layers):
+            found = f"{switchable.WIDTHS[smaller]} and {switchable.WIDTHS[larger]}"
+            rule = f"no two may keep the same channels (CHANNEL_DIVISOR {switchable.CHANNEL_DIVISOR})"
+            raise InputError("MODEL.SWITCHABLE.WIDTHS", rule, found)
+    if switchable.ONLY_WIDTH:
+        network = extract_module(network, network.switch.index_of(switchable.ONLY_WIDTH))
+        network, _ = Conversion(switch=WidthSwitch.single(switchable.ONLY_WIDTH)).convert_network(network)
     return network

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+from fastreid.utils import comm
 from torch import Tensor
 
-from ..layers import reset_running_stats
+from ..layers import SwitchableNorm, reset_running_stats
 from .meta_arch import SwitchableBaseline
 
 
@@ -39,9 +40,23 @@ def calibrate_bn(model: SwitchableBaseline, batches: Iterable[dict | Tensor]) ->
             for index in range(len(model.switch)):
                 with model.switch.use(index):
                     model.heads(model.backbone(images))
+        if comm.get_world_size() > 1:
+            average_statistics(model)
     finally:
         for norm, momentum in momenta.items():
             norm.momentum = momentum
         for module, mode in modes.items():
             module.training = mode
     return used
+
+
+@torch.no_grad()
+def average_statistics(model: SwitchableBaseline) -> None:
+    """Average every width's BN statistics over the processes, so that all hold the same ones."""
+    norms = [m.of(i) for m in model.modules() if isinstance(m, SwitchableNorm) for i in range(len(m.switch))]
+    buffers = [b for norm in norms if norm.running_mean is not None for b in (norm.running_mean, norm.running_var)]
+    flat = torch.cat(buffers)
+    torch.distributed.all_reduce(flat)
+    flat /= comm.get_world_size()
+    for buffer, piece in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
+        buffer.copy_(piece)

@@ -54,12 +54,12 @@ class Conversion:
     Args:
         widths: Width multipliers, ascending, ending in 1.0.
         divisor: Channel counts are multiples of this.
-        switch: The switch to share with parts that are converted already (default: a new one).
+        switch: The switch to share with parts that are converted already (default: a new one with ``widths``).
     """
 
-    def __init__(self, widths: Sequence[float], divisor: int = 8, switch: WidthSwitch | None = None) -> None:
+    def __init__(self, widths: Sequence[float] = (), divisor: int = 8, switch: WidthSwitch | None = None) -> None:
         self.switch = switch or WidthSwitch(widths)
-        self.rule = ChannelRule(self.switch.widths, divisor)
+        self.rule = ChannelRule(self.switch.shares, divisor)
         self._names: dict[int, str] = {}
 
     def convert_network(self, network: nn.Module, image_channels: int = 3) -> Converted:
@@ -79,6 +79,7 @@ class Conversion:
 
     def conv(self, module: nn.Conv2d, x: ChannelLayout, out: ChannelLayout | None = None) -> Converted:
         """Convert a convolution whose output is to have layout ``out`` (default: an ordinary slim axis)."""
+        self.require_plain(module, nn.Conv2d, "_conv_forward")
         if module.groups != 1:
             raise self.refuse(module, "grouped convolutions have no converter", f"groups={module.groups}")
         if module.padding_mode != "zeros":
@@ -89,6 +90,7 @@ class Conversion:
 
     def linear(self, module: nn.Linear, x: ChannelLayout, out: ChannelLayout | None = None) -> Converted:
         """Convert a linear layer whose output is to have layout ``out`` (default: an ordinary slim axis)."""
+        self.require_plain(module, nn.Linear)
         self.require(module, module.in_features, x)
         out = out or self.rule.slim(module.out_features)
         return SlimmableLinear.convert(module, self.switch, x, out), out
@@ -109,6 +111,13 @@ class Conversion:
         """The error for a module that cannot be converted, with its name in the network."""
         name = self._names.get(id(module), "") or "network"
         return InputError(f"MODEL.SWITCHABLE.BACKBONE, layer {name} ({type(module).__name__})", rule, found)
+
+    def require_plain(self, module: nn.Module, plain: type[nn.Module], *also: str) -> None:
+        """Refuse a subclass that computes something else (weight standardisation, parametrised weights, hooks)."""
+        same = all(getattr(type(module), name) is getattr(plain, name) for name in ("forward", *also))
+        if not same or hasattr(module, "parametrizations") or module._forward_hooks or module._forward_pre_hooks:
+            rule = f"does more than {plain.__name__}; it needs a converter of its own"
+            raise self.refuse(module, rule, type(module).__module__)
 
     def _converter(self, module: nn.Module) -> Converter:
         for module_type in type(module).__mro__:
@@ -151,6 +160,7 @@ def _convert_norm(module: nn.Module, ctx: Conversion, x: ChannelLayout) -> Conve
 
 @register_converter(nn.Sequential)
 def _convert_sequential(module: nn.Sequential, ctx: Conversion, x: ChannelLayout) -> Converted:
+    ctx.require_plain(module, nn.Sequential)
     for name, child in module.named_children():
         module._modules[name], x = ctx.convert(child, x)
     return module, x

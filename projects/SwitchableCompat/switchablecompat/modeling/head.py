@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 from fastreid.config import configurable
-from fastreid.modeling.heads import REID_HEADS_REGISTRY
+from fastreid.modeling.heads import REID_HEADS_REGISTRY, build_heads
 from fastreid.modeling.heads.embedding_head import EmbeddingHead
 from torch import Tensor, nn
 
@@ -37,7 +37,7 @@ class SwitchableEmbeddingHead(EmbeddingHead):
 
     def make_switchable(self, switch: WidthSwitch, x: ChannelLayout) -> None:
         """Convert the neck for a backbone with this switch whose output has layout ``x``."""
-        ctx = Conversion(switch.widths, switch=switch)
+        ctx = Conversion(switch=switch)
         neck: list[nn.Module] = list(self.bottleneck)
         if neck and isinstance(neck[0], nn.Conv2d):
             neck[0], x = ctx.conv(neck[0], x, out=ctx.rule.fixed(neck[0].out_channels))
@@ -55,7 +55,8 @@ class SwitchableEmbeddingHead(EmbeddingHead):
 
         Returns:
             In evaluation the features [N, D]; in training a dict of ``cls_outputs`` and ``pred_class_logits`` (both
-            [N, K]) and ``features`` ([N, C_i] before the neck or [N, D] after it).
+            [N, K]), ``features`` ([N, C_i] before the neck or [N, D] after it, by NECK_FEAT, for FastReID's pair
+            losses) and ``neck_features`` ([N, D], always after the neck: what evaluation compares).
         """
         pool_feat = self.pool_layer(features)
         neck_feat = self.bottleneck(pool_feat)[..., 0, 0]
@@ -69,11 +70,21 @@ class SwitchableEmbeddingHead(EmbeddingHead):
         if kind == "Linear":
             logits = F.linear(neck_feat, weight)
         else:
-            logits = F.linear(F.normalize(neck_feat), F.normalize(weight))
+            # float32 also under autocast: in half precision a cosine near 1 has no room for a margin
+            logits = F.linear(F.normalize(neck_feat), F.normalize(weight)).float()
             if kind == "ArcSoftmax":  # rounding can leave [-1, 1], where acos is NaN and its slope infinite
                 logits = logits.clamp(-1 + 1e-6, 1 - 1e-6)
         return {
             "cls_outputs": self.cls_layer(logits.clone(), targets),  # FastReID's margin layers work in place
             "pred_class_logits": logits.detach() * self.cls_layer.s,
             "features": pool_feat[..., 0, 0] if self.neck_feat == "before" else neck_feat,
+            "neck_features": neck_feat,
         }
+
+
+def build_heads_for(cfg, channels: int) -> nn.Module:
+    """FastReID's ``build_heads`` for a backbone that returns ``channels``, which with ONLY_WIDTH is not FEAT_DIM."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.BACKBONE.FEAT_DIM = channels
+    return build_heads(cfg)

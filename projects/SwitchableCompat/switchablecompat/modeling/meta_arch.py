@@ -12,7 +12,10 @@ from fastreid.modeling.meta_arch.baseline import Baseline
 from torch import Tensor, nn
 
 from ..layers import WidthSwitch
-from ..losses import CompatibleLoss
+from ..losses import CompatibleLoss, asymmetric_loss, influence_loss
+from .head import build_heads_for
+from .reference import ReferenceSource
+from .teachers import Teachers
 
 PAIR_LOSSES: dict[str, tuple[str, str, Callable[..., Tensor]]] = {
     # name in MODEL.LOSSES.NAME: (loss key, FastReID's loss_kwargs key, function of (features, targets, kwargs))
@@ -35,23 +38,55 @@ class SwitchableBaseline(Baseline):
     losses of *all* sub-models, so that even FastReID's own trainer can train it by plain summation; this plug-in's
     trainer calls :meth:`submodel_losses` once per width instead, to hold one width's graph at a time.
 
+    A step asks for the full model first and for the smallest last, whatever the method: what the full model says of the
+    batch is then there for those that learn from it.
+
     Args:
         compatible_loss: The loss on the shared classifier's output.
-        loss_kwargs: FastReID's loss options; the pair losses named there act on every sub-model's features.
+        reference_source: Where the frozen model of the influence and the asymmetric loss comes from, if they use one.
+            Evaluation never needs it, so it is loaded by :meth:`prepare_training`, or when a loss first asks for it.
+        loss_kwargs: FastReID's loss options, and ours; the pair losses named there act on every sub-model's features.
     """
 
     plain_class = Baseline
 
     @configurable
-    def __init__(self, *, backbone: nn.Module, heads: nn.Module, compatible_loss: CompatibleLoss, **kwargs) -> None:
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        heads: nn.Module,
+        compatible_loss: CompatibleLoss,
+        reference_source: ReferenceSource | None = None,
+        **kwargs,
+    ) -> None:
         super().__init__(backbone=backbone, heads=heads, **kwargs)
         heads.make_switchable(backbone.switch, backbone.out_layout)
         self.switch: WidthSwitch = backbone.switch
         self.compatible_loss = compatible_loss
+        self.teachers = Teachers(reference_source)
 
     @classmethod
     def from_config(cls, cfg) -> dict:
-        return {**super().from_config(cfg), "compatible_loss": CompatibleLoss.from_config(cfg)}
+        kwargs = super().from_config(cfg)
+        channels = kwargs["backbone"].out_layout.total
+        if channels != cfg.MODEL.BACKBONE.FEAT_DIM:
+            kwargs["heads"] = build_heads_for(cfg, channels)
+        losses = cfg.MODEL.LOSSES
+        kwargs["loss_kwargs"] |= {
+            "compat": {"submodels": losses.COMPAT.SUBMODELS},
+            "influence": {"scale": losses.INFLUENCE.SCALE},
+            "asymmetric": {
+                "scale": losses.ASYMMETRIC.SCALE,
+                "teacher": losses.ASYMMETRIC.TEACHER,
+                "options": {"kind": losses.ASYMMETRIC.KIND, "margin": losses.ASYMMETRIC.MARGIN},
+            },
+        }
+        return {
+            **kwargs,
+            "compatible_loss": CompatibleLoss.from_config(cfg),
+            "reference_source": ReferenceSource.from_config(cfg, kwargs["heads"].weight.shape[1]),
+        }
 
     def forward(self, batched_inputs: dict | Tensor) -> Tensor | dict[str, Tensor]:
         """Features of the active sub-model (evaluation) or the losses of all sub-models (training)."""
@@ -59,9 +94,27 @@ class SwitchableBaseline(Baseline):
         if not self.training:
             return self.heads(self.backbone(images))
         losses: dict[str, Tensor] = {}
-        for index in range(len(self.switch)):
+        for index in self.switch.descending:
             losses.update(self.submodel_losses(images, batched_inputs["targets"], index)[0])
+        self.end_step()
         return losses
+
+    def prepare_training(self) -> None:
+        """Load the reference now, if the losses use one, rather than in the first step.
+
+        Raises:
+            InputError: It cannot be loaded, or does not fit this model.
+        """
+        if self.teachers.source is not None:
+            self.teachers.reference(self.device)
+
+    def end_step(self) -> None:
+        """Forget what was kept of the batch; to be called when all its sub-models have been trained."""
+        self.teachers.end_step()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SwitchableBaseline:
+        self.teachers.move(fn)  # what is no module of the model follows it to its device all the same
+        return super()._apply(fn, recurse)
 
     def preprocess_image(self, batched_inputs: dict | Tensor) -> Tensor:
         """Normalise a batch ([N, 3, H, W], 0-255, RGB) once for all widths; FastReID's method does it in place."""
@@ -83,7 +136,7 @@ class SwitchableBaseline(Baseline):
             ``uncertainty_*`` in [0, 1]), keys ending in the sub-model's name, for example ``loss_compat_w025``.
         """
         with self.switch.use(index):
-            name = self.switch.name
+            name, is_full = self.switch.name, self.switch.is_full
             outputs = self.heads(self.backbone(images), targets)
         losses: dict[str, Tensor] = {}
         diagnostics: dict[str, Tensor] = {}
@@ -91,12 +144,42 @@ class SwitchableBaseline(Baseline):
             hits = outputs["pred_class_logits"].argmax(dim=1) == targets
             diagnostics[f"cls_accuracy_{name}"] = hits.float().mean()
         wanted = self.loss_kwargs["loss_names"]
-        if "CompatibleLoss" in wanted:
+        if "CompatibleLoss" in wanted and (is_full or self.loss_kwargs["compat"]["submodels"] == "all"):
             losses[f"loss_compat_{name}"], uncertainty = self.compatible_loss(outputs["cls_outputs"], targets)
             if uncertainty is not None:
                 diagnostics[f"uncertainty_{name}"] = uncertainty
+        if "InfluenceLoss" in wanted:
+            losses[f"loss_influence_{name}"] = self._influence_loss(outputs["neck_features"], targets)
+        if "AsymmetricLoss" in wanted:
+            loss = self._asymmetric_loss(images, outputs["neck_features"], targets, is_full)
+            if loss is not None:
+                losses[f"loss_asymmetric_{name}"] = loss
         for loss_name, (key, kwargs_key, function) in PAIR_LOSSES.items():
             if loss_name in wanted:
                 kwargs = self.loss_kwargs[kwargs_key]
                 losses[f"{key}_{name}"] = function(outputs["features"], targets, kwargs) * kwargs["scale"]
         return losses, diagnostics
+
+    def _influence_loss(self, features: Tensor, targets: Tensor) -> Tensor:
+        reference, smoothing = self.teachers.reference(features.device), self.loss_kwargs["ce"]
+        loss = influence_loss(
+            features,
+            targets,
+            reference.classifier,
+            cosine=reference.cosine,
+            scale=reference.scale,
+            label_smoothing=smoothing["eps"],
+            smoothing_alpha=smoothing["alpha"],
+        )
+        return loss * self.loss_kwargs["influence"]["scale"]
+
+    def _asymmetric_loss(self, images: Tensor, features: Tensor, targets: Tensor, is_full: bool) -> Tensor | None:
+        node = self.loss_kwargs["asymmetric"]
+        if node["teacher"] == "reference":
+            teacher = self.teachers.reference_features(images)
+        elif is_full:
+            self.teachers.keep_full(images, features)
+            return None
+        else:
+            teacher = self.teachers.full_features(images)
+        return asymmetric_loss(features, teacher, targets, **node["options"]) * node["scale"]

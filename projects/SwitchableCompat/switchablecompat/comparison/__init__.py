@@ -1,0 +1,1 @@
+"""The comparison of methods over seeds: suites, their runs, results and tables."""

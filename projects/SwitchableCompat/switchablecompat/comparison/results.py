@@ -1,0 +1,172 @@
+"""Results as files: one JSON per method and seed, which alone the tables are made from."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import InputError
+from ..evaluation.cells import QueryResults
+from ..evaluation.grid import CompatibilityGrid
+from ..evaluation.statistics import negative_flips
+from .runs import Job, code_digest, difference, read_json, read_record, write_json
+from .suite import Suite
+
+FORMAT = 1
+FIELDS = (
+    "suite",
+    "method",
+    "title",
+    "kind",
+    "seed",
+    "settings",
+    "grid",
+    "negative_flips",
+    "timing",
+    "hardware",
+    "code",
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one method reached with one seed.
+
+    Attributes:
+        method: its name in the suite.
+        title: its name in tables.
+        seed: of the training.
+        settings: everything that decided what was trained.
+        grid: its compatibility grid.
+        negative_flips: ``[m][m]`` in per cent, see :func:`~switchablecompat.evaluation.statistics.negative_flips`.
+        timing: ``train_seconds``, ``runs`` and more.
+        hardware: ``cpu``, ``cores``, ``gpu``.
+        code: digests of the package's sources that trained and evaluated it; more than one if it changed on the way.
+    """
+
+    method: str
+    title: str
+    seed: int
+    settings: Mapping[str, Any]
+    grid: CompatibilityGrid
+    negative_flips: list[list[float | None]]
+    timing: Mapping[str, Any]
+    hardware: Mapping[str, Any]
+    code: Sequence[str]
+
+
+def result_path(folder: str | Path, method: str, seed: int) -> Path:
+    """Where the result of one method and seed is."""
+    return Path(folder) / f"{method}-seed{seed}.json"
+
+
+def write_result(path: Path, suite: Suite, job: Job, commands: Sequence[Sequence[str]], places: Sequence[Path]) -> None:
+    """Write the result of a finished job; nothing in it says where, or by whom, it was run.
+
+    Args:
+        path: the file.
+        suite: its suite.
+        job: its training runs and its grid are done.
+        commands: as they were run.
+        places: folders whose absolute paths are replaced by their last part: of jobs, of results.
+    """
+    grid = read_json(job.folder / "grid.json")
+    grid["config"] = job.method.config
+    queries = QueryResults.read(job.folder / "queries.npz")
+    if queries.family != grid["family"]:
+        raise InputError(job.folder / "queries.npz", "must be of the same models as grid.json", queries.family)
+    runs = [{"width": run.width, **_timing(run.folder)} for run in job.runs]
+    content = {
+        "format": FORMAT,
+        "suite": suite.name,
+        "method": job.method.name,
+        "title": job.method.title,
+        "kind": job.method.kind,
+        "seed": job.seed,
+        "settings": job.settings(),
+        "grid": grid,
+        "negative_flips": negative_flips(queries.first_hit_rank, queries.defined),
+        "timing": {"train_seconds": sum(run["seconds"] for run in runs), "runs": runs},
+        "versions": grid["versions"],
+        "hardware": hardware(),
+        "code": sorted({code_digest(), *(digest for run in job.models for digest in read_record(run.folder)["code"])}),
+        "commands": [" ".join(command) for command in commands],
+    }
+    write_json(path, portable(content, places))
+
+
+def read_result(path: Path) -> Result:
+    """Read what :func:`write_result` wrote."""
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise InputError(path, f"must be a result of format {FORMAT}")
+    if missing := [field for field in FIELDS if field not in content]:
+        raise InputError(f"{path}: {missing[0]}", "must be given")
+    values = {field: content[field] for field in FIELDS if field not in ("suite", "kind", "grid")}
+    return Result(**values, grid=CompatibilityGrid.from_dict(content["grid"]))
+
+
+def load_results(suite: Suite, folder: str | Path) -> list[Result]:
+    """All results of the suite's methods and seeds that exist, in the suite's order."""
+    paths = [result_path(folder, method.name, seed) for method in suite.methods for seed in suite.seeds]
+    return [read_result(path) for path in paths if path.exists()]
+
+
+def finished(path: Path, job: Job, places: Sequence[Path]) -> bool:
+    """Whether the job's result exists; ``places`` as for :func:`write_result`.
+
+    Raises:
+        InputError: it was made with other settings.
+    """
+    if not path.exists():
+        return False
+    if other := difference(read_result(path).settings, portable(job.settings(), places)):
+        raise InputError(path, "was made with other settings; move it away or change the suite", other)
+    return True
+
+
+def hardware() -> dict[str, Any]:
+    """What the times depend on."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"cpu": _cpu_model(), "cores": os.cpu_count(), "gpu": gpu}
+
+
+def portable(content: Any, places: Sequence[Path] = ()) -> Any:
+    """Replace absolute paths in all strings: below a known place or the working folder by the path from there."""
+    if isinstance(content, Mapping):
+        return {key: portable(value, places) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [portable(value, places) for value in content]
+    if not isinstance(content, str):
+        return content
+    for place in [*places, Path.cwd()]:
+        keep = "" if place == Path.cwd() else f"{place.name}/"
+        content = content.replace(f"{place.absolute()}{os.sep}", keep)
+    return " ".join(_without_root(word) for word in content.split(" "))
+
+
+def _without_root(word: str) -> str:
+    """``/any/where/file`` and ``KEY=/any/where/file`` without their folders."""
+    head, separator, tail = word.rpartition("=")
+    return f"{head}{separator}{Path(tail).name}" if os.path.isabs(tail) and tail != os.sep else word
+
+
+def _timing(folder: Path) -> dict[str, Any]:
+    record = read_record(folder) or {"seconds": 0.0, "starts": 0}
+    return {"seconds": round(record["seconds"], 1), "starts": record["starts"]}
+
+
+def _cpu_model() -> str:
+    if sys.platform.startswith("linux"):
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,227 @@
+"""What a suite has to run: training runs, the grids made from them, and what of it is done already.
+
+``<jobs>/<method>/seed<k>/`` (switchable) or ``.../seed<k>/w025/`` (separate) is the OUTPUT_DIR of a training run, with
+``run.json`` beside FastReID's files: the settings that it was started with, the number of starts, the seconds used, and
+which states of the code it was run by.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from fastreid.config import get_cfg
+
+from ..config import add_switchablecompat_config, load_config
+from ..errors import InputError
+from ..files import atomic_write
+from ..widths import width_name
+from .suite import Method, Suite
+
+NEW, INTERRUPTED, DONE = "new", "interrupted", "done"
+RECORD = "run.json"
+REFERENCE = "reference."  # prefix of the reference's settings
+# Where a run is, or where its reference is, does not change what it trains.
+PLACES = ("OUTPUT_DIR", "MODEL.REFERENCE.CONFIG_FILE", "MODEL.REFERENCE.WEIGHTS")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run; ``width`` is None for a switchable network, ``reference`` the run that must be done before."""
+
+    method: str
+    seed: int
+    width: float | None
+    folder: Path
+    config: str
+    opts: tuple[str, ...]
+    reference: Run | None = None
+
+    @property
+    def title(self) -> str:
+        """How progress lines call it."""
+        return f"{self.method} seed {self.seed}" + ("" if self.width is None else f" {width_name(self.width)}")
+
+    def arguments(self) -> list[str]:
+        """Arguments of ``train_net.py``, without ``--resume``."""
+        return ["--config-file", self.config, *self.opts, "OUTPUT_DIR", str(self.folder)]
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides what is trained, as flat ``KEY: value``."""
+        cfg = load_config(self.config, [*self.opts, "OUTPUT_DIR", str(self.folder)])
+        settings = {key: value for key, value in _flat(yaml.safe_load(cfg.dump())).items() if key not in PLACES}
+        if self.reference:
+            settings |= {f"{REFERENCE}{key}": value for key, value in self.reference.settings().items()}
+        return settings
+
+    def state(self) -> str:
+        """Whether there is nothing, a part, or the whole of it.
+
+        Raises:
+            InputError: the folder holds a run with other settings.
+        """
+        record = read_record(self.folder)
+        if record is not None and (other := difference(record["settings"], self.settings())):
+            rule = "holds a run with other settings; move it away or choose another --jobs-dir"
+            raise InputError(self.folder, rule, other)
+        grid = self.folder / "grid.json"
+        if record is None:
+            if (self.folder / "model_final.pth").exists():
+                raise InputError(self.folder, f"holds a run that this suite did not start (no {RECORD}); move it away")
+            return NEW
+        if (self.folder / "model_final.pth").exists() and grid.exists():
+            seed = read_json(grid).get("seed")
+            if seed != self.seed:
+                raise InputError(grid, f"must be of seed {self.seed}", seed)
+            return DONE
+        return INTERRUPTED if (self.folder / "last_checkpoint").exists() else NEW
+
+    def record(self, *, started: int = 0, seconds: float = 0.0) -> None:
+        """Note a start of the run, or the seconds that it took."""
+        before = read_record(self.folder) or {"starts": 0, "seconds": 0.0, "code": []}
+        content = {
+            "settings": self.settings(),
+            "starts": before["starts"] + started,
+            "seconds": before["seconds"] + seconds,
+            "code": sorted({*before["code"], code_digest()}),
+        }
+        write_json(self.folder / RECORD, content)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One (method, seed) of the table: its training runs, and the grid made from ``models``.
+
+    Attributes:
+        method: the method.
+        seed: the seed.
+        runs: its own training runs.
+        models: the run of each sub-model in the grid; one run for a switchable network.
+        folder: where the grid goes.
+    """
+
+    method: Method
+    seed: int
+    runs: tuple[Run, ...]
+    models: tuple[Run, ...]
+    folder: Path
+
+    @property
+    def title(self) -> str:
+        """How progress lines call it."""
+        return f"{self.method.name} seed {self.seed} grid"
+
+    def arguments(self) -> list[str]:
+        """Arguments of ``cross_test.py``."""
+        if self.method.kind == "switchable":
+            folder = self.models[0].folder
+            models = ["--config-file", str(folder / "config.yaml"), "--weights", str(folder / "model_final.pth")]
+        else:
+            models = [part for run in self.models for part in ("--model", f"{run.width}={run.folder}")]
+            largest = self.models[-1].width
+            models += ["--undefined", f"{largest},{largest}"] if self.method.reference else ["--diagonal-only"]
+        return [*models, "--method", self.method.name, "--output", str(self.folder)]
+
+    def settings(self) -> dict[str, Any]:
+        """Settings of all models in the grid; what they do not share is a list with a value for each."""
+        models = [run.settings() for run in self.models]
+        settings = {}
+        for key in sorted({key for model in models for key in model if not key.startswith(REFERENCE)}):
+            values = [model.get(key) for model in models]
+            settings[key] = values[0] if all(value == values[0] for value in values) else values
+        return settings
+
+
+def plan(suite: Suite, jobs_dir: str | Path, seeds: Sequence[int], only: Sequence[str] = ()) -> list[Job]:
+    """The jobs of a suite, method by method, or of some methods only."""
+    for seed in seeds:
+        if seed not in suite.seeds:
+            raise InputError("--seeds", f"must be among the suite's seeds {list(suite.seeds)}", seed)
+    wanted = [suite.method(name) for name in only] or suite.methods
+    return [make_job(suite, method, seed, Path(jobs_dir)) for method in wanted for seed in seeds]
+
+
+def make_job(suite: Suite, method: Method, seed: int, jobs_dir: Path) -> Job:
+    """Everything that one method needs for one seed."""
+    folder = jobs_dir / method.name / f"seed{seed}"
+    opts = (*suite.opts, *method.opts, "SEED", str(seed))
+    if method.kind == "switchable":
+        run = Run(method.name, seed, None, folder, method.config, opts)
+        return Job(method, seed, (run,), (run,), folder / "cross_test")
+    reference = None
+    if method.reference:
+        reference = make_job(suite, suite.method(method.reference), seed, jobs_dir).models[-1]
+        opts += (
+            "MODEL.REFERENCE.CONFIG_FILE", str(reference.folder / "config.yaml"),
+            "MODEL.REFERENCE.WEIGHTS", str(reference.folder / "model_final.pth"),
+        )  # fmt: skip
+    widths = load_config(method.config, opts).MODEL.SWITCHABLE.WIDTHS
+    if reference and reference.width != widths[-1]:
+        raise InputError(method.config, f"must have the reference's largest width {reference.width}", widths[-1])
+    runs = tuple(
+        Run(method.name, seed, width, folder / width_name(width), method.config,
+            (*opts, "MODEL.SWITCHABLE.ONLY_WIDTH", str(width)), reference)
+        for width in (widths[:-1] if reference else widths)
+    )  # fmt: skip
+    return Job(method, seed, runs, (*runs, reference) if reference else runs, folder / "cross_test")
+
+
+@cache
+def code_digest() -> str:
+    """Digest of the package's sources: it tells apart two runs of equal settings between which the code changed."""
+    package = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        if path.is_relative_to(Path(__file__).parent):
+            continue  # tables and plots do not change what a run gives
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def difference(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """The first key in which two settings differ, in words; empty if they mean the same.
+
+    A key that was not known there, and has its default here, changes nothing: results survive an update that adds keys.
+    """
+    defaults = _flat(yaml.safe_load(add_switchablecompat_config(get_cfg()).dump()))
+    for key in sorted({*there, *asked}):
+        before = there[key] if key in there else defaults.get(key.removeprefix(REFERENCE))
+        if key not in asked or before != asked[key]:
+            return f"{key} {before!r} there, {asked.get(key)!r} asked"
+    return ""
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """The run's ``run.json``; None if there is none."""
+    path = folder / RECORD
+    return read_json(path) if path.exists() else None
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; refuses one that is not."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(path, "must be a readable JSON file", " ".join(str(error).split())) from None
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON; the file appears complete or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,163 @@
+"""A suite: which methods are compared, on which seeds, with which settings in common; read from a yaml file.
+
+.. code-block:: yaml
+
+    name: synthetic                  # results go to results/synthetic/
+    dataset: what it is, for the reader of the table
+    seeds: [0, 1, 2]
+    ours: sfsc                       # compared with every other method; the first one by default
+    opts: {SOLVER.MAX_EPOCH: 24}     # config keys that all methods get, optional
+    methods:
+      - {name: sfsc, title: SFSC, kind: switchable, config: configs/Synthetic/sfsc.yml}
+      - {name: unified, title: Unified, kind: separate, config: configs/Synthetic/unified.yml}
+      - {name: bct, title: BCT, kind: separate, config: configs/Synthetic/bct.yml, reference: unified}
+
+``switchable``: one network with all widths. ``separate``: one run per width; without a reference these models share no
+feature space, and only self-tests are defined. With a reference, the full model is that method's (same seed), only the
+smaller widths are trained, and the full model's self-test is '-', since it is the reference's own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from ..errors import InputError
+
+KINDS = ("switchable", "separate")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # names become folders and files
+SUITE_KEYS = {"name", "dataset", "seeds", "ours", "opts", "methods"}
+METHOD_KEYS = {"name", "title", "kind", "config", "opts", "reference"}
+# What the comparison sets itself.
+RESERVED = (
+    "SEED",
+    "OUTPUT_DIR",
+    "MODEL.SWITCHABLE.ONLY_WIDTH",
+    "MODEL.REFERENCE.CONFIG_FILE",
+    "MODEL.REFERENCE.WEIGHTS",
+)
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the comparison; ``opts`` are KEY, VALUE, KEY, VALUE..."""
+
+    name: str
+    title: str
+    kind: str
+    config: str
+    opts: tuple[str, ...] = ()
+    reference: str = ""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What to compare; made by :func:`load_suite`."""
+
+    name: str
+    dataset: str
+    seeds: tuple[int, ...]
+    methods: tuple[Method, ...]
+    ours: str
+    opts: tuple[str, ...] = ()
+
+    def method(self, name: str) -> Method:
+        """The method of this name."""
+        for method in self.methods:
+            if method.name == name:
+                return method
+        raise InputError("method", f"must be one of {[method.name for method in self.methods]}", repr(name))
+
+    @property
+    def independent(self) -> str:
+        """The method whose models are trained without any compatibility term, or an empty string."""
+        return next((m.name for m in self.methods if m.kind == "separate" and not m.reference), "")
+
+
+def load_suite(path: str) -> Suite:
+    """Read and check a suite.
+
+    Raises:
+        InputError: the file and key, the rule, and the value found.
+    """
+    if not os.path.isfile(path):
+        raise InputError("--suite", "must be an existing yaml file", path)
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = yaml.safe_load(file)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(path, "must be valid yaml", " ".join(str(error).split())) from None
+    return parse_suite(content, path)
+
+
+def parse_suite(content: Any, path: str) -> Suite:
+    """Check the content of a suite file; ``path`` is named in messages."""
+    _check_keys(content, path, allowed=SUITE_KEYS, required={"name", "seeds", "methods"})
+    name = _name(content["name"], f"{path}: name")
+    seeds = content["seeds"]
+    if not _is_list(seeds) or any(type(seed) is not int or seed < 0 for seed in seeds) or len({*seeds}) < len(seeds):
+        raise InputError(f"{path}: seeds", "must be a list of different non-negative integers", seeds)
+    if not _is_list(content["methods"]):
+        raise InputError(f"{path}: methods", "must be a list of methods", content["methods"])
+    methods: list[Method] = []
+    for number, item in enumerate(content["methods"]):
+        methods.append(_method(item, f"{path}: methods[{number}]", methods))
+    ours = str(content.get("ours", methods[0].name))
+    if ours not in [method.name for method in methods]:
+        raise InputError(f"{path}: ours", f"must be one of {[method.name for method in methods]}", repr(ours))
+    opts = _opts(content.get("opts"), f"{path}: opts")
+    return Suite(name, str(content.get("dataset", "")), tuple(seeds), tuple(methods), ours, opts)
+
+
+def _method(item: Any, where: str, before: list[Method]) -> Method:
+    _check_keys(item, where, allowed=METHOD_KEYS, required={"name", "kind", "config"})
+    name = _name(item["name"], f"{where}.name")
+    if name in [method.name for method in before]:
+        raise InputError(f"{where}.name", "must not be given twice", name)
+    if item["kind"] not in KINDS:
+        raise InputError(f"{where}.kind", f"must be one of {list(KINDS)}", repr(item["kind"]))
+    reference = str(item.get("reference") or "")
+    independent = [method.name for method in before if method.kind == "separate" and not method.reference]
+    if reference and item["kind"] != "separate":
+        raise InputError(f"{where}.reference", "needs kind separate", repr(item["kind"]))
+    if reference and reference not in independent:
+        rule = f"must be a separate method without reference that stands before it, one of {independent}"
+        raise InputError(f"{where}.reference", rule, repr(reference))
+    if not os.path.isfile(str(item["config"])):
+        raise InputError(f"{where}.config", "must be an existing yaml file", repr(item["config"]))
+    opts = _opts(item.get("opts"), f"{where}.opts")
+    return Method(name, str(item.get("title", name)), item["kind"], str(item["config"]), opts, reference)
+
+
+def _opts(mapping: Any, where: str) -> tuple[str, ...]:
+    if mapping is None:
+        return ()
+    if not isinstance(mapping, Mapping):
+        raise InputError(where, "must map config keys to values", repr(mapping))
+    if taken := [key for key in mapping if key in RESERVED]:
+        raise InputError(where, "must not set what the comparison sets itself", taken[0])
+    return tuple(str(part) for pair in mapping.items() for part in pair)
+
+
+def _check_keys(mapping: Any, where: str, *, allowed: set[str], required: set[str]) -> None:
+    if not isinstance(mapping, Mapping):
+        raise InputError(where, f"must map keys ({', '.join(sorted(allowed))}) to values", repr(mapping))
+    if unknown := [key for key in mapping if key not in allowed]:
+        raise InputError(where, f"may have the keys {', '.join(sorted(allowed))}", unknown[0])
+    if missing := sorted(required - {*mapping}):
+        raise InputError(f"{where}: {missing[0]}", "must be given")
+
+
+def _name(value: Any, where: str) -> str:
+    if not NAME.fullmatch(str(value)):
+        raise InputError(where, "must be of letters, digits, '_', '-' and '.'", repr(value))
+    return str(value)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 0

@@ -1,0 +1,192 @@
+"""What a config must not say: every rule that holds before anything is built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from fastreid.config import CfgNode as CN  # noqa: N817  (FastReID's own abbreviation)
+from fastreid.layers import any_softmax, pooling
+
+from .errors import InputError
+from .layers.width_switch import check_widths
+
+CUSTOM_KEYS = ("EVIDENCE", "RISK", "PRIOR", "PRIOR_UNIT", "KL_WEIGHT", "KL_UNIT")
+OUR_LOSSES = ("CompatibleLoss", "InfluenceLoss", "AsymmetricLoss")
+OTHER_LOSSES = ("TripletLoss", "CircleLoss", "Cosface")
+OPTIMIZERS = sorted(
+    name
+    for name, item in vars(torch.optim).items()
+    if isinstance(item, type) and issubclass(item, torch.optim.Optimizer)
+)
+IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler", "SetReWeightSampler")
+
+
+def check_config(cfg: CN, defaults: CN) -> None:
+    """Refuse settings that contradict each other.
+
+    Args:
+        cfg: The config to check.
+        defaults: A config with the plug-in's defaults.
+
+    Raises:
+        InputError: Key, rule and the value found.
+    """
+    _check_model(cfg)
+    _check_losses(cfg, defaults)
+    _check_compatibility(cfg)
+    _check_solver(cfg)
+    _check_test(cfg)
+
+
+def single_width(cfg: CN) -> bool:
+    """Whether the config trains a network of one width."""
+    return bool(cfg.MODEL.SWITCHABLE.ONLY_WIDTH) or len(cfg.MODEL.SWITCHABLE.WIDTHS) == 1
+
+
+def _one_of(cfg: CN, key: str, options: Sequence[str]) -> None:
+    node = cfg
+    for part in key.split("."):
+        node = node[part]
+    if node not in options:
+        raise InputError(key, f"must be one of {list(options)}", repr(node))
+
+
+def _check_model(cfg: CN) -> None:
+    model = cfg.MODEL
+    _one_of(cfg, "MODEL.META_ARCHITECTURE", ["SwitchableBaseline"])
+    _one_of(cfg, "MODEL.BACKBONE.NAME", ["build_switchable_backbone"])
+    _one_of(cfg, "MODEL.HEADS.NAME", ["SwitchableEmbeddingHead"])
+    widths, only = check_widths(model.SWITCHABLE.WIDTHS), model.SWITCHABLE.ONLY_WIDTH
+    if only and not any(abs(only - width) < 1e-9 for width in widths):
+        rule = f"must be 0.0 (all widths) or one of MODEL.SWITCHABLE.WIDTHS {list(widths)}"
+        raise InputError("MODEL.SWITCHABLE.ONLY_WIDTH", rule, only)
+    if model.SWITCHABLE.BACKBONE == "build_switchable_backbone":
+        raise InputError("MODEL.SWITCHABLE.BACKBONE", "must name the ordinary builder", model.SWITCHABLE.BACKBONE)
+    if model.SWITCHABLE.CHANNEL_DIVISOR < 1:
+        raise InputError("MODEL.SWITCHABLE.CHANNEL_DIVISOR", "must be at least 1", model.SWITCHABLE.CHANNEL_DIVISOR)
+    _one_of(cfg, "MODEL.SWITCHABLE.CLASSIFIER_GRAD", ["all", "full"])
+    _one_of(cfg, "MODEL.BACKBONE.NORM", ["BN", "syncBN"])
+    _one_of(cfg, "MODEL.HEADS.NORM", ["BN", "syncBN"])
+    _one_of(cfg, "MODEL.HEADS.CLS_LAYER", any_softmax.__all__)
+    _one_of(cfg, "MODEL.HEADS.POOL_LAYER", pooling.__all__)
+    _one_of(cfg, "MODEL.HEADS.NECK_FEAT", ["before", "after"])
+    if model.HEADS.EMBEDDING_DIM <= 0 and not single_width(cfg):
+        rule = "must be positive: sub-models need features of one dimension"
+        raise InputError("MODEL.HEADS.EMBEDDING_DIM", rule, model.HEADS.EMBEDDING_DIM)
+
+
+def _check_losses(cfg: CN, defaults: CN) -> None:
+    names, node, key = cfg.MODEL.LOSSES.NAME, cfg.MODEL.LOSSES.COMPAT, "MODEL.LOSSES.COMPAT"
+    if "CompatibleLoss" not in names:
+        rule = "must hold CompatibleLoss (COMPAT.KIND ce makes it the plain cross-entropy)"
+        raise InputError("MODEL.LOSSES.NAME", rule, tuple(names))
+    unknown = [name for name in names if name not in (*OUR_LOSSES, *OTHER_LOSSES)]
+    if unknown:
+        rule = f"may hold {', '.join((*OUR_LOSSES, *OTHER_LOSSES))}"
+        if "CrossEntropyLoss" in unknown:
+            rule += "; CompatibleLoss with COMPAT.KIND ce is the cross-entropy"
+        raise InputError("MODEL.LOSSES.NAME", rule, tuple(names))
+    _one_of(cfg, f"{key}.KIND", ["evidential", "ce"])
+    _one_of(cfg, f"{key}.PRESET", ["stable", "paper", "custom"])
+    _one_of(cfg, f"{key}.EVIDENCE", ["softplus", "exp"])
+    _one_of(cfg, f"{key}.RISK", ["digamma", "log"])
+    _one_of(cfg, f"{key}.PRIOR_UNIT", ["classes", "absolute"])
+    _one_of(cfg, f"{key}.KL_UNIT", ["per_class", "absolute"])
+    for name, rule, bad in (
+        ("PRIOR", "must be positive", node.PRIOR <= 0),
+        ("KL_WEIGHT", "must not be negative", node.KL_WEIGHT < 0),
+        ("TEMPERATURE", "must be positive", node.TEMPERATURE <= 0),
+        ("SCALE", "must be positive", node.SCALE <= 0),
+    ):
+        if bad:
+            raise InputError(f"{key}.{name}", rule, node[name])
+    if cfg.MODEL.LOSSES.CE.SCALE != 1.0:
+        rule = f"is not read here; the compatible loss has {key}.SCALE"
+        raise InputError("MODEL.LOSSES.CE.SCALE", rule, cfg.MODEL.LOSSES.CE.SCALE)
+    if node.KIND != "evidential" or node.PRESET != "custom":
+        for name in CUSTOM_KEYS:
+            if node[name] != defaults.MODEL.LOSSES.COMPAT[name]:
+                raise InputError(
+                    f"{key}.{name}",
+                    f"is read with KIND evidential and PRESET custom only, not with {node.KIND}, {node.PRESET}",
+                    node[name],
+                )
+    epsilon = cfg.MODEL.LOSSES.CE.EPSILON
+    if node.KIND == "evidential" and not 0 <= epsilon < 1:
+        raise InputError("MODEL.LOSSES.CE.EPSILON", "must be in [0, 1) with an evidential loss", epsilon)
+
+
+def _check_compatibility(cfg: CN) -> None:
+    """The influence and the asymmetric loss, the reference, and who has which loss."""
+    names, losses, reference = cfg.MODEL.LOSSES.NAME, cfg.MODEL.LOSSES, cfg.MODEL.REFERENCE
+    key = "MODEL.LOSSES.ASYMMETRIC"
+    _one_of(cfg, f"{key}.KIND", ["reg", "contr", "contr_plus", "triplet"])
+    _one_of(cfg, f"{key}.TEACHER", ["reference", "full"])
+    _one_of(cfg, "MODEL.LOSSES.COMPAT.SUBMODELS", ["all", "full"])
+    for name, value in (
+        ("MODEL.LOSSES.INFLUENCE.SCALE", losses.INFLUENCE.SCALE),
+        (f"{key}.SCALE", losses.ASYMMETRIC.SCALE),
+        (f"{key}.MARGIN", losses.ASYMMETRIC.MARGIN),
+    ):
+        if value <= 0:
+            raise InputError(name, "must be positive", value)
+
+    readers = [name for name in names if name == "InfluenceLoss"]
+    if "AsymmetricLoss" in names:
+        if losses.ASYMMETRIC.TEACHER == "reference":
+            readers.append("AsymmetricLoss (ASYMMETRIC.TEACHER reference)")
+        elif single_width(cfg):
+            rule = "must be reference for a network of one width (ONLY_WIDTH, or WIDTHS [1.0]): it has no others"
+            raise InputError(f"{key}.TEACHER", rule, "full")
+    for name, what in (("CONFIG_FILE", "config"), ("WEIGHTS", "checkpoint")):
+        if readers and not reference[name]:
+            rule = f"must name the {what} of a trained model, which {' and '.join(readers)} needs"
+            raise InputError(f"MODEL.REFERENCE.{name}", rule, repr(""))
+        if reference[name] and not readers:
+            rule = "is read by InfluenceLoss, and by AsymmetricLoss with ASYMMETRIC.TEACHER reference, and by no other"
+            raise InputError(f"MODEL.REFERENCE.{name}", rule, repr(reference[name]))
+    teaching = {"InfluenceLoss", "AsymmetricLoss"} & set(names)
+    if losses.COMPAT.SUBMODELS == "full" and not single_width(cfg) and not teaching:
+        rule = "must be all where neither InfluenceLoss nor AsymmetricLoss makes the other sub-models compatible"
+        raise InputError("MODEL.LOSSES.COMPAT.SUBMODELS", rule, "full")
+
+
+def _check_solver(cfg: CN) -> None:
+    _one_of(cfg, "SOLVER.OPT", OPTIMIZERS)
+    _one_of(cfg, "SOLVER.SCHED", ["MultiStepLR", "CosineAnnealingLR"])
+    _one_of(cfg, "SOLVER.WARMUP_METHOD", ["constant", "linear", "exp"])
+    _one_of(cfg, "DATALOADER.SAMPLER_TRAIN", ["TrainingSampler", "ImbalancedDatasetSampler", *IDENTITY_SAMPLERS])
+    if cfg.SEED >= 2**31:
+        raise InputError("SEED", "must be below 2**31", cfg.SEED)
+    frozen = list(cfg.MODEL.FREEZE_LAYERS)
+    if frozen not in ([], ["backbone"], ["heads"]):
+        raise InputError("MODEL.FREEZE_LAYERS", "must be [], ['backbone'] or ['heads']", frozen)
+    _one_of(cfg, "SOLVER.AGGREGATION.NAME", ["sum", "projection"])
+    _one_of(cfg, "SOLVER.AGGREGATION.SUPPORT", ["full", "pairwise"])
+    _one_of(cfg, "SOLVER.AGGREGATION.GRANULARITY", ["global", "layer", "tensor"])
+    for key, value in (
+        ("SOLVER.MAX_EPOCH", cfg.SOLVER.MAX_EPOCH),
+        ("SOLVER.CHECKPOINT_PERIOD", cfg.SOLVER.CHECKPOINT_PERIOD),
+        ("TEST.EVAL_PERIOD", cfg.TEST.EVAL_PERIOD),
+        ("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH),
+        ("TEST.IMS_PER_BATCH", cfg.TEST.IMS_PER_BATCH),
+    ):
+        if value < 1:
+            raise InputError(key, "must be at least 1", value)
+    batch, instances = cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE
+    if cfg.DATALOADER.SAMPLER_TRAIN in IDENTITY_SAMPLERS and (instances < 1 or batch % instances):
+        raise InputError("SOLVER.IMS_PER_BATCH", f"must be a multiple of DATALOADER.NUM_INSTANCE ({instances})", batch)
+    if "ManifestReID" in (*cfg.DATASETS.NAMES, *cfg.DATASETS.TESTS) and not cfg.DATASETS.MANIFEST:
+        raise InputError("DATASETS.MANIFEST", "must name a CSV file when ManifestReID is used", repr(""))
+
+
+def _check_test(cfg: CN) -> None:
+    if cfg.TEST.METRIC != "cosine":
+        rule = "must be cosine: sub-models' feature lengths are not comparable"
+        raise InputError("TEST.METRIC", rule, repr(cfg.TEST.METRIC))
+    for name in ("AQE", "RERANK", "ROC"):
+        if cfg.TEST[name].ENABLED:
+            raise InputError(f"TEST.{name}.ENABLED", "is not part of the compatibility grid", True)
+    if cfg.TEST.PRECISE_BN.ENABLED and cfg.TEST.PRECISE_BN.NUM_ITER < 1:
+        raise InputError("TEST.PRECISE_BN.NUM_ITER", "must be at least 1", cfg.TEST.PRECISE_BN.NUM_ITER)

@@ -1,0 +1,168 @@
+"""Features of several trained models on one test set: what ``tools/cross_test.py`` and the comparison need."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from fastreid.modeling.meta_arch import build_model
+from fastreid.utils.logger import setup_logger
+
+from ..config import load_config, method_name
+from ..errors import InputError
+from ..evaluation.cells import QueryResults
+from ..evaluation.cross_test import Member, cross_test
+from ..evaluation.evaluator import grid_metadata
+from ..evaluation.features import extract_features
+from ..evaluation.grid import CompatibilityGrid
+from ..fastreid_shims.loading import use_cpu_loader
+from ..provenance import family_digest
+from ..widths import width_name
+from .checkpoint import load_for_evaluation
+from .setup import check_datasets
+from .trainer import SwitchableTrainer
+
+logger = logging.getLogger("fastreid.switchablecompat.cross_test")
+
+# What turns an image into a feature: if two models differ in one of these, they do not see, or mean, the same thing.
+SAME = (
+    "MODEL.PIXEL_MEAN",
+    "MODEL.PIXEL_STD",
+    "INPUT.SIZE_TEST",
+    "INPUT.CROP.ENABLED",
+    "INPUT.CROP.SIZE",
+    "TEST.FLIP.ENABLED",
+    "MODEL.HEADS.NECK_FEAT",
+    "MODEL.HEADS.EMBEDDING_DIM",
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A trained model, and which of its sub-models to take.
+
+    Attributes:
+        config_file: its config.
+        weights: its checkpoint.
+        width: the one sub-model to take; None for all of them.
+    """
+
+    config_file: str
+    weights: str
+    width: float | None = None
+
+    @classmethod
+    def of_run(cls, folder: str, width: float | None) -> Source:
+        """The final model of a training run."""
+        return cls(os.path.join(folder, "config.yaml"), os.path.join(folder, "model_final.pth"), width)
+
+
+def cross_test_sources(
+    sources: Sequence[Source], opts: Sequence[str] = (), *, dataset: str = "", method: str = "", **cells: Any
+) -> tuple[CompatibilityGrid, QueryResults]:
+    """Evaluate trained models against each other on the first one's test set.
+
+    Args:
+        sources: at least one.
+        opts: ``KEY VALUE`` pairs that override every config (device, batch size...).
+        dataset: name of another data set to evaluate on.
+        method: name to record; by default what the configs say they are, if they agree.
+        **cells: ``undefined`` and ``diagonal_only`` of :func:`~switchablecompat.evaluation.cross_test.cross_test`.
+
+    Raises:
+        InputError: files that cannot be used, or models that cannot be compared.
+    """
+    configs = [_load(source, opts) for source in sources]
+    names = [method_name(cfg) for cfg in configs]
+    for cfg in configs:
+        _strip(cfg)
+    check_alike([source.config_file for source in sources], configs)
+    first = configs[0]
+    if dataset:
+        first.DATASETS.TESTS = (dataset,)
+    if len(first.DATASETS.TESTS) != 1:
+        raise InputError("DATASETS.TESTS", "must be one data set; choose with --dataset", tuple(first.DATASETS.TESTS))
+    first.freeze()
+    use_cpu_loader(not first.MODEL.DEVICE.startswith("cuda"))
+    check_datasets(first, eval_only=True)
+
+    # All models first: a wrong one is refused before time goes into the features of another.
+    models = [_build(source, cfg) for source, cfg in zip(sources, configs, strict=True)]
+    (name,) = first.DATASETS.TESTS
+    loader, num_query = SwitchableTrainer.build_test_loader(first, name)
+    members = []
+    for number, (source, (model, indices)) in enumerate(zip(sources, models, strict=True), start=1):
+        widths = [model.switch.widths[index] for index in indices]
+        logger.info(f"Model {number}/{len(sources)}: {source.weights}, widths {widths}")
+        features = extract_features(model, loader, flip=first.TEST.FLIP.ENABLED, indices=indices)
+        family = family_digest(model.state_dict())
+        members += [Member(w, v, source.weights, family) for w, v in zip(widths, features.values, strict=True)]
+
+    metadata = grid_metadata(first, "", num_query, len(features.pids) - num_query)
+    metadata["method"] = method or _common(names)
+    metadata["seed"] = _common([cfg.SEED for cfg in configs])
+    return cross_test(members, features.pids, features.camids, num_query, name, metadata=metadata, **cells)
+
+
+def log_to_screen() -> None:
+    """Show FastReID's log lines, progress among them, for a tool that has no OUTPUT_DIR of a run."""
+    setup_logger()
+
+
+def check_alike(names: Sequence[str], configs: Sequence[Any]) -> None:
+    """Refuse models whose features cannot be compared, with both values."""
+    for key in SAME:
+        first = _get(configs[0], key)
+        for name, cfg in zip(names, configs, strict=True):
+            if _get(cfg, key) != first:
+                found = f"{first} in {names[0]} and {_get(cfg, key)} in {name}"
+                raise InputError(key, "must be the same for all models", found)
+
+
+def _load(source: Source, opts: Sequence[str]):
+    """The config, not frozen, on a device that exists."""
+    if not os.path.isfile(source.config_file):
+        raise InputError(source.config_file, "must be an existing config")
+    if not os.path.isfile(source.weights):
+        raise InputError(source.weights, "must be an existing checkpoint")
+    cfg = load_config(source.config_file, opts).clone()
+    cfg.defrost()
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError("MODEL.DEVICE", "no CUDA device is usable here; add MODEL.DEVICE cpu", cfg.MODEL.DEVICE)
+    return cfg
+
+
+def _strip(cfg) -> None:
+    """Leave out of a config what features do not depend on: starting weights, classes, and the reference of a loss."""
+    cfg.MODEL.BACKBONE.PRETRAIN = False
+    cfg.MODEL.HEADS.NUM_CLASSES = 1
+    cfg.MODEL.LOSSES.NAME = ("CompatibleLoss",)
+    cfg.MODEL.REFERENCE.CONFIG_FILE = cfg.MODEL.REFERENCE.WEIGHTS = ""
+
+
+def _build(source: Source, cfg):
+    """The model with its weights, and the indices of the sub-models to take."""
+    model = build_model(cfg)
+    load_for_evaluation(model, source.weights)
+    widths = list(model.switch.widths)
+    if source.width is None:
+        return model, list(range(len(widths)))
+    names = [width_name(width) for width in widths]
+    if width_name(source.width) not in names:
+        raise InputError(source.weights, f"must have a sub-model of width {source.width}", f"widths {widths}")
+    return model, [names.index(width_name(source.width))]
+
+
+def _get(cfg, key: str):
+    for part in key.split("."):
+        cfg = cfg[part]
+    return list(cfg) if isinstance(cfg, tuple | list) else cfg
+
+
+def _common(values: list) -> Any:
+    """The value that all have, else the list of them."""
+    return values[0] if all(value == values[0] for value in values) else values

@@ -1,0 +1,82 @@
+"""Asymmetric metric learning: anchors of a student against a frozen teacher's features, as pure functions.
+
+Budnik & Avrithis, "Asymmetric metric learning for knowledge transfer", CVPR 2021 (arXiv 2006.16331), the losses Reg,
+Contr, Contr+ (Contr and Reg) and Triplet in their asymmetric form. With the student's L2-normalised feature h(a) of an
+anchor and the teacher's g(x), which gets no gradient:
+
+    reg          1/2 d(h(a), g(a))^2
+    contr        1/2 d(h(a), g(p))^2  +  1/2 sum_n [margin - d(h(a), g(n))]_+^2
+    contr_plus   contr + reg
+    triplet      [margin + D(h(a), g(p)) - D(h(a), g(n))]_+ ,  hardest p and n, D = 2 - 2 cos
+
+d is the Euclidean distance, d^2 = 2 - 2 cos. The paper draws one positive and a few mined negatives for every anchor;
+here they are all that the batch has: positives p are the *other* images of the anchor's identity, of which the mean is
+taken (with one of them that is the formula), negatives n are all images of other identities, of which the sum is taken
+(most are beyond the margin and add nothing). An anchor without positives has no positive term. In ``triplet`` an
+anchor's own teacher feature is one of its positives; without a negative its loss is 0. The loss is the mean over all
+anchors of the batch (of one process, if there are several).
+
+Shape shorthand: N images, D feature dimension.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+KINDS = ("reg", "contr", "contr_plus", "triplet")
+_SMALLEST = 1e-12  # below, a distance in float32 is rounding, and the slope of its square root is noise
+
+
+def asymmetric_loss(student: Tensor, teacher: Tensor, labels: Tensor, *, kind: str, margin: float) -> Tensor:
+    """Scalar loss, mean over the batch, in float32 (float64 stays).
+
+    Args:
+        student: [N, D] features of the model in training, not normalised.
+        teacher: [N, D] features of the same images by the teacher, not normalised; they get no gradient.
+        labels: [N] int64 identities.
+        kind: One of ``reg``, ``contr``, ``contr_plus``, ``triplet``.
+        margin: Of ``contr`` and ``contr_plus`` on d, of ``triplet`` on 2 - 2 cos.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {KINDS}, found {kind!r}")
+    with torch.autocast(student.device.type, enabled=False):
+        student = student if student.dtype == torch.float64 else student.float()
+        anchors = F.normalize(student)
+        targets = F.normalize(teacher.detach().to(student.dtype))
+        if kind == "reg":
+            return regression(anchors, targets).mean()
+        squared = 2 - 2 * anchors @ targets.T
+        same = labels.unsqueeze(1) == labels
+        if kind == "triplet":
+            return hardest_triplet(squared, same, margin).mean()
+        loss = contrastive(squared, same, margin)
+        return (loss if kind == "contr" else loss + regression(anchors, targets)).mean()
+
+
+def regression(anchors: Tensor, targets: Tensor) -> Tensor:
+    """1/2 d(h(a), g(a))^2 = 1 - cos of each anchor, [N], from normalised features [N, D]."""
+    return 1 - (anchors * targets).sum(dim=1)
+
+
+def contrastive(squared: Tensor, same: Tensor, margin: float) -> Tensor:
+    """``contr`` of each anchor, [N].
+
+    Args:
+        squared: [N, N] squared distances d^2, rows are anchors (student), columns are the teacher's.
+        same: [N, N] bool, whether two images show the same identity.
+        margin: On d.
+    """
+    others = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
+    attraction = (squared * others).sum(dim=1) / others.sum(dim=1).clamp_min(1)
+    distance = squared.clamp_min(_SMALLEST).sqrt()
+    repulsion = ((margin - distance).clamp_min(0).square() * ~same).sum(dim=1)
+    return (attraction + repulsion) / 2
+
+
+def hardest_triplet(squared: Tensor, same: Tensor, margin: float) -> Tensor:
+    """``triplet`` of each anchor, [N]; arguments as in :func:`contrastive`, with the margin on d^2."""
+    farthest = squared.masked_fill(~same, -torch.inf).amax(dim=1)
+    nearest = squared.masked_fill(same, torch.inf).amin(dim=1)
+    return (margin + farthest - nearest).clamp_min(0)

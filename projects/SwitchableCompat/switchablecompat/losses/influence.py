@@ -1,0 +1,63 @@
+"""The influence loss: a new model is trained through the frozen classifier of an old one, as a pure function.
+
+Shen et al., "Towards Backward-Compatible Representation Learning", CVPR 2020 (arXiv 2003.11942), the loss L_BCT:
+
+    L_BCT(w_c, phi) = L(w_c, phi) + lambda L(w_c_old, phi)
+
+where phi is the new feature extractor, w_c its own classifier, w_c_old the old model's, which is not trained, and L the
+same classification loss on both sides. This module is the second term without lambda.
+
+Shape shorthand: N images, D feature dimension, K identities.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from fastreid.modeling.losses import cross_entropy_loss
+from torch import Tensor
+
+
+def old_logits(features: Tensor, classifier: Tensor, *, cosine: bool, scale: float) -> Tensor:
+    """What the old classifier says of new features, [N, K], without any margin.
+
+    A margin belongs to the training of a classifier; this one is trained no more. The scale stays, because it belongs
+    to the geometry in which the class vectors were learnt: logits are ``scale * W phi``, or ``scale * cos`` for a
+    classifier that was trained by a margin softmax.
+
+    Args:
+        features: [N, D], after the model's own BN-neck.
+        classifier: [K, D].
+        cosine: Whether the classifier was trained on cosines.
+        scale: Scale of the logits.
+    """
+    if cosine:
+        features, classifier = F.normalize(features), F.normalize(classifier)
+    return scale * F.linear(features, classifier)
+
+
+def influence_loss(
+    features: Tensor,
+    labels: Tensor,
+    classifier: Tensor,
+    *,
+    cosine: bool = False,
+    scale: float = 1.0,
+    label_smoothing: float = 0.0,
+    smoothing_alpha: float = 0.2,
+) -> Tensor:
+    """Cross-entropy of new features through the old classifier, scalar, mean over the batch, in float32.
+
+    Args:
+        features: [N, D], after the model's own BN-neck.
+        labels: [N] int64, in the old classifier's order of identities.
+        classifier: [K, D]; gets no gradient.
+        cosine: See :func:`old_logits`.
+        scale: See :func:`old_logits`.
+        label_smoothing: Epsilon of FastReID's label smoothing, the recipe's own (L is the same on both sides).
+        smoothing_alpha: Alpha of FastReID's adaptive smoothing (``label_smoothing`` -1).
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        features = features if features.dtype == torch.float64 else features.float()
+        logits = old_logits(features, classifier.detach().to(features.dtype), cosine=cosine, scale=scale)
+        return cross_entropy_loss(logits, labels, label_smoothing, smoothing_alpha)

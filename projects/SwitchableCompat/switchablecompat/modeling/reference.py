@@ -1,0 +1,162 @@
+"""The reference: a trained model, frozen, that others are trained to be compatible with."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import torch
+from fastreid.modeling.backbones import build_backbone
+from torch import Tensor, nn
+
+from ..config import check_switchablecompat_config, merge_config
+from ..errors import InputError
+from .checkpoint import load_for_evaluation
+from .head import SwitchableEmbeddingHead, build_heads_for
+
+logger = logging.getLogger("fastreid.switchablecompat.reference")
+
+ARCHITECTURES = ("SwitchableBaseline", "Baseline")
+
+
+class ReferenceModel(nn.Module):
+    """Backbone and head of a trained model that nothing changes any more.
+
+    It is always in evaluation mode (a batch norm in training mode would move its statistics even without gradient),
+    and no parameter of it requires a gradient.
+
+    Args:
+        backbone: The backbone; if switchable, the full model is used.
+        heads: The head, which in evaluation mode returns features after its BN-neck.
+        classifier: Its class vectors [K, D], if known.
+        cosine: Whether the classifier was trained on cosines (a margin softmax) and not on inner products.
+        scale: Scale of its logits.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        heads: nn.Module,
+        *,
+        classifier: Tensor | None = None,
+        cosine: bool = False,
+        scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.heads = backbone, heads
+        self.register_buffer("classifier", classifier)
+        self.cosine, self.scale = cosine, scale
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> ReferenceModel:
+        """Stay in evaluation mode, whatever is asked."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """Features [N, D] of images [N, 3, H, W] that are normalised already."""
+        return self.heads(self.backbone(images))
+
+
+@dataclass(frozen=True)
+class ReferenceSource:
+    """Where a reference comes from, and what it must be like to fit the model that is trained with it.
+
+    Attributes:
+        config_file: ``MODEL.REFERENCE.CONFIG_FILE``.
+        weights: ``MODEL.REFERENCE.WEIGHTS``.
+        dimension: D of the model's features.
+        classes: K of the model's classifier where the reference's classifier is used (identities are numbered by the
+            trainer, in sorted order, so the same training set gives the same order); None where only its features are.
+        pixels: Mean and standard deviation the images are normalised with.
+        datasets: Training sets of the model, in order.
+    """
+
+    config_file: str
+    weights: str
+    dimension: int
+    classes: int | None
+    pixels: tuple[tuple[float, ...], tuple[float, ...]]
+    datasets: tuple[str, ...]
+
+    @classmethod
+    def from_config(cls, cfg, dimension: int) -> ReferenceSource | None:
+        """The reference that a checked config needs, for a model with features of this dimension; None if it does not.
+
+        The classifier is needed by the influence loss only: the asymmetric loss also takes a reference of other
+        identities.
+        """
+        if not cfg.MODEL.REFERENCE.CONFIG_FILE:
+            return None
+        return cls(
+            cfg.MODEL.REFERENCE.CONFIG_FILE,
+            cfg.MODEL.REFERENCE.WEIGHTS,
+            dimension=dimension,
+            classes=cfg.MODEL.HEADS.NUM_CLASSES if "InfluenceLoss" in cfg.MODEL.LOSSES.NAME else None,
+            pixels=(tuple(cfg.MODEL.PIXEL_MEAN), tuple(cfg.MODEL.PIXEL_STD)),
+            datasets=tuple(cfg.DATASETS.NAMES),
+        )
+
+    def load(self) -> ReferenceModel:
+        """Build the reference from its config, on the CPU, and load its checkpoint.
+
+        Raises:
+            InputError: A file does not exist or is no such file, or the reference does not fit; says which and why.
+        """
+        cfg = merge_config(self.config_file, file_key="MODEL.REFERENCE.CONFIG_FILE")
+        self._check_config(cfg)
+        with torch.random.fork_rng(devices=[]):  # its initial weights must not shift the random numbers of the run
+            backbone, heads = self._build(cfg)
+        holder = nn.ModuleDict({"backbone": backbone, "heads": heads})  # the keys of the checkpoint
+        try:
+            classifier = load_for_evaluation(holder, self.weights, self.config_file)
+        except InputError as error:
+            raise InputError(f"MODEL.REFERENCE.WEIGHTS {self.weights}", error.rule, error.found) from None
+        self._check_shape(heads.weight.shape[1], classifier)
+        count = sum(p.numel() for p in backbone.parameters())
+        logger.info(f"Reference: {self.weights}, {count:,} backbone parameters, {heads.weight.shape[1]} features")
+        cosine = type(heads.cls_layer).__name__ != "Linear"
+        return ReferenceModel(backbone, heads, classifier=classifier, cosine=cosine, scale=heads.cls_layer.s)
+
+    def _build(self, cfg) -> tuple[nn.Module, nn.Module]:
+        cfg.MODEL.BACKBONE.PRETRAIN = False  # its weights come from the checkpoint
+        cfg.MODEL.HEADS.NUM_CLASSES = 1  # its classifier is kept apart
+        try:
+            backbone = build_backbone(cfg)
+            layout = getattr(backbone, "out_layout", None)
+            heads = build_heads_for(cfg, layout.total if layout else cfg.MODEL.BACKBONE.FEAT_DIM)
+        except KeyError as error:
+            raise InputError(self.config_file, "must name a backbone and a head that are registered", error) from None
+        if isinstance(heads, SwitchableEmbeddingHead):
+            heads.make_switchable(backbone.switch, layout)
+        return backbone, heads
+
+    def _check_config(self, cfg) -> None:
+        architecture = cfg.MODEL.META_ARCHITECTURE
+        if architecture == "SwitchableBaseline":
+            check_switchablecompat_config(cfg)
+        elif architecture not in ARCHITECTURES:
+            rule = f"must be of an architecture with one backbone and one head, that is of {list(ARCHITECTURES)}"
+            raise InputError(f"MODEL.REFERENCE.CONFIG_FILE {self.config_file}", rule, architecture)
+        pixels = (tuple(cfg.MODEL.PIXEL_MEAN), tuple(cfg.MODEL.PIXEL_STD))
+        if pixels != self.pixels:
+            rule = f"must have this config's PIXEL_MEAN and PIXEL_STD {self.pixels}, since both see the same batch"
+            raise InputError(f"MODEL.REFERENCE.CONFIG_FILE {self.config_file}", rule, pixels)
+        if self.classes is not None and tuple(cfg.DATASETS.NAMES) != self.datasets:
+            logger.warning(
+                f"The reference was trained on {tuple(cfg.DATASETS.NAMES)}, this model is on {self.datasets}: its "
+                "classifier means something here only if both number the same identities in the same order"
+            )
+
+    def _check_shape(self, dimension: int, classifier: Tensor | None) -> None:
+        if dimension != self.dimension:
+            rule = f"must be a model with features of this config's dimension, {self.dimension} (HEADS.EMBEDDING_DIM)"
+            raise InputError(f"MODEL.REFERENCE.WEIGHTS {self.weights}", rule, dimension)
+        if self.classes is None:
+            return
+        if classifier is None:
+            raise InputError(f"MODEL.REFERENCE.WEIGHTS {self.weights}", "must hold its classifier", "none")
+        if classifier.shape[0] != self.classes:
+            rule = f"must classify the {self.classes} training identities of this run, for InfluenceLoss"
+            raise InputError(f"MODEL.REFERENCE.WEIGHTS {self.weights}", rule, f"{classifier.shape[0]} identities")

@@ -1,0 +1,167 @@
+"""tools/cross_test.py on models saved to disk: the trainer's own grid, separate models, and what is refused."""
+
+import json
+import runpy
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from builders import tiny_config, tiny_model
+from switchablecompat.engine import SwitchableTrainer
+from switchablecompat.evaluation.cells import QueryResults
+from switchablecompat.fastreid_shims import use_cpu_loader
+
+TOOL = Path(__file__).parents[2] / "tools" / "cross_test.py"
+
+
+def save_run(folder, *opts):
+    """A model with random weights, as a training run leaves it."""
+    folder.mkdir()
+    opts = (*opts, "OUTPUT_DIR", folder)
+    model = tiny_model(*opts)
+    (folder / "config.yaml").write_text(tiny_config(*opts).dump())
+    torch.save({"model": model.state_dict()}, folder / "model_final.pth")
+    return model
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Run folders by name, on generated data; a switchable one with the grid that the trainer itself writes."""
+    torch.manual_seed(0)
+    root = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FASTREID_DATASETS", str(tmp_path_factory.mktemp("datasets")))
+        use_cpu_loader(True)
+        model = save_run(root / "joint", "MODEL.SWITCHABLE.WIDTHS", "[0.5, 1.0]")
+        SwitchableTrainer.test(tiny_config("OUTPUT_DIR", root / "joint"), model)
+        for width in (0.25, 0.5, 1.0):
+            save_run(root / f"only{width}", "MODEL.SWITCHABLE.ONLY_WIDTH", width)
+        yield root
+        use_cpu_loader(None)
+
+
+@pytest.fixture
+def tool(runs, monkeypatch, capsys):
+    """Run the script in this process; returns exit code, output and errors."""
+    monkeypatch.syspath_prepend(TOOL.parent)  # as in a process of its own
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", [str(TOOL), *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            runpy.run_path(str(TOOL), run_name="__main__")
+        captured = capsys.readouterr()
+        return stop.value.code, captured.out, captured.err
+
+    return run
+
+
+def joint_arguments(runs):
+    return ["--config-file", runs / "joint" / "config.yaml", "--weights", runs / "joint" / "model_final.pth"]
+
+
+def grid_of(folder):
+    return json.loads((folder / "grid.json").read_text())
+
+
+def test_a_switchable_checkpoint_gives_the_trainers_own_grid(tool, runs, tmp_path):
+    code, out, err = tool(*joint_arguments(runs), "--output", tmp_path)
+    assert code == 0, err
+    assert grid_of(tmp_path) == grid_of(runs / "joint")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "grid.json", "grid.csv", "grid.md", "grid.png", "queries.npz",
+    }  # fmt: skip
+    assert "query \\ gallery" in out
+    queries = QueryResults.read(tmp_path / "queries.npz")
+    for q in range(2):
+        for g in range(2):
+            assert 100 * queries.average_precision[q, g].mean() == pytest.approx(grid_of(tmp_path)["mAP"][q][g])
+
+
+def test_separate_models_and_the_cell_that_bct_does_not_define(tool, runs, tmp_path):
+    models = [part for w in (1.0, 0.25, 0.5) for part in ("--model", f"{w}={runs}/only{w}")]
+    code, _, err = tool(*models, "--undefined", "1.0,1.0", "--method", "bct", "--output", tmp_path)
+    assert code == 0, err
+    grid = grid_of(tmp_path)
+    assert (grid["widths"], grid["method"], grid["mAP"][2][2]) == ([0.25, 0.5, 1.0], "bct", None)
+    assert sum(value is not None for row in grid["mAP"] for value in row) == 8
+    assert set(grid["families"]) == {"w025", "w050", "w100"}
+    assert grid["family"] not in grid["families"].values()
+
+
+def test_a_mix_takes_the_switchable_models_cells_unchanged(tool, runs, tmp_path):
+    code, _, err = tool(*joint_arguments(runs), "--model", f"0.25={runs}/only0.25", "--output", tmp_path)
+    assert code == 0, err
+    mixed, joint = grid_of(tmp_path)["mAP"], grid_of(runs / "joint")["mAP"]
+    assert [row[1:] for row in mixed[1:]] == joint
+
+
+def test_independent_models_have_a_diagonal_only(tool, runs, tmp_path):
+    models = [part for w in (0.5, 1.0) for part in ("--model", f"{w}={runs}/only{w}")]
+    code, out, err = tool(*models, "--diagonal-only", "--output", tmp_path)
+    assert code == 0, err
+    assert [[value is None for value in row] for row in grid_of(tmp_path)["mAP"]] == [[False, True], [True, False]]
+    assert "No cross-test can be judged." in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "0.5={runs}/only0.5", "--model", "0.5={runs}/only0.5"], "width 0.5: must come from one model"),
+        (["--model", "0.25={runs}/only0.5"], "must have a sub-model of width 0.25, found widths [0.5]"),
+        (["--model", "0.5={runs}/none"], "--model: must be WIDTH=RUN_DIR with an existing folder"),
+        (["--model", "half={runs}/only0.5"], "--model: must have width multipliers"),
+        (["--model", "0.5={runs}/only0.5", "--undefined", "1.0"], "--undefined: must be QUERY,GALLERY"),
+        (["--model", "0.5={runs}/only0.5", "--undefined", "1.0,1.0"], "undefined cell: must be of the widths [0.5]"),
+        (["--model", "0.5={runs}/only0.5", "--dataset", "None"], "data set: must be one of"),
+        (["--model", "0.5={runs}/only0.5", "NO.KEY", "1"], "NO.KEY: must be an existing key"),
+        (["--config-file", "{runs}/joint/config.yaml"], "command line: --config-file and --weights go together"),
+        ([], "command line: --config-file with --weights, or --model, must be given"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(tool, runs, tmp_path, arguments, message):
+    code, _, err = tool(*(text.format(runs=runs) for text in arguments), "--output", tmp_path / "out")
+    assert code == 2
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert message in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "found"),
+    [
+        ("INPUT.SIZE_TEST", "[32, 32]", "found [64, 32] in {first} and [32, 32] in {other}"),
+        ("MODEL.PIXEL_MEAN", "[0.0, 0.0, 0.0]", "[0.0, 0.0, 0.0] in {other}"),
+        ("TEST.FLIP.ENABLED", "True", "found False in {first} and True in {other}"),
+        ("MODEL.HEADS.EMBEDDING_DIM", "64", "found 128 in {first} and 64 in {other}"),
+    ],
+)
+def test_models_that_cannot_be_compared_are_refused_with_both_values(tool, runs, tmp_path, key, value, found):
+    save_run(tmp_path / "other", "MODEL.SWITCHABLE.ONLY_WIDTH", 0.5, key, value)
+    code, _, err = tool(
+        "--model", f"1.0={runs}/only1.0", "--model", f"0.5={tmp_path}/other", "--output", tmp_path / "out"
+    )
+    assert code == 2
+    files = {"first": f"{runs}/only1.0/config.yaml", "other": f"{tmp_path}/other/config.yaml"}
+    assert f"error: {key}: must be the same for all models, found" in err
+    assert found.format(**files) in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_trained_with_a_reference_does_not_need_it_any_more(tool, runs, tmp_path):
+    folder = tmp_path / "bct"
+    folder.mkdir()
+    shutil.copy(runs / "only0.5" / "model_final.pth", folder)
+    gone = ("MODEL.REFERENCE.CONFIG_FILE", "gone/config.yaml", "MODEL.REFERENCE.WEIGHTS", "gone/model_final.pth")
+    losses = ("MODEL.LOSSES.NAME", "('CompatibleLoss', 'InfluenceLoss')")
+    (folder / "config.yaml").write_text(tiny_config("MODEL.SWITCHABLE.ONLY_WIDTH", 0.5, *losses, *gone).dump())
+    code, _, err = tool("--model", f"0.5={folder}", "--output", tmp_path / "out")
+    assert code == 0, err
+    assert grid_of(tmp_path / "out")["method"] == "bct"
+
+
+def test_help_has_an_example(tool):
+    code, out, _ = tool("--help")
+    assert code == 0
+    assert "python tools/cross_test.py --model 0.25=outputs/bct/w025" in out

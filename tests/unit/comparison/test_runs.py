@@ -1,0 +1,109 @@
+"""The plan of a suite, and when a run is new, interrupted, done, or somebody else's."""
+
+import pytest
+
+from switchablecompat.comparison.runs import DONE, INTERRUPTED, NEW, difference, plan, read_record
+from switchablecompat.errors import InputError
+
+
+@pytest.fixture
+def jobs(suite, tmp_path):
+    return {(job.method.name, job.seed): job for job in plan(suite, tmp_path, [0, 1])}
+
+
+def option(run, key):
+    return run.opts[run.opts.index(key) + 1]
+
+
+def test_a_switchable_method_is_one_run(jobs, tmp_path):
+    (run,) = jobs["ours", 1].runs
+    assert run.folder == tmp_path / "ours" / "seed1"
+    assert option(run, "SEED") == "1"
+    assert run.arguments()[-2:] == ["OUTPUT_DIR", str(run.folder)]
+    arguments = jobs["ours", 1].arguments()
+    assert arguments[:4] == ["--config-file", f"{run.folder}/config.yaml", "--weights", f"{run.folder}/model_final.pth"]
+    assert "--undefined" not in arguments
+
+
+def test_separate_models_without_reference_define_the_diagonal_only(jobs):
+    job = jobs["unified", 0]
+    assert [option(run, "MODEL.SWITCHABLE.ONLY_WIDTH") for run in job.runs] == ["0.5", "1.0"]
+    assert [run.folder.name for run in job.runs] == ["w050", "w100"]
+    assert "--diagonal-only" in job.arguments()
+
+
+def test_a_reference_is_the_full_model_of_the_same_seed_and_is_not_trained_again(jobs):
+    job, unified = jobs["bct", 1], jobs["unified", 1]
+    assert [run.width for run in job.runs] == [0.5]
+    assert job.models == (*job.runs, unified.runs[-1])
+    assert option(job.runs[0], "MODEL.REFERENCE.WEIGHTS") == str(unified.runs[-1].folder / "model_final.pth")
+    arguments = job.arguments()
+    assert arguments[arguments.index("--undefined") + 1] == "1.0,1.0"
+
+
+def test_seeds_and_methods_can_be_chosen_among_the_suites(suite, tmp_path):
+    assert [(job.method.name, job.seed) for job in plan(suite, tmp_path, [1], ["bct"])] == [("bct", 1)]
+    with pytest.raises(InputError, match=r"--seeds: must be among the suite's seeds \[0, 1\], found 7"):
+        plan(suite, tmp_path, [7])
+    with pytest.raises(InputError, match="method: must be one of"):
+        plan(suite, tmp_path, [0], ["none"])
+
+
+def test_states_of_a_run(jobs, fabricate):
+    (run,) = jobs["ours", 0].runs
+    assert run.state() == NEW
+    run.record(started=1)
+    assert run.state() == NEW  # ended before its first checkpoint
+    fabricate(run.folder, "last_checkpoint")
+    assert run.state() == INTERRUPTED
+    fabricate(run.folder, "grid.json")  # of an evaluation on the way
+    assert run.state() == INTERRUPTED
+    fabricate(run.folder, "model_final.pth")
+    assert run.state() == DONE
+    fabricate(run.folder, "grid.json", seed=5)
+    with pytest.raises(InputError, match=r"grid.json: must be of seed 0, found 5"):
+        run.state()
+
+
+def test_other_settings_are_refused_by_key(suite, jobs, tmp_path):
+    (run,) = jobs["ours", 0].runs
+    run.record(started=1)
+    changed = [*suite.opts, "SOLVER.MAX_EPOCH", "3"]
+    object.__setattr__(suite, "opts", tuple(changed))
+    with pytest.raises(InputError, match="seed0: holds a run with other .* found SOLVER.MAX_EPOCH 2 there, 3 asked"):
+        plan(suite, tmp_path, [0], ["ours"])[0].runs[0].state()
+
+
+def test_a_run_that_the_suite_did_not_start_is_refused(jobs, fabricate):
+    (run,) = jobs["ours", 0].runs
+    fabricate(run.folder, "model_final.pth", "grid.json")
+    with pytest.raises(InputError, match=r"holds a run that this suite did not start \(no run.json\)"):
+        run.state()
+
+
+def test_settings_know_the_reference_but_no_places(suite, jobs, tmp_path):
+    run = jobs["bct", 0].runs[0]
+    settings = run.settings()
+    assert settings == plan(suite, tmp_path / "elsewhere", [0], ["bct"])[0].runs[0].settings()
+    assert settings["reference.MODEL.SWITCHABLE.ONLY_WIDTH"] == 1.0
+    joint = jobs["bct", 0].settings()
+    assert joint["MODEL.SWITCHABLE.ONLY_WIDTH"] == [0.5, 1.0]
+    assert joint["SEED"] == 0
+    assert not [key for key in joint if key.startswith("reference.") or "OUTPUT_DIR" in key]
+
+
+def test_keys_added_by_an_update_change_nothing_while_they_have_their_default(jobs):
+    asked = jobs["ours", 0].runs[0].settings()
+    there = {key: value for key, value in asked.items() if key != "MODEL.SWITCHABLE.ONLY_WIDTH"}
+    assert difference(there, asked) == ""
+    assert "ONLY_WIDTH 0.0 there, 0.5 asked" in difference(there, {**asked, "MODEL.SWITCHABLE.ONLY_WIDTH": 0.5})
+    assert "GONE 1 there, None asked" in difference({**asked, "GONE": 1}, asked)
+
+
+def test_starts_and_seconds_add_up(jobs):
+    (run,) = jobs["ours", 0].runs
+    for seconds in (2.0, 3.5):
+        run.record(started=1)
+        run.record(seconds=seconds)
+    record = read_record(run.folder)
+    assert (record["starts"], record["seconds"]) == (2, 5.5)

@@ -1,0 +1,96 @@
+"""Freezing, calibration and the statistics of several processes."""
+
+from types import SimpleNamespace
+
+import torch
+
+from builders import R18, batch, images, tiny_config, tiny_model
+from switchablecompat.aggregation import build_aggregation
+from switchablecompat.engine.hooks import BNCalibration, SwitchableLayerFreeze
+from switchablecompat.engine.trainer import SwitchableTrainer
+from switchablecompat.layers import SwitchableNorm
+
+
+def train_step(model, aggregation, optimizer):
+    data = batch()
+    x = model.preprocess_image(data)
+    optimizer.zero_grad(set_to_none=True)
+    for index in range(len(model.switch)):
+        sum(model.submodel_losses(x, data["targets"], index)[0].values()).backward()
+        aggregation.collect(index)
+    aggregation.aggregate(0)
+    optimizer.step()
+
+
+def test_frozen_layers_do_not_move_for_the_first_iterations_also_after_a_resume():
+    cfg = tiny_config("MODEL.FREEZE_LAYERS", "['backbone']", "SOLVER.FREEZE_ITERS", 4, "SOLVER.OPT", "SGD")
+    model = tiny_model().train()
+    optimizer, _ = SwitchableTrainer.build_optimizer(cfg, model)
+    hook = SwitchableLayerFreeze(model, cfg.MODEL.FREEZE_LAYERS, cfg.SOLVER.FREEZE_ITERS)
+    hook.trainer = SimpleNamespace(iter=2)
+    aggregation = build_aggregation(cfg, model)
+
+    def moved():
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        train_step(model, aggregation, optimizer)
+        return {name.split(".")[0] for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+
+    hook.before_step()
+    assert moved() == {"heads"}, "neither by gradient nor by weight decay"
+    hook.trainer.iter = 4
+    hook.before_step()
+    assert moved() == {"backbone", "heads"}
+
+    resumed = SwitchableLayerFreeze(model, cfg.MODEL.FREEZE_LAYERS, cfg.SOLVER.FREEZE_ITERS)
+    resumed.trainer = SimpleNamespace(iter=6)
+    resumed.before_step()
+    assert moved() == {"backbone", "heads"}
+
+
+def test_opening_leaves_what_was_frozen_for_other_reasons():
+    model = tiny_model().train()
+    hook = SwitchableLayerFreeze(model, ["heads"], 1)
+    hook.freeze_specific_layer()
+    assert not any(p.requires_grad for p in model.heads.parameters())
+    hook.open_all_layer()
+    assert not model.heads.bottleneck[1].bias.requires_grad, "the BN-neck's bias is never trained"
+    assert model.heads.weight.requires_grad
+
+
+def test_narrow_widths_of_a_frozen_plain_backbone_do_not_feed_the_head_a_constant():
+    """With sliced statistics in evaluation mode the smallest sub-model's features hardly depend on the image."""
+    model = tiny_model(config_file=R18).train()
+    for module in model.modules():  # an ordinary checkpoint: widths start from the full model's statistics
+        if isinstance(module, SwitchableNorm):
+            module.load_state_dict({k: v for k, v in module.state_dict().items() if "narrow" not in k}, strict=False)
+    x = model.preprocess_image({"images": images(16, 64, 32)})
+
+    def spread():
+        with model.switch.use(0), torch.no_grad():
+            pooled = model.backbone(x).mean(dim=(2, 3))
+        return (pooled.std(dim=0).mean() / pooled.abs().mean()).item()
+
+    free = spread()
+    SwitchableLayerFreeze(model, ["backbone"], 1).freeze_specific_layer()
+    assert not model.backbone.bn1.training
+    assert spread() > 0.8 * free
+
+
+def test_calibration_ends_its_loader_thread():
+    class Loader(list):
+        ended = 0
+
+        def shutdown(self):
+            self.ended += 1
+
+    model = tiny_model().train()
+    loader = Loader([{"images": images(4)} for _ in range(3)])
+    hook = BNCalibration(model, loader, 2)
+    hook.trainer = SimpleNamespace(epoch=0, max_epoch=2)
+    hook.after_epoch()
+    assert loader.ended == 0, "only after the last epoch"
+    hook.trainer.epoch = 1
+    before = model.backbone.bn1.narrow["w025"].running_mean.clone()
+    hook.after_epoch()
+    assert loader.ended == 1
+    assert not torch.equal(model.backbone.bn1.narrow["w025"].running_mean, before)
