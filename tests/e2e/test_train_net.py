@@ -176,7 +176,7 @@ def test_two_processes_train_one_family_that_evaluates_alike_in_one(data, tmp_pa
     assert first["family"] == second["family"]
     for metric in ("mAP", "Rank-1", "mINP"):
         for row, other in zip(first[metric], second[metric], strict=True):
-            assert row == pytest.approx(other, abs=1e-3)  # batches are cut differently: the last bits of features differ
+            assert row == pytest.approx(other, abs=1e-3)  # other batches: the last bits of features differ
 
 
 def test_bad_input_is_one_line_and_exit_code_2(data, tmp_path):

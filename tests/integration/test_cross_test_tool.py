@@ -2,14 +2,15 @@
 
 import json
 import runpy
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from builders import tiny_config, tiny_model
+from switchablecompat.config import run_record
 from switchablecompat.engine import SwitchableTrainer
+from switchablecompat.engine.checkpointer import RECORD_KEY
 from switchablecompat.evaluation.cells import QueryResults
 from switchablecompat.fastreid_shims import use_cpu_loader
 
@@ -22,7 +23,7 @@ def save_run(folder, *opts):
     opts = (*opts, "OUTPUT_DIR", folder)
     model = tiny_model(*opts)
     (folder / "config.yaml").write_text(tiny_config(*opts).dump())
-    torch.save({"model": model.state_dict()}, folder / "model_final.pth")
+    torch.save({"model": model.state_dict(), RECORD_KEY: run_record(tiny_config(*opts))}, folder / "model_final.pth")
     return model
 
 
@@ -35,7 +36,9 @@ def runs(tmp_path_factory):
         patch.setenv("FASTREID_DATASETS", str(tmp_path_factory.mktemp("datasets")))
         use_cpu_loader(True)
         model = save_run(root / "joint", "MODEL.SWITCHABLE.WIDTHS", "[0.5, 1.0]")
-        SwitchableTrainer.test(tiny_config("OUTPUT_DIR", root / "joint"), model)
+        SwitchableTrainer.test(
+            tiny_config("MODEL.SWITCHABLE.WIDTHS", "[0.5, 1.0]", "OUTPUT_DIR", root / "joint"), model
+        )
         for width in (0.25, 0.5, 1.0):
             save_run(root / f"only{width}", "MODEL.SWITCHABLE.ONLY_WIDTH", width)
         yield root
@@ -152,7 +155,8 @@ def test_models_that_cannot_be_compared_are_refused_with_both_values(tool, runs,
 def test_a_model_trained_with_a_reference_does_not_need_it_any_more(tool, runs, tmp_path):
     folder = tmp_path / "bct"
     folder.mkdir()
-    shutil.copy(runs / "only0.5" / "model_final.pth", folder)
+    weights = torch.load(runs / "only0.5" / "model_final.pth", weights_only=True)["model"]
+    torch.save({"model": weights}, folder / "model_final.pth")  # without a record, its config says what it is
     gone = ("MODEL.REFERENCE.CONFIG_FILE", "gone/config.yaml", "MODEL.REFERENCE.WEIGHTS", "gone/model_final.pth")
     losses = ("MODEL.LOSSES.NAME", "('CompatibleLoss', 'InfluenceLoss')")
     (folder / "config.yaml").write_text(tiny_config("MODEL.SWITCHABLE.ONLY_WIDTH", 0.5, *losses, *gone).dump())

@@ -12,7 +12,7 @@ import torch
 from fastreid.modeling.meta_arch import build_model
 from fastreid.utils.logger import setup_logger
 
-from ..config import load_config, method_name
+from ..config import load_config, run_record
 from ..errors import InputError
 from ..evaluation.cells import QueryResults
 from ..evaluation.cross_test import Member, cross_test
@@ -22,7 +22,8 @@ from ..evaluation.grid import CompatibilityGrid
 from ..fastreid_shims.loading import use_cpu_loader
 from ..provenance import family_digest
 from ..widths import width_name
-from .checkpoint import load_for_evaluation
+from .checkpoint import load_for_evaluation, read_checkpoint
+from .checkpointer import RECORD_KEY
 from .setup import check_datasets
 from .trainer import SwitchableTrainer
 
@@ -77,7 +78,10 @@ def cross_test_sources(
         InputError: files that cannot be used, or models that cannot be compared.
     """
     configs = [_load(source, opts) for source in sources]
-    names = [method_name(cfg) for cfg in configs]
+    records = [
+        read_checkpoint(source.weights).get(RECORD_KEY) or run_record(cfg)
+        for source, cfg in zip(sources, configs, strict=True)
+    ]
     for cfg in configs:
         _strip(cfg)
     check_alike([source.config_file for source in sources], configs)
@@ -102,9 +106,9 @@ def cross_test_sources(
         family = family_digest(model.state_dict())
         members += [Member(w, v, source.weights, family) for w, v in zip(widths, features.values, strict=True)]
 
-    metadata = grid_metadata(first, "", num_query, len(features.pids) - num_query)
-    metadata["method"] = method or _common(names)
-    metadata["seed"] = _common([cfg.SEED for cfg in configs])
+    record = {key: _common([one.get(key) for one in records]) for key in ("method", "seed", "config")}
+    record["method"] = method or record["method"]
+    metadata = grid_metadata(first, "", num_query, len(features.pids) - num_query, record)
     return cross_test(members, features.pids, features.camids, num_query, name, metadata=metadata, **cells)
 
 
