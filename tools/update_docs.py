@@ -24,8 +24,12 @@ PAGES = ("README.md", "docs/synthetic.md")
 def grid_table(content: dict) -> str:
     """The mAP grid as it is printed at the end of a run, and its verdict."""
     grid = CompatibilityGrid.from_dict(content)
-    versions = content["versions"]
-    made = f"{content['dataset']}, seed {content['seed']}, torch {versions['torch']}, {content.get('hardware', 'CPU')}"
+    versions, machine = content["versions"], content["hardware"]
+    made = (
+        f"{content['dataset']}, {content['method']}, seed {content['seed']}; {machine['gpu'] or machine['cpu']}, "
+        f"{machine['cores']} cores; Python {versions['python']}, torch {versions['torch']}, "
+        f"FastReID {versions['fastreid']}"
+    )
     return f"```text\n{render_table(grid, 'mAP')}\n{grid.verdict()}\n```\n\n({made})"
 
 

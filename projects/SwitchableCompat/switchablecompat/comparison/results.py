@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import platform
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..errors import InputError
 from ..evaluation.cells import QueryResults
 from ..evaluation.grid import CompatibilityGrid
 from ..evaluation.statistics import negative_flips
+from ..provenance import hardware
 from .runs import Job, code_digest, difference, read_json, read_record, write_json
 from .suite import Suite
 
@@ -132,12 +129,6 @@ def finished(path: Path, job: Job, places: Sequence[Path]) -> bool:
     return True
 
 
-def hardware() -> dict[str, Any]:
-    """What the times depend on."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"cpu": _cpu_model(), "cores": os.cpu_count(), "gpu": gpu}
-
-
 def portable(content: Any, places: Sequence[Path] = ()) -> Any:
     """Replace absolute paths in all strings: below a known place or the working folder by the path from there."""
     if isinstance(content, Mapping):
@@ -161,12 +152,3 @@ def _without_root(word: str) -> str:
 def _timing(folder: Path) -> dict[str, Any]:
     record = read_record(folder) or {"seconds": 0.0, "starts": 0}
     return {"seconds": round(record["seconds"], 1), "starts": record["starts"]}
-
-
-def _cpu_model() -> str:
-    if sys.platform.startswith("linux"):
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from ..config import run_record
 from ..errors import InputError
 from ..modeling import SwitchableBaseline
-from ..provenance import family_digest, versions
+from ..provenance import family_digest, hardware, versions
 from .features import extract_features
 from .grid import CompatibilityGrid, grid_from_features
 
@@ -89,4 +89,5 @@ def grid_metadata(
         "num_query": num_query,
         "num_gallery": num_gallery,
         "versions": versions(),
+        "hardware": hardware(),
     }

@@ -45,7 +45,7 @@ def _provide_six() -> None:
 
 
 def _bool_missing() -> bool:
-    return not hasattr(np, "bool")
+    return "bool" not in vars(np)  # hasattr would warn on NumPy 1.26
 
 
 def _provide_bool() -> None:
