@@ -121,8 +121,11 @@ def check_datasets(cfg, *, eval_only: bool) -> None:
         if 0 < cfg.MODEL.HEADS.NUM_CLASSES < identities:
             rule = f"must be 0 (count them) or at least the number of training identities ({identities})"
             raise InputError("MODEL.HEADS.NUM_CLASSES", rule, cfg.MODEL.HEADS.NUM_CLASSES)
-        if cfg.TEST.PRECISE_BN.ENABLED:
-            _open(cfg, cfg.TEST.PRECISE_BN.DATASET)
+        calibration = cfg.TEST.PRECISE_BN
+        if calibration.ENABLED:
+            _open(cfg, calibration.DATASET)
+            if calibration.DATASET not in cfg.DATASETS.NAMES:
+                logger.warning(f"BN statistics will be those of {calibration.DATASET} (TEST.PRECISE_BN.DATASET)")
         _report(findings, "training data")
     for name in cfg.DATASETS.TESTS:
         findings = check_test_set(*_open(cfg, name), train if name in cfg.DATASETS.NAMES else None)
