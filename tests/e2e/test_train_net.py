@@ -1,23 +1,11 @@
 """``tools/train_net.py`` as a user runs it: in a process of its own, on generated data, on the CPU."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[2]
-TINY = "configs/quick/sfsc_tiny.yml"
-R18 = "configs/quick/sfsc_tiny_R18.yml"
-
-
-def train_net(*arguments, data, cwd=ROOT):
-    environment = {**os.environ, "FASTREID_DATASETS": str(data), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "tools" / "train_net.py"), *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+from builders import R18, TINY, train_net
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +115,10 @@ def test_resume_continues_and_a_finished_run_is_only_evaluated(data, tmp_path):
 
     run("SOLVER.MAX_EPOCH", 1, "SOLVER.SCHED", "MultiStepLR", "SOLVER.WARMUP_ITERS", 0)
     options = ("SOLVER.MAX_EPOCH", 3, "SOLVER.SCHED", "MultiStepLR", "SOLVER.WARMUP_ITERS", 0)
+    best = tmp_path / "model_best.pth"  # an unbeatable one: what a resumed run finds must not be forgotten
+    torch.save({**torch.load(best, weights_only=True), "metric": 99.0}, best)
     resumed = run("--resume", *options)
+    assert torch.load(best, weights_only=True)["metric"] == 99.0
     assert "Starting training from epoch 1" in resumed
     rows = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
     assert max(row["iteration"] for row in rows if "total_loss" in row) == 17

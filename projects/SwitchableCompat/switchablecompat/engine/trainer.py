@@ -183,9 +183,8 @@ class SwitchableTrainer(DefaultTrainer):
 
 def _scalars(grid) -> OrderedDict[str, float]:
     full = len(grid.widths) - 1
-    scalars = OrderedDict(
-        (name, grid.values[name][full][full]) for name in ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")
-    )
+    own = {name: grid.values[name][full][full] for name in ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")}
+    scalars = OrderedDict((name, value) for name, value in own.items() if value is not None)  # small galleries
     cells = [value for name in ("mAP", "Rank-1") for row in grid.values[name] for value in row]
     scalars["metric"] = sum(cells) / len(cells)
     scalars.update(grid.scalars())
