@@ -14,5 +14,15 @@ def test_the_digest_is_of_the_feature_space_and_of_nothing_else():
     assert family_digest(model.state_dict()) != digest
 
 
+def test_a_checkout_before_the_wheel_is_named(monkeypatch):
+    import importlib.util
+    from types import SimpleNamespace
+
+    assert versions()["fastreid"] != "checkout"
+    elsewhere = SimpleNamespace(origin="/home/someone/fast-reid/fastreid/__init__.py")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: elsewhere)
+    assert versions()["fastreid"] == "checkout"
+
+
 def test_versions_name_what_a_result_depends_on():
     assert {"python", "torch", "fastreid", "switchablecompat"} <= set(versions())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,13 +36,16 @@ def family_digest(state_dict: Mapping[str, Tensor]) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions that a result depends on, by package name; ``fastreid`` may come from a checkout."""
+    """Versions that a result depends on, by package name; a FastReID from a checkout says so."""
     found = {"python": platform.python_version()}
     for package in ("switchablecompat", "fastreid", "torch", "torchvision", "numpy", "pillow"):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             found[package] = "checkout"
+    spec = importlib.util.find_spec("fastreid")
+    if spec is not None and "site-packages" not in Path(spec.origin).parts:
+        found["fastreid"] = "checkout"  # first on PYTHONPATH, whatever wheel is installed beside it
     return found
 
 
