@@ -27,16 +27,16 @@ setup(
     install_requires=[
         "torch>=2.6,<3",  # loads checkpoints without running what is in them by default
         "torchvision>=0.21,<1",
-        "numpy>=1.26,<3",
+        "numpy>=2,<3",
         "pillow>=10,<14",
         "yacs>=0.1.8,<0.2",  # the next five are FastReID's, whose own pins cannot be met
         "termcolor>=2,<4",
         "tabulate>=0.9,<1",
-        "faiss-cpu>=1.8,<2",
-        "scikit-learn>=1.4,<2",
-        "tensorboard>=2.16,<3",
+        "faiss-cpu>=1.9,<2",
+        "scikit-learn>=1.5,<2",
+        "tensorboard>=2.18,<3",
         "matplotlib>=3.9,<4",  # grid.png
-        "scipy>=1.11,<2",  # quantiles of Student's t
+        "scipy>=1.13,<2",  # quantiles of Student's t
         "tqdm>=4.60,<5",
     ],
     extras_require={

@@ -1,4 +1,4 @@
-"""Statistics against values worked out by hand."""
+"""Statistics against values worked out by hand; intervals to 1e-9, since older SciPys give t quantiles to 1e-11."""
 
 import math
 
@@ -35,14 +35,14 @@ def test_paired_difference_of_three_seeds():
     found = paired_difference({0: 11.0, 1: 22.0, 2: 33.0}, {2: 30.0, 0: 10.0, 1: 20.0})
     half = 0.95 / math.sqrt(0.04875) / math.sqrt(3)
     assert (found.mean, found.n) == (2.0, 3)
-    assert (found.low, found.high) == (pytest.approx(2 - half, rel=1e-12), pytest.approx(2 + half, rel=1e-12))
+    assert (found.low, found.high) == (pytest.approx(2 - half, rel=1e-9), pytest.approx(2 + half, rel=1e-12))
     assert not found.sure
 
 
 def test_two_seeds_give_the_wide_interval_they_deserve():
     # One degree of freedom: the Cauchy quantile tan(pi (p - 1/2)) = 12.706; s = sqrt(2) * 0.5, s / sqrt(2) = 0.5.
     found = paired_difference({0: 10.0, 1: 11.0}, {0: 0.0, 1: 0.0})
-    assert found.high == pytest.approx(10.5 + math.tan(math.pi * 0.475) * 0.5, rel=1e-12)
+    assert found.high == pytest.approx(10.5 + math.tan(math.pi * 0.475) * 0.5, rel=1e-9)
     assert found.sure
 
 
