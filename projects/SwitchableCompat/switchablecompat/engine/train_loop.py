@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ..aggregation import GradientAggregation
-from ..layers import SwitchableNorm
 from ..modeling import SwitchableBaseline
+from ..modeling.ownership import private_parameters
 
 
 class SwitchableTrainLoop(SimpleTrainer):
@@ -44,10 +44,7 @@ class SwitchableTrainLoop(SimpleTrainer):
         loop.aggregation = aggregation
         model = loop.switchable
         model.prepare_training()
-        loop.private = [
-            p for m in model.modules() if isinstance(m, SwitchableNorm) for p in m.parameters() if p.requires_grad
-        ]
-        loop.private = list({id(p): p for p in loop.private}.values())
+        loop.private = private_parameters(model)
         return loop
 
     @property

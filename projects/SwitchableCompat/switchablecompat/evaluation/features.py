@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ from fastreid.utils import comm
 from torch import Tensor, nn
 
 from ..modeling import SwitchableBaseline
+from ..modeling.modes import kept_modes
 
 logger = logging.getLogger("fastreid.switchablecompat.evaluation")
 
@@ -39,14 +39,9 @@ def inference_mode(model: nn.Module) -> Iterator[None]:
 
     FastReID's ``inference_context`` calls ``model.train()`` at the end, which wakes frozen batch norms.
     """
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with kept_modes(model), torch.no_grad():
+        model.eval()
+        yield
 
 
 def extract_features(
@@ -92,6 +87,6 @@ def extract_features(
     per_width = zip(*(part[0] for part in parts), strict=True)
     return Features(
         tuple(torch.cat(list(tensors)) for tensors in per_width),
-        torch.cat(list(itertools.chain(part[1] for part in parts))),
-        torch.cat(list(itertools.chain(part[2] for part in parts))),
+        torch.cat([part[1] for part in parts]),
+        torch.cat([part[2] for part in parts]),
     )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..layers import SwitchableNorm, reset_running_stats
 from .meta_arch import SwitchableBaseline
+from .modes import kept_modes
 
 
 @torch.no_grad()
@@ -22,31 +23,25 @@ def calibrate_bn(model: SwitchableBaseline, batches: Iterable[dict | Tensor]) ->
     Returns:
         Number of batches used; with none the statistics are left alone.
     """
-    modes = {module: module.training for module in model.modules()}
     momenta: dict[torch.nn.Module, float | None] = {}
     used = 0
-    try:
+    with kept_modes(model):
         model.eval()
-        for used, batch in enumerate(batches, start=1):  # noqa: B007
-            images = model.preprocess_image(batch)
-            if not momenta:
+        try:
+            for used, batch in enumerate(batches, start=1):  # noqa: B007
+                images = model.preprocess_image(batch)
+                if not momenta:
+                    for index in range(len(model.switch)):
+                        for norm in reset_running_stats(model, index):
+                            momenta[norm] = norm.momentum
+                            norm.momentum = None  # cumulative average
+                            norm.train()
                 for index in range(len(model.switch)):
-                    for norm in reset_running_stats(model, index):
-                        momenta[norm] = norm.momentum
-                        norm.momentum = None  # cumulative average
-                for norm in momenta:
-                    norm.train()
-                    # a switchable norm is its full model's layer: its children keep their own flag
-            for index in range(len(model.switch)):
-                with model.switch.use(index):
-                    model.heads(model.backbone(images))
-        if comm.get_world_size() > 1:
-            average_statistics(model)
-    finally:
-        for norm, momentum in momenta.items():
-            norm.momentum = momentum
-        for module, mode in modes.items():
-            module.training = mode
+                    with model.switch.use(index):
+                        model.heads(model.backbone(images))
+        finally:
+            for norm, momentum in momenta.items():
+                norm.momentum = momentum
     return used
 
 

@@ -27,12 +27,18 @@ class SharedParameter:
     shells: Tensor | None
 
 
+def private_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Trainable parameters that belong to one width each: those of the switchable norm layers, each once."""
+    norms = [module for module in model.modules() if isinstance(module, SwitchableNorm)]
+    return list(dict.fromkeys(p for norm in norms for p in norm.parameters() if p.requires_grad))
+
+
 def shared_parameters(model: nn.Module) -> list[SharedParameter]:
     """Trainable parameters that more than one sub-model can train, in the order of ``named_parameters``.
 
     Parameters of switchable norm layers are private to one width each and therefore left out.
     """
-    private = {id(p) for m in model.modules() if isinstance(m, SwitchableNorm) for p in m.parameters()}
+    private = {id(p) for p in private_parameters(model)}
     axes: dict[int, tuple[ChannelLayout, ...]] = {}
     for module in model.modules():
         if isinstance(module, SlimmableConv2d | SlimmableLinear):

@@ -1,0 +1,22 @@
+"""Training and evaluation modes, module by module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+
+@contextmanager
+def kept_modes(model: nn.Module) -> Iterator[None]:
+    """Give every module its own mode back at the end of the block, also on errors.
+
+    ``model.train()`` would wake what was frozen in evaluation mode.
+    """
+    modes = {module: module.training for module in model.modules()}
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
