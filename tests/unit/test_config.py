@@ -87,6 +87,19 @@ BAD = [
     ("MODEL.LOSSES.ASYMMETRIC.TEACHER", "largest", "must be one of"),
     ("MODEL.LOSSES.ASYMMETRIC.SCALE", -1.0, "must be positive"),
     ("MODEL.LOSSES.ASYMMETRIC.MARGIN", 0.0, "must be positive"),
+    ("MODEL.LOSSES.DISTILL.KIND", "rkd", "must be one of"),
+    ("MODEL.LOSSES.DISTILL.SCALE", 0.0, "must be positive"),
+    ("MODEL.LOSSES.DISTILL.TEMPERATURE", -1.0, "must be positive"),
+    ("MODEL.SWITCHABLE.CLASSIFIER", "random", "must be one of"),
+    ("MODEL.SWITCHABLE.LOSS_WEIGHTS", "[1.0, 2.0]", "one factor of at least 0 for each of the 4 widths"),
+    ("MODEL.SWITCHABLE.LOSS_WEIGHTS", "[1.0, 1.0, 1.0, -1.0]", "at least 0"),
+    ("MODEL.SWITCHABLE.LOSS_WEIGHTS", "[0, 0, 0, 0]", "not all 0"),
+    ("MODEL.SWITCHABLE.LOSS_WEIGHTS", "['a', 1, 1, 1]", "at least 0"),
+    ("MODEL.SWITCHABLE.SLOW_START_ITERS", -1, "not be negative"),
+    ("MODEL.SWITCHABLE.SANDWICH", 3, "between 0 and 2"),
+    ("SOLVER.AGGREGATION.BETA", 1.5, r"in \[0, 1\]"),
+    ("SOLVER.AGGREGATION.RADIUS", 1.0, r"in \[0, 1\)"),
+    ("SOLVER.AGGREGATION.POWER", -1.0, "not be negative"),
     ("MODEL.REFERENCE.CONFIG_FILE", "a.yml", "is read by InfluenceLoss"),
     ("MODEL.REFERENCE.WEIGHTS", "a.pth", "is read by InfluenceLoss"),
     ("MODEL.LOSSES.CE.EPSILON", -1.0, r"in \[0, 1\)"),
@@ -153,6 +166,7 @@ def test_one_width_needs_no_embedding():
 
 
 ASYMMETRIC, INFLUENCE = "('CompatibleLoss', 'AsymmetricLoss')", "('CompatibleLoss', 'InfluenceLoss')"
+DISTILLATION = "('CompatibleLoss', 'DistillationLoss')"
 NAMES, TEACHER, ONLY = "MODEL.LOSSES.NAME", "MODEL.LOSSES.ASYMMETRIC.TEACHER", "MODEL.SWITCHABLE.ONLY_WIDTH"
 CE, SUM = ("MODEL.LOSSES.COMPAT.KIND", "ce"), ("SOLVER.AGGREGATION.NAME", "sum")
 REFERENCE = ("MODEL.REFERENCE.CONFIG_FILE", "a.yml", "MODEL.REFERENCE.WEIGHTS", "a.pth")
@@ -165,6 +179,7 @@ REFERENCE = ("MODEL.REFERENCE.CONFIG_FILE", "a.yml", "MODEL.REFERENCE.WEIGHTS", 
         ((NAMES, ASYMMETRIC), "MODEL.REFERENCE.CONFIG_FILE", r"which AsymmetricLoss \(ASYMMETRIC.TEACHER reference\)"),
         ((NAMES, INFLUENCE, *REFERENCE[:2]), "MODEL.REFERENCE.WEIGHTS", "must name the checkpoint of a trained model"),
         ((NAMES, ASYMMETRIC, TEACHER, "full", *REFERENCE), "MODEL.REFERENCE.CONFIG_FILE", "and by no other"),
+        ((NAMES, DISTILLATION, ONLY, 0.5), NAMES, "must not hold DistillationLoss for a network of one width"),
         ((NAMES, ASYMMETRIC, TEACHER, "full", ONLY, 0.5), TEACHER, "must be reference for a network of one width"),
         ((NAMES, ASYMMETRIC, TEACHER, "full", "MODEL.SWITCHABLE.WIDTHS", "[1.0]"), TEACHER, "must be reference"),
     ],
@@ -190,6 +205,11 @@ def test_a_teacher_and_its_loss_come_together(opts, key, rule):
         ("asymmetric_s", (*CE, *SUM, NAMES, ASYMMETRIC, TEACHER, "full", "MODEL.LOSSES.COMPAT.SUBMODELS", "full")),
         ("asymmetric_s_id", (*CE, *SUM, NAMES, ASYMMETRIC, TEACHER, "full")),
         ("sfsc_bct", (NAMES, INFLUENCE, *REFERENCE)),
+        ("sfsc_distilled", (NAMES, DISTILLATION)),
+        ("bct_s_full_classifier_distilled", (*CE, *SUM, NAMES, DISTILLATION)),
+        ("sfsc_no_projection_upgrad", ("SOLVER.AGGREGATION.NAME", "upgrad")),
+        ("bct_s_full_classifier_cagrad", (*CE, "SOLVER.AGGREGATION.NAME", "cagrad")),
+        ("unified", (ONLY, 0.5, *CE, "SOLVER.AGGREGATION.NAME", "mgda")),
     ],
 )
 def test_methods_have_the_fields_names(name, opts):

@@ -31,9 +31,20 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     cfg.MODEL.SWITCHABLE.CHANNEL_DIVISOR = 8
     # Whose loss trains the shared classifier W. options: all (sub-models), full (model only)
     cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD = "full"
+    # Class vectors W. options: learned, simplex (fixed vertices of a regular one; EMBEDDING_DIM >= classes - 1)
+    cfg.MODEL.SWITCHABLE.CLASSIFIER = "learned"
+    # Factor on the losses of each sub-model, in the order of WIDTHS. Empty: 1 for all
+    cfg.MODEL.SWITCHABLE.LOSS_WEIGHTS = []
+    # Slow start: iterations over which the factors of all but the full model rise from 0. 0: none
+    cfg.MODEL.SWITCHABLE.SLOW_START_ITERS = 0
+    # Sandwich rule: a step trains the full model, the smallest and this many of the others, drawn at random. 0: all
+    cfg.MODEL.SWITCHABLE.SANDWICH = 0
     # Train only the sub-model of this width, as an independent network with no shared weights; one of WIDTHS.
     # MODEL.BACKBONE.FEAT_DIM stays that of the full network. 0.0: all widths
     cfg.MODEL.SWITCHABLE.ONLY_WIDTH = 0.0
+    # Keep weights, and so activations, channels last in memory: the same numbers but for rounding, and faster where
+    # the convolutions of the machine prefer it (on CPUs with AVX-512, by a third).
+    cfg.MODEL.SWITCHABLE.CHANNELS_LAST = False
 
     # ---- A trained model to be compatible with, frozen: its full model is used ---------------------------------
     cfg.MODEL.REFERENCE = CN()
@@ -82,16 +93,33 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     # Whose features attract. options: reference (MODEL.REFERENCE), full (this network's own full model)
     cfg.MODEL.LOSSES.ASYMMETRIC.TEACHER = "reference"
 
+    # ---- In-place distillation: "DistillationLoss" in MODEL.LOSSES.NAME ---------------------------------------
+    cfg.MODEL.LOSSES.DISTILL = CN()
+    # What the smaller sub-models take from the full one. options: logits (soft labels), features (cosine)
+    cfg.MODEL.LOSSES.DISTILL.KIND = "features"
+    # Factor on the loss.
+    cfg.MODEL.LOSSES.DISTILL.SCALE = 0.5
+    # T of the soft labels.
+    cfg.MODEL.LOSSES.DISTILL.TEMPERATURE = 1.0
+
     # ---- Aggregation of the sub-models' gradients -------------------------------------------------------------
     cfg.SOLVER.AGGREGATION = CN()
-    # options: projection (conflicting gradients are projected to the orthogonal direction), sum
+    # options: projection (conflicting gradients are projected to the orthogonal direction), sum, gradvac, cagrad, mgda,
+    # upgrad, imtl_g, cgi
     cfg.SOLVER.AGGREGATION.NAME = "projection"
-    # Over what two sub-models' gradients are compared. options: pairwise (what both own), full (everything)
+    # Over what two sub-models' gradients are compared. options: pairwise (what both own), full (everything); of
+    # projection, the others compare everything
     cfg.SOLVER.AGGREGATION.SUPPORT = "pairwise"
     # What is compared at a time. options: global, layer, tensor
     cfg.SOLVER.AGGREGATION.GRANULARITY = "layer"
     # Whether the shared classifier's gradient is aggregated too, or just summed.
     cfg.SOLVER.AGGREGATION.PROJECT_CLASSIFIER = True
+    # gradvac: share of the newest cosine in its running target.
+    cfg.SOLVER.AGGREGATION.BETA = 0.01
+    # cagrad: radius c of the ball around the mean gradient, relative to its norm.
+    cfg.SOLVER.AGGREGATION.RADIUS = 0.4
+    # cgi: power p of the confidences.
+    cfg.SOLVER.AGGREGATION.POWER = 1.0
 
     # CSV (path, pid, camid, split) of the data set ManifestReID.
     cfg.DATASETS.MANIFEST = ""
@@ -183,11 +211,14 @@ def method_name(cfg: CN) -> str:
     """
     losses = cfg.MODEL.LOSSES
     evidential = losses.COMPAT.KIND == "evidential"
-    projected = cfg.SOLVER.AGGREGATION.NAME == "projection"
+    aggregator = cfg.SOLVER.AGGREGATION.NAME
+    projected = aggregator == "projection"
     asymmetric = losses.ASYMMETRIC.TEACHER if "AsymmetricLoss" in losses.NAME else None
     added = ["bct"] * ("InfluenceLoss" in losses.NAME) + ["asymmetric"] * (asymmetric == "reference")
+    added += ["distilled"] * ("DistillationLoss" in losses.NAME)
+    added += [aggregator] * (aggregator not in ("projection", "sum"))
     if single_width(cfg):
-        return "_".join(added) or "unified"
+        return "_".join(name for name in added if name in ("bct", "asymmetric")) or "unified"
     if asymmetric == "full":
         parts = (("id", losses.COMPAT.SUBMODELS == "all"), ("evidential", evidential), ("projection", projected))
         return "_".join(["asymmetric_s", *(name for name, used in parts if used), *added])

@@ -12,7 +12,8 @@ from .errors import InputError
 from .layers.width_switch import check_widths
 
 CUSTOM_KEYS = ("EVIDENCE", "RISK", "PRIOR", "PRIOR_UNIT", "KL_WEIGHT", "KL_UNIT")
-OUR_LOSSES = ("CompatibleLoss", "InfluenceLoss", "AsymmetricLoss")
+OUR_LOSSES = ("CompatibleLoss", "InfluenceLoss", "AsymmetricLoss", "DistillationLoss")
+AGGREGATORS = ("sum", "projection", "gradvac", "cagrad", "mgda", "upgrad", "imtl_g", "cgi")
 OTHER_LOSSES = ("TripletLoss", "CircleLoss", "Cosface")
 OPTIMIZERS = sorted(
     name
@@ -66,6 +67,8 @@ def _check_model(cfg: CN) -> None:
     if model.SWITCHABLE.CHANNEL_DIVISOR < 1:
         raise InputError("MODEL.SWITCHABLE.CHANNEL_DIVISOR", "must be at least 1", model.SWITCHABLE.CHANNEL_DIVISOR)
     _one_of(cfg, "MODEL.SWITCHABLE.CLASSIFIER_GRAD", ["all", "full"])
+    _one_of(cfg, "MODEL.SWITCHABLE.CLASSIFIER", ["learned", "simplex"])
+    _check_step_plan(model.SWITCHABLE, len(widths))
     _one_of(cfg, "MODEL.BACKBONE.NORM", ["BN", "syncBN"])
     _one_of(cfg, "MODEL.HEADS.NORM", ["BN", "syncBN"])
     _one_of(cfg, "MODEL.HEADS.CLS_LAYER", any_softmax.__all__)
@@ -74,6 +77,21 @@ def _check_model(cfg: CN) -> None:
     if model.HEADS.EMBEDDING_DIM <= 0 and not single_width(cfg):
         rule = "must be positive: sub-models need features of one dimension"
         raise InputError("MODEL.HEADS.EMBEDDING_DIM", rule, model.HEADS.EMBEDDING_DIM)
+
+
+def _check_step_plan(node: CN, count: int) -> None:
+    weights = list(node.LOSS_WEIGHTS)
+    numbers = all(isinstance(w, int | float) and w >= 0 for w in weights)
+    if weights and (len(weights) != count or not numbers or not any(weights)):
+        rule = f"must be empty, or one factor of at least 0 for each of the {count} widths, not all 0"
+        raise InputError("MODEL.SWITCHABLE.LOSS_WEIGHTS", rule, weights)
+    if weights and node.ONLY_WIDTH:
+        raise InputError("MODEL.SWITCHABLE.LOSS_WEIGHTS", "must be empty for a network of one width", weights)
+    if node.SLOW_START_ITERS < 0:
+        raise InputError("MODEL.SWITCHABLE.SLOW_START_ITERS", "must not be negative", node.SLOW_START_ITERS)
+    if not 0 <= node.SANDWICH <= max(count - 2, 0):
+        rule = f"must be between 0 and {max(count - 2, 0)}, the widths between the smallest and the full model"
+        raise InputError("MODEL.SWITCHABLE.SANDWICH", rule, node.SANDWICH)
 
 
 def _check_losses(cfg: CN, defaults: CN) -> None:
@@ -101,6 +119,14 @@ def _check_losses(cfg: CN, defaults: CN) -> None:
     ):
         if bad:
             raise InputError(f"{key}.{name}", rule, node[name])
+    distill = cfg.MODEL.LOSSES.DISTILL
+    _one_of(cfg, "MODEL.LOSSES.DISTILL.KIND", ["logits", "features"])
+    for name in ("SCALE", "TEMPERATURE"):
+        if distill[name] <= 0:
+            raise InputError(f"MODEL.LOSSES.DISTILL.{name}", "must be positive", distill[name])
+    if "DistillationLoss" in names and single_width(cfg):
+        rule = "must not hold DistillationLoss for a network of one width: its full model has nobody to teach"
+        raise InputError("MODEL.LOSSES.NAME", rule, tuple(names))
     if cfg.MODEL.LOSSES.CE.SCALE != 1.0:
         rule = f"is not read here; the compatible loss has {key}.SCALE"
         raise InputError("MODEL.LOSSES.CE.SCALE", rule, cfg.MODEL.LOSSES.CE.SCALE)
@@ -162,9 +188,17 @@ def _check_solver(cfg: CN) -> None:
     frozen = list(cfg.MODEL.FREEZE_LAYERS)
     if frozen not in ([], ["backbone"], ["heads"]):
         raise InputError("MODEL.FREEZE_LAYERS", "must be [], ['backbone'] or ['heads']", frozen)
-    _one_of(cfg, "SOLVER.AGGREGATION.NAME", ["sum", "projection"])
+    _one_of(cfg, "SOLVER.AGGREGATION.NAME", AGGREGATORS)
     _one_of(cfg, "SOLVER.AGGREGATION.SUPPORT", ["full", "pairwise"])
     _one_of(cfg, "SOLVER.AGGREGATION.GRANULARITY", ["global", "layer", "tensor"])
+    node = cfg.SOLVER.AGGREGATION
+    for key, rule, bad in (
+        ("BETA", "must be in [0, 1]", not 0 <= node.BETA <= 1),
+        ("RADIUS", "must be in [0, 1)", not 0 <= node.RADIUS < 1),
+        ("POWER", "must not be negative", node.POWER < 0),
+    ):
+        if bad:
+            raise InputError(f"SOLVER.AGGREGATION.{key}", rule, node[key])
     for key, value in (
         ("SOLVER.MAX_EPOCH", cfg.SOLVER.MAX_EPOCH),
         ("SOLVER.CHECKPOINT_PERIOD", cfg.SOLVER.CHECKPOINT_PERIOD),

@@ -11,6 +11,7 @@ from torch import nn
 from switchablecompat.aggregation import GradientAggregation, GradientProjection, SumAggregator
 from switchablecompat.engine import SwitchableTrainLoop
 from switchablecompat.engine.hooks import CompleteJSONWriter
+from switchablecompat.engine.step_plan import StepPlan
 from switchablecompat.layers import ChannelRule, SlimmableLinear, SwitchableBatchNorm2d, WidthSwitch
 from switchablecompat.modeling import shared_parameters
 
@@ -52,7 +53,7 @@ def batches():
         yield {"images": x * 10, "targets": (x[:, 0] > 0).long()}
 
 
-def make(aggregator=None, spoil=None, lr=0.1):
+def make(aggregator=None, spoil=None, lr=0.1, plan=None):
     torch.manual_seed(0)
     model = ToyArchitecture(spoil)
     inner = SimpleTrainer(model, batches(), torch.optim.SGD(model.parameters(), lr), None)
@@ -60,7 +61,7 @@ def make(aggregator=None, spoil=None, lr=0.1):
     aggregation = GradientAggregation(
         shared, model.switch.names, aggregator or GradientProjection(), granularity="layer"
     )
-    loop = SwitchableTrainLoop.take_over(inner, aggregation)
+    loop = SwitchableTrainLoop.take_over(inner, aggregation, plan)
     loop.iter = 0
     return loop
 
@@ -82,6 +83,42 @@ def test_sum_is_one_step_of_ordinary_joint_training():
     sum(sum(reference.submodel_losses(images, data["targets"], i)[0].values()) for i in range(2)).backward()
     optimizer.step()
     with EventStorage():
+        loop.run_step()
+    for (name, p), q in zip(loop.model.named_parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(p, q, atol=1e-7, rtol=1e-6, msg=name)
+
+
+def test_weights_are_those_of_a_weighted_sum():
+    loop = make(SumAggregator(), plan=StepPlan(2, weights=(0.25, 2.0)))
+    reference, data = ToyArchitecture(), next(batches())
+    reference.load_state_dict(loop.model.state_dict())
+    optimizer = torch.optim.SGD(reference.parameters(), 0.1)
+    x = reference.preprocess_image(data)
+    small, full = (sum(reference.submodel_losses(x, data["targets"], i)[0].values()) for i in range(2))
+    (0.25 * small + 2 * full).backward()
+    optimizer.step()
+    with EventStorage():
+        loop.run_step()
+    for (name, p), q in zip(loop.model.named_parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(p, q, atol=1e-7, rtol=1e-6, msg=name)
+
+
+def test_who_is_left_out_of_a_step_adds_nothing_to_it():
+    class FullOnly(StepPlan):
+        def submodels(self, iteration):
+            return [1] if iteration else [1, 0]
+
+    loop = make(SumAggregator(), plan=FullOnly(2))
+    with EventStorage() as storage:
+        loop.run_step()  # leaves both gradients in the bank
+        loop.iter = storage.iter = 1
+        reference = ToyArchitecture()
+        reference.load_state_dict(loop.model.state_dict())
+        optimizer, data = torch.optim.SGD(reference.parameters(), 0.1), batches()
+        next(data)
+        x = next(data)
+        sum(reference.submodel_losses(x["images"] / 10, x["targets"], 1)[0].values()).backward()
+        optimizer.step()
         loop.run_step()
     for (name, p), q in zip(loop.model.named_parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(p, q, atol=1e-7, rtol=1e-6, msg=name)

@@ -101,3 +101,17 @@ def test_cross_entropy_has_no_uncertainty():
     losses, diagnostics = model.submodel_losses(model.preprocess_image(data), data["targets"], 0)
     assert list(losses) == ["loss_compat_w025"]
     assert list(diagnostics) == ["cls_accuracy_w025"]
+
+
+def test_channels_last_is_a_matter_of_memory_only():
+    data = images(4)
+    plain = tiny_model().eval()
+    model = tiny_model("MODEL.SWITCHABLE.CHANNELS_LAST", True).eval()
+    model.load_state_dict(plain.state_dict())
+    assert model.backbone.layer2[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    for index, width in enumerate(model.switch.widths):
+        with torch.no_grad(), model.switch.use(index), plain.switch.use(index):
+            features, expected = model({"images": data}), plain({"images": data})
+        torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)  # other kernels, other rounding
+        with torch.no_grad():
+            assert torch.equal(extract_submodel(model, width)({"images": data.clone()}), features)

@@ -93,7 +93,7 @@ def test_no_graph_is_kept_alive_and_the_batch_is_forgotten():
     x = model.preprocess_image(data)
     losses, _ = model.submodel_losses(x, data["targets"], 3)
     loss = weakref.ref(losses["loss_compat_w100"])
-    kept = weakref.ref(model.teachers.full_features(x))
+    kept = weakref.ref(model.teachers.full(x, "neck_features"))
     assert kept().grad_fn is None, "no graph hangs on what is kept"
     del losses
     gc.collect()
@@ -131,6 +131,30 @@ def test_a_margin_softmax_reference_is_read_as_scaled_cosines(tmp_path):
     cosines = torch.stack([F.cosine_similarity(features, w.expand_as(features)) for w in trained.heads.weight], dim=1)
     assert cosines.shape == (8, CLASSES)
     torch.testing.assert_close(loss, F.cross_entropy(16 * cosines, data["targets"]), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["logits", "features"])
+def test_in_place_distillation_is_the_loss_against_the_full_models_detached_output(kind):
+    options = ("MODEL.LOSSES.DISTILL.KIND", kind, "MODEL.LOSSES.DISTILL.SCALE", 0.3, "MODEL.LOSSES.COMPAT.KIND", "ce")
+    model, data = tiny_model("MODEL.LOSSES.NAME", "('CompatibleLoss', 'DistillationLoss')", *options).train(), batch()
+    losses = losses_of(model, data)
+    assert {key for found in losses.values() for key in found if "distill" in key} == {
+        "loss_distill_w025", "loss_distill_w050", "loss_distill_w075",
+    }  # fmt: skip
+    x, found = model.preprocess_image(data), {}
+    for index in (0, 3):
+        with model.switch.use(index):
+            found[index] = model.heads.bottleneck(model.heads.pool_layer(model.backbone(x)))[..., 0, 0]
+    if kind == "logits":
+        z, full = (found[i] @ model.heads.weight.T for i in (0, 3))
+        expected = (full.softmax(1) * (full.log_softmax(1) - z.log_softmax(1))).sum(1).mean()
+    else:
+        expected = 1 - F.cosine_similarity(found[0], found[3]).mean()
+    torch.testing.assert_close(losses["w025"]["loss_distill_w025"], 0.3 * expected, rtol=1e-5, atol=1e-6)
+    losses["w025"]["loss_distill_w025"].backward()
+    assert model.heads.weight.grad is None, "the full model trains the classifier"
+    assert model.backbone.bn1.weight.grad is None, "private to the full model"
+    assert model.backbone.bn1.narrow["w025"].weight.grad.abs().sum() > 0
 
 
 def test_a_sub_model_on_its_own_has_no_teachers():

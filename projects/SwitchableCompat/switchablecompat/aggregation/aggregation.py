@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,6 +56,18 @@ class GradientAggregation:
     def collect(self, index: int) -> None:
         """Take over sub-model ``index``'s gradients from ``.grad``."""
         self.bank.collect(index)
+
+    def skip(self, index: int) -> None:
+        """Sub-model ``index`` takes no part in this step."""
+        self.bank.rows[index].zero_()
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the aggregator, for checkpoints."""
+        return self.aggregator.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from :meth:`state_dict`."""
+        self.aggregator.load_state_dict(state)
 
     @torch.no_grad()
     def aggregate(self, iteration: int) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +35,35 @@ class Aggregator(ABC):
     @abstractmethod
     def weights(self, shell_grams: Tensor, generator: torch.Generator) -> Tensor:
         """See :meth:`__call__`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs to continue; most aggregators keep nothing."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from :meth:`state_dict`, whose keys are attributes."""
+        for key, value in state.items():
+            setattr(self, key, value)
+
+
+class WholeAggregator(Aggregator):
+    """Function of one Gram matrix for each group, over everything in it (support ``full``)."""
+
+    def weights(self, shell_grams: Tensor, generator: torch.Generator) -> Tensor:
+        weights = self.group_weights(shell_grams.sum(dim=-3), generator)
+        return weights.unsqueeze(-2).expand(shell_grams.shape[:-1])
+
+    @abstractmethod
+    def group_weights(self, grams: Tensor, generator: torch.Generator) -> Tensor:
+        """Weights [groups, m] from Gram matrices [groups, m, m] in float64.
+
+        Scaled so that equal weights are those of plain summation, 1: learning rates keep their meaning.
+        """
+
+
+def present(grams: Tensor) -> Tensor:
+    """Which gradients are not zero, [..., m] bool."""
+    return grams.diagonal(dim1=-2, dim2=-1) > 0
 
 
 class SumAggregator(Aggregator):

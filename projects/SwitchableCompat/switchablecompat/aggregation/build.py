@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from ..errors import InputError
 from ..modeling import SwitchableBaseline, shared_parameters
 from .aggregation import GradientAggregation
 from .aggregators import Aggregator, GradientProjection, SumAggregator
+from .common_descent import MGDA, CAGrad
+from .impartial import IMTLG
+from .integration import ConflictAwareIntegration
+from .upgrad import UPGrad
+from .vaccine import GradVac
 
-AGGREGATORS = ("sum", "projection")
+AGGREGATORS: dict[str, Callable[[Any], Aggregator]] = {  # by SOLVER.AGGREGATION.NAME
+    "sum": lambda node: SumAggregator(),
+    "projection": lambda node: GradientProjection(node.SUPPORT),
+    "gradvac": lambda node: GradVac(node.BETA),
+    "cagrad": lambda node: CAGrad(node.RADIUS),
+    "mgda": lambda node: MGDA(),
+    "upgrad": lambda node: UPGrad(),
+    "imtl_g": lambda node: IMTLG(),
+    "cgi": lambda node: ConflictAwareIntegration(node.POWER),
+}
 
 
 def build_aggregator(cfg) -> Aggregator:
@@ -17,11 +34,9 @@ def build_aggregator(cfg) -> Aggregator:
         InputError: Unknown name.
     """
     node = cfg.SOLVER.AGGREGATION
-    if node.NAME == "sum":
-        return SumAggregator()
-    if node.NAME == "projection":
-        return GradientProjection(node.SUPPORT)
-    raise InputError("SOLVER.AGGREGATION.NAME", f"must be one of {list(AGGREGATORS)}", repr(node.NAME))
+    if node.NAME not in AGGREGATORS:
+        raise InputError("SOLVER.AGGREGATION.NAME", f"must be one of {list(AGGREGATORS)}", repr(node.NAME))
+    return AGGREGATORS[node.NAME](node)
 
 
 def build_aggregation(cfg, model: SwitchableBaseline) -> GradientAggregation:

@@ -85,7 +85,7 @@ def conflict_rate(grams: Tensor) -> Tensor:
 
 
 def cosines(gram: Tensor) -> Tensor:
-    """Pairwise cosines [m, m] from one Gram matrix; 0 where a gradient is zero."""
-    norms = gram.diagonal().clamp_min(0).sqrt()
-    scale = norms.unsqueeze(0) * norms.unsqueeze(1)
+    """Pairwise cosines from Gram matrices [..., m, m]; 0 where a gradient is zero."""
+    norms = gram.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt()
+    scale = norms.unsqueeze(-1) * norms.unsqueeze(-2)
     return torch.where(scale > 0, gram / scale.clamp_min(1e-300), 0.0)

@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..aggregation import GradientAggregation
 from ..modeling import SwitchableBaseline
 from ..modeling.ownership import private_parameters
+from .step_plan import StepPlan
 
 
 class SwitchableTrainLoop(SimpleTrainer):
@@ -31,10 +32,18 @@ class SwitchableTrainLoop(SimpleTrainer):
     """
 
     aggregation: GradientAggregation
+    plan: StepPlan
 
     @classmethod
-    def take_over(cls, trainer: SimpleTrainer, aggregation: GradientAggregation) -> SwitchableTrainLoop:
+    def take_over(
+        cls, trainer: SimpleTrainer, aggregation: GradientAggregation, plan: StepPlan | None = None
+    ) -> SwitchableTrainLoop:
         """Continue from FastReID's inner trainer: its loader has started already and must not start twice.
+
+        Args:
+            trainer: FastReID's.
+            aggregation: Of the sub-models' gradients.
+            plan: Who is trained in a step; by default all sub-models, with equal weight.
 
         Raises:
             InputError: The model is to be trained with a reference that is missing or does not fit.
@@ -43,6 +52,7 @@ class SwitchableTrainLoop(SimpleTrainer):
         loop.__dict__.update(trainer.__dict__)
         loop.aggregation = aggregation
         model = loop.switchable
+        loop.plan = plan or StepPlan(len(model.switch))
         model.prepare_training()
         loop.private = private_parameters(model)
         return loop
@@ -67,15 +77,18 @@ class SwitchableTrainLoop(SimpleTrainer):
         self.optimizer.zero_grad(set_to_none=True)
         losses: dict[str, Tensor] = {}
         scalars: dict[str, Tensor] = {}
-        for index in model.switch.descending:
+        trained = self.plan.submodels(self.iter)
+        for index in trained:
             with torch.autocast(images.device.type, enabled=scaler is not None):
                 submodel_losses, diagnostics = model.submodel_losses(images, targets, index)
-                loss = sum(submodel_losses.values())
+                loss = sum(submodel_losses.values()) * self.plan.factor(index, self.iter)
             (loss if scaler is None else scaler.scale(loss)).backward()
             self.aggregation.collect(index)
             losses.update({key: value.detach() for key, value in submodel_losses.items()})
             scalars.update(diagnostics)
             del loss, submodel_losses
+        for index in {*model.switch.descending} - {*trained}:
+            self.aggregation.skip(index)
         model.end_step()
         self._average_over_ranks()
         gradients = self.aggregation.aggregate(self.iter)

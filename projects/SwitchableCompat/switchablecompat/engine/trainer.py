@@ -32,6 +32,7 @@ from .hooks import (
     StatisticsOverRanks,
     SwitchableLayerFreeze,
 )
+from .step_plan import StepPlan
 from .train_loop import SwitchableTrainLoop
 
 logger = logging.getLogger("fastreid.switchablecompat.trainer")
@@ -49,7 +50,10 @@ class SwitchableTrainer(DefaultTrainer):
         super().__init__(cfg)
         inner = self._trainer
         model = getattr(inner.model, "module", inner.model)
-        self._trainer = SwitchableTrainLoop.take_over(inner, build_aggregation(self.cfg, model))
+        aggregation = build_aggregation(self.cfg, model)
+        plan = StepPlan.from_config(self.cfg, len(model.switch))
+        self._trainer = SwitchableTrainLoop.take_over(inner, aggregation, plan)
+        self.checkpointer.checkpointables["aggregation"] = aggregation
 
     @classmethod
     def build_optimizer(cls, cfg, model: SwitchableBaseline) -> tuple[Optimizer, None]:

@@ -2,6 +2,14 @@
 
 from .asymmetric import asymmetric_loss
 from .compatible import PRESETS, CompatibleLoss, EvidentialOptions
+from .distillation import distillation_loss
 from .influence import influence_loss
 
-__all__ = ["PRESETS", "CompatibleLoss", "EvidentialOptions", "asymmetric_loss", "influence_loss"]
+__all__ = [
+    "PRESETS",
+    "CompatibleLoss",
+    "EvidentialOptions",
+    "asymmetric_loss",
+    "distillation_loss",
+    "influence_loss",
+]

@@ -8,8 +8,10 @@ from fastreid.modeling.heads import REID_HEADS_REGISTRY, build_heads
 from fastreid.modeling.heads.embedding_head import EmbeddingHead
 from torch import Tensor, nn
 
+from ..errors import InputError
 from ..layers import ChannelLayout, WidthSwitch
 from .convert import Conversion
+from .simplex import regular_simplex
 
 
 @REID_HEADS_REGISTRY.register()
@@ -22,18 +24,33 @@ class SwitchableEmbeddingHead(EmbeddingHead):
     Args:
         classifier_grad: Who trains the shared classifier: ``all`` sub-models, or the ``full`` model only (the others
             then learn to meet its class vectors).
+        classifier: Class vectors: ``learned``, or fixed as the vertices of a regular ``simplex``.
     """
 
     plain_class = EmbeddingHead
 
     @configurable
-    def __init__(self, *, classifier_grad: str = "full", **kwargs) -> None:
+    def __init__(self, *, classifier_grad: str = "full", classifier: str = "learned", **kwargs) -> None:
         super().__init__(**kwargs)
         self.classifier_grad = classifier_grad
+        if classifier == "simplex" and len(self.weight) > 1:  # built without classes, it only gives features
+            self._fix_classifier()
 
     @classmethod
     def from_config(cls, cfg) -> dict:
-        return {**super().from_config(cfg), "classifier_grad": cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD}
+        node = cfg.MODEL.SWITCHABLE
+        return {
+            **super().from_config(cfg),
+            "classifier_grad": node.CLASSIFIER_GRAD,
+            "classifier": node.CLASSIFIER,
+        }
+
+    def _fix_classifier(self) -> None:
+        classes, dimension = self.weight.shape
+        if dimension < classes - 1:
+            rule = f"must be at least {classes - 1} for a simplex of {classes} classes (MODEL.SWITCHABLE.CLASSIFIER)"
+            raise InputError("MODEL.HEADS.EMBEDDING_DIM", rule, dimension)
+        self.weight = nn.Parameter(regular_simplex(classes, dimension), requires_grad=False)
 
     def make_switchable(self, switch: WidthSwitch, x: ChannelLayout) -> None:
         """Convert the neck for a backbone with this switch whose output has layout ``x``."""
@@ -54,9 +71,10 @@ class SwitchableEmbeddingHead(EmbeddingHead):
             targets: [N] int64 identities, in training.
 
         Returns:
-            In evaluation the features [N, D]; in training a dict of ``cls_outputs`` and ``pred_class_logits`` (both
-            [N, K]), ``features`` ([N, C_i] before the neck or [N, D] after it, by NECK_FEAT, for FastReID's pair
-            losses) and ``neck_features`` ([N, D], always after the neck: what evaluation compares).
+            In evaluation the features [N, D]; in training a dict of ``cls_outputs`` (with margin), ``logits`` (without)
+            and ``pred_class_logits`` (these, detached), all [N, K]; ``features`` ([N, C_i] before the neck or [N, D]
+            after it, by NECK_FEAT, for FastReID's pair losses) and ``neck_features`` ([N, D], always after the neck:
+            what evaluation compares).
         """
         pool_feat = self.pool_layer(features)
         neck_feat = self.bottleneck(pool_feat)[..., 0, 0]
@@ -74,9 +92,11 @@ class SwitchableEmbeddingHead(EmbeddingHead):
             logits = F.linear(F.normalize(neck_feat), F.normalize(weight)).float()
             if kind == "ArcSoftmax":  # rounding can leave [-1, 1], where acos is NaN and its slope infinite
                 logits = logits.clamp(-1 + 1e-6, 1 - 1e-6)
+        scaled = logits * self.cls_layer.s
         return {
             "cls_outputs": self.cls_layer(logits.clone(), targets),  # FastReID's margin layers work in place
-            "pred_class_logits": logits.detach() * self.cls_layer.s,
+            "logits": scaled,
+            "pred_class_logits": scaled.detach(),
             "features": pool_feat[..., 0, 0] if self.neck_feat == "before" else neck_feat,
             "neck_features": neck_feat,
         }

@@ -12,7 +12,7 @@ from fastreid.modeling.meta_arch.baseline import Baseline
 from torch import Tensor, nn
 
 from ..layers import WidthSwitch
-from ..losses import CompatibleLoss, asymmetric_loss, influence_loss
+from ..losses import CompatibleLoss, asymmetric_loss, distillation_loss, influence_loss
 from .head import build_heads_for
 from .reference import ReferenceSource
 from .teachers import Teachers
@@ -45,6 +45,7 @@ class SwitchableBaseline(Baseline):
         compatible_loss: The loss on the shared classifier's output.
         reference_source: Where the frozen model of the influence and the asymmetric loss comes from, if they use one.
             Evaluation never needs it, so it is loaded by :meth:`prepare_training`, or when a loss first asks for it.
+        channels_last: Memory format of the convolutions' weights, which activations follow.
         loss_kwargs: FastReID's loss options, and ours; the pair losses named there act on every sub-model's features.
     """
 
@@ -58,6 +59,7 @@ class SwitchableBaseline(Baseline):
         heads: nn.Module,
         compatible_loss: CompatibleLoss,
         reference_source: ReferenceSource | None = None,
+        channels_last: bool = False,
         **kwargs,
     ) -> None:
         super().__init__(backbone=backbone, heads=heads, **kwargs)
@@ -65,6 +67,8 @@ class SwitchableBaseline(Baseline):
         self.switch: WidthSwitch = backbone.switch
         self.compatible_loss = compatible_loss
         self.teachers = Teachers(reference_source)
+        if channels_last:
+            self.to(memory_format=torch.channels_last)
 
     @classmethod
     def from_config(cls, cfg) -> dict:
@@ -81,11 +85,16 @@ class SwitchableBaseline(Baseline):
                 "teacher": losses.ASYMMETRIC.TEACHER,
                 "options": {"kind": losses.ASYMMETRIC.KIND, "margin": losses.ASYMMETRIC.MARGIN},
             },
+            "distill": {
+                "scale": losses.DISTILL.SCALE,
+                "options": {"kind": losses.DISTILL.KIND, "temperature": losses.DISTILL.TEMPERATURE},
+            },
         }
         return {
             **kwargs,
             "compatible_loss": CompatibleLoss.from_config(cfg),
             "reference_source": ReferenceSource.from_config(cfg, kwargs["heads"].weight.shape[1]),
+            "channels_last": cfg.MODEL.SWITCHABLE.CHANNELS_LAST,
         }
 
     def forward(self, batched_inputs: dict | Tensor) -> Tensor | dict[str, Tensor]:
@@ -138,6 +147,8 @@ class SwitchableBaseline(Baseline):
         with self.switch.use(index):
             name, is_full = self.switch.name, self.switch.is_full
             outputs = self.heads(self.backbone(images), targets)
+        if is_full:
+            self.teachers.keep_full(images, outputs)
         losses: dict[str, Tensor] = {}
         diagnostics: dict[str, Tensor] = {}
         with torch.no_grad():
@@ -150,10 +161,10 @@ class SwitchableBaseline(Baseline):
                 diagnostics[f"uncertainty_{name}"] = uncertainty
         if "InfluenceLoss" in wanted:
             losses[f"loss_influence_{name}"] = self._influence_loss(outputs["neck_features"], targets)
-        if "AsymmetricLoss" in wanted:
-            loss = self._asymmetric_loss(images, outputs["neck_features"], targets, is_full)
-            if loss is not None:
-                losses[f"loss_asymmetric_{name}"] = loss
+        if "AsymmetricLoss" in wanted and not (is_full and self.loss_kwargs["asymmetric"]["teacher"] == "full"):
+            losses[f"loss_asymmetric_{name}"] = self._asymmetric_loss(images, outputs["neck_features"], targets)
+        if "DistillationLoss" in wanted and not is_full:
+            losses[f"loss_distill_{name}"] = self._distillation_loss(images, outputs)
         for loss_name, (key, kwargs_key, function) in PAIR_LOSSES.items():
             if loss_name in wanted:
                 kwargs = self.loss_kwargs[kwargs_key]
@@ -173,13 +184,15 @@ class SwitchableBaseline(Baseline):
         )
         return loss * self.loss_kwargs["influence"]["scale"]
 
-    def _asymmetric_loss(self, images: Tensor, features: Tensor, targets: Tensor, is_full: bool) -> Tensor | None:
+    def _asymmetric_loss(self, images: Tensor, features: Tensor, targets: Tensor) -> Tensor:
         node = self.loss_kwargs["asymmetric"]
         if node["teacher"] == "reference":
             teacher = self.teachers.reference_features(images)
-        elif is_full:
-            self.teachers.keep_full(images, features)
-            return None
         else:
-            teacher = self.teachers.full_features(images)
+            teacher = self.teachers.full(images, "neck_features")
         return asymmetric_loss(features, teacher, targets, **node["options"]) * node["scale"]
+
+    def _distillation_loss(self, images: Tensor, outputs: dict[str, Tensor]) -> Tensor:
+        node = self.loss_kwargs["distill"]
+        what = "logits" if node["options"]["kind"] == "logits" else "neck_features"
+        return distillation_loss(outputs[what], self.teachers.full(images, what), **node["options"]) * node["scale"]

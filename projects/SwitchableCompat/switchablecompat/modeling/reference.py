@@ -130,6 +130,8 @@ class ReferenceSource:
             raise InputError(self.config_file, "must name a backbone and a head that are registered", error) from None
         if isinstance(heads, SwitchableEmbeddingHead):
             heads.make_switchable(backbone.switch, layout)
+        if cfg.MODEL.SWITCHABLE.CHANNELS_LAST:
+            backbone.to(memory_format=torch.channels_last)
         return backbone, heads
 
     def _check_config(self, cfg) -> None:

@@ -15,7 +15,7 @@ class Teachers:
 
     Deliberately no module: what is held here is not part of the model that holds it. It is in no state dict and no
     optimiser, no call of ``train`` or of the BN calibration reaches it, and a sub-model on its own does not have it.
-    Features are kept for one batch, so that each teacher sees it once a step, and have no graph.
+    What they say is kept for one batch, so that each teacher sees it once a step, and has no graph.
 
     Args:
         source: Where the reference comes from; None if there is none.
@@ -25,7 +25,7 @@ class Teachers:
         self.source = source
         self._reference: ReferenceModel | None = None
         self._images: Tensor | None = None
-        self._features: dict[str, Tensor] = {}
+        self._kept: dict[str, Tensor] = {}
 
     def reference(self, device: torch.device) -> ReferenceModel:
         """The reference, loaded when first asked for; evaluation does not need its files.
@@ -41,25 +41,26 @@ class Teachers:
 
     def reference_features(self, images: Tensor) -> Tensor:
         """The reference's features [N, D] of a normalised batch."""
-        features = self._of_batch(images)
-        if "reference" not in features:
-            features["reference"] = self.reference(images.device).features(images)
-        return features["reference"]
+        kept = self._of_batch(images)
+        if "reference" not in kept:
+            kept["reference"] = self.reference(images.device).features(images)
+        return kept["reference"]
 
-    def keep_full(self, images: Tensor, features: Tensor) -> None:
-        """Keep what the full model says of this batch, [N, D], for the smaller sub-models."""
-        self._of_batch(images)["full"] = features.detach()
+    def keep_full(self, images: Tensor, outputs: dict[str, Tensor]) -> None:
+        """Keep what the full model's head says of this batch, for the smaller sub-models."""
+        kept = self._of_batch(images)
+        kept.update({f"full {key}": outputs[key].detach() for key in ("neck_features", "logits")})
 
-    def full_features(self, images: Tensor) -> Tensor:
-        """What the full model said of this batch, [N, D]."""
-        features = self._of_batch(images)
-        if "full" not in features:
+    def full(self, images: Tensor, key: str) -> Tensor:
+        """What the full model said of this batch: ``neck_features`` [N, D] or ``logits`` [N, K]."""
+        kept = self._of_batch(images)
+        if f"full {key}" not in kept:
             raise RuntimeError("the full model comes first: its features of this batch are not known yet")
-        return features["full"]
+        return kept[f"full {key}"]
 
     def end_step(self) -> None:
         """Forget the batch."""
-        self._images, self._features = None, {}
+        self._images, self._kept = None, {}
 
     def move(self, fn: Callable[[Tensor], Tensor]) -> None:
         """Follow the model to another device or dtype."""
@@ -69,5 +70,5 @@ class Teachers:
 
     def _of_batch(self, images: Tensor) -> dict[str, Tensor]:
         if self._images is not images:  # whatever was kept is of another batch
-            self._images, self._features = images, {}
-        return self._features
+            self._images, self._kept = images, {}
+        return self._kept

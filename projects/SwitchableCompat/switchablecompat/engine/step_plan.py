@@ -1,0 +1,52 @@
+"""Which sub-models a step trains, and how much the loss of each counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """The same plan on every rank and after a resume: it depends on the seed and the iteration only.
+
+    Attributes:
+        count: Number of sub-models m.
+        weights: Factor on the losses of each sub-model, smallest first; empty: 1 for all.
+        slow_start: Iterations over which the factors of all but the full model rise linearly from 0; 0: at once.
+        sandwich: How many sub-models, drawn at random, are trained beside the smallest and the full one (the sandwich
+            rule, Yu & Huang, "Universally Slimmable Networks", ICCV 2019, section 3.2); 0: all of them.
+        seed: Of the draws.
+    """
+
+    count: int
+    weights: Sequence[float] = ()
+    slow_start: int = 0
+    sandwich: int = 0
+    seed: int = 0
+
+    @classmethod
+    def from_config(cls, cfg, count: int) -> StepPlan:
+        """Read ``MODEL.SWITCHABLE`` for a network of ``count`` sub-models."""
+        node = cfg.MODEL.SWITCHABLE
+        return cls(count, tuple(node.LOSS_WEIGHTS), node.SLOW_START_ITERS, node.SANDWICH, cfg.SEED)
+
+    def submodels(self, iteration: int) -> list[int]:
+        """The sub-models of a step, the full model first."""
+        everyone = list(range(self.count - 1, -1, -1))
+        between = self.count - 2
+        if not 0 < self.sandwich < between:
+            return everyone
+        # Its own stream: the draws must not follow the aggregator's orders, which come from (seed, iteration) too.
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + iteration) % 2**62 + 2**62)
+        drawn = torch.randperm(between, generator=generator)[: self.sandwich] + 1
+        return [index for index in everyone if index in (0, self.count - 1, *drawn.tolist())]
+
+    def factor(self, index: int, iteration: int) -> float:
+        """Factor on the losses of sub-model ``index``."""
+        weight = self.weights[index] if self.weights else 1.0
+        if index == self.count - 1 or iteration >= self.slow_start:
+            return weight
+        return weight * (iteration + 1) / (self.slow_start + 1)

@@ -1,0 +1,43 @@
+"""In-place distillation: a sub-model learns from what the full model says of the same batch, as pure functions.
+
+Yu & Huang, "Universally Slimmable Networks and Improved Training Techniques", ICCV 2019, section 3.3, and its
+counterpart on features. On their own neither makes models compatible; beside a loss on the shared classifier they tell
+a small sub-model more than the labels do.
+
+    logits       T^2 KL( softmax(z_full / T) || softmax(z / T) )
+    features     1 - cos(phi, phi_full)      (``reg`` of the asymmetric loss)
+
+Both are means over the batch, in float32 (float64 stays); the full model's side gets no gradient.
+
+Shape shorthand: N images, D feature dimension, K classes.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .asymmetric import regression
+
+KINDS = ("logits", "features")
+
+
+def distillation_loss(student: Tensor, teacher: Tensor, *, kind: str, temperature: float = 1.0) -> Tensor:
+    """Scalar loss.
+
+    Args:
+        student: [N, K] logits or [N, D] features of the sub-model.
+        teacher: The same of the full model.
+        kind: ``logits`` or ``features``.
+        temperature: T, of ``logits`` only.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {KINDS}, found {kind!r}")
+    with torch.autocast(student.device.type, enabled=False):
+        student = student if student.dtype == torch.float64 else student.float()
+        teacher = teacher.detach().to(student.dtype)
+        if kind == "features":
+            return regression(F.normalize(student), F.normalize(teacher)).mean()
+        log_p, log_q = (F.log_softmax(x / temperature, dim=1) for x in (teacher, student))
+        return F.kl_div(log_q, log_p, reduction="batchmean", log_target=True) * temperature**2
