@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,17 +13,22 @@ from pathlib import Path
 from tabulate import tabulate
 
 import startup  # noqa: F401  (before FastReID is needed)
+from switchablecompat.comparison.render import render_overview
+from switchablecompat.comparison.results import load_results
+from switchablecompat.comparison.suite import load_suite
+from switchablecompat.comparison.table import Comparison
 from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.evaluation.grid import CompatibilityGrid
 from switchablecompat.evaluation.report import render_table
 from switchablecompat.files import atomic_write
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/synthetic.md")
+PAGES = ("README.md", "docs/synthetic.md", "docs/experiments.md")
 
 
-def grid_table(content: dict) -> str:
+def grid_table(path: Path) -> str:
     """The mAP grid as it is printed at the end of a run, and its verdict."""
+    content = json.loads(path.read_text())
     grid = CompatibilityGrid.from_dict(content)
     versions, machine = content["versions"], content["hardware"]
     made = (
@@ -33,8 +39,9 @@ def grid_table(content: dict) -> str:
     return f"```text\n{render_table(grid, 'mAP')}\n{grid.verdict()}\n```\n\n({made})"
 
 
-def difficulty_table(content: dict) -> str:
+def difficulty_table(path: Path) -> str:
     """mAP and Rank-1 of hand-made features."""
+    content = json.loads(path.read_text())
     rows = [
         [title, content[key]["mAP"], content[key]["Rank-1"]]
         for title, key in (("raw pixels", "raw_pixels"), ("colour histograms of six stripes", "stripe_histograms"))
@@ -42,7 +49,20 @@ def difficulty_table(content: dict) -> str:
     return tabulate(rows, headers=["feature", "mAP (%)", "Rank-1 (%)"], tablefmt="github", floatfmt=".1f")
 
 
-RENDERERS: dict[str, Callable[[dict], str]] = {"grid": grid_table, "difficulty": difficulty_table}
+def comparison_table(path: Path) -> str:
+    """A suite, one line per method, from the results of its runs."""
+    suite = load_suite(os.path.relpath(path))
+    results = load_results(suite, ROOT / "results" / suite.name)
+    if not results:
+        raise InputError(path, "must have results", f"none in results/{suite.name}")
+    return render_overview(Comparison(suite, results))
+
+
+RENDERERS: dict[str, Callable[[Path], str]] = {
+    "grid": grid_table,
+    "difficulty": difficulty_table,
+    "comparison": comparison_table,
+}
 BLOCK = re.compile(r"<!-- (?P<kind>\w+): (?P<path>\S+) -->\n(?P<body>.*?)<!-- /(?P=kind) -->", re.DOTALL)
 
 
@@ -50,10 +70,8 @@ def update(page: Path) -> str:
     """The text of a page with every block rendered anew."""
 
     def render(match: re.Match) -> str:
-        content = json.loads((page.parent / match["path"]).read_text())
-        return (
-            f"<!-- {match['kind']}: {match['path']} -->\n{RENDERERS[match['kind']](content)}\n<!-- /{match['kind']} -->"
-        )
+        body = RENDERERS[match["kind"]](page.parent / match["path"])
+        return f"<!-- {match['kind']}: {match['path']} -->\n{body}\n<!-- /{match['kind']} -->"
 
     return BLOCK.sub(render, page.read_text())
 
@@ -63,6 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, epilog="example: python tools/update_docs.py --check")
     parser.add_argument("--check", action="store_true", help="change nothing; exit 2 if a page is not current")
     args = parser.parse_args()
+    os.chdir(ROOT)  # suites name their configs from there
     for name in PAGES:
         page = ROOT / name
         text = update(page)

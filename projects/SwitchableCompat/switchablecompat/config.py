@@ -110,7 +110,7 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     # Over what two sub-models' gradients are compared. options: pairwise (what both own), full (everything); of
     # projection, the others compare everything
     cfg.SOLVER.AGGREGATION.SUPPORT = "pairwise"
-    # What is compared at a time. options: global, layer, tensor
+    # What is compared at a time. options: global, layer, tensor, filter (an output channel of a tensor)
     cfg.SOLVER.AGGREGATION.GRANULARITY = "layer"
     # Whether the shared classifier's gradient is aggregated too, or just summed.
     cfg.SOLVER.AGGREGATION.PROJECT_CLASSIFIER = True

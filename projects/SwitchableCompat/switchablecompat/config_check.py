@@ -190,7 +190,7 @@ def _check_solver(cfg: CN) -> None:
         raise InputError("MODEL.FREEZE_LAYERS", "must be [], ['backbone'] or ['heads']", frozen)
     _one_of(cfg, "SOLVER.AGGREGATION.NAME", AGGREGATORS)
     _one_of(cfg, "SOLVER.AGGREGATION.SUPPORT", ["full", "pairwise"])
-    _one_of(cfg, "SOLVER.AGGREGATION.GRANULARITY", ["global", "layer", "tensor"])
+    _one_of(cfg, "SOLVER.AGGREGATION.GRANULARITY", ["global", "layer", "tensor", "filter"])
     node = cfg.SOLVER.AGGREGATION
     for key, rule, bad in (
         ("BETA", "must be in [0, 1]", not 0 <= node.BETA <= 1),

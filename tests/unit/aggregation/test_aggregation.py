@@ -41,6 +41,8 @@ def make(model, aggregator, granularity, summed=(), seed=5):
 
 def loop_over_vectors(model, gradients, support, granularity, orders, summed):
     """PCGrad group by group on flat vectors, masks from the owned elements."""
+    if granularity == "filter":
+        return loop_over_filters(model, gradients, support, orders, summed)
     shared = shared_parameters(model)
     group_of = {"global": lambda n: "", "layer": lambda n: n.rpartition(".")[0], "tensor": lambda n: n}[granularity]
     groups = {}
@@ -70,8 +72,31 @@ def loop_over_vectors(model, gradients, support, granularity, orders, summed):
     return expected, conflicts / pairs
 
 
+def loop_over_filters(model, gradients, support, orders, summed):
+    """The same, one output channel of one tensor after the other."""
+    expected, conflicts, pairs = {}, 0, 0
+    for p in shared_parameters(model):
+        own = torch.stack([g[p.name] for g in gradients]).double()
+        owner = torch.zeros(p.parameter.shape) if p.shells is None else p.shells
+        result = own.sum(dim=0)
+        for k in range(p.parameter.shape[0]) if p.name not in summed else ():
+            flat, total = own[:, k].flatten(1), torch.zeros_like(own[0, k].flatten())
+            for i, order in enumerate(orders.tolist()):
+                v = flat[i].clone()
+                for j in order:
+                    mask = (owner[k].flatten() <= (min(i, j) if support == "pairwise" else 9)).double()
+                    product = (v * flat[j] * mask).sum()
+                    if product < 0:
+                        v = v - product / (flat[j] * mask).square().sum() * flat[j] * mask
+                    pairs, conflicts = pairs + (j < i), conflicts + int(j < i and (flat[i] * flat[j]).sum() < 0)
+                total += v
+            result[k] = total.view_as(result[k])
+        expected[p.name] = result
+    return expected, conflicts / pairs
+
+
 @pytest.mark.parametrize("support", ["full", "pairwise"])
-@pytest.mark.parametrize("granularity", ["global", "layer", "tensor"])
+@pytest.mark.parametrize("granularity", ["global", "layer", "tensor", "filter"])
 @pytest.mark.parametrize("summed", [(), ("heads.weight",)])
 def test_projection_equals_a_loop_over_vectors(support, granularity, summed):
     model = tiny_model("MODEL.SWITCHABLE.CLASSIFIER_GRAD", "all").train()

@@ -13,6 +13,7 @@ from switchablecompat.comparison.render import (
     render_differences_csv,
     render_latex,
     render_markdown,
+    render_overview,
     render_summary_csv,
     write_tables,
 )
@@ -71,6 +72,17 @@ def test_csv_holds_full_precision_and_only_what_is_defined(comparison):
     assert [(r["ours"], r["baseline"]) for r in differences] == [("ours", "unified")] * 2 + [("ours", "bct")] * 3
     summary = rows_of(render_summary_csv(comparison))
     assert ("unified", "AC") not in [(r["method"], r["measure"]) for r in summary]
+
+
+def test_overview_has_a_line_per_method(comparison):
+    lines = render_overview(comparison).splitlines()
+    assert lines[0] == "| mAP (%) | w050 | w100 | w050 on w100 | w100 on w050 | mean cross-test | AC (%) |"
+    ours = ["52.00 ± 2.83", "71.00 ± 1.41", "58.00 ± 2.83", "59.00 ± 1.41", "58.50 ± 2.12", "100.00 ± 0.00"]
+    assert lines[2] == f"| Ours | {' | '.join(ours)} |"
+    assert lines[3] == "| Unified | 47.00 ± 1.41 | 74.00 ± 0.00 | - | - | - | - |"
+    assert lines[-1].startswith(
+        "(data set: fabricated. Fabricated numbers.; seeds: 0, 1; hardware: abacus, 1 CPU cores;"
+    )
 
 
 def test_latex_is_a_plain_tabular_with_escaped_titles(comparison):

@@ -13,7 +13,7 @@ from . import gram
 from .aggregators import Aggregator
 from .gradient_bank import GradientBank
 
-GRANULARITIES = ("global", "layer", "tensor")
+GRANULARITIES = ("global", "layer", "tensor", "filter")
 
 
 class GradientAggregation:
@@ -23,7 +23,8 @@ class GradientAggregation:
         shared: Shared parameters of the model, on their final device.
         names: Names of the sub-models, in order of width.
         aggregator: Function of the Gram matrices.
-        granularity: One Gram matrix for the whole network (``global``), for each ``layer`` or for each ``tensor``.
+        granularity: One Gram matrix for the whole network (``global``), for each ``layer``, for each ``tensor``, or for
+            each ``filter`` (output channel) of each tensor.
         summed: Names of shared parameters that are summed plainly, whatever the aggregator (the classifier, say).
         seed: Seed of the aggregator's random orders; with the iteration it determines them on every rank.
     """
@@ -44,12 +45,14 @@ class GradientAggregation:
             "global": lambda name: "all",
             "layer": lambda name: name.rpartition(".")[0],
             "tensor": lambda name: name,
+            "filter": lambda name: name,
         }[granularity]
         plain = "(summed)"
         groups = [plain if p.name in summed else group_of(p.name) for p in shared]
         self.names = tuple(names)
         self.aggregator = aggregator
-        self.bank = GradientBank(shared, len(names), groups, aggregator.needs_shells)
+        by_filter = {group for group in groups if group != plain} if granularity == "filter" else ()
+        self.bank = GradientBank(shared, len(names), groups, aggregator.needs_shells, by_filter)
         self._aggregated = torch.tensor([name != plain for name in self.bank.group_names], device=self.bank.rows.device)
         self._seed = seed
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import accumulate, combinations_with_replacement
 
 import torch
 from torch import Tensor
@@ -22,33 +23,45 @@ class GradientBank:
         m: Number of sub-models.
         groups: Group of each parameter, in any order; Gram matrices are made for each group on its own.
         split_shells: Also split each group by which sub-model is the smallest owner of an element.
+        by_filter: Groups that are split further, one for each index of their parameters' first axis (output channel).
     """
 
-    def __init__(self, shared: Sequence[SharedParameter], m: int, groups: Sequence[str], split_shells: bool) -> None:
-        self.group_names = list(dict.fromkeys(groups))
-        rank = {name: i for i, name in enumerate(self.group_names)}
-        in_order = sorted(range(len(shared)), key=lambda p: rank[groups[p]])
+    def __init__(
+        self,
+        shared: Sequence[SharedParameter],
+        m: int,
+        groups: Sequence[str],
+        split_shells: bool,
+        by_filter: Collection[str] = (),
+    ) -> None:
+        filters = dict.fromkeys(groups, 1)
+        for p, group in zip(shared, groups, strict=True):
+            if group in by_filter:
+                filters[group] = max(filters[group], p.parameter.shape[0] if p.parameter.dim() else 1)
+        self.group_names = [name for name, count in filters.items() for _ in range(count)]
+        first = dict(zip(filters, accumulate(filters.values(), initial=0), strict=False))
+        in_order = sorted(range(len(shared)), key=lambda p: first[groups[p]])
         self.parameters = [shared[p].parameter for p in in_order]
         sizes = [p.numel() for p in self.parameters]
         self.shells = m if split_shells else 1
 
-        segments = torch.zeros(len(self.group_names), self.shells, dtype=torch.int64)
-        order = []
-        for p, size in zip(in_order, sizes, strict=True):
-            group = rank[groups[p]]
-            shells = shared[p].shells
-            if split_shells and shells is not None:
-                segments[group] += torch.bincount(shells.flatten(), minlength=m)
-                order.append(group * m + shells.flatten())
-            else:
-                segments[group, 0] += size
-                order.append(torch.full((size,), group * self.shells))
-        self._bounds = torch.cat((torch.zeros(1, dtype=torch.int64), segments.flatten().cumsum(0))).tolist()
+        segment_of = []
+        for p in in_order:
+            shape, shells = shared[p].parameter.shape, shared[p].shells
+            group = torch.full(shape, first[groups[p]])
+            if groups[p] in by_filter and shape:
+                group += torch.arange(shape[0]).view(-1, *[1] * (len(shape) - 1))
+            segment_of.append((group * self.shells + (0 if shells is None or not split_shells else shells)).flatten())
+        ids = torch.cat(segment_of)
+        counts = torch.bincount(ids, minlength=len(self.group_names) * self.shells)
+        self._bounds = torch.cat((torch.zeros(1, dtype=torch.int64), counts.cumsum(0))).tolist()
 
         device, dtype = self.parameters[0].device, self.parameters[0].dtype
         self._permutation: Tensor | None = None
-        if split_shells:
-            self._permutation = torch.argsort(torch.cat(order), stable=True).to(device)
+        if split_shells or by_filter:
+            self._permutation = torch.argsort(ids, stable=True).to(device)
+        # Many short segments are summed by index, few long ones by a matrix product each.
+        self._segment_of = ids[torch.argsort(ids, stable=True)].to(device) if by_filter else None
         self._sizes = sizes
         self._reached = [False] * len(sizes)  # by any sub-model since the last write
         self.rows = torch.zeros(m, sum(sizes), dtype=dtype, device=device)
@@ -68,6 +81,13 @@ class GradientBank:
         """Inner products of the sub-models' gradients in each group and shell, float64 [groups, shells, m, m]."""
         m = self.rows.shape[0]
         grams = torch.zeros(len(self._bounds) - 1, m, m, dtype=torch.float64, device=self.rows.device)
+        if self._segment_of is not None:
+            for chunk in range(0, self.rows.shape[1], _CHUNK):
+                block = self.rows[:, chunk : chunk + _CHUNK].double()
+                ids = self._segment_of[chunk : chunk + _CHUNK]
+                for i, j in combinations_with_replacement(range(m), 2):
+                    grams[:, i, j].index_add_(0, ids, block[i] * block[j])
+            return (grams + grams.triu(1).mT).view(-1, self.shells, m, m)
         for segment, (start, end) in enumerate(zip(self._bounds, self._bounds[1:], strict=False)):
             for chunk in range(start, end, _CHUNK):
                 block = self.rows[:, chunk : min(chunk + _CHUNK, end)].double()
@@ -82,11 +102,15 @@ class GradientBank:
         Args:
             weights: [groups, shells, m].
         """
-        flat = torch.empty_like(self.rows[0])
+        flat = torch.zeros_like(self.rows[0])
         weights = weights.to(flat.dtype).flatten(0, 1)
-        for segment, (start, end) in enumerate(zip(self._bounds, self._bounds[1:], strict=False)):
-            if end > start:
-                torch.mv(self.rows[:, start:end].T, weights[segment], out=flat[start:end])
+        if self._segment_of is not None:
+            for row, weight in zip(self.rows, weights.unbind(dim=1), strict=True):
+                flat.addcmul_(row, weight[self._segment_of])
+        else:
+            for segment, (start, end) in enumerate(zip(self._bounds, self._bounds[1:], strict=False)):
+                if end > start:
+                    torch.mv(self.rows[:, start:end].T, weights[segment], out=flat[start:end])
         if self._permutation is not None:
             flat = torch.empty_like(flat).index_copy_(0, self._permutation, flat)
         for parameter, piece, reached in zip(self.parameters, flat.split(self._sizes), self._reached, strict=True):

@@ -53,6 +53,27 @@ def render_markdown(comparison: Comparison) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def render_overview(comparison: Comparison) -> str:
+    """One line per method, for a page that has room for no more: self-tests, the outermost cross-tests, criterion."""
+    m = len(comparison.widths)
+    corners = [(0, m - 1), (m - 1, 0)] if m > 1 else []
+    header = [
+        "mAP (%)",
+        *comparison.names,
+        *(f"{comparison.names[q]} on {comparison.names[g]}" for q, g in corners),
+        "mean cross-test",
+        "AC (%)",
+    ]
+    rows = []
+    for method in comparison.methods:
+        n = len(comparison.of(method))
+        cells = [comparison.spread(method, q, g) for q, g in [*((i, i) for i in range(m)), *corners]]
+        cells += [comparison.summary(method, name) for name in ("mean cross-test", "AC")]
+        rows.append([comparison.titles[method], *(format_spread(cell, n) for cell in cells)])
+    made = "; ".join(f"{key.lower()}: {value}" for key, value in comparison.header().items() if key != "Widths")
+    return f"{_markdown(header, rows)}\n\n({made})"
+
+
 def render_latex(comparison: Comparison, metric: str = "mAP") -> str:
     """The table of one metric, as the paper has it; needs no package."""
     m = len(comparison.widths)
