@@ -17,7 +17,14 @@ from fastreid.data.datasets.market1501 import Market1501
 from PIL import Image
 
 from switchablecompat.data import pedestrian, synthetic
-from switchablecompat.data.synthetic import LAYOUT, SyntheticReIDTiny, SyntheticReIDVal, SyntheticSpec, generate
+from switchablecompat.data.synthetic import (
+    LAYOUT,
+    SyntheticReIDDev,
+    SyntheticReIDTiny,
+    SyntheticReIDVal,
+    SyntheticSpec,
+    generate,
+)
 from switchablecompat.errors import InputError
 
 SMALL = SyntheticSpec(
@@ -59,7 +66,7 @@ def test_sizes_follow_the_spec(tiny: SyntheticReIDTiny) -> None:
         assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (32, 64))
 
 
-@pytest.mark.parametrize("name", ["SyntheticReID", "SyntheticReIDTiny", "SyntheticReIDVal"])
+@pytest.mark.parametrize("name", ["SyntheticReID", "SyntheticReIDTiny", "SyntheticReIDVal", "SyntheticReIDDev"])
 def test_registered(name: str) -> None:
     assert issubclass(DATASET_REGISTRY.get(name), Market1501)
 
@@ -69,7 +76,9 @@ def test_no_identity_in_train_and_test(tiny: SyntheticReIDTiny) -> None:
     assert not trained & {pid for _, pid, _ in tiny.query + tiny.gallery}
 
 
-@pytest.mark.parametrize("spec", [SyntheticSpec(), SyntheticReIDTiny.spec, SMALL], ids=lambda spec: spec.name)
+@pytest.mark.parametrize(
+    "spec", [SyntheticSpec(), SyntheticReIDTiny.spec, SyntheticReIDDev.spec, SMALL], ids=lambda spec: spec.name
+)
 def test_every_query_has_a_match_in_another_camera(spec: SyntheticSpec) -> None:
     seen_by: dict[int, set[int]] = {}
     for folder, pid, camera, _ in spec.jobs():
@@ -199,6 +208,29 @@ def test_validation_split_is_disjoint_by_identity_and_writes_no_image_twice(
     assert sorted(paths) == sorted(path for path, _, _ in tiny.train)  # every training image, each once
     for _, pid, camera in val.query:
         assert any(other == pid and place != camera for _, other, place in val.gallery)
+
+
+def test_the_development_set_shows_nobody_and_no_camera_of_the_full_set() -> None:
+    def people(spec: SyntheticSpec, split: int, pids: range) -> set[str]:
+        return {repr(pedestrian.sample_identity(np.random.default_rng((spec.seed, split, pid)))) for pid in pids}
+
+    full, dev = SyntheticSpec(), SyntheticReIDDev.spec
+    everyone = [
+        people(spec, split, range(*limits))
+        for spec in (full, dev)
+        for split, limits in (
+            (0, (1, spec.train_ids + 1)),
+            (1, (spec.train_ids + 1, spec.train_ids + spec.test_ids + 1)),
+        )
+    ]
+    assert [len(some) for some in everyone] == [300, 200, 200, 800]
+    assert len(set.union(*everyone)) == 1500
+    cameras = {
+        repr(pedestrian.sample_camera(np.random.default_rng((spec.seed, 2, camera)), camera))
+        for spec in (full, dev)
+        for camera in range(6)
+    }
+    assert len(cameras) == 12
 
 
 def test_generation_is_fast_enough_for_first_use(tmp_path: Path) -> None:
