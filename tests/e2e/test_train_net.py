@@ -108,8 +108,15 @@ def test_the_same_seed_gives_the_same_weights(trained, data, tmp_path):
 
 
 def test_resume_continues_and_a_finished_run_is_only_evaluated(data, tmp_path):
+    """With everything that is off by default, an aggregator with a state among it."""
+    extras = (
+        "SOLVER.AGGREGATION.NAME", "gradvac", "MODEL.SWITCHABLE.SANDWICH", 1, "MODEL.SWITCHABLE.SLOW_START_ITERS", 4,
+        "MODEL.SWITCHABLE.LOSS_WEIGHTS", "[0.5, 1.0, 1.0, 1.0]",
+        "MODEL.LOSSES.NAME", "('CompatibleLoss', 'DistillationLoss')",
+    )  # fmt: skip
+
     def run(*options):
-        result = train_net("--config-file", TINY, *options, "OUTPUT_DIR", tmp_path, data=data)
+        result = train_net("--config-file", TINY, *options, *extras, "OUTPUT_DIR", tmp_path, data=data)
         assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
         return result.stdout
 
@@ -120,6 +127,8 @@ def test_resume_continues_and_a_finished_run_is_only_evaluated(data, tmp_path):
     resumed = run("--resume", *options)
     assert torch.load(best, weights_only=True)["metric"] == 99.0
     assert "Starting training from epoch 1" in resumed
+    assert "Loading aggregation from" in resumed
+    assert torch.load(tmp_path / "model_final.pth", weights_only=True)["aggregation"]["targets"].abs().sum() > 0
     rows = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
     assert max(row["iteration"] for row in rows if "total_loss" in row) == 17
     grid = (tmp_path / "grid.json").read_text()
