@@ -166,6 +166,7 @@ def test_one_width_needs_no_embedding():
 
 
 ASYMMETRIC, INFLUENCE = "('CompatibleLoss', 'AsymmetricLoss')", "('CompatibleLoss', 'InfluenceLoss')"
+PRIORITY = "MODEL.LOSSES.COMPAT.PRIORITY"
 DISTILLATION = "('CompatibleLoss', 'DistillationLoss')"
 NAMES, TEACHER, ONLY = "MODEL.LOSSES.NAME", "MODEL.LOSSES.ASYMMETRIC.TEACHER", "MODEL.SWITCHABLE.ONLY_WIDTH"
 CE, SUM = ("MODEL.LOSSES.COMPAT.KIND", "ce"), ("SOLVER.AGGREGATION.NAME", "sum")
@@ -179,6 +180,7 @@ REFERENCE = ("MODEL.REFERENCE.CONFIG_FILE", "a.yml", "MODEL.REFERENCE.WEIGHTS", 
         ((NAMES, ASYMMETRIC), "MODEL.REFERENCE.CONFIG_FILE", r"which AsymmetricLoss \(ASYMMETRIC.TEACHER reference\)"),
         ((NAMES, INFLUENCE, *REFERENCE[:2]), "MODEL.REFERENCE.WEIGHTS", "must name the checkpoint of a trained model"),
         ((NAMES, ASYMMETRIC, TEACHER, "full", *REFERENCE), "MODEL.REFERENCE.CONFIG_FILE", "and by no other"),
+        ((*CE, PRIORITY, 1.0), PRIORITY, "must be 0.0 without an evidential loss on all sub-models"),
         ((NAMES, DISTILLATION, ONLY, 0.5), NAMES, "must not hold DistillationLoss for a network of one width"),
         ((NAMES, ASYMMETRIC, TEACHER, "full", ONLY, 0.5), TEACHER, "must be reference for a network of one width"),
         ((NAMES, ASYMMETRIC, TEACHER, "full", "MODEL.SWITCHABLE.WIDTHS", "[1.0]"), TEACHER, "must be reference"),

@@ -71,6 +71,8 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     cfg.MODEL.LOSSES.COMPAT.KL_UNIT = "per_class"
     # Logits are divided by it before they become evidence.
     cfg.MODEL.LOSSES.COMPAT.TEMPERATURE = 1.0
+    # gamma: the losses of a sub-model count by its mean uncertainty to this power, relative to the others'. 0.0: alike
+    cfg.MODEL.LOSSES.COMPAT.PRIORITY = 0.0
     # Factor on the compatible loss.
     cfg.MODEL.LOSSES.COMPAT.SCALE = 1.0
     # Which sub-models have it. options: all, full (model only; another loss must make the others compatible)

@@ -127,6 +127,9 @@ def _check_losses(cfg: CN, defaults: CN) -> None:
     if "DistillationLoss" in names and single_width(cfg):
         rule = "must not hold DistillationLoss for a network of one width: its full model has nobody to teach"
         raise InputError("MODEL.LOSSES.NAME", rule, tuple(names))
+    if node.PRIORITY and (node.KIND != "evidential" or node.SUBMODELS != "all"):
+        rule = "must be 0.0 without an evidential loss on all sub-models: there is no uncertainty to follow"
+        raise InputError(f"{key}.PRIORITY", rule, node.PRIORITY)
     if cfg.MODEL.LOSSES.CE.SCALE != 1.0:
         rule = f"is not read here; the compatible loss has {key}.SCALE"
         raise InputError("MODEL.LOSSES.CE.SCALE", rule, cfg.MODEL.LOSSES.CE.SCALE)

@@ -11,6 +11,7 @@ from torch import nn
 from switchablecompat.aggregation import GradientAggregation, GradientProjection, SumAggregator
 from switchablecompat.engine import SwitchableTrainLoop
 from switchablecompat.engine.hooks import CompleteJSONWriter
+from switchablecompat.engine.priorities import UncertaintyPriorities
 from switchablecompat.engine.step_plan import StepPlan
 from switchablecompat.layers import ChannelRule, SlimmableLinear, SwitchableBatchNorm2d, WidthSwitch
 from switchablecompat.modeling import shared_parameters
@@ -53,7 +54,7 @@ def batches():
         yield {"images": x * 10, "targets": (x[:, 0] > 0).long()}
 
 
-def make(aggregator=None, spoil=None, lr=0.1, plan=None):
+def make(aggregator=None, spoil=None, lr=0.1, plan=None, priorities=None):
     torch.manual_seed(0)
     model = ToyArchitecture(spoil)
     inner = SimpleTrainer(model, batches(), torch.optim.SGD(model.parameters(), lr), None)
@@ -61,7 +62,7 @@ def make(aggregator=None, spoil=None, lr=0.1, plan=None):
     aggregation = GradientAggregation(
         shared, model.switch.names, aggregator or GradientProjection(), granularity="layer"
     )
-    loop = SwitchableTrainLoop.take_over(inner, aggregation, plan)
+    loop = SwitchableTrainLoop.take_over(inner, aggregation, plan, priorities)
     loop.iter = 0
     return loop
 
@@ -101,6 +102,27 @@ def test_weights_are_those_of_a_weighted_sum():
         loop.run_step()
     for (name, p), q in zip(loop.model.named_parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(p, q, atol=1e-7, rtol=1e-6, msg=name)
+
+
+def test_priorities_are_a_weighted_sum_by_the_uncertainties_so_far():
+    priorities = UncertaintyPriorities(("w050", "w100"), exponent=2.0)
+    priorities.uncertainties = torch.tensor([0.6, 0.3])  # squares 0.36 and 0.09: factors 1.6 and 0.4
+    loop = make(SumAggregator(), priorities=priorities)
+    reference, data = ToyArchitecture(), next(batches())
+    reference.load_state_dict(loop.model.state_dict())
+    optimizer = torch.optim.SGD(reference.parameters(), 0.1)
+    x = reference.preprocess_image(data)
+    small, full = (sum(reference.submodel_losses(x, data["targets"], i)[0].values()) for i in range(2))
+    (1.6 * small + 0.4 * full).backward()
+    optimizer.step()
+    with EventStorage() as storage:
+        loop.run_step()
+        assert storage.history("priority_w050").latest() == pytest.approx(1.6)
+    for (name, p), q in zip(loop.model.named_parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(p, q, atol=1e-7, rtol=1e-6, msg=name)
+    # the toy's "uncertainty" is its loss
+    expected = 0.9 * torch.tensor([0.6, 0.3]) + 0.1 * torch.stack([small, full]).detach()
+    torch.testing.assert_close(priorities.uncertainties, expected)
 
 
 def test_who_is_left_out_of_a_step_adds_nothing_to_it():

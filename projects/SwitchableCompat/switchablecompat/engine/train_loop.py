@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..aggregation import GradientAggregation
 from ..modeling import SwitchableBaseline
 from ..modeling.ownership import private_parameters
+from .priorities import UncertaintyPriorities
 from .step_plan import StepPlan
 
 
@@ -33,10 +34,15 @@ class SwitchableTrainLoop(SimpleTrainer):
 
     aggregation: GradientAggregation
     plan: StepPlan
+    priorities: UncertaintyPriorities
 
     @classmethod
     def take_over(
-        cls, trainer: SimpleTrainer, aggregation: GradientAggregation, plan: StepPlan | None = None
+        cls,
+        trainer: SimpleTrainer,
+        aggregation: GradientAggregation,
+        plan: StepPlan | None = None,
+        priorities: UncertaintyPriorities | None = None,
     ) -> SwitchableTrainLoop:
         """Continue from FastReID's inner trainer: its loader has started already and must not start twice.
 
@@ -44,6 +50,7 @@ class SwitchableTrainLoop(SimpleTrainer):
             trainer: FastReID's.
             aggregation: Of the sub-models' gradients.
             plan: Who is trained in a step; by default all sub-models, with equal weight.
+            priorities: Further factors on their losses; by default none.
 
         Raises:
             InputError: The model is to be trained with a reference that is missing or does not fit.
@@ -53,6 +60,7 @@ class SwitchableTrainLoop(SimpleTrainer):
         loop.aggregation = aggregation
         model = loop.switchable
         loop.plan = plan or StepPlan(len(model.switch))
+        loop.priorities = priorities or UncertaintyPriorities(model.switch.names)
         model.prepare_training()
         loop.private = private_parameters(model)
         return loop
@@ -77,11 +85,15 @@ class SwitchableTrainLoop(SimpleTrainer):
         self.optimizer.zero_grad(set_to_none=True)
         losses: dict[str, Tensor] = {}
         scalars: dict[str, Tensor] = {}
-        trained = self.plan.submodels(self.iter)
+        trained, priorities = self.plan.submodels(self.iter), self.priorities.factors()
         for index in trained:
             with torch.autocast(images.device.type, enabled=scaler is not None):
                 submodel_losses, diagnostics = model.submodel_losses(images, targets, index)
                 loss = sum(submodel_losses.values()) * self.plan.factor(index, self.iter)
+                if priorities is not None:
+                    priority = priorities[index].to(loss.device)
+                    loss = loss * priority
+                    diagnostics[f"priority_{model.switch.names[index]}"] = priority
             (loss if scaler is None else scaler.scale(loss)).backward()
             self.aggregation.collect(index)
             losses.update({key: value.detach() for key, value in submodel_losses.items()})
@@ -90,6 +102,7 @@ class SwitchableTrainLoop(SimpleTrainer):
         for index in {*model.switch.descending} - {*trained}:
             self.aggregation.skip(index)
         model.end_step()
+        self.priorities.update(scalars)
         self._average_over_ranks()
         gradients = self.aggregation.aggregate(self.iter)
         if scaler is not None:

@@ -32,6 +32,7 @@ from .hooks import (
     StatisticsOverRanks,
     SwitchableLayerFreeze,
 )
+from .priorities import UncertaintyPriorities
 from .step_plan import StepPlan
 from .train_loop import SwitchableTrainLoop
 
@@ -52,8 +53,9 @@ class SwitchableTrainer(DefaultTrainer):
         model = getattr(inner.model, "module", inner.model)
         aggregation = build_aggregation(self.cfg, model)
         plan = StepPlan.from_config(self.cfg, len(model.switch))
-        self._trainer = SwitchableTrainLoop.take_over(inner, aggregation, plan)
-        self.checkpointer.checkpointables["aggregation"] = aggregation
+        priorities = UncertaintyPriorities(model.switch.names, self.cfg.MODEL.LOSSES.COMPAT.PRIORITY)
+        self._trainer = SwitchableTrainLoop.take_over(inner, aggregation, plan, priorities)
+        self.checkpointer.checkpointables |= {"aggregation": aggregation, "priorities": priorities}
 
     @classmethod
     def build_optimizer(cls, cfg, model: SwitchableBaseline) -> tuple[Optimizer, None]:

@@ -1,0 +1,58 @@
+"""Priorities of the sub-models, which follow how uncertain they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from fastreid.utils import comm
+from torch import Tensor
+
+MEMORY = 0.9  # of the running mean of the uncertainties, per step
+
+
+class UncertaintyPriorities:
+    """Factor on the losses of each sub-model: its mean uncertainty to a power, relative to the others'.
+
+    With the running means u_i of the batches' uncertainties the factor is m u_i^gamma / sum_j u_j^gamma: m in sum, so
+    that the learning rate keeps its meaning, and the same for all as long as all are as uncertain. Sub-models that do
+    not know the identities yet come first, and give way as they learn. The state belongs into checkpoints.
+
+    Args:
+        names: Names of the sub-models.
+        exponent: gamma; 0: every factor is 1.
+    """
+
+    def __init__(self, names: Sequence[str], exponent: float = 0.0) -> None:
+        self.names, self.exponent = tuple(names), exponent
+        self.uncertainties = torch.ones(len(self.names))  # what they are without any evidence
+
+    def state_dict(self) -> dict[str, Any]:
+        """The running means, [m]."""
+        return {"uncertainties": self.uncertainties}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from :meth:`state_dict`."""
+        self.uncertainties = state["uncertainties"]
+
+    def factors(self) -> Tensor | None:
+        """Factors [m] for the next step; None for all alike."""
+        if not self.exponent:
+            return None
+        powers = self.uncertainties.clamp_min(torch.finfo(torch.float32).tiny).pow(self.exponent)
+        return len(self.names) * powers / powers.sum()
+
+    @torch.no_grad()
+    def update(self, diagnostics: Mapping[str, Tensor]) -> None:
+        """Take in a step's ``uncertainty_<sub-model>``, averaged over the processes; who was not trained keeps his."""
+        if not self.exponent:
+            return
+        before = self.uncertainties.to(next(iter(diagnostics.values())).device)
+        now = torch.stack(
+            [diagnostics.get(f"uncertainty_{name}", old).float() for name, old in zip(self.names, before, strict=True)]
+        )
+        if comm.get_world_size() > 1:
+            torch.distributed.all_reduce(now)
+            now /= comm.get_world_size()
+        self.uncertainties = torch.where(now.isfinite(), MEMORY * before + (1 - MEMORY) * now, before)
