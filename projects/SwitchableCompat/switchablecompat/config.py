@@ -57,7 +57,7 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     cfg.MODEL.LOSSES.COMPAT = CN()
     # options: evidential (with uncertainty estimation), ce (plain cross-entropy)
     cfg.MODEL.LOSSES.COMPAT.KIND = "evidential"
-    # The evidential loss as a whole. options: stable, paper, custom (then the six keys below count)
+    # The evidential loss as a whole. options: stable, paper, custom (then the seven keys below count)
     cfg.MODEL.LOSSES.COMPAT.PRESET = "stable"
     # Evidence function sigma, e = sigma(z). options: softplus, exp
     cfg.MODEL.LOSSES.COMPAT.EVIDENCE = "exp"
@@ -69,6 +69,8 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     # Weight lambda of the KL term. options for the unit: per_class (lambda = KL_WEIGHT / K), absolute
     cfg.MODEL.LOSSES.COMPAT.KL_WEIGHT = 0.4
     cfg.MODEL.LOSSES.COMPAT.KL_UNIT = "per_class"
+    # Which sub-models have the KL term. options: all, full (model only, whose classifier the others meet)
+    cfg.MODEL.LOSSES.COMPAT.KL_SUBMODELS = "all"
     # Logits are divided by it before they become evidence.
     cfg.MODEL.LOSSES.COMPAT.TEMPERATURE = 1.0
     # gamma: the losses of a sub-model count by its mean uncertainty to this power, relative to the others'. 0.0: alike

@@ -11,7 +11,7 @@ from fastreid.layers import any_softmax, pooling
 from .errors import InputError
 from .layers.width_switch import check_widths
 
-CUSTOM_KEYS = ("EVIDENCE", "RISK", "PRIOR", "PRIOR_UNIT", "KL_WEIGHT", "KL_UNIT")
+CUSTOM_KEYS = ("EVIDENCE", "RISK", "PRIOR", "PRIOR_UNIT", "KL_WEIGHT", "KL_UNIT", "KL_SUBMODELS")
 OUR_LOSSES = ("CompatibleLoss", "InfluenceLoss", "AsymmetricLoss", "DistillationLoss")
 AGGREGATORS = ("sum", "projection", "gradvac", "cagrad", "mgda", "upgrad", "imtl_g", "cgi")
 OTHER_LOSSES = ("TripletLoss", "CircleLoss", "Cosface")
@@ -111,6 +111,7 @@ def _check_losses(cfg: CN, defaults: CN) -> None:
     _one_of(cfg, f"{key}.RISK", ["digamma", "log"])
     _one_of(cfg, f"{key}.PRIOR_UNIT", ["classes", "absolute"])
     _one_of(cfg, f"{key}.KL_UNIT", ["per_class", "absolute"])
+    _one_of(cfg, f"{key}.KL_SUBMODELS", ["all", "full"])
     for name, rule, bad in (
         ("PRIOR", "must be positive", node.PRIOR <= 0),
         ("KL_WEIGHT", "must not be negative", node.KL_WEIGHT < 0),

@@ -26,9 +26,9 @@ def test_paper_preset_is_edl():
 
 def test_stable_preset_units():
     options = PRESETS["stable"]
-    assert options.prior_mass(300) == pytest.approx(100)
+    assert options.prior_mass(300) == pytest.approx(10)
     assert options.kl_factor(300) == pytest.approx(0.4 / 300)
-    assert (options.evidence, options.risk) == ("exp", "log")
+    assert (options.evidence, options.risk, options.kl_submodels) == ("exp", "log", "full")
 
 
 @pytest.mark.parametrize("classes", [100, 751])
@@ -105,3 +105,16 @@ def test_from_config():
     )  # fmt: skip
     assert custom.options == EvidentialOptions("softplus", "log", 2.0, "absolute", 0.01, "absolute")
     assert (custom.temperature, custom.scale, custom.label_smoothing) == (2.0, 0.5, 0.1)
+
+
+def test_the_kl_term_can_be_the_full_models_alone():
+    logits = torch.randn(4, K, dtype=torch.float64)
+    values = ("exp", "log", 1.0, "classes", 0.4, "per_class")
+    everyone, full = EvidentialOptions(*values), EvidentialOptions(*values, kl_submodels="full")
+    without = EvidentialOptions("exp", "log", 1.0, "classes", 0.0, "per_class")
+
+    def loss(options, is_full):
+        return CompatibleLoss(options)(logits, labels, is_full)[0]
+
+    assert loss(full, True) == loss(everyone, True) == loss(everyone, False)
+    assert loss(full, False) == loss(without, False) < loss(full, True)

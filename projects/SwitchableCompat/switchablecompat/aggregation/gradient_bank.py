@@ -60,8 +60,8 @@ class GradientBank:
         self._permutation: Tensor | None = None
         if split_shells or by_filter:
             self._permutation = torch.argsort(ids, stable=True).to(device)
-        # Many short segments are summed by index, few long ones by a matrix product each.
-        self._segment_of = ids[torch.argsort(ids, stable=True)].to(device) if by_filter else None
+        # Many short segments are reduced all at once, few long ones by a matrix product each.
+        self._lengths = counts.to(device) if by_filter else None
         self._sizes = sizes
         self._reached = [False] * len(sizes)  # by any sub-model since the last write
         self.rows = torch.zeros(m, sum(sizes), dtype=dtype, device=device)
@@ -81,12 +81,10 @@ class GradientBank:
         """Inner products of the sub-models' gradients in each group and shell, float64 [groups, shells, m, m]."""
         m = self.rows.shape[0]
         grams = torch.zeros(len(self._bounds) - 1, m, m, dtype=torch.float64, device=self.rows.device)
-        if self._segment_of is not None:
-            for chunk in range(0, self.rows.shape[1], _CHUNK):
-                block = self.rows[:, chunk : chunk + _CHUNK].double()
-                ids = self._segment_of[chunk : chunk + _CHUNK]
-                for i, j in combinations_with_replacement(range(m), 2):
-                    grams[:, i, j].index_add_(0, ids, block[i] * block[j])
+        if self._lengths is not None:
+            for i, j in combinations_with_replacement(range(m), 2):
+                products = self.rows[i].double().mul_(self.rows[j])
+                grams[:, i, j] = torch.segment_reduce(products, "sum", lengths=self._lengths, unsafe=True)
             return (grams + grams.triu(1).mT).view(-1, self.shells, m, m)
         for segment, (start, end) in enumerate(zip(self._bounds, self._bounds[1:], strict=False)):
             for chunk in range(start, end, _CHUNK):
@@ -104,9 +102,9 @@ class GradientBank:
         """
         flat = torch.zeros_like(self.rows[0])
         weights = weights.to(flat.dtype).flatten(0, 1)
-        if self._segment_of is not None:
+        if self._lengths is not None:
             for row, weight in zip(self.rows, weights.unbind(dim=1), strict=True):
-                flat.addcmul_(row, weight[self._segment_of])
+                flat.addcmul_(row, weight.repeat_interleave(self._lengths, output_size=flat.numel()))
         else:
             for segment, (start, end) in enumerate(zip(self._bounds, self._bounds[1:], strict=False)):
                 if end > start:

@@ -27,6 +27,7 @@ from .suite import Method, Suite
 NEW, INTERRUPTED, DONE = "new", "interrupted", "done"
 RECORD = "run.json"
 REFERENCE = "reference."  # prefix of the reference's settings
+AGGREGATION = "SOLVER.AGGREGATION."
 # Where a run is, or where its reference is, does not change what it trains.
 PLACES = ("OUTPUT_DIR", "MODEL.REFERENCE.CONFIG_FILE", "MODEL.REFERENCE.WEIGHTS")
 
@@ -188,9 +189,13 @@ def difference(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
     """The first key in which two settings differ, in words; empty if they mean the same.
 
     A key that was not known there, and has its default here, changes nothing: results survive an update that adds keys.
+    Neither does how gradients would be compared where they are only summed.
     """
+    summed = all(settings.get(f"{AGGREGATION}NAME") == "sum" for settings in (there, asked))
     defaults = _flat(yaml.safe_load(add_switchablecompat_config(get_cfg()).dump()))
     for key in sorted({*there, *asked}):
+        if summed and key.removeprefix(REFERENCE).startswith(AGGREGATION):
+            continue
         before = there[key] if key in there else defaults.get(key.removeprefix(REFERENCE))
         if key not in asked or before != asked[key]:
             return f"{key} {before!r} there, {asked.get(key)!r} asked"

@@ -156,7 +156,7 @@ class SwitchableBaseline(Baseline):
             diagnostics[f"cls_accuracy_{name}"] = hits.float().mean()
         wanted = self.loss_kwargs["loss_names"]
         if "CompatibleLoss" in wanted and (is_full or self.loss_kwargs["compat"]["submodels"] == "all"):
-            losses[f"loss_compat_{name}"], uncertainty = self.compatible_loss(outputs["cls_outputs"], targets)
+            losses[f"loss_compat_{name}"], uncertainty = self.compatible_loss(outputs["cls_outputs"], targets, is_full)
             if uncertainty is not None:
                 diagnostics[f"uncertainty_{name}"] = uncertainty
         if "InfluenceLoss" in wanted:
