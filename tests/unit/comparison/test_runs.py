@@ -100,6 +100,15 @@ def test_keys_added_by_an_update_change_nothing_while_they_have_their_default(jo
     assert "GONE 1 there, None asked" in difference({**asked, "GONE": 1}, asked)
 
 
+def test_how_gradients_are_compared_does_not_matter_where_they_are_summed(jobs):
+    projected = jobs["ours", 0].runs[0].settings()
+    summed = {**projected, "SOLVER.AGGREGATION.NAME": "sum"}
+    finer = {"SOLVER.AGGREGATION.GRANULARITY": "tensor", "SOLVER.AGGREGATION.SUPPORT": "full"}
+    assert difference(summed, {**summed, **finer}) == ""
+    assert "GRANULARITY" in difference(projected, {**projected, **finer})
+    assert "NAME 'projection' there, 'sum' asked" in difference(projected, {**summed})
+
+
 def test_starts_and_seconds_add_up(jobs):
     (run,) = jobs["ours", 0].runs
     for seconds in (2.0, 3.5):

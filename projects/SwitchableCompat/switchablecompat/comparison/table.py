@@ -52,8 +52,9 @@ class Comparison:
                     raise InputError(f"{where}: {what}", f"must be {ours} as in the other results", theirs)
         self.widths = first.grid.widths
         self.names = first.grid.names
-        self.titles = {result.method: result.title for result in self.results}
-        self.methods = [method.name for method in suite.methods if method.name in self.titles]
+        found = {result.method for result in self.results}
+        self.titles = {method.name: method.title for method in suite.methods if method.name in found}
+        self.methods = list(self.titles)
 
     @property
     def baselines(self) -> list[str]:
