@@ -7,6 +7,12 @@ import torch
 
 from builders import R18, TINY, train_net
 
+EXTRAS = (
+    "SOLVER.AGGREGATION.NAME", "gradvac", "MODEL.LOSSES.COMPAT.PRIORITY", 0.5, "MODEL.SWITCHABLE.SANDWICH", 1,
+    "MODEL.SWITCHABLE.SLOW_START_ITERS", 4, "MODEL.SWITCHABLE.LOSS_WEIGHTS", "[0.5, 1.0, 1.0, 1.0]",
+    "MODEL.SWITCHABLE.CHANNELS_LAST", True, "MODEL.LOSSES.NAME", "('CompatibleLoss', 'DistillationLoss')",
+)  # fmt: skip
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
@@ -108,15 +114,10 @@ def test_the_same_seed_gives_the_same_weights(trained, data, tmp_path):
 
 
 def test_resume_continues_and_a_finished_run_is_only_evaluated(data, tmp_path):
-    """With everything that is off by default, an aggregator with a state among it."""
-    extras = (
-        "SOLVER.AGGREGATION.NAME", "gradvac", "MODEL.SWITCHABLE.SANDWICH", 1, "MODEL.SWITCHABLE.SLOW_START_ITERS", 4,
-        "MODEL.SWITCHABLE.LOSS_WEIGHTS", "[0.5, 1.0, 1.0, 1.0]",
-        "MODEL.LOSSES.NAME", "('CompatibleLoss', 'DistillationLoss')",
-    )  # fmt: skip
+    """With nearly everything that is off by default."""
 
     def run(*options):
-        result = train_net("--config-file", TINY, *options, *extras, "OUTPUT_DIR", tmp_path, data=data)
+        result = train_net("--config-file", TINY, *options, *EXTRAS, "OUTPUT_DIR", tmp_path, data=data)
         assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
         return result.stdout
 
@@ -128,7 +129,9 @@ def test_resume_continues_and_a_finished_run_is_only_evaluated(data, tmp_path):
     assert torch.load(best, weights_only=True)["metric"] == 99.0
     assert "Starting training from epoch 1" in resumed
     assert "Loading aggregation from" in resumed
-    assert torch.load(tmp_path / "model_final.pth", weights_only=True)["aggregation"]["targets"].abs().sum() > 0
+    assert (
+        torch.load(tmp_path / "model_final.pth", weights_only=True)["aggregation"]["state"]["targets"].abs().sum() > 0
+    )
     rows = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
     assert max(row["iteration"] for row in rows if "total_loss" in row) == 17
     grid = (tmp_path / "grid.json").read_text()
@@ -166,11 +169,12 @@ def test_an_ordinary_fastreid_checkpoint_is_a_starting_point(data, tmp_path):
 def test_two_processes_train_one_family_that_evaluates_alike_in_one(data, tmp_path):
     """Without common BN statistics each rank would extract its part of the test set with its own."""
     both, alone = tmp_path / "both", tmp_path / "alone"
-    result = train_net("--config-file", TINY, "--num-gpus", 2, "OUTPUT_DIR", both, data=data)
+    result = train_net("--config-file", TINY, "--num-gpus", 2, *EXTRAS, "OUTPUT_DIR", both, data=data)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     result = train_net(
-        "--config-file", TINY, "--eval-only", "MODEL.WEIGHTS", both / "model_final.pth", "OUTPUT_DIR", alone, data=data
-    )
+        "--config-file", TINY, "--eval-only", "MODEL.WEIGHTS", both / "model_final.pth", "OUTPUT_DIR", alone,
+        "MODEL.SWITCHABLE.CHANNELS_LAST", True, data=data,
+    )  # fmt: skip
     assert result.returncode == 0, result.stderr[-2000:]
     first, second = (json.loads((f / "grid.json").read_text()) for f in (both, alone))
     assert first["family"] == second["family"]

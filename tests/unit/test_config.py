@@ -91,15 +91,21 @@ BAD = [
     ("MODEL.LOSSES.DISTILL.SCALE", 0.0, "must be positive"),
     ("MODEL.LOSSES.DISTILL.TEMPERATURE", -1.0, "must be positive"),
     ("MODEL.SWITCHABLE.CLASSIFIER", "random", "must be one of"),
-    ("MODEL.SWITCHABLE.LOSS_WEIGHTS", "[1.0, 2.0]", "one factor of at least 0 for each of the 4 widths"),
-    ("MODEL.SWITCHABLE.LOSS_WEIGHTS", "[1.0, 1.0, 1.0, -1.0]", "at least 0"),
-    ("MODEL.SWITCHABLE.LOSS_WEIGHTS", "[0, 0, 0, 0]", "not all 0"),
-    ("MODEL.SWITCHABLE.LOSS_WEIGHTS", "['a', 1, 1, 1]", "at least 0"),
+    ("MODEL.SWITCHABLE.LOSS_WEIGHTS", "[1.0, 2.0]", "one positive factor for each of the 4 widths"),
+    ("MODEL.SWITCHABLE.LOSS_WEIGHTS", "[1.0, 1.0, 1.0, -1.0]", "positive"),
+    ("MODEL.SWITCHABLE.LOSS_WEIGHTS", "[1, 1, 1, 0]", "positive"),
+    ("MODEL.SWITCHABLE.LOSS_WEIGHTS", "['a', 1, 1, True]", "positive"),
     ("MODEL.SWITCHABLE.SLOW_START_ITERS", -1, "not be negative"),
     ("MODEL.SWITCHABLE.SANDWICH", 3, "between 0 and 2"),
     ("SOLVER.AGGREGATION.BETA", 1.5, r"in \[0, 1\]"),
     ("SOLVER.AGGREGATION.RADIUS", 1.0, r"in \[0, 1\)"),
     ("SOLVER.AGGREGATION.POWER", -1.0, "not be negative"),
+    ("MODEL.LOSSES.DISTILL.SCALE", 2.0, "is read with DistillationLoss only"),
+    ("MODEL.LOSSES.DISTILL.TEMPERATURE", 2.0, "is read with DistillationLoss of KIND logits only"),
+    ("SOLVER.AGGREGATION.BETA", 0.5, "is read with NAME gradvac only"),
+    ("SOLVER.AGGREGATION.RADIUS", 0.5, "is read with NAME cagrad only"),
+    ("SOLVER.AGGREGATION.POWER", 2.0, "is read with NAME cgi only"),
+    ("MODEL.LOSSES.COMPAT.KL_SUBMODELS", "none", "must be one of"),
     ("MODEL.REFERENCE.CONFIG_FILE", "a.yml", "is read by InfluenceLoss"),
     ("MODEL.REFERENCE.WEIGHTS", "a.pth", "is read by InfluenceLoss"),
     ("MODEL.LOSSES.CE.EPSILON", -1.0, r"in \[0, 1\)"),
@@ -166,7 +172,9 @@ def test_one_width_needs_no_embedding():
 
 
 ASYMMETRIC, INFLUENCE = "('CompatibleLoss', 'AsymmetricLoss')", "('CompatibleLoss', 'InfluenceLoss')"
-PRIORITY = "MODEL.LOSSES.COMPAT.PRIORITY"
+BOTH = "('CompatibleLoss', 'AsymmetricLoss', 'DistillationLoss')"
+AGGREGATOR, PRIORITY = "SOLVER.AGGREGATION.NAME", "MODEL.LOSSES.COMPAT.PRIORITY"
+WEIGHTS, SLOW = "MODEL.SWITCHABLE.LOSS_WEIGHTS", "MODEL.SWITCHABLE.SLOW_START_ITERS"
 DISTILLATION = "('CompatibleLoss', 'DistillationLoss')"
 NAMES, TEACHER, ONLY = "MODEL.LOSSES.NAME", "MODEL.LOSSES.ASYMMETRIC.TEACHER", "MODEL.SWITCHABLE.ONLY_WIDTH"
 CE, SUM = ("MODEL.LOSSES.COMPAT.KIND", "ce"), ("SOLVER.AGGREGATION.NAME", "sum")
@@ -180,6 +188,14 @@ REFERENCE = ("MODEL.REFERENCE.CONFIG_FILE", "a.yml", "MODEL.REFERENCE.WEIGHTS", 
         ((NAMES, ASYMMETRIC), "MODEL.REFERENCE.CONFIG_FILE", r"which AsymmetricLoss \(ASYMMETRIC.TEACHER reference\)"),
         ((NAMES, INFLUENCE, *REFERENCE[:2]), "MODEL.REFERENCE.WEIGHTS", "must name the checkpoint of a trained model"),
         ((NAMES, ASYMMETRIC, TEACHER, "full", *REFERENCE), "MODEL.REFERENCE.CONFIG_FILE", "and by no other"),
+        ((NAMES, BOTH, TEACHER, "full"), NAMES, "must not hold DistillationLoss of KIND features beside"),
+        ((AGGREGATOR, "mgda", WEIGHTS, "[1, 1, 1, 2]"), WEIGHTS, "has no use with SOLVER.AGGREGATION.NAME mgda"),
+        ((AGGREGATOR, "imtl_g", SLOW, 9), SLOW, "has no use with SOLVER.AGGREGATION.NAME imtl_g"),
+        ((AGGREGATOR, "mgda", PRIORITY, 1.0), PRIORITY, "has no use with"),
+        ((ONLY, 0.5, SLOW, 9), SLOW, "is not read for a network of one width"),
+        ((ONLY, 0.5, PRIORITY, 1.0), PRIORITY, "is not read for a network of one width"),
+        ((ONLY, 0.5, "MODEL.SWITCHABLE.SANDWICH", 1), "MODEL.SWITCHABLE.SANDWICH", "is not read for a network of one"),
+        (("MODEL.SWITCHABLE.WIDTHS", "[1.0]", WEIGHTS, "[2.0]"), WEIGHTS, "is not read for a network of one width"),
         ((*CE, PRIORITY, 1.0), PRIORITY, "must be 0.0 without an evidential loss on all sub-models"),
         ((NAMES, DISTILLATION, ONLY, 0.5), NAMES, "must not hold DistillationLoss for a network of one width"),
         ((NAMES, ASYMMETRIC, TEACHER, "full", ONLY, 0.5), TEACHER, "must be reference for a network of one width"),
@@ -208,6 +224,7 @@ def test_a_teacher_and_its_loss_come_together(opts, key, rule):
         ("asymmetric_s_id", (*CE, *SUM, NAMES, ASYMMETRIC, TEACHER, "full")),
         ("sfsc_bct", (NAMES, INFLUENCE, *REFERENCE)),
         ("sfsc_distilled", (NAMES, DISTILLATION)),
+        ("bct_s_simplex", (*CE, *SUM, "MODEL.SWITCHABLE.CLASSIFIER", "simplex")),
         ("bct_s_full_classifier_distilled", (*CE, *SUM, NAMES, DISTILLATION)),
         ("sfsc_no_projection_upgrad", ("SOLVER.AGGREGATION.NAME", "upgrad")),
         ("bct_s_full_classifier_cagrad", (*CE, "SOLVER.AGGREGATION.NAME", "cagrad")),

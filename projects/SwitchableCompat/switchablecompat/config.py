@@ -42,8 +42,8 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     # Train only the sub-model of this width, as an independent network with no shared weights; one of WIDTHS.
     # MODEL.BACKBONE.FEAT_DIM stays that of the full network. 0.0: all widths
     cfg.MODEL.SWITCHABLE.ONLY_WIDTH = 0.0
-    # Keep weights, and so activations, channels last in memory: the same numbers but for rounding, and faster where
-    # the convolutions of the machine prefer it (on CPUs with AVX-512, by a third).
+    # Keep weights, and so activations (but for those of IBN), channels last in memory: the same numbers but for
+    # rounding, and faster where the machine's convolutions prefer it (a fifth, thin ResNet on a CPU with AVX-512).
     cfg.MODEL.SWITCHABLE.CHANNELS_LAST = False
 
     # ---- A trained model to be compatible with, frozen: its full model is used ---------------------------------
@@ -64,13 +64,13 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     # Bayes risk. options: digamma (psi(S) - psi(alpha_y)), log (ln S - ln alpha_y)
     cfg.MODEL.LOSSES.COMPAT.RISK = "log"
     # Prior mass P. options for the unit: classes (P = PRIOR * K), absolute (P = PRIOR)
-    cfg.MODEL.LOSSES.COMPAT.PRIOR = 0.33
+    cfg.MODEL.LOSSES.COMPAT.PRIOR = 1.0 / 30.0
     cfg.MODEL.LOSSES.COMPAT.PRIOR_UNIT = "classes"
     # Weight lambda of the KL term. options for the unit: per_class (lambda = KL_WEIGHT / K), absolute
     cfg.MODEL.LOSSES.COMPAT.KL_WEIGHT = 0.4
     cfg.MODEL.LOSSES.COMPAT.KL_UNIT = "per_class"
     # Which sub-models have the KL term. options: all, full (model only, whose classifier the others meet)
-    cfg.MODEL.LOSSES.COMPAT.KL_SUBMODELS = "all"
+    cfg.MODEL.LOSSES.COMPAT.KL_SUBMODELS = "full"
     # Logits are divided by it before they become evidence.
     cfg.MODEL.LOSSES.COMPAT.TEMPERATURE = 1.0
     # gamma: the losses of a sub-model count by its mean uncertainty to this power, relative to the others'. 0.0: alike
@@ -115,12 +115,13 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     # projection, the others compare everything
     cfg.SOLVER.AGGREGATION.SUPPORT = "pairwise"
     # What is compared at a time. options: global, layer, tensor, filter (an output channel of a tensor)
-    cfg.SOLVER.AGGREGATION.GRANULARITY = "layer"
+    cfg.SOLVER.AGGREGATION.GRANULARITY = "filter"
     # Whether the shared classifier's gradient is aggregated too, or just summed.
     cfg.SOLVER.AGGREGATION.PROJECT_CLASSIFIER = True
     # gradvac: share of the newest cosine in its running target.
     cfg.SOLVER.AGGREGATION.BETA = 0.01
-    # cagrad: radius c of the ball around the mean gradient, relative to its norm.
+    # cagrad: radius c of the ball around the mean gradient, relative to its norm. Many rounds of small quadratic
+    # programs for every group: with GRANULARITY filter they take longer than the rest of the step.
     cfg.SOLVER.AGGREGATION.RADIUS = 0.4
     # cgi: power p of the confidences.
     cfg.SOLVER.AGGREGATION.POWER = 1.0
@@ -219,10 +220,11 @@ def method_name(cfg: CN) -> str:
     projected = aggregator == "projection"
     asymmetric = losses.ASYMMETRIC.TEACHER if "AsymmetricLoss" in losses.NAME else None
     added = ["bct"] * ("InfluenceLoss" in losses.NAME) + ["asymmetric"] * (asymmetric == "reference")
-    added += ["distilled"] * ("DistillationLoss" in losses.NAME)
+    simplex = cfg.MODEL.SWITCHABLE.CLASSIFIER == "simplex"
+    added += ["simplex"] * simplex + ["distilled"] * ("DistillationLoss" in losses.NAME)
     added += [aggregator] * (aggregator not in ("projection", "sum"))
     if single_width(cfg):
-        return "_".join(name for name in added if name in ("bct", "asymmetric")) or "unified"
+        return "_".join(name for name in added if name in ("bct", "asymmetric", "simplex")) or "unified"
     if asymmetric == "full":
         parts = (("id", losses.COMPAT.SUBMODELS == "all"), ("evidential", evidential), ("projection", projected))
         return "_".join(["asymmetric_s", *(name for name, used in parts if used), *added])
@@ -232,7 +234,7 @@ def method_name(cfg: CN) -> str:
         (True, False): "sfsc_no_projection",
         (False, False): "bct_s",
     }[evidential, projected]
-    if name == "bct_s" and cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD == "full":
+    if name == "bct_s" and cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD == "full" and not simplex:
         name = "bct_s_full_classifier"
     return "_".join([name, *added])
 

@@ -37,6 +37,7 @@ def check_config(cfg: CN, defaults: CN) -> None:
     _check_losses(cfg, defaults)
     _check_compatibility(cfg)
     _check_solver(cfg)
+    _check_unread(cfg, defaults)
     _check_test(cfg)
 
 
@@ -68,7 +69,7 @@ def _check_model(cfg: CN) -> None:
         raise InputError("MODEL.SWITCHABLE.CHANNEL_DIVISOR", "must be at least 1", model.SWITCHABLE.CHANNEL_DIVISOR)
     _one_of(cfg, "MODEL.SWITCHABLE.CLASSIFIER_GRAD", ["all", "full"])
     _one_of(cfg, "MODEL.SWITCHABLE.CLASSIFIER", ["learned", "simplex"])
-    _check_step_plan(model.SWITCHABLE, len(widths))
+    _check_step_plan(cfg, len(widths))
     _one_of(cfg, "MODEL.BACKBONE.NORM", ["BN", "syncBN"])
     _one_of(cfg, "MODEL.HEADS.NORM", ["BN", "syncBN"])
     _one_of(cfg, "MODEL.HEADS.CLS_LAYER", any_softmax.__all__)
@@ -79,19 +80,33 @@ def _check_model(cfg: CN) -> None:
         raise InputError("MODEL.HEADS.EMBEDDING_DIM", rule, model.HEADS.EMBEDDING_DIM)
 
 
-def _check_step_plan(node: CN, count: int) -> None:
+def _check_step_plan(cfg: CN, count: int) -> None:
+    """Which sub-models a step trains, and how much each counts."""
+    node = cfg.MODEL.SWITCHABLE
     weights = list(node.LOSS_WEIGHTS)
-    numbers = all(isinstance(w, int | float) and w >= 0 for w in weights)
-    if weights and (len(weights) != count or not numbers or not any(weights)):
-        rule = f"must be empty, or one factor of at least 0 for each of the {count} widths, not all 0"
+    positive = all(isinstance(w, int | float) and not isinstance(w, bool) and w > 0 for w in weights)
+    if weights and (len(weights) != count or not positive):
+        rule = f"must be empty, or one positive factor for each of the {count} widths"
         raise InputError("MODEL.SWITCHABLE.LOSS_WEIGHTS", rule, weights)
-    if weights and node.ONLY_WIDTH:
-        raise InputError("MODEL.SWITCHABLE.LOSS_WEIGHTS", "must be empty for a network of one width", weights)
     if node.SLOW_START_ITERS < 0:
         raise InputError("MODEL.SWITCHABLE.SLOW_START_ITERS", "must not be negative", node.SLOW_START_ITERS)
     if not 0 <= node.SANDWICH <= max(count - 2, 0):
         rule = f"must be between 0 and {max(count - 2, 0)}, the widths between the smallest and the full model"
         raise InputError("MODEL.SWITCHABLE.SANDWICH", rule, node.SANDWICH)
+    factors = (
+        ("MODEL.SWITCHABLE.LOSS_WEIGHTS", weights),
+        ("MODEL.SWITCHABLE.SLOW_START_ITERS", node.SLOW_START_ITERS),
+        ("MODEL.LOSSES.COMPAT.PRIORITY", cfg.MODEL.LOSSES.COMPAT.PRIORITY),
+    )
+    for key, value in (*factors, ("MODEL.SWITCHABLE.SANDWICH", node.SANDWICH)):
+        if value and single_width(cfg):
+            raise InputError(
+                key, "is not read for a network of one width, which has no others to set it against", value
+            )
+    for key, value in factors:
+        if value and cfg.SOLVER.AGGREGATION.NAME in ("mgda", "imtl_g"):
+            rule = f"has no use with SOLVER.AGGREGATION.NAME {cfg.SOLVER.AGGREGATION.NAME}, which undoes such factors"
+            raise InputError(key, rule, value)
 
 
 def _check_losses(cfg: CN, defaults: CN) -> None:
@@ -125,6 +140,9 @@ def _check_losses(cfg: CN, defaults: CN) -> None:
     for name in ("SCALE", "TEMPERATURE"):
         if distill[name] <= 0:
             raise InputError(f"MODEL.LOSSES.DISTILL.{name}", "must be positive", distill[name])
+    if distill.KIND == "features" and {"DistillationLoss", "AsymmetricLoss"} <= {*names}:
+        rule = "must not hold DistillationLoss of KIND features beside AsymmetricLoss, whose reg it is"
+        raise InputError("MODEL.LOSSES.NAME", rule, tuple(names))
     if "DistillationLoss" in names and single_width(cfg):
         rule = "must not hold DistillationLoss for a network of one width: its full model has nobody to teach"
         raise InputError("MODEL.LOSSES.NAME", rule, tuple(names))
@@ -180,6 +198,28 @@ def _check_compatibility(cfg: CN) -> None:
     if losses.COMPAT.SUBMODELS == "full" and not single_width(cfg) and not teaching:
         rule = "must be all where neither InfluenceLoss nor AsymmetricLoss makes the other sub-models compatible"
         raise InputError("MODEL.LOSSES.COMPAT.SUBMODELS", rule, "full")
+
+
+def _check_unread(cfg: CN, defaults: CN) -> None:
+    """Refuse options of what is not in use: whoever sets them believes in an experiment that does not take place."""
+    losses, aggregation, name = cfg.MODEL.LOSSES, cfg.SOLVER.AGGREGATION, cfg.SOLVER.AGGREGATION.NAME
+    distilled = "DistillationLoss" in losses.NAME
+    for node, unread, key, option, rule in (
+        (losses, not distilled, "MODEL.LOSSES", "DISTILL.KIND", "with DistillationLoss only"),
+        (losses, not distilled, "MODEL.LOSSES", "DISTILL.SCALE", "with DistillationLoss only"),
+        (losses, not distilled or losses.DISTILL.KIND != "logits", "MODEL.LOSSES", "DISTILL.TEMPERATURE",
+         "with DistillationLoss of KIND logits only"),
+        (aggregation, name != "gradvac", "SOLVER.AGGREGATION", "BETA", "with NAME gradvac only"),
+        (aggregation, name != "cagrad", "SOLVER.AGGREGATION", "RADIUS", "with NAME cagrad only"),
+        (aggregation, name != "cgi", "SOLVER.AGGREGATION", "POWER", "with NAME cgi only"),
+    ):  # fmt: skip
+        value, default = node, defaults
+        for part in option.split("."):
+            value = value[part]
+        for part in f"{key}.{option}".split("."):
+            default = default[part]
+        if unread and value != default:
+            raise InputError(f"{key}.{option}", f"is read {rule}", value)
 
 
 def _check_solver(cfg: CN) -> None:

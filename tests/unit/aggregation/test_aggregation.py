@@ -88,7 +88,8 @@ def loop_over_filters(model, gradients, support, orders, summed):
                     product = (v * flat[j] * mask).sum()
                     if product < 0:
                         v = v - product / (flat[j] * mask).square().sum() * flat[j] * mask
-                    pairs, conflicts = pairs + (j < i), conflicts + int(j < i and (flat[i] * flat[j]).sum() < 0)
+                    both = bool(j < i and flat[i].any() and flat[j].any())
+                    pairs, conflicts = pairs + both, conflicts + int(both and (flat[i] * flat[j]).sum() < 0)
                 total += v
             result[k] = total.view_as(result[k])
         expected[p.name] = result

@@ -126,7 +126,7 @@ def test_orders_are_permutations_of_the_others_and_seeded():
 def test_diagnostics():
     gradients = torch.tensor([[1.0, 0.0], [1.0, 1.0], [-1.0, 0.1], [0.0, 0.0]], dtype=torch.float64)
     g = gradients @ gradients.T
-    assert gram.conflict_rate(g.unsqueeze(0)).item() == pytest.approx(2 / 6)  # (0, 2) and (1, 2)
+    assert gram.conflict_rate(g.unsqueeze(0)).item() == pytest.approx(2 / 3)  # (0, 2) and (1, 2); g_3 has no pairs
     assert gram.cosines(g)[0, 1].item() == pytest.approx(2**-0.5)
     assert gram.cosines(g)[0, 3].item() == 0
     assert gram.conflict_rate(torch.ones(1, 1, 1)).item() == 0

@@ -34,7 +34,7 @@ def weights_of(aggregator, gradients, seed=0):
     return aggregator(grams, torch.Generator().manual_seed(seed))[0, 0]
 
 
-def same_draws(call, seed, monkeypatch, orders):
+def same_draws(call, monkeypatch, orders):
     """Run a TorchJD weighting with our random orders in place of its own."""
     # Its permutation is of positions among the others in ascending order, ours names the others themselves.
     m = len(orders)
@@ -64,7 +64,7 @@ def test_gradvac_is_torchjds_over_several_steps(m, seed, monkeypatch):
     for step in range(4):
         gradients = gradients_of(m, 4, 10 * seed + step)
         orders = random_orders(m, torch.Generator().manual_seed(step)).tolist()
-        expected = same_draws(lambda g=gradients: theirs(g @ g.T), step, monkeypatch, orders)
+        expected = same_draws(lambda g=gradients: theirs(g @ g.T), monkeypatch, orders)
         torch.testing.assert_close(weights_of(ours, gradients, step), expected, atol=1e-9, rtol=1e-9)
 
 
@@ -173,6 +173,28 @@ def test_properties(make, m, seed, exponent):
 def test_nothing_at_all_and_opposite_gradients_are_finite(make):
     for gradients in (torch.zeros(3, 4), torch.tensor([[1.0, 0], [-1, 0]]), torch.tensor([[1.0, 0], [-1, 0], [0, 1]])):
         assert torch.isfinite(weights_of(make(), gradients.double())).all()
+
+
+@pytest.mark.parametrize("make", OTHERS)
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_an_overflow_spoils_its_own_group_and_stops_nothing(make, value):
+    """The gradient scaler finds it in the gradients, and skips the step."""
+    good = gradients_of(3, 5, 0)
+    bad = good.clone()
+    bad[1, 2] = value
+    grams = torch.stack([g @ g.T for g in (good, bad)]).unsqueeze(1)
+    weights = make()(grams, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(weights[0], make()(grams[:1], torch.Generator().manual_seed(0))[0])
+    assert weights[1].isnan().all()
+
+
+@pytest.mark.parametrize("ratio", [1e-3, 1e-5, 1e-6])
+def test_upgrad_serves_a_much_smaller_gradient_too(ratio):
+    gradients = torch.tensor([[1.0, 0.2], [-1.0, 0.5]], dtype=torch.float64)
+    gradients[1] *= ratio
+    result = weights_of(UPGrad(), gradients) @ gradients
+    assert torch.cosine_similarity(result, gradients[1], dim=0) > -1e-3
+    assert torch.cosine_similarity(result, gradients[0], dim=0) > 0
 
 
 @pytest.mark.parametrize("make", OTHERS)

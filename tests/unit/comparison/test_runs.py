@@ -107,6 +107,18 @@ def test_how_gradients_are_compared_does_not_matter_where_they_are_summed(jobs):
     assert difference(summed, {**summed, **finer}) == ""
     assert "GRANULARITY" in difference(projected, {**projected, **finer})
     assert "NAME 'projection' there, 'sum' asked" in difference(projected, {**summed})
+    of_reference = {f"reference.{key}": value for key, value in projected.items()}
+    assert difference({**summed, **of_reference}, {**summed, **of_reference, **finer}) == ""
+    coarser = {**of_reference, "reference.SOLVER.AGGREGATION.GRANULARITY": "global"}
+    assert "reference." in difference({**summed, **of_reference}, {**summed, **coarser})
+
+
+def test_the_options_of_a_custom_loss_do_not_matter_where_it_is_not_used(jobs):
+    stable = jobs["ours", 0].runs[0].settings()
+    other = {"MODEL.LOSSES.COMPAT.PRIOR": 0.33}
+    assert difference(stable, {**stable, **other}) == ""
+    custom = {**stable, "MODEL.LOSSES.COMPAT.PRESET": "custom", "MODEL.LOSSES.COMPAT.KIND": "evidential"}
+    assert "PRIOR" in difference(custom, {**custom, **other})
 
 
 def test_starts_and_seconds_add_up(jobs):

@@ -94,6 +94,10 @@ def test_it_can_train():
 def test_from_config():
     key = "MODEL.LOSSES.COMPAT."
     assert CompatibleLoss.from_config(tiny_config()).options == PRESETS["stable"]
+    custom = tiny_config("MODEL.LOSSES.COMPAT.PRESET", "custom")
+    assert CompatibleLoss.from_config(custom).options == PRESETS["stable"], (
+        "defaults of custom: one changes what one sets"
+    )
     assert CompatibleLoss.from_config(tiny_config(key + "PRESET", "paper")).options == PRESETS["paper"]
     assert CompatibleLoss.from_config(tiny_config(key + "KIND", "ce")).options is None
     custom = CompatibleLoss.from_config(
@@ -103,7 +107,7 @@ def test_from_config():
             key + "TEMPERATURE", 2.0, key + "SCALE", 0.5, "MODEL.LOSSES.CE.EPSILON", 0.1,
         )
     )  # fmt: skip
-    assert custom.options == EvidentialOptions("softplus", "log", 2.0, "absolute", 0.01, "absolute")
+    assert custom.options == EvidentialOptions("softplus", "log", 2.0, "absolute", 0.01, "absolute", "full")
     assert (custom.temperature, custom.scale, custom.label_smoothing) == (2.0, 0.5, 0.1)
 
 

@@ -34,3 +34,17 @@ def test_nobody_trains_a_simplex_classifier():
 def test_too_few_dimensions_are_refused_by_key():
     with pytest.raises(InputError, match=r"^MODEL.HEADS.EMBEDDING_DIM: must be at least 6 for a simplex of 7"):
         tiny_model(*SIMPLEX, "MODEL.HEADS.EMBEDDING_DIM", 5)
+
+
+def test_three_vertices_by_hand():
+    # contrasts (1, -1, 0)/sqrt 2 and (1, 1, -2)/sqrt 6, rows scaled by sqrt(3/2)
+    a, b = 3**0.5 / 2, 0.5
+    torch.testing.assert_close(regular_simplex(3, 2), torch.tensor([[a, b], [-a, b], [0.0, -1.0]]))
+
+
+def test_loading_another_models_weights_leaves_it_alone():
+    model, learned = tiny_model(*SIMPLEX), tiny_model()
+    fixed = model.heads.weight.clone()
+    model.load_state_dict(learned.state_dict())
+    assert torch.equal(model.heads.weight, fixed)
+    assert torch.equal(model.backbone.conv1.weight, learned.backbone.conv1.weight)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from ..modeling.ownership import SharedParameter
 from . import gram
 from .aggregators import Aggregator
@@ -65,12 +66,23 @@ class GradientAggregation:
         self.bank.rows[index].zero_()
 
     def state_dict(self) -> dict[str, Any]:
-        """State of the aggregator, for checkpoints."""
-        return self.aggregator.state_dict()
+        """State of the aggregator, and what it belongs to, for checkpoints."""
+        return {"of": self._identity(), "state": self.aggregator.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`state_dict`."""
-        self.aggregator.load_state_dict(state)
+        """Continue from :meth:`state_dict`.
+
+        Raises:
+            InputError: The state is another aggregator's, or of other groups.
+        """
+        if state["state"] and state["of"] != self._identity():
+            rule = f"must be as in the run that is continued ({state['of']})"
+            raise InputError("SOLVER.AGGREGATION", rule, self._identity())
+        if state["of"] == self._identity():
+            self.aggregator.load_state_dict(state["state"])
+
+    def _identity(self) -> str:
+        return f"{type(self.aggregator).__name__}, {len(self.bank.group_names)} groups"
 
     @torch.no_grad()
     def aggregate(self, iteration: int) -> dict[str, Tensor]:
@@ -78,7 +90,8 @@ class GradientAggregation:
 
         Returns:
             Scalars on the parameters' device: ``grad_norm_<sub-model>`` and ``grad_cosine_<a>_<b>`` over all shared
-            parameters, and ``conflict_rate``, the share of (pair, group) with a negative inner product.
+            parameters, and ``conflict_rate``, the share of a group's pairs (of gradients that are not zero) with a
+            negative inner product.
         """
         shell_grams = self.bank.shell_grams()
         generator = torch.Generator().manual_seed((self._seed * 1_000_003 + iteration) % 2**63)

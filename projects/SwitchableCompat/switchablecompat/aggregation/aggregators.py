@@ -50,7 +50,12 @@ class WholeAggregator(Aggregator):
     """Function of one Gram matrix for each group, over everything in it (support ``full``)."""
 
     def weights(self, shell_grams: Tensor, generator: torch.Generator) -> Tensor:
-        weights = self.group_weights(shell_grams.sum(dim=-3), generator)
+        grams = shell_grams.sum(dim=-3)
+        finite = (
+            grams.isfinite().all(dim=-1).all(dim=-1)
+        )  # an overflow is the gradient scaler's to find, not a solver's
+        weights = self.group_weights(grams.where(finite[..., None, None], 0.0), generator)
+        weights = weights.where(finite.unsqueeze(-1), torch.nan)
         return weights.unsqueeze(-2).expand(shell_grams.shape[:-1])
 
     @abstractmethod

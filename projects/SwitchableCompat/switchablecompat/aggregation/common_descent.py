@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from .aggregators import WholeAggregator, present
 from .quadratic import simplex_minimum
 
-_ROUNDS = 60  # the radius converges linearly
+_ROUNDS = 200  # at most; the radius converges linearly, the more slowly the larger c
 _RESOLUTION = 1e-5  # of a norm relative to the largest gradient's: the square root of the quadratic program's ridge
 
 
@@ -55,8 +56,11 @@ class CAGrad(WholeAggregator):
         linear = towards_mean / (self.c * mean_norm.clamp_min(smallest.clamp_min(1e-300)))
         norm = mean_norm
         for _ in range(_ROUNDS):
+            before = norm
             w = simplex_minimum(grams, linear * norm.clamp_min(smallest), there)
             norm = _norm(grams, w)
+            if torch.allclose(norm, before, rtol=1e-10, atol=0):
+                break
         # Where no direction serves everyone, the mean is all there is to go by.
         step = (self.c * mean_norm / norm.where(norm > smallest, 1.0)).where(norm > smallest, 0.0)
         return (mean + step * w) * count / (1 + self.c)

@@ -23,7 +23,7 @@ class GradientBank:
         m: Number of sub-models.
         groups: Group of each parameter, in any order; Gram matrices are made for each group on its own.
         split_shells: Also split each group by which sub-model is the smallest owner of an element.
-        by_filter: Groups that are split further, one for each index of their parameters' first axis (output channel).
+        by_filter: Groups of one parameter that are split further, by its first axis (output channel).
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class GradientBank:
         filters = dict.fromkeys(groups, 1)
         for p, group in zip(shared, groups, strict=True):
             if group in by_filter:
-                filters[group] = max(filters[group], p.parameter.shape[0] if p.parameter.dim() else 1)
+                filters[group] = p.parameter.shape[0] if p.parameter.dim() else 1
         self.group_names = [name for name, count in filters.items() for _ in range(count)]
         first = dict(zip(filters, accumulate(filters.values(), initial=0), strict=False))
         in_order = sorted(range(len(shared)), key=lambda p: first[groups[p]])

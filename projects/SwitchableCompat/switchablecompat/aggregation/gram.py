@@ -76,12 +76,15 @@ def pairwise_weights(coefficients: Tensor) -> Tensor:
 
 
 def conflict_rate(grams: Tensor) -> Tensor:
-    """Share of pairs with a negative inner product, scalar, mean over all leading dimensions of [..., m, m]."""
-    m = grams.shape[-1]
-    if m < 2:
-        return torch.zeros((), dtype=grams.dtype, device=grams.device)
-    rows, columns = torch.triu_indices(m, m, offset=1)
-    return (grams[..., rows, columns] < 0).to(grams.dtype).mean()
+    """Share of pairs with a negative inner product among all pairs of gradients that are not zero, scalar.
+
+    Args:
+        grams: [..., m, m].
+    """
+    rows, columns = torch.triu_indices(grams.shape[-1], grams.shape[-1], offset=1)
+    there = grams.diagonal(dim1=-2, dim2=-1) > 0
+    pairs = (there[..., rows] & there[..., columns]).sum()
+    return (grams[..., rows, columns] < 0).sum().to(grams.dtype) / pairs.clamp_min(1)
 
 
 def cosines(gram: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ import yaml
 from fastreid.config import get_cfg
 
 from ..config import add_switchablecompat_config, load_config
+from ..config_check import CUSTOM_KEYS
 from ..errors import InputError
 from ..files import atomic_write
 from ..widths import width_name
@@ -27,7 +28,6 @@ from .suite import Method, Suite
 NEW, INTERRUPTED, DONE = "new", "interrupted", "done"
 RECORD = "run.json"
 REFERENCE = "reference."  # prefix of the reference's settings
-AGGREGATION = "SOLVER.AGGREGATION."
 # Where a run is, or where its reference is, does not change what it trains.
 PLACES = ("OUTPUT_DIR", "MODEL.REFERENCE.CONFIG_FILE", "MODEL.REFERENCE.WEIGHTS")
 
@@ -189,17 +189,30 @@ def difference(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
     """The first key in which two settings differ, in words; empty if they mean the same.
 
     A key that was not known there, and has its default here, changes nothing: results survive an update that adds keys.
-    Neither does how gradients would be compared where they are only summed.
+    Neither does a key that nobody reads, here or there.
     """
-    summed = all(settings.get(f"{AGGREGATION}NAME") == "sum" for settings in (there, asked))
     defaults = _flat(yaml.safe_load(add_switchablecompat_config(get_cfg()).dump()))
     for key in sorted({*there, *asked}):
-        if summed and key.removeprefix(REFERENCE).startswith(AGGREGATION):
+        if idle(key, there) and idle(key, asked):
             continue
         before = there[key] if key in there else defaults.get(key.removeprefix(REFERENCE))
         if key not in asked or before != asked[key]:
             return f"{key} {before!r} there, {asked.get(key)!r} asked"
     return ""
+
+
+def idle(key: str, settings: Mapping[str, Any]) -> bool:
+    """Whether nobody reads a key: how gradients are compared, where they are summed; a custom loss that is not used."""
+    prefix = REFERENCE if key.startswith(REFERENCE) else ""
+    node, _, option = key.removeprefix(prefix).rpartition(".")
+    if node == "SOLVER.AGGREGATION" and option != "NAME":
+        return settings.get(f"{prefix}SOLVER.AGGREGATION.NAME") == "sum"
+    if node == "MODEL.LOSSES.COMPAT" and option in CUSTOM_KEYS:
+        return (settings.get(f"{prefix}{node}.KIND"), settings.get(f"{prefix}{node}.PRESET")) != (
+            "evidential",
+            "custom",
+        )
+    return False
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:

@@ -242,8 +242,8 @@ class SyntheticReIDTiny(SyntheticReID):
 class SyntheticReIDDev(SyntheticReID):
     """For tuning: other people in front of other cameras, 200 to train and 800 to test.
 
-    None of them is in SyntheticReID. A grid of 800 identities varies half as much from run to run as one of the 100
-    that SyntheticReIDVal can spare.
+    None of them is in SyntheticReID. A grid of 800 identities varies far less from run to run than one of the 100 that
+    SyntheticReIDVal can spare.
     """
 
     dataset_name = "synthetic_reid_dev"

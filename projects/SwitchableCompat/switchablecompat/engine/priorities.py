@@ -15,8 +15,8 @@ MEMORY = 0.9  # of the running mean of the uncertainties, per step
 class UncertaintyPriorities:
     """Factor on the losses of each sub-model: its mean uncertainty to a power, relative to the others'.
 
-    With the running means u_i of the batches' uncertainties the factor is m u_i^gamma / sum_j u_j^gamma: m in sum, so
-    that the learning rate keeps its meaning, and the same for all as long as all are as uncertain. Sub-models that do
+    With the running means u_i of the batches' uncertainties the factor is m u_i^gamma / sum_j u_j^gamma, over all m
+    sub-models: 1 on average, and for each as long as all are as uncertain. Sub-models that do
     not know the identities yet come first, and give way as they learn. The state belongs into checkpoints.
 
     Args:

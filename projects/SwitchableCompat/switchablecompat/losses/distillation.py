@@ -1,11 +1,11 @@
 """In-place distillation: a sub-model learns from what the full model says of the same batch, as pure functions.
 
 Yu & Huang, "Universally Slimmable Networks and Improved Training Techniques", ICCV 2019, section 3.3, and its
-counterpart on features. On their own neither makes models compatible; beside a loss on the shared classifier they tell
-a small sub-model more than the labels do.
+counterpart on features, which is ``reg`` of the asymmetric loss. Meant beside a loss on the shared classifier: soft
+labels alone do not align feature spaces.
 
     logits       T^2 KL( softmax(z_full / T) || softmax(z / T) )
-    features     1 - cos(phi, phi_full)      (``reg`` of the asymmetric loss)
+    features     1 - cos(phi, phi_full)
 
 Both are means over the batch, in float32 (float64 stays); the full model's side gets no gradient.
 

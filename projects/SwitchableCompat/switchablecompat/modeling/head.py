@@ -32,7 +32,7 @@ class SwitchableEmbeddingHead(EmbeddingHead):
     @configurable
     def __init__(self, *, classifier_grad: str = "full", classifier: str = "learned", **kwargs) -> None:
         super().__init__(**kwargs)
-        self.classifier_grad = classifier_grad
+        self.classifier_grad, self.classifier = classifier_grad, classifier
         if classifier == "simplex" and len(self.weight) > 1:  # built without classes, it only gives features
             self._fix_classifier()
 
@@ -51,6 +51,11 @@ class SwitchableEmbeddingHead(EmbeddingHead):
             rule = f"must be at least {classes - 1} for a simplex of {classes} classes (MODEL.SWITCHABLE.CLASSIFIER)"
             raise InputError("MODEL.HEADS.EMBEDDING_DIM", rule, dimension)
         self.weight = nn.Parameter(regular_simplex(classes, dimension), requires_grad=False)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        if self.classifier == "simplex":  # fixed is fixed, whatever the checkpoint's classifier was
+            state_dict[f"{prefix}weight"] = self.weight.detach()
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def make_switchable(self, switch: WidthSwitch, x: ChannelLayout) -> None:
         """Convert the neck for a backbone with this switch whose output has layout ``x``."""

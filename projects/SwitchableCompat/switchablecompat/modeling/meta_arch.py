@@ -147,7 +147,7 @@ class SwitchableBaseline(Baseline):
         with self.switch.use(index):
             name, is_full = self.switch.name, self.switch.is_full
             outputs = self.heads(self.backbone(images), targets)
-        if is_full:
+        if is_full and {"AsymmetricLoss", "DistillationLoss"} & {*self.loss_kwargs["loss_names"]}:
             self.teachers.keep_full(images, outputs)
         losses: dict[str, Tensor] = {}
         diagnostics: dict[str, Tensor] = {}

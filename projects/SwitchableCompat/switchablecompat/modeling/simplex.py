@@ -18,9 +18,9 @@ def regular_simplex(classes: int, dimension: int) -> Tensor:
     """
     if classes < 2 or dimension < classes - 1:
         raise ValueError(f"a regular simplex of {classes} vertices needs {classes - 1} dimensions, found {dimension}")
-    # Rows of the centring matrix I - 1/K have the right angles and lie in K - 1 dimensions: express them there.
-    centred = torch.eye(classes, dtype=torch.float64) - 1.0 / classes
-    values, vectors = torch.linalg.eigh(centred)
-    vertices = vectors[:, 1:] * values[1:].sqrt()
-    vertices = vertices / vertices.norm(dim=1, keepdim=True)
+    # Helmert's contrasts: column i is (1, ..., 1, -i, 0, ...) with i ones, of length 1. The columns are orthogonal to
+    # each other and to (1, ..., 1), so that the rows have the angles of a simplex: a closed form, the same everywhere.
+    i = torch.arange(1, classes, dtype=torch.float64)
+    contrasts = torch.ones(classes, classes - 1, dtype=torch.float64).triu() - torch.diag_embed(i, offset=-1)[:, :-1]
+    vertices = contrasts / (i * (i + 1)).sqrt() * (classes / (classes - 1)) ** 0.5
     return torch.cat((vertices, vertices.new_zeros(classes, dimension - classes + 1)), dim=1).float()
