@@ -75,54 +75,37 @@ def test_one_step_moves_every_trainable_parameter():
     assert [name for name, p in loop.model.named_parameters() if torch.equal(p, before[name])] == []
 
 
-def test_sum_is_one_step_of_ordinary_joint_training():
-    loop = make(SumAggregator())
-    reference, data = ToyArchitecture(), next(batches())
-    reference.load_state_dict(loop.model.state_dict())
-    optimizer = torch.optim.SGD(reference.parameters(), 0.1)
-    images = reference.preprocess_image(data)
-    sum(sum(reference.submodel_losses(images, data["targets"], i)[0].values()) for i in range(2)).backward()
-    optimizer.step()
-    with EventStorage():
-        loop.run_step()
-    for (name, p), q in zip(loop.model.named_parameters(), reference.parameters(), strict=True):
-        torch.testing.assert_close(p, q, atol=1e-7, rtol=1e-6, msg=name)
-
-
-def test_weights_are_those_of_a_weighted_sum():
-    loop = make(SumAggregator(), plan=StepPlan(2, weights=(0.25, 2.0)))
+def step_beside_ordinary_joint_training(loop, weights):
+    """One step of the loop, and of plain autograd on the weighted sum of the losses; returns the losses."""
     reference, data = ToyArchitecture(), next(batches())
     reference.load_state_dict(loop.model.state_dict())
     optimizer = torch.optim.SGD(reference.parameters(), 0.1)
     x = reference.preprocess_image(data)
-    small, full = (sum(reference.submodel_losses(x, data["targets"], i)[0].values()) for i in range(2))
-    (0.25 * small + 2 * full).backward()
+    losses = [sum(reference.submodel_losses(x, data["targets"], i)[0].values()) for i in range(2)]
+    sum(weight * loss for weight, loss in zip(weights, losses, strict=True)).backward()
     optimizer.step()
-    with EventStorage():
+    with EventStorage() as storage:
         loop.run_step()
     for (name, p), q in zip(loop.model.named_parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(p, q, atol=1e-7, rtol=1e-6, msg=name)
+    return torch.stack(losses).detach(), storage
+
+
+def test_sum_is_one_step_of_ordinary_joint_training():
+    step_beside_ordinary_joint_training(make(SumAggregator()), (1, 1))
+
+
+def test_weights_are_those_of_a_weighted_sum():
+    plan = StepPlan(2, weights=(0.25, 2.0))
+    step_beside_ordinary_joint_training(make(SumAggregator(), plan=plan), (0.25, 2))
 
 
 def test_priorities_are_a_weighted_sum_by_the_uncertainties_so_far():
     priorities = UncertaintyPriorities(("w050", "w100"), exponent=2.0)
-    priorities.uncertainties = torch.tensor([0.6, 0.3])  # squares 0.36 and 0.09: factors 1.6 and 0.4
-    loop = make(SumAggregator(), priorities=priorities)
-    reference, data = ToyArchitecture(), next(batches())
-    reference.load_state_dict(loop.model.state_dict())
-    optimizer = torch.optim.SGD(reference.parameters(), 0.1)
-    x = reference.preprocess_image(data)
-    small, full = (sum(reference.submodel_losses(x, data["targets"], i)[0].values()) for i in range(2))
-    (1.6 * small + 0.4 * full).backward()
-    optimizer.step()
-    with EventStorage() as storage:
-        loop.run_step()
-        assert storage.history("priority_w050").latest() == pytest.approx(1.6)
-    for (name, p), q in zip(loop.model.named_parameters(), reference.parameters(), strict=True):
-        torch.testing.assert_close(p, q, atol=1e-7, rtol=1e-6, msg=name)
-    # the toy's "uncertainty" is its loss
-    expected = 0.9 * torch.tensor([0.6, 0.3]) + 0.1 * torch.stack([small, full]).detach()
-    torch.testing.assert_close(priorities.uncertainties, expected)
+    before = priorities.uncertainties = torch.tensor([0.6, 0.3])  # squares 0.36 and 0.09: factors 1.6 and 0.4
+    losses, storage = step_beside_ordinary_joint_training(make(SumAggregator(), priorities=priorities), (1.6, 0.4))
+    assert storage.history("priority_w050").latest() == pytest.approx(1.6)
+    torch.testing.assert_close(priorities.uncertainties, 0.9 * before + 0.1 * losses)  # the toy's is its loss
 
 
 def test_who_is_left_out_of_a_step_adds_nothing_to_it():
