@@ -85,6 +85,14 @@ def test_overview_has_a_line_per_method(comparison):
     )
 
 
+def test_overview_says_where_seeds_are_missing(suite, results):
+    text = render_overview(
+        Comparison(suite, [result for result in results if (result.method, result.seed) != ("bct", 1)])
+    )
+    assert "| B_C_T (n=1) | 46.00 | - | 50.00 | 45.00 | 47.50 |" in text
+    assert "| Ours | 52.00" in text
+
+
 def test_latex_is_a_plain_tabular_with_escaped_titles(comparison):
     text = render_latex(comparison)
     assert r"\begin{tabular}{llrr}" in text

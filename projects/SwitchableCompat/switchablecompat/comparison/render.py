@@ -69,7 +69,8 @@ def render_overview(comparison: Comparison) -> str:
         n = len(comparison.of(method))
         cells = [comparison.spread(method, q, g) for q, g in [*((i, i) for i in range(m)), *corners]]
         cells += [comparison.summary(method, name) for name in ("mean cross-test", "AC")]
-        rows.append([comparison.titles[method], *(format_spread(cell, n) for cell in cells)])
+        few = "" if n == len(comparison.suite.seeds) else f" (n={n})"
+        rows.append([comparison.titles[method] + few, *(format_spread(cell, n) for cell in cells)])
     made = "; ".join(f"{key.lower()}: {value}" for key, value in comparison.header().items() if key != "Widths")
     return f"{_markdown(header, rows)}\n\n({made})"
 
