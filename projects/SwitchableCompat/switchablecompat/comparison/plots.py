@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from textwrap import fill
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -14,6 +15,7 @@ from ..files import atomic_write
 from .table import Comparison
 
 COLUMNS = 3
+TITLE_WIDTH = 26  # characters that fit above one grid
 
 
 def write_plots(comparison: Comparison, folder: str | Path) -> list[Path]:
@@ -50,7 +52,7 @@ def draw_heat_maps(comparison: Comparison) -> Figure:
         axes.set_xticks(range(m), comparison.names)
         axes.set_yticks(range(m), comparison.names)
         axes.tick_params(length=0)
-        axes.set_title(f"{comparison.titles[method]} (n={len(comparison.of(method))})")
+        axes.set_title(fill(f"{comparison.titles[method]} (n={len(comparison.of(method))})", TITLE_WIDTH))
     figure.colorbar(image, ax=grid, label="mAP (%)", shrink=0.8)
     figure.supxlabel("gallery sub-model")
     figure.supylabel("query sub-model")
