@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import sys
 from collections.abc import Callable
@@ -39,7 +40,12 @@ def cpu_worker(
         if machine == machine_rank:
             comm._LOCAL_PROCESS_GROUP = group
     main_func(*args)
-    # Only after success: a failed process must report its own error before the others see a closed connection.
+    # Only after success: a failed process must report its own error before the others see a closed connection. All
+    # together, and nothing of it left to the interpreter's exit, where a group's threads would end the process.
+    dist.barrier()
+    comm._LOCAL_PROCESS_GROUP = None
+    comm._get_global_gloo_group.cache_clear()
+    gc.collect()
     dist.destroy_process_group()
 
 
