@@ -42,7 +42,7 @@ def cpu_worker(
     main_func(*args)
     # Only after success: a failed process must report its own error before the others see a closed connection. All
     # together, and nothing of it left to the interpreter's exit, where a group's threads would end the process.
-    dist.barrier()
+    comm.synchronize()
     comm._LOCAL_PROCESS_GROUP = None
     comm._get_global_gloo_group.cache_clear()
     gc.collect()
