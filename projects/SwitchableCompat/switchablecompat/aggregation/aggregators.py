@@ -51,9 +51,8 @@ class WholeAggregator(Aggregator):
 
     def weights(self, shell_grams: Tensor, generator: torch.Generator) -> Tensor:
         grams = shell_grams.sum(dim=-3)
-        finite = (
-            grams.isfinite().all(dim=-1).all(dim=-1)
-        )  # an overflow is the gradient scaler's to find, not a solver's
+        # An overflow is the gradient scaler's to find, not a solver's.
+        finite = grams.isfinite().all(dim=-1).all(dim=-1)
         weights = self.group_weights(grams.where(finite[..., None, None], 0.0), generator)
         weights = weights.where(finite.unsqueeze(-1), torch.nan)
         return weights.unsqueeze(-2).expand(shell_grams.shape[:-1])
