@@ -11,6 +11,12 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 PROJECT = HERE / "projects" / "SwitchableCompat"
+DEPLOY = [
+    "onnx>=1.17,<2",
+    "onnxscript>=0.5,<1",  # what torch.onnx exports with
+    "onnxruntime>=1.20,<2",
+    "pyarrow>=18",  # shards of features
+]
 VERSION = re.search(r'__version__ = "(.+)"', (PROJECT / "switchablecompat" / "__init__.py").read_text()).group(1)
 
 setup(
@@ -40,7 +46,9 @@ setup(
         "tqdm>=4.60,<5",
     ],
     extras_require={
+        "deploy": DEPLOY,
         "test": [
+            *DEPLOY,
             "pytest>=8,<10",
             "pytest-timeout>=2.3,<3",  # several processes that wait for each other must not wait for ever
             "hypothesis>=6.100,<7",

@@ -11,11 +11,11 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Any, NoReturn
+from typing import Any
 
 from tabulate import tabulate
 
-import startup  # noqa: F401  (before FastReID is needed)
+import startup
 from switchablecompat.config import load_config
 from switchablecompat.data.check import LEVELS, Finding, Item, check_images, check_items, raise_on_errors, summarise
 from switchablecompat.data.opening import check_test_set, data_root, open_dataset
@@ -29,17 +29,9 @@ EXAMPLES = """examples:
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """Bad usage is bad input: one line, exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the whole usage."""
-        raise InputError("command line", f"{message} (see --help)")
-
-
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = startup.Parser(description=__doc__, epilog=EXAMPLES)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--config-file", metavar="F", help="check what this config would train and test on")
     source.add_argument("--manifest", metavar="CSV", help="check the images of a manifest")

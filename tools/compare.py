@@ -12,9 +12,8 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-import startup  # noqa: F401  (before FastReID is needed)
+import startup
 from switchablecompat.comparison.execute import Runner
 from switchablecompat.comparison.plots import write_plots
 from switchablecompat.comparison.render import write_tables
@@ -31,17 +30,9 @@ EXAMPLES = """examples:
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """Bad usage is bad input: one line, exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the whole usage."""
-        raise InputError("command line", f"{message} (see --help)")
-
-
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = startup.Parser(description=__doc__, epilog=EXAMPLES)
     parser.add_argument("--suite", required=True, metavar="YML", help="what to compare, see configs/suites/")
     parser.add_argument("--jobs-dir", metavar="DIR", help="checkpoints and logs (default: outputs/suites/SUITE)")
     parser.add_argument(

@@ -10,9 +10,8 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from typing import NoReturn
 
-import startup  # noqa: F401  (before FastReID is needed)
+import startup
 from switchablecompat.engine.cross_test import Source, cross_test_sources, log_to_screen
 from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.evaluation.report import render_table, write_report
@@ -26,17 +25,9 @@ EXAMPLES = """examples:
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """Bad usage is bad input: one line, exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the whole usage."""
-        raise InputError("command line", f"{message} (see --help)")
-
-
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = startup.Parser(description=__doc__, epilog=EXAMPLES)
     parser.add_argument("--config-file", metavar="F", help="config of a switchable model: all its widths take part")
     parser.add_argument("--weights", metavar="W", help="its checkpoint")
     parser.add_argument(

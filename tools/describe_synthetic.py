@@ -6,7 +6,6 @@ Writes the figures as JSON and a sheet of samples as JPEG.
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
@@ -17,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-import startup  # noqa: F401  (before FastReID is needed)
+import startup
 from switchablecompat.data.opening import open_dataset
 from switchablecompat.errors import exit_on_input_error
 from switchablecompat.evaluation.ranking import rank_queries
@@ -68,7 +67,7 @@ def sheet(train: list, identities: int) -> Image.Image:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, epilog=f"example: {COMMAND}")
+    parser = startup.Parser(description=__doc__, epilog=f"example: {COMMAND}")
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where to write the figures")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="where to write a sheet of samples (JPEG)")
     args = parser.parse_args()

@@ -22,12 +22,12 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from PIL import Image
 from tqdm import tqdm
 
-import startup  # noqa: F401  (before FastReID is needed)
+import startup
 from switchablecompat.data.manifest import SPLITS, Row, write_manifest
 from switchablecompat.errors import InputError, exit_on_input_error
 
@@ -51,17 +51,9 @@ class Drawing(NamedTuple):
     name: str
 
 
-class Parser(argparse.ArgumentParser):
-    """Bad usage is bad input: one line, exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the whole usage."""
-        raise InputError("command line", f"{message} (see --help)")
-
-
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = Parser(description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = startup.Parser(description=__doc__, epilog=EXAMPLE)
     parser.add_argument("archive", help="the Omniglot zip")
     parser.add_argument("output", help="folder to create; gets images/ and manifest.csv")
     parser.add_argument("--test-alphabets", type=int, default=2, metavar="N", help="alphabets for the test (default 2)")

@@ -1,12 +1,25 @@
 """Imported first by every tool: without FastReID there is one line that says how to get it, and exit code 2."""
 
+import argparse
 import sys
+from typing import NoReturn
 
 try:
-    import switchablecompat  # noqa: F401
+    from switchablecompat.errors import InputError
 except ImportError as error:
     if error.name not in ("fastreid", "switchablecompat"):
         raise
     hint = "SwitchableCompat is not installed: pip install . (in the repository's folder), or use make demo"
     print(f"error: {error if error.name == 'fastreid' else hint}", file=sys.stderr)
     sys.exit(2)
+
+
+class Parser(argparse.ArgumentParser):
+    """A tool's command line: its docstring and examples as written, one line for bad usage and exit code 2."""
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **kwargs})
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the whole usage."""
+        raise InputError("command line", f"{message} (see --help)")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-import startup  # noqa: F401  (before FastReID is needed)
+import startup
 from switchablecompat.comparison.render import render_overview
 from switchablecompat.comparison.results import load_results
 from switchablecompat.comparison.suite import load_suite
@@ -78,7 +77,7 @@ def update(page: Path) -> str:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, epilog="example: python tools/update_docs.py --check")
+    parser = startup.Parser(description=__doc__, epilog="example: python tools/update_docs.py --check")
     parser.add_argument("--check", action="store_true", help="change nothing; exit 2 if a page is not current")
     args = parser.parse_args()
     os.chdir(ROOT)  # suites name their configs from there
