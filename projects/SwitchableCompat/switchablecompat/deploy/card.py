@@ -1,0 +1,129 @@
+"""``model.json``: what a file that turns images into features expects, gives, and may be compared with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..files import atomic_write
+from ..widths import width_name
+
+FORMAT = 1
+KINDS = ("checkpoint", "onnx", "program")
+METRIC = "cosine: inner product of L2-normalised features"
+# Two sub-models' features may be compared only if all of these agree.
+SAME = ("family", "dimension", "metric", "preprocessing")
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Description of one exported or trained sub-model; written beside its file.
+
+    Attributes:
+        kind: ``checkpoint`` (FastReID's, with a config beside it), ``onnx`` or ``program`` (``torch.export``).
+        file: name of the file, in the card's folder.
+        family: digest of the switchable model that it is a slice of; only members of one family are comparable.
+        width: its width multiplier.
+        widths: those of the family, ascending.
+        dimension: D, length of a feature.
+        l2_normalised: whether the file's output already has length one; else the user normalises it.
+        preprocessing: ``size`` [height, width] to resize to (bicubic), ``channels`` ("RGB, 0-255"), ``pixel_mean`` and
+            ``pixel_std`` (on the 0-255 scale), ``normalisation`` ("inside the model": do not apply them again).
+        metric: how features are compared.
+        parameters: number of parameters.
+        macs: multiply-accumulates of one image.
+        file_bytes: size of the file.
+        extra: anything else worth keeping (parity, method, seed, config, versions, hardware...).
+    """
+
+    kind: str
+    file: str
+    family: str
+    width: float
+    widths: tuple[float, ...]
+    dimension: int
+    l2_normalised: bool
+    preprocessing: Mapping[str, Any]
+    metric: str = METRIC
+    parameters: int | None = None
+    macs: int | None = None
+    file_bytes: int | None = None
+    contains_training_images: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError("model card: kind", f"must be one of {', '.join(KINDS)}", self.kind)
+        object.__setattr__(self, "widths", tuple(float(width) for width in self.widths))
+
+    @property
+    def name(self) -> str:
+        """Name of the sub-model, such as ``w025``."""
+        return width_name(self.width)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ``extra`` among them; :meth:`from_dict` restores the card."""
+        own = asdict(self)
+        extra = own.pop("extra")
+        return {
+            "format": FORMAT,
+            **own,
+            "widths": list(self.widths),
+            "preprocessing": dict(self.preprocessing),
+            **extra,
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], source: str = "model card") -> ModelCard:
+        """Read a card; unknown keys go to ``extra``.
+
+        Raises:
+            InputError: another format, or a key that is missing.
+        """
+        if content.get("format") != FORMAT:
+            raise InputError(f"{source}: format", f"must be {FORMAT}", content.get("format"))
+        fields = {name for name in cls.__dataclass_fields__ if name != "extra"}
+        required = {"kind", "file", "family", "width", "widths", "dimension", "l2_normalised", "preprocessing"}
+        if missing := sorted(required - {*content}):
+            raise InputError(f"{source}: {missing[0]}", "must be given")
+        extra = {key: value for key, value in content.items() if key not in fields and key != "format"}
+        return cls(**{key: content[key] for key in fields if key in content}, extra=extra)
+
+    def write(self, path: str | Path) -> Path:
+        """Write it as JSON."""
+        with atomic_write(path) as temporary:
+            temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+        return Path(path)
+
+    @classmethod
+    def read(cls, path: str | Path) -> ModelCard:
+        """Read a ``model.json``.
+
+        Raises:
+            InputError: not a file, or not a card.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise InputError(str(path), "must be a readable model card", error) from None
+        if not isinstance(content, dict):
+            raise InputError(str(path), "must be a model card", type(content).__name__)
+        return cls.from_dict(content, str(path))
+
+
+def check_comparable(first: ModelCard, first_name: str, second: ModelCard, second_name: str) -> None:
+    """Refuse two sub-models whose features do not live in one space, with both values in the message.
+
+    Raises:
+        InputError: another family, dimension, metric or preprocessing.
+    """
+    for key in SAME:
+        ours, theirs = getattr(first, key), getattr(second, key)
+        if ours != theirs:
+            raise InputError(
+                key, "must be the same to compare features", f"{ours} in {first_name} and {theirs} in {second_name}"
+            )
