@@ -47,6 +47,7 @@ setup(
     ],
     extras_require={
         "deploy": DEPLOY,
+        "bench": ["torchjd>=0.18,<1", "cython>=3,<4", "setuptools>=68"],  # peers of tools/benchmark.py
         "test": [
             *DEPLOY,
             "pytest>=8,<10",

@@ -155,12 +155,14 @@ def test_the_same_iteration_and_seed_give_the_same_result_and_others_differ():
     assert any(not torch.equal(result(5), result(seed)) for seed in range(6, 10))
 
 
-def test_memory_is_m_flat_gradients_and_collect_frees_grad():
+def test_memory_is_what_each_sub_model_owns_and_collect_frees_grad():
     model = tiny_model().train()
     aggregation = make(model, GradientProjection(), "layer")
     shared = shared_parameters(model)
-    total = sum(p.parameter.numel() for p in shared)
-    assert aggregation.bank.rows.shape == (4, total)
+    owned = [sum(p.parameter.numel() if p.shells is None else int((p.shells <= i).sum()) for p in shared)
+             for i in range(4)]  # fmt: skip
+    assert [row.numel() for row in aggregation.bank.rows] == owned
+    assert owned[0] < owned[3] / 4
     data = batch()
     losses, _ = model.submodel_losses(model.preprocess_image(data), data["targets"], 0)
     sum(losses.values()).backward()

@@ -53,8 +53,9 @@ class GradientAggregation:
         self.names = tuple(names)
         self.aggregator = aggregator
         by_filter = {group for group in groups if group != plain} if granularity == "filter" else ()
-        self.bank = GradientBank(shared, len(names), groups, aggregator.needs_shells, by_filter)
-        self._aggregated = torch.tensor([name != plain for name in self.bank.group_names], device=self.bank.rows.device)
+        self.bank = GradientBank(shared, len(names), groups, by_filter)
+        device = shared[0].parameter.device
+        self._aggregated = torch.tensor([name != plain for name in self.bank.group_names], device=device)
         self._seed = seed
 
     def collect(self, index: int) -> None:

@@ -14,15 +14,13 @@ SUPPORTS = ("full", "pairwise")
 
 
 class Aggregator(ABC):
-    """Function of Gram matrices. ``needs_shells``: whether it wants one matrix per shell or their sum only."""
-
-    needs_shells = False
+    """Function of Gram matrices."""
 
     def __call__(self, shell_grams: Tensor, generator: torch.Generator) -> Tensor:
         """Weights of the gradients.
 
         Args:
-            shell_grams: [groups, R, m, m] float64; R is m if :attr:`needs_shells`, else 1.
+            shell_grams: [groups, R, m, m] float64, one matrix for each shell; their sum is that of the whole group.
             generator: Source of any randomness (a CPU generator; the same on every rank).
 
         Returns:
@@ -91,7 +89,6 @@ class GradientProjection(Aggregator):
         if support not in SUPPORTS:
             raise ValueError(f"support must be one of {SUPPORTS}, found {support!r}")
         self.support = support
-        self.needs_shells = support == "pairwise"
 
     def weights(self, shell_grams: Tensor, generator: torch.Generator) -> Tensor:
         orders = gram.random_orders(shell_grams.shape[-1], generator)

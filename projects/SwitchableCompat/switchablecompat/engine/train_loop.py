@@ -85,6 +85,7 @@ class SwitchableTrainLoop(SimpleTrainer):
         self.optimizer.zero_grad(set_to_none=True)
         losses: dict[str, Tensor] = {}
         scalars: dict[str, Tensor] = {}
+        averaging: list[torch.distributed.Work] = []
         trained, priorities = self.plan.submodels(self.iter), self.priorities.factors()
         for index in trained:
             with torch.autocast(images.device.type, enabled=scaler is not None):
@@ -96,6 +97,7 @@ class SwitchableTrainLoop(SimpleTrainer):
                     diagnostics[f"priority_{model.switch.names[index]}"] = priority
             (loss if scaler is None else scaler.scale(loss)).backward()
             self.aggregation.collect(index)
+            averaging += self._start_averaging(index)
             losses.update({key: value.detach() for key, value in submodel_losses.items()})
             scalars.update(diagnostics)
             del loss, submodel_losses
@@ -103,7 +105,7 @@ class SwitchableTrainLoop(SimpleTrainer):
             self.aggregation.skip(index)
         model.end_step()
         self.priorities.update(scalars)
-        self._average_over_ranks()
+        self._finish_averaging(averaging)
         gradients = self.aggregation.aggregate(self.iter)
         if scaler is not None:
             scale = scaler.get_scale()
@@ -117,19 +119,26 @@ class SwitchableTrainLoop(SimpleTrainer):
             scaler.step(self.optimizer)
             scaler.update()
 
-    def _average_over_ranks(self) -> None:
-        """Average every sub-model's gradient over the processes, before any Gram matrix is made."""
+    def _start_averaging(self, index: int) -> list[torch.distributed.Work]:
+        """Start to add up a sub-model's gradient over the processes, while the next sub-model computes its own."""
+        if comm.get_world_size() == 1:
+            return []
+        return [torch.distributed.all_reduce(self.aggregation.bank.rows[index], async_op=True)]
+
+    def _finish_averaging(self, started: list[torch.distributed.Work]) -> None:
+        """Every sub-model's gradient is the mean over the processes, before any Gram matrix is made."""
         world = comm.get_world_size()
         if world == 1:
             return
-        torch.distributed.all_reduce(self.aggregation.bank.rows)
-        self.aggregation.bank.rows /= world
         grads = [p.grad for p in self.private if p.grad is not None]
         flat = torch.cat([g.reshape(-1) for g in grads])
         torch.distributed.all_reduce(flat)
-        flat /= world
         for grad, piece in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
-            grad.copy_(piece.view_as(grad))
+            grad.copy_(piece.view_as(grad) / world)
+        for work in started:
+            work.wait()
+        for row in self.aggregation.bank.rows:
+            row /= world
 
     @staticmethod
     def _write_scalars(scalars: dict[str, Tensor]) -> None:

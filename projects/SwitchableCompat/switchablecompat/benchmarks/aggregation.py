@@ -1,0 +1,94 @@
+"""Aggregation of m gradients alone: ours, TorchJD's, and the loop of the textbook."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from fastreid.modeling.meta_arch import build_model
+from torch import Tensor
+
+from ..aggregation import GradientAggregation, GradientProjection
+from ..modeling import SharedParameter, shared_parameters
+
+
+def widths_of(m: int) -> list[float]:
+    """``m`` evenly spaced width multipliers."""
+    return [(i + 1) / m for i in range(m)]
+
+
+def random_gradients(shared: Sequence[SharedParameter], m: int) -> list[list[Tensor]]:
+    """For each sub-model a gradient of every shared parameter, zero where it owns nothing: as autograd leaves them."""
+    generator = torch.Generator().manual_seed(0)
+    gradients = []
+    for index in range(m):
+        own = []
+        for p in shared:
+            gradient = torch.randn(p.parameter.shape, generator=generator).to(p.parameter.device)
+            own.append(gradient if p.shells is None else gradient * (p.shells <= index).to(gradient))
+        gradients.append(own)
+    return gradients
+
+
+def shared_of(cfg, m: int) -> list[SharedParameter]:
+    """The shared parameters of the config's network with ``m`` widths."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.SWITCHABLE.WIDTHS = widths_of(m)
+    cfg.freeze()
+    torch.manual_seed(0)
+    return shared_parameters(build_model(cfg))
+
+
+def ours(
+    shared: Sequence[SharedParameter], gradients: list[list[Tensor]], granularity: str, support: str
+) -> Callable[[], None]:
+    """From ``.grad`` of each sub-model to the ``.grad`` that the optimiser sees."""
+    names = [f"w{index}" for index in range(len(gradients))]
+    aggregation = GradientAggregation(shared, names, GradientProjection(support), granularity=granularity)
+
+    def run() -> None:
+        for index, own in enumerate(gradients):
+            for p, gradient in zip(shared, own, strict=True):
+                p.parameter.grad = gradient
+            aggregation.collect(index)
+        aggregation.aggregate(0)
+
+    return run
+
+
+def torchjd(shared: Sequence[SharedParameter], gradients: list[list[Tensor]]) -> Callable[[], None]:
+    """TorchJD's PCGrad on the same gradients: flattened to its matrix, aggregated, and written back."""
+    from torchjd.aggregation import PCGrad  # a peer: only the benchmark needs it
+
+    aggregator = PCGrad()
+
+    def run() -> None:
+        matrix = torch.stack([torch.cat([gradient.flatten() for gradient in own]) for own in gradients])
+        _write(shared, aggregator(matrix))
+
+    return run
+
+
+def textbook(shared: Sequence[SharedParameter], gradients: list[list[Tensor]]) -> Callable[[], None]:
+    """Algorithm 1 of PCGrad (Yu et al. 2020) as it is usually written: flatten, copy, project copy after copy."""
+    generator = torch.Generator()
+
+    def run() -> None:
+        generator.manual_seed(0)
+        flat = [torch.cat([gradient.flatten() for gradient in own]) for own in gradients]
+        projected = [gradient.clone() for gradient in flat]
+        for i, v in enumerate(projected):
+            for j in torch.randperm(len(flat), generator=generator).tolist():
+                if j != i:
+                    product = torch.dot(v, flat[j])
+                    if product < 0:
+                        v -= product / flat[j].norm() ** 2 * flat[j]
+        _write(shared, torch.stack(projected).sum(dim=0))
+
+    return run
+
+
+def _write(shared: Sequence[SharedParameter], flat: Tensor) -> None:
+    for p, piece in zip(shared, flat.split([p.parameter.numel() for p in shared]), strict=True):
+        p.parameter.grad = piece.view_as(p.parameter)

@@ -1,0 +1,41 @@
+"""Feature extraction of all widths in one pass, against one pass over the data and the forwards alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from ..evaluation.features import extract_features, inference_mode
+from ..modeling import SwitchableBaseline
+
+
+def one_pass(model: SwitchableBaseline, loader: Iterable[dict]) -> Callable[[], object]:
+    """Features of all sub-models: each image is decoded and normalised once."""
+    return lambda: extract_features(model, loader)
+
+
+def pass_for_each_width(model: SwitchableBaseline, loader: Iterable[dict]) -> Callable[[], object]:
+    """The same by one pass for each sub-model, as separate models need it."""
+    return lambda: [extract_features(model, loader, indices=[index]) for index in range(len(model.switch))]
+
+
+def data_alone(loader: Iterable[dict]) -> Callable[[], int]:
+    """Read, decode and collate every batch, and nothing else."""
+    return lambda: sum(len(batch["targets"]) for batch in loader)
+
+
+def forwards_alone(model: SwitchableBaseline, batches: list[dict[str, Tensor]]) -> Callable[[], None]:
+    """The forwards of all sub-models on batches that are in memory."""
+
+    def run() -> None:
+        with inference_mode(model):
+            for batch in batches:
+                images = model.preprocess_image(batch)
+                for index in range(len(model.switch)):
+                    with model.switch.use(index):
+                        model.heads(model.backbone(images))
+        torch.cuda.synchronize() if images.is_cuda else None
+
+    return run

@@ -1,0 +1,141 @@
+"""Grid evaluation: ours, the matrix products alone, and FastReID's ``evaluate_rank`` cell by cell."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import InputError
+from ..evaluation.cells import rank_cells
+from ..evaluation.ranking import BLOCK_BYTES
+
+
+@dataclass(frozen=True)
+class Task:
+    """Features and labels of a grid of the shape of a real data set.
+
+    Attributes:
+        query: of each sub-model, ``[Nq, D]``, L2-normalised float32.
+        gallery: of each sub-model, ``[Ng, D]``.
+        labels: identities of queries and gallery, cameras of queries and gallery.
+    """
+
+    query: list[Tensor]
+    gallery: list[Tensor]
+    labels: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+    @property
+    def widths(self) -> list[float]:
+        """One for each sub-model."""
+        return [(i + 1) / len(self.query) for i in range(len(self.query))]
+
+
+def random_task(queries: int, gallery: int, identities: int, dimension: int, m: int, cameras: int = 6) -> Task:
+    """Noisy identity centres: two images of one identity are three standard deviations more alike than two others."""
+    generator = torch.Generator().manual_seed(0)
+    rng = np.random.default_rng(0)
+    pids = rng.integers(0, identities, queries + gallery)
+    camids = rng.integers(0, cameras, queries + gallery)
+    centres = F.normalize(torch.randn(identities, dimension, generator=generator))
+    noise_norm = (dimension**0.5 / 3 - 1) ** 0.5  # cosines of unlike pairs spread by dimension ** -0.5
+    features = []
+    for _ in range(m):
+        noise = torch.randn(queries + gallery, dimension, generator=generator) / dimension**0.5
+        features.append(F.normalize(centres[pids] + noise_norm * noise))
+    return Task(
+        [f[:queries] for f in features],
+        [f[queries:] for f in features],
+        (pids[:queries], pids[queries:], camids[:queries], camids[queries:]),
+    )
+
+
+def ours(task: Task) -> Callable[[], list]:
+    """All cells: mAP, every Rank-k, mINP."""
+    return lambda: rank_cells(task.query, task.gallery, *task.labels, task.widths)
+
+
+def products(task: Task) -> Callable[[], None]:
+    """The matrix products of all cells alone, in blocks of the size that ranking uses."""
+    rows = max(1, BLOCK_BYTES // 2 // (4 * len(task.gallery[0])))
+    buffer = torch.empty(rows, len(task.gallery[0]))
+
+    def run() -> None:
+        for query in task.query:
+            for gallery in task.gallery:
+                for start in range(0, len(query), rows):
+                    block = query[start : start + rows]
+                    torch.mm(block, gallery.T, out=buffer[: len(block)])
+
+    return run
+
+
+def fastreid(task: Task, cell: tuple[int, int], *, cython: bool) -> Callable[[], tuple[float, float, float]]:
+    """One cell by FastReID: distances, then ``evaluate_rank``; returns mAP, Rank-1 and mINP in per cent."""
+    rank = importlib.import_module("fastreid.evaluation.rank")
+    q, g = cell
+
+    def run() -> tuple[float, float, float]:
+        distances = (1 - task.query[q] @ task.gallery[g].T).numpy()
+        # by position, as its Cython signature has them: query ids, gallery ids, query cameras, gallery cameras
+        cmc, precisions, penalties = rank.evaluate_rank(distances, *task.labels, 50, False, cython)
+        return tuple(100 * float(np.mean(values)) for values in (precisions, cmc[0], penalties))
+
+    return run
+
+
+@contextlib.contextmanager
+def compiled_fastreid(folder: Path) -> Iterator[None]:
+    """Build FastReID's Cython ranking in a scratch folder and let its ``evaluate_rank`` use it inside the block.
+
+    Raises:
+        InputError: It cannot be built here.
+    """
+    rank = importlib.import_module("fastreid.evaluation.rank")
+    shutil.copy(Path(rank.__file__).parent / "rank_cylib" / "rank_cy.pyx", folder)
+    built = subprocess.run(
+        [sys.executable, "-m", "Cython.Build.Cythonize", "-q", "-i", "rank_cy.pyx"],
+        cwd=folder,
+        env={**os.environ, "CFLAGS": f"-O3 -I{np.get_include()}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if built.returncode:
+        reason = (built.stderr.strip().splitlines() or ["no message"])[-1]
+        raise InputError("FastReID's Cython ranking", "needs pip install '.[bench]' and a C compiler", reason)
+    sys.path.insert(0, str(folder))
+    before = rank.__dict__.get("evaluate_cy"), rank.IS_CYTHON_AVAI
+    try:
+        rank.evaluate_cy, rank.IS_CYTHON_AVAI = importlib.import_module("rank_cy").evaluate_cy, True
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        rank.evaluate_cy, rank.IS_CYTHON_AVAI = before
+
+
+def largest_difference(task: Task, cells: list, cell: tuple[int, int], theirs: tuple[float, float, float]) -> float:
+    """Between our mAP, Rank-1 and mINP of a cell and FastReID's, in per cent."""
+    own = cells[cell[0]][cell[1]]
+    return max(abs(a - b) for a, b in zip((own.mAP, own.rank_k(1), own.mINP), theirs, strict=True))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """FastReID prints and warns while it ranks."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,65 @@
+"""What a benchmark leaves: one JSON, from which the tables are made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..files import atomic_write
+from ..provenance import hardware, versions
+from .timing import Row
+
+FORMAT = 1
+
+
+def record(name: str, command: str, settings: Mapping[str, Any], rows: Sequence[Row], **more: Any) -> dict[str, Any]:
+    """The content of a benchmark's JSON; ``more`` are series and notes beside the rows."""
+    return {
+        "format": FORMAT,
+        "name": name,
+        "command": command,
+        "settings": {**settings, "threads": torch.get_num_threads()},
+        "rows": [row.to_dict() for row in rows],
+        **more,
+        "hardware": hardware(),
+        "versions": versions(),
+    }
+
+
+def write(content: Mapping[str, Any], path: Path) -> Path:
+    """Write a record as JSON."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+    return path
+
+
+def render(records: Sequence[Mapping[str, Any]]) -> str:
+    """All rows as one Markdown table, and what they were made with."""
+    lines = ["| | ours | against | theirs | ratio (quartiles) | target |", "| --- | ---: | --- | ---: | ---: | ---: |"]
+    for content in records:
+        for row in content["rows"]:
+            target = "" if row["target"] is None else f"≤ {row['target']:g}"
+            spread = "" if row["low"] == row["high"] else f" ({row['low']:.3f} to {row['high']:.3f})"
+            lines.append(
+                f"| {row['name']} | {_amount(row['ours'], row['unit'])} | {row['peer']} "
+                f"| {_amount(row['theirs'], row['unit'])} | **{row['ratio']:.3f}**{spread} | {target} |"
+            )
+    return "\n".join(lines)
+
+
+def describe(records: Sequence[Mapping[str, Any]]) -> str:
+    """One line: hardware, versions, commands."""
+    machines = {f"{c['hardware']['gpu'] or c['hardware']['cpu']}, {c['settings']['threads']} threads" for c in records}
+    packages = {", ".join(f"{key} {value}" for key, value in c["versions"].items()) for c in records}
+    commands = "; ".join(f"`{c['command']}`" for c in records)
+    return f"(hardware: {'; '.join(sorted(machines))}; versions: {'; '.join(sorted(packages))}; {commands})"
+
+
+def _amount(value: float, unit: str) -> str:
+    if unit == "s" and value < 1:
+        return f"{1000 * value:.1f} ms"
+    return f"{value:.2f} {unit}"

@@ -1,0 +1,135 @@
+"""Interleaved repeats, ratios with their spread, and the peak memory of a process."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.multiprocessing as mp
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: something of ours against something else.
+
+    Attributes:
+        name: what was measured.
+        ours: ours, in ``unit`` (median).
+        peer: what it is compared with.
+        theirs: the peer, in ``unit`` (median).
+        ratio: median over the repeats of ours / theirs.
+        low: lower quartile of that quotient.
+        high: upper quartile.
+        unit: ``s`` or ``MiB``.
+        target: what the ratio should not exceed; None: no such limit.
+    """
+
+    name: str
+    ours: float
+    peer: str
+    theirs: float
+    ratio: float
+    low: float
+    high: float
+    unit: str = "s"
+    target: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def interleave(
+    tasks: Mapping[str, Callable[[], object]], repeats: int, *, device: str = "cpu", warm_up: int = 1
+) -> dict[str, np.ndarray]:
+    """Time every task once a round, in alternating order, so that a drift of the machine meets all alike.
+
+    Args:
+        tasks: by name; what a task returns is dropped before the next one starts.
+        repeats: rounds that count.
+        device: where the work runs: on a GPU the clock waits for it.
+        warm_up: rounds before, which do not count.
+
+    Returns:
+        Seconds of every round, ``[repeats]``, by name.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    for turn in range(-warm_up, repeats):
+        for name in list(tasks)[:: 1 if turn % 2 else -1]:
+            gc.collect()
+            _wait(device)
+            start = time.perf_counter()
+            result = tasks[name]()
+            _wait(device)
+            elapsed = time.perf_counter() - start
+            del result
+            if turn >= 0:
+                seconds[name].append(elapsed)
+    return {name: np.array(times) for name, times in seconds.items()}
+
+
+def compare(
+    name: str, seconds: Mapping[str, np.ndarray], ours: str, peer: str, target: float | None = None, label: str = ""
+) -> Row:
+    """The ratio of two tasks of one :func:`interleave`, round by round; ``label`` names the peer in the table."""
+    quotient = seconds[ours] / seconds[peer]
+    low, middle, high = np.quantile(quotient, (0.25, 0.5, 0.75))
+    medians = (float(np.median(seconds[task])) for task in (ours, peer))
+    return Row(name, next(medians), label or peer, next(medians), float(middle), float(low), float(high), "s", target)
+
+
+def memory_row(name: str, ours: float, peer: str, theirs: float, target: float | None = None) -> Row:
+    """A ratio of two amounts of memory, in MiB, each measured once."""
+    return Row(name, ours, peer, theirs, ours / theirs, ours / theirs, ours / theirs, "MiB", target)
+
+
+def in_fresh_process(function: Callable[..., Any], *args: Any) -> Any:
+    """What ``function(*args)`` returns in a new interpreter, whose memory nothing else has touched."""
+    with mp.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, args)
+
+
+class Peak:
+    """Highest memory of a block above what there was at its start, in MiB; see :func:`peak_memory`."""
+
+    mib: float = float("nan")
+
+
+@contextmanager
+def peak_memory(device: str = "cpu"):
+    """Measure the extra memory that a block needs: of the process (Linux), or of the GPU's allocator.
+
+    Freed blocks that the C library keeps would hide an allocation: measure in a fresh process where that matters.
+    """
+    peak = Peak()
+    gc.collect()
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        yield peak
+        peak.mib = (torch.cuda.max_memory_allocated() - before) / 2**20
+        return
+    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark falls back to what is resident now
+    before = _status("VmRSS")
+    yield peak
+    peak.mib = (_status("VmHWM") - before) / 1024
+
+
+def _status(key: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key):
+            return int(line.split()[1])
+    raise RuntimeError(f"no {key} in /proc/{os.getpid()}/status")
+
+
+def _wait(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()

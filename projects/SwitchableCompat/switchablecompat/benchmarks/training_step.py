@@ -1,0 +1,133 @@
+"""A training step of all sub-models against the arithmetic that it stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from fastreid.engine.train_loop import AMPTrainer, SimpleTrainer
+from fastreid.modeling.meta_arch import build_model
+from fastreid.utils.events import EventStorage
+from torch import Tensor
+
+from ..aggregation import build_aggregation
+from ..config import load_config
+from ..engine import SwitchableTrainer
+from ..engine.train_loop import SwitchableTrainLoop
+from ..errors import InputError
+from ..modeling import SwitchableBaseline, extract_submodel
+from ..modeling.meta_arch import PAIR_LOSSES
+from .timing import peak_memory
+
+CLASSES = 751  # of Market-1501
+
+
+class Endless:
+    """A loader whose batch is always the same: this is about the step, not about reading images."""
+
+    def __init__(self, batch: dict[str, Tensor]) -> None:
+        self.batch = batch
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        while True:
+            yield self.batch
+
+
+def random_batch(cfg, size: int) -> dict[str, Tensor]:
+    """Random images in the config's training size, four of each identity."""
+    images = torch.randint(0, 256, (size, 3, *cfg.INPUT.SIZE_TRAIN)).float().to(cfg.MODEL.DEVICE)
+    return {"images": images, "targets": (torch.arange(size) // 4 % CLASSES).to(cfg.MODEL.DEVICE)}
+
+
+def load(config_file: str, opts: Sequence[str]):
+    """The config of a measurement: nothing is read from disk, every run gets the same random numbers."""
+    fixed = ["MODEL.BACKBONE.PRETRAIN", "False", "MODEL.HEADS.NUM_CLASSES", str(CLASSES), "SEED", "0"]
+    cfg = load_config(config_file, [*fixed, *opts])
+    known = {"CompatibleLoss", *PAIR_LOSSES}
+    if other := sorted({*cfg.MODEL.LOSSES.NAME} - known):
+        raise InputError("MODEL.LOSSES.NAME", f"must be of {sorted(known)} to be benchmarked", other[0])
+    return cfg
+
+
+class SwitchableStep:
+    """One step of the plug-in's training loop, with everything that it does in a real run but loading."""
+
+    def __init__(self, cfg, batch: dict[str, Tensor]) -> None:
+        torch.manual_seed(0)
+        self.model: SwitchableBaseline = build_model(cfg)
+        optimizer, _ = SwitchableTrainer.build_optimizer(cfg, self.model)
+        inner = (AMPTrainer if _amp(cfg) else SimpleTrainer)(self.model, Endless(batch), optimizer, None)
+        self._loop = SwitchableTrainLoop.take_over(inner, build_aggregation(cfg, self.model))
+        self._storage = EventStorage(0)
+        self._loop.iter = 0
+
+    def __call__(self) -> None:
+        with self._storage:
+            self._loop.run_step()
+        self._loop.iter += 1
+
+
+class IdealStep:
+    """The limit: a forward and a backward of every extracted plain sub-model, and the full one's optimiser step.
+
+    Same batch, same losses, same precision; no shared weights, no aggregation, no logging. The narrower ones' shares of
+    the optimiser step are in the full one's: their parameters are slices of it.
+    """
+
+    def __init__(self, cfg, batch: dict[str, Tensor]) -> None:
+        torch.manual_seed(0)
+        self.model: SwitchableBaseline = build_model(cfg)
+        self.plain = [extract_submodel(self.model, width).train() for width in reversed(self.model.switch.widths)]
+        self._batch = batch
+        self._optimizer, _ = SwitchableTrainer.build_optimizer(cfg, self.plain[0])
+        self._scaler = torch.amp.GradScaler("cuda") if _amp(cfg) else None
+
+    def __call__(self) -> None:
+        scaler, targets = self._scaler, self._batch["targets"]
+        images = self.model.preprocess_image(self._batch)
+        for submodel in self.plain:
+            submodel.zero_grad(set_to_none=True)
+            with torch.autocast(images.device.type, enabled=scaler is not None):
+                outputs = submodel.heads(submodel.backbone(images), targets)
+                loss = _loss(self.model, outputs, targets, is_full=submodel is self.plain[0])
+            (loss if scaler is None else scaler.scale(loss)).backward()
+        if scaler is None:
+            self._optimizer.step()
+        else:
+            scaler.step(self._optimizer)
+            scaler.update()
+
+
+def full_step(cfg, batch: dict[str, Tensor]) -> IdealStep:
+    """An ordinary training step of the full model alone."""
+    only = cfg.clone()
+    only.defrost()
+    only.MODEL.SWITCHABLE.WIDTHS = [1.0]
+    only.freeze()
+    return IdealStep(only, batch)
+
+
+def peak_of(name: str, cfg, size: int, threads: int) -> float:
+    """Highest memory of the second step of ``switchable`` or ``full``, above that of the model and optimiser, in MiB.
+
+    The first step makes what stays: the optimiser's state, the aggregation's flat gradients, which are counted apart.
+    """
+    torch.set_num_threads(threads)
+    step = {"switchable": SwitchableStep, "full": full_step}[name](cfg, random_batch(cfg, size))
+    with peak_memory(cfg.MODEL.DEVICE) as peak:
+        step()
+        step()
+    return peak.mib
+
+
+def _loss(model: SwitchableBaseline, outputs: dict[str, Tensor], targets: Tensor, *, is_full: bool) -> Tensor:
+    loss, _ = model.compatible_loss(outputs["cls_outputs"], targets, is_full)
+    for name, (_, key, function) in PAIR_LOSSES.items():
+        if name in model.loss_kwargs["loss_names"]:
+            kwargs = model.loss_kwargs[key]
+            loss = loss + function(outputs["features"], targets, kwargs) * kwargs["scale"]
+    return loss
+
+
+def _amp(cfg) -> bool:
+    return cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE.startswith("cuda")

@@ -1,0 +1,249 @@
+"""Speed and memory as ratios: against the arithmetic's own limit, or against a peer in the same run.
+
+Each sub-command measures in interleaved rounds, prints a table (median, quartiles of the ratio, target) and writes a
+JSON from which the tables of the documentation are made. Nothing else should run on the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+import startup
+from switchablecompat.benchmarks import aggregation, extraction, grid, report, scaling, training_step
+from switchablecompat.benchmarks.timing import Row, compare, in_fresh_process, interleave, memory_row, peak_memory
+from switchablecompat.engine import SwitchableTrainer
+from switchablecompat.engine.setup import check_datasets
+from switchablecompat.errors import InputError, exit_on_input_error
+from switchablecompat.fastreid_shims.loading import use_cpu_loader
+
+EXAMPLES = """examples:
+  python tools/benchmark.py step --threads 2 --batch 16
+  python tools/benchmark.py grid --repeats 3 --output results/benchmark
+"""
+MARKET, MSMT = (3368, 19732, 751), (11659, 82161, 3060)  # queries, gallery, identities
+R50 = "configs/Market1501/sfsc_R50.yml"
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = startup.Parser(description=__doc__, epilog=EXAMPLES)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    help_of = {
+        "step": "a training step against the plain sub-models' arithmetic, projection against summation, memory",
+        "aggregation": "aggregating m gradients against TorchJD and against the textbook's loop",
+        "grid": "the 4 x 4 grid at Market-1501's size against its matrix products and FastReID; memory at MSMT17's",
+        "extraction": "features of all widths against one pass over the data and the forwards alone",
+        "scaling": "step time over the number of widths, grid time over the gallery, two processes",
+    }
+    for name, text in help_of.items():
+        command = commands.add_parser(name, help=text, description=text, epilog=EXAMPLES)
+        command.add_argument("--repeats", type=int, default=5, metavar="N", help="rounds (default %(default)s)")
+        command.add_argument("--threads", type=int, default=0, metavar="N", help="of a CPU (default: torch's choice)")
+        command.add_argument("--output", metavar="DIR", help="write DIR/COMMAND.json (default: print only)")
+        if name != "grid":
+            default = "configs/Synthetic/sfsc.yml" if name == "extraction" else R50
+            command.add_argument("--config-file", default=default, metavar="F", help="default %(default)s")
+            command.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys to override")
+        if name in ("step", "scaling"):
+            command.add_argument("--batch", type=int, default=16, metavar="N", help="images (default %(default)s)")
+        if name == "aggregation":
+            command.add_argument("--widths", default="2,4,8", metavar="M,M", help="numbers of gradients (%(default)s)")
+    arguments = parser.parse_args(argv)
+    for option in ("repeats", "batch"):
+        if getattr(arguments, option, 1) < 1:
+            parser.error(f"--{option} must be at least 1")
+    return arguments
+
+
+def load(arguments: argparse.Namespace):
+    """The config, on the CPU where there is no GPU."""
+    opts = list(arguments.opts)
+    if not torch.cuda.is_available():
+        opts += ["MODEL.DEVICE", "cpu"]
+    return training_step.load(arguments.config_file, opts)
+
+
+def step(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
+    """Training step, projection, memory."""
+    cfg = load(arguments)
+    batch, device = training_step.random_batch(cfg, arguments.batch), cfg.MODEL.DEVICE
+    summed = changed(cfg, "SOLVER.AGGREGATION.NAME", "sum")
+    tasks = {
+        "ours": training_step.SwitchableStep(cfg, batch),
+        "sum": training_step.SwitchableStep(summed, batch),
+        "ideal": training_step.IdealStep(cfg, batch),
+    }
+    seconds = interleave(tasks, arguments.repeats, device=device)
+    on_gpu = device.startswith("cuda")
+    rows = [
+        compare("SFSC step", seconds, "ours", "ideal", 1.05 if on_gpu else 1.10, "plain sub-models, one after another"),
+        compare("projection", seconds, "ours", "sum", 1.03, "the same step with plain summation"),
+    ]
+    del tasks
+    threads = torch.get_num_threads()
+    peaks = {
+        name: in_fresh_process(training_step.peak_of, name, cfg, arguments.batch, threads)
+        for name in ("switchable", "full")
+    }
+    m = len(cfg.MODEL.SWITCHABLE.WIDTHS)
+    gradients = m * sum(p.parameter.numel() for p in aggregation.shared_of(cfg, m)) * 4 / 2**20
+    limit = f"a step of the full model alone, and {m} flat gradients"
+    rows.append(memory_row("peak memory of a step", peaks["switchable"], limit, peaks["full"] + gradients, 1.10))
+    return rows, {"config": arguments.config_file, "opts": arguments.opts, "batch": arguments.batch}
+
+
+def changed(cfg, key: str, value):
+    """A config with one other value."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.merge_from_list([key, value])
+    cfg.freeze()
+    return cfg
+
+
+def aggregate(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
+    """Aggregation alone."""
+    cfg, rows = load(arguments), []
+    for m in read_numbers(arguments.widths, "--widths"):
+        shared = aggregation.shared_of(cfg, m)
+        gradients = aggregation.random_gradients(shared, m)
+        tasks = {
+            "ours": aggregation.ours(shared, gradients, "global", "full"),
+            "default": aggregation.ours(shared, gradients, "filter", "pairwise"),
+            "TorchJD": aggregation.torchjd(shared, gradients),
+            "textbook": aggregation.textbook(shared, gradients),
+        }
+        seconds = interleave(tasks, arguments.repeats, device=cfg.MODEL.DEVICE)
+        name = f"PCGrad of {m} gradients"
+        rows += [
+            compare(name, seconds, "ours", "TorchJD", 1.0, "TorchJD's PCGrad"),
+            compare(name, seconds, "ours", "textbook", 0.2, "flatten-and-copy loop"),
+            compare(f"{m} gradients, projection per filter", seconds, "default", "TorchJD", None, "TorchJD's PCGrad"),
+        ]
+        del tasks, gradients, shared
+    return rows, {"config": arguments.config_file, "opts": arguments.opts}
+
+
+def evaluate(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
+    """Grid evaluation."""
+    rows, agreement = [], 0.0
+    for dimension in (512, 2048):
+        task = grid.random_task(*MARKET, dimension, 4)
+        tasks = {"ours": grid.ours(task), "products": grid.products(task)}
+        seconds = interleave(tasks, arguments.repeats)
+        name = f"4 x 4 grid, Market-1501's size, {dimension}-d"
+        rows.append(compare(name, seconds, "ours", "products", 1.3, "its 16 matrix products"))
+    task = grid.random_task(*MARKET, 512, 1)
+    with tempfile.TemporaryDirectory() as folder, grid.compiled_fastreid(Path(folder)), grid.quiet():
+        peers = {
+            f"FastReID, {name}": grid.fastreid(task, (0, 0), cython=name == "Cython") for name in ("Cython", "Python")
+        }
+        seconds = interleave({"ours": grid.ours(task), **peers}, arguments.repeats)
+        cells = grid.ours(task)()
+        for name, peer in peers.items():
+            rows.append(compare("one cell, 512-d", seconds, "ours", name))
+            agreement = max(agreement, grid.largest_difference(task, cells, (0, 0), peer()))
+    extra = in_fresh_process(msmt_memory, torch.get_num_threads())
+    rows.append(memory_row("extra memory of a cell, MSMT17's size", extra, "1 GiB", 1024.0, 1.0))
+    settings = {"market": MARKET, "msmt": MSMT, "largest_difference_to_fastreid_in_points": agreement}
+    return rows, settings
+
+
+def msmt_memory(threads: int) -> float:
+    """MiB that ranking one cell of MSMT17's size needs beside the features."""
+    torch.set_num_threads(threads)
+    task = grid.random_task(*MSMT, 512, 1)
+    with peak_memory() as peak:
+        grid.ours(task)()
+    return peak.mib
+
+
+def extract(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
+    """Feature extraction."""
+    cfg = load(arguments)
+    use_cpu_loader(not cfg.MODEL.DEVICE.startswith("cuda"))
+    check_datasets(cfg, eval_only=True)
+    (dataset,) = cfg.DATASETS.TESTS
+    loader, _ = SwitchableTrainer.build_test_loader(cfg, dataset)
+    model, batches = SwitchableTrainer.build_model(cfg), list(loader)
+    tasks = {
+        "ours": extraction.one_pass(model, loader),
+        "separate": extraction.pass_for_each_width(model, loader),
+        "data": extraction.data_alone(loader),
+        "forwards": extraction.forwards_alone(model, batches),
+    }
+    seconds = interleave(tasks, arguments.repeats, device=cfg.MODEL.DEVICE)
+    seconds["limit"] = seconds["data"] + seconds["forwards"]
+    rows = [
+        compare("features of all widths", seconds, "ours", "limit", 1.05, "one pass over the data + the forwards"),
+        compare("features of all widths", seconds, "ours", "separate", None, "a pass for each width"),
+    ]
+    settings = {"config": arguments.config_file, "opts": arguments.opts, "images": len(loader.dataset)}
+    return rows, {**settings, "workers": cfg.DATALOADER.NUM_WORKERS}
+
+
+def scale(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
+    """Scaling."""
+    cfg, rows = load(arguments), []
+    batch = training_step.random_batch(cfg, arguments.batch)
+    configs = {m: scaling.with_widths(cfg, aggregation.widths_of(m)) for m in (1, 2, 4, 8)}
+    macs = {m: scaling.macs_of_all_widths(one) for m, one in configs.items()}
+    tasks = {str(m): training_step.SwitchableStep(one, batch) for m, one in configs.items()}
+    seconds = interleave(tasks, arguments.repeats, device=cfg.MODEL.DEVICE)
+    del tasks
+    for m in (2, 4, 8):
+        scaled = {**seconds, "macs": seconds["1"] * macs[m] / macs[1]}
+        peer = f"one width's step x {macs[m] / macs[1]:.2f} (multiply-accumulates)"
+        rows.append(compare(f"step of {m} widths", scaled, str(m), "macs", None, peer))
+    series = {}
+    for size in (10_000, 20_000, 40_000, 80_000):
+        task = grid.random_task(1000, size, 1000, 512, 1)
+        series[size] = float(interleave({"ours": grid.ours(task)}, arguments.repeats)["ours"].min())
+    smallest, largest = min(series), max(series)
+    growth, times = largest / smallest, series[largest] / series[smallest]
+    rows.append(Row("a cell, 1,000 queries", series[largest], f"a gallery {growth:g} times smaller, x {growth:g}",
+                    series[smallest] * growth, times / growth, times / growth, times / growth))  # fmt: skip
+    if not cfg.MODEL.DEVICE.startswith("cuda"):
+        one = min(scaling.seconds_of_one_process(cfg, arguments.batch, arguments.repeats))
+        two = min(scaling.seconds_of_two_processes(cfg, arguments.batch, arguments.repeats))
+        rows.append(Row("step of two processes, one thread each", two, "one process, one thread, half the images",
+                        one, two / one, two / one, two / one))  # fmt: skip
+    settings = {"config": arguments.config_file, "opts": arguments.opts, "batch": arguments.batch}
+    return rows, {**settings, "macs": macs, "seconds_of_a_cell_by_gallery": series}
+
+
+def read_numbers(text: str, option: str) -> list[int]:
+    """Numbers from ``2,4,8``."""
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 2:
+        raise InputError(option, "must be numbers of at least 2, such as 2,4,8", text)
+    return numbers
+
+
+RUN = {"step": step, "aggregation": aggregate, "grid": evaluate, "extraction": extract, "scaling": scale}
+
+
+def main() -> None:
+    """Run the command."""
+    arguments = parse_arguments()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    rows, settings = RUN[arguments.command](arguments)
+    command = "python tools/benchmark.py " + " ".join(sys.argv[1:])
+    content = report.record(arguments.command, command, {"repeats": arguments.repeats, **settings}, rows)
+    print(report.render([content]))
+    if arguments.output:
+        print(f"Written: {report.write(content, Path(arguments.output) / f'{arguments.command}.json')}")
+
+
+if __name__ == "__main__":
+    exit_on_input_error(main)
