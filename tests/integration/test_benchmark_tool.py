@@ -3,10 +3,10 @@
 import json
 import sys
 
-import benchmark
 import pytest
 import torch
 
+import benchmark
 from builders import TINY
 from switchablecompat.errors import exit_on_input_error
 
