@@ -12,6 +12,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 import startup
+from switchablecompat.benchmarks import report
 from switchablecompat.comparison.render import render_overview
 from switchablecompat.comparison.results import load_results
 from switchablecompat.comparison.suite import load_suite
@@ -22,7 +23,8 @@ from switchablecompat.evaluation.report import render_table
 from switchablecompat.files import atomic_write
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/synthetic.md", "docs/experiments.md")
+PAGES = ("README.md", "docs/synthetic.md", "docs/experiments.md", "docs/speed.md")
+BENCHMARKS = ("step", "aggregation", "grid", "extraction", "scaling")
 
 
 def grid_table(path: Path) -> str:
@@ -57,7 +59,18 @@ def comparison_table(path: Path) -> str:
     return render_overview(Comparison(suite, results))
 
 
+def benchmark_table(path: Path) -> str:
+    """All ratios of ``tools/benchmark.py``, from its JSON files in a folder."""
+    records = [
+        json.loads((path / f"{name}.json").read_text()) for name in BENCHMARKS if (path / f"{name}.json").is_file()
+    ]
+    if not records:
+        raise InputError(path, "must have results of tools/benchmark.py")
+    return f"{report.render(records)}\n\n{report.describe(records)}"
+
+
 RENDERERS: dict[str, Callable[[Path], str]] = {
+    "benchmark": benchmark_table,
     "grid": grid_table,
     "difficulty": difficulty_table,
     "comparison": comparison_table,

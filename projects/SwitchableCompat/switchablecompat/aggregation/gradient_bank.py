@@ -69,6 +69,8 @@ class GradientBank:
         order = torch.argsort(segments, stable=True).to(torch.int32 if len(segments) < 2**31 else torch.int64)
         self._order = order.to(like.device)
         self._chunks = list(_chunks(counts, _CHUNK.get(like.device.type, _CHUNK["cuda"]), like.device))
+        # Kept from step to step: memory that is new to a process costs as much as the sums.
+        self._collected, self._aggregate = torch.empty_like(self.rows[-1]), torch.empty_like(self.rows[-1])
         self._reached = [False] * len(self._sizes)  # by any sub-model since the last write
 
     def collect(self, index: int) -> None:
@@ -76,7 +78,7 @@ class GradientBank:
         self._reached = [was or p.grad is not None for was, p in zip(self._reached, self.parameters, strict=True)]
         pieces = [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in self.parameters]
         row = self.rows[index]
-        torch.index_select(torch.cat(pieces), 0, self._order[: len(row)], out=row)
+        torch.index_select(torch.cat(pieces, out=self._collected), 0, self._order[: len(row)], out=row)
         for parameter in self.parameters:
             parameter.grad = None
 
@@ -95,7 +97,7 @@ class GradientBank:
         return grams + grams.triu(1).mT
 
     def write(self, weights: Tensor) -> None:
-        """Set ``.grad`` of every shared parameter to the weighted sum of the collected gradients.
+        """Set ``.grad`` of every shared parameter to the weighted sum of the collected gradients, until the next write.
 
         A parameter that no sub-model reached (a frozen one) keeps none: with a zero, weight decay would move it.
 
@@ -104,7 +106,7 @@ class GradientBank:
         """
         m = len(self.rows)
         weights = weights.permute(2, 1, 0).reshape(m, -1).to(self.rows[0].dtype)
-        flat = torch.empty_like(self.rows[-1])
+        flat = self._aggregate
         for columns, shell, segment, lengths in self._chunks:
             total = torch.zeros_like(flat[columns])
             for i in range(shell, m):
