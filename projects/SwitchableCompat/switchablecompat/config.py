@@ -211,8 +211,9 @@ def method_name(cfg: CN) -> str:
 
     One width: ``unified``, or with a reference ``bct`` (influence loss) or ``asymmetric``. A switchable network:
     ``sfsc`` and what is left without its parts, of which ``bct_s`` has neither (``_full_classifier``: only the full
-    model trains the shared classifier); ``asymmetric_s`` if the full model teaches the others, with ``_id`` if they
-    have the classification loss too. Combinations that have no name get those of their parts.
+    model trains the shared classifier; ``_slow_start``: and the others start slowly); ``asymmetric_s`` if the full
+    model teaches the others, with ``_id`` if they have the classification loss too. Combinations that have no name get
+    those of their parts.
     """
     losses = cfg.MODEL.LOSSES
     evidential = losses.COMPAT.KIND == "evidential"
@@ -235,7 +236,7 @@ def method_name(cfg: CN) -> str:
         (False, False): "bct_s",
     }[evidential, projected]
     if name == "bct_s" and cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD == "full" and not simplex:
-        name = "bct_s_full_classifier"
+        name = "bct_s_slow_start" if cfg.MODEL.SWITCHABLE.SLOW_START_ITERS else "bct_s_full_classifier"
     return "_".join([name, *added])
 
 

@@ -1,6 +1,6 @@
 """The stance on torch.compile: an extracted sub-model is one graph; the switchable network is one graph per width.
 
-Dynamo does the tracing whatever the backend; ``eager`` runs its graphs as they are, so that features must stay bit-equal.
+Dynamo does the tracing whatever the backend; here its graphs run as they are, so that features must stay bit-equal.
 """
 
 import copy
