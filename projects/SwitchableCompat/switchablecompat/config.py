@@ -64,13 +64,13 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     # Bayes risk. options: digamma (psi(S) - psi(alpha_y)), log (ln S - ln alpha_y)
     cfg.MODEL.LOSSES.COMPAT.RISK = "log"
     # Prior mass P. options for the unit: classes (P = PRIOR * K), absolute (P = PRIOR)
-    cfg.MODEL.LOSSES.COMPAT.PRIOR = 1.0 / 30.0
+    cfg.MODEL.LOSSES.COMPAT.PRIOR = 1.0 / 3.0
     cfg.MODEL.LOSSES.COMPAT.PRIOR_UNIT = "classes"
     # Weight lambda of the KL term. options for the unit: per_class (lambda = KL_WEIGHT / K), absolute
-    cfg.MODEL.LOSSES.COMPAT.KL_WEIGHT = 0.4
+    cfg.MODEL.LOSSES.COMPAT.KL_WEIGHT = 0.0
     cfg.MODEL.LOSSES.COMPAT.KL_UNIT = "per_class"
     # Which sub-models have the KL term. options: all, full (model only, whose classifier the others meet)
-    cfg.MODEL.LOSSES.COMPAT.KL_SUBMODELS = "full"
+    cfg.MODEL.LOSSES.COMPAT.KL_SUBMODELS = "all"
     # Logits are divided by it before they become evidence.
     cfg.MODEL.LOSSES.COMPAT.TEMPERATURE = 1.0
     # gamma: the losses of a sub-model count by its mean uncertainty to this power, relative to the others'. 0.0: alike

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -26,9 +28,13 @@ def test_paper_preset_is_edl():
 
 def test_stable_preset_units():
     options = PRESETS["stable"]
-    assert options.prior_mass(300) == pytest.approx(10)
-    assert options.kl_factor(300) == pytest.approx(0.4 / 300)
-    assert (options.evidence, options.risk, options.kl_submodels) == ("exp", "log", "full")
+    assert options.prior_mass(300) == pytest.approx(100)
+    assert (options.evidence, options.risk, options.kl_weight) == ("exp", "log", 0.0)
+
+
+def test_the_unit_of_the_kl_weight():
+    assert replace(PRESETS["stable"], kl_weight=0.4).kl_factor(300) == pytest.approx(0.4 / 300)
+    assert PRESETS["paper"].kl_factor(300) == 5e-4
 
 
 @pytest.mark.parametrize("classes", [100, 751])
@@ -107,7 +113,7 @@ def test_from_config():
             key + "TEMPERATURE", 2.0, key + "SCALE", 0.5, "MODEL.LOSSES.CE.EPSILON", 0.1,
         )
     )  # fmt: skip
-    assert custom.options == EvidentialOptions("softplus", "log", 2.0, "absolute", 0.01, "absolute", "full")
+    assert custom.options == EvidentialOptions("softplus", "log", 2.0, "absolute", 0.01, "absolute", "all")
     assert (custom.temperature, custom.scale, custom.label_smoothing) == (2.0, 0.5, 0.1)
 
 
