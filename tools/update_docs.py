@@ -23,7 +23,7 @@ from switchablecompat.evaluation.report import render_table
 from switchablecompat.files import atomic_write
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/synthetic.md", "docs/experiments.md", "docs/speed.md")
+PAGES = ("README.md", "docs/synthetic.md", "docs/experiments.md")
 BENCHMARKS = ("step", "aggregation", "grid", "extraction", "scaling")
 
 
