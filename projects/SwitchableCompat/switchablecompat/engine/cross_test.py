@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from fastreid.config import get_cfg
 from fastreid.modeling.meta_arch import build_model
 from fastreid.utils.logger import setup_logger
 
-from ..config import load_config, run_record
+from ..config import add_switchablecompat_config, check_switchablecompat_config, merge_config, run_record
 from ..errors import InputError
 from ..evaluation.cells import QueryResults
 from ..evaluation.cross_test import Member, cross_test
@@ -77,13 +78,13 @@ def cross_test_sources(
     Raises:
         InputError: files that cannot be used, or models that cannot be compared.
     """
-    configs = [_load(source, opts) for source in sources]
+    configs = [load_source(source, opts) for source in sources]
     records = [
         read_checkpoint(source.weights).get(RECORD_KEY) or run_record(cfg)
         for source, cfg in zip(sources, configs, strict=True)
     ]
     for cfg in configs:
-        _strip(cfg)
+        strip_training(cfg)
     check_alike([source.config_file for source in sources], configs)
     first = configs[0]
     if dataset:
@@ -127,25 +128,32 @@ def check_alike(names: Sequence[str], configs: Sequence[Any]) -> None:
                 raise InputError(key, "must be the same for all models", found)
 
 
-def _load(source: Source, opts: Sequence[str]):
-    """The config, not frozen, on a device that exists."""
+def load_source(source: Source, opts: Sequence[str] = ()):
+    """The config, neither frozen nor checked, on a device that exists."""
     if not os.path.isfile(source.config_file):
         raise InputError(source.config_file, "must be an existing config")
     if not os.path.isfile(source.weights):
         raise InputError(source.weights, "must be an existing checkpoint")
-    cfg = load_config(source.config_file, opts).clone()
-    cfg.defrost()
+    cfg = merge_config(source.config_file, opts)
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         raise InputError("MODEL.DEVICE", "no CUDA device is usable here; add MODEL.DEVICE cpu", cfg.MODEL.DEVICE)
     return cfg
 
 
-def _strip(cfg) -> None:
-    """Leave out of a config what features do not depend on: starting weights, classes, and the reference of a loss."""
+def strip_training(cfg) -> None:
+    """Leave out of a config what features do not depend on: starting weights, classes, losses, solver; check the rest.
+
+    A run of an earlier version, whose losses had other defaults, can so be evaluated still.
+
+    Raises:
+        InputError: What is left contradicts itself.
+    """
+    defaults = add_switchablecompat_config(get_cfg())
     cfg.MODEL.BACKBONE.PRETRAIN = False
     cfg.MODEL.HEADS.NUM_CLASSES = 1
+    cfg.MODEL.LOSSES, cfg.MODEL.REFERENCE, cfg.SOLVER = defaults.MODEL.LOSSES, defaults.MODEL.REFERENCE, defaults.SOLVER
     cfg.MODEL.LOSSES.NAME = ("CompatibleLoss",)
-    cfg.MODEL.REFERENCE.CONFIG_FILE = cfg.MODEL.REFERENCE.WEIGHTS = ""
+    check_switchablecompat_config(cfg)
 
 
 def _build(source: Source, cfg):

@@ -1,0 +1,132 @@
+"""Features from whatever holds a sub-model: a trained run, or any file exported from one."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import InputError
+from .card import ModelCard
+from .images import input_size
+from .run import TrainedRun
+
+CARD_NAME = "model.json"
+CARD_KEY = "model_card"  # in an ONNX file's metadata, and in a program's extra files
+
+
+class Encoder:
+    """One sub-model: images to L2-normalised features.
+
+    Args:
+        card: What it is.
+        forward: From images [N, 3, H, W] to features [N, D], normalised if the card says so.
+    """
+
+    def __init__(self, card: ModelCard, forward: Callable[[Tensor], Tensor]) -> None:
+        self.card = card
+        self._forward = forward
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Features of a batch.
+
+        Args:
+            images: [N, 3, H, W] float32, RGB, 0-255, of the card's size; not changed.
+
+        Returns:
+            [N, D] float32 on the CPU, of length one.
+
+        Raises:
+            InputError: Another shape or type.
+        """
+        size = (3, *input_size(self.card.preprocessing))
+        if images.dim() != 4 or images.shape[1:] != size or images.dtype != torch.float32:
+            found = f"{images.dtype} {list(images.shape)}"
+            raise InputError("images", f"must be float32 [N, {', '.join(map(str, size))}]", found)
+        features = self._forward(images).float().cpu()
+        return features if self.card.l2_normalised else F.normalize(features)
+
+
+def run_encoder(run: TrainedRun, width: float) -> Encoder:
+    """One sub-model of an opened run, without a file of its own.
+
+    Raises:
+        InputError: The run has no such width.
+    """
+    return Encoder(run.card(width), lambda images: run.features(images, width))
+
+
+def load_encoder(path: str | Path) -> Encoder:
+    """Load an exported sub-model.
+
+    Args:
+        path: The exported folder, its model file, or its card ``model.json``.
+
+    Raises:
+        InputError: None of these, a card that is another file's, or a package that is missing.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / CARD_NAME
+    if path.name == CARD_NAME:
+        path = path.parent / ModelCard.read(path).file
+    if not path.is_file():
+        raise InputError(path, "must be an existing exported model")
+    loader = {".onnx": _load_onnx}.get(path.suffix)
+    if loader is None:
+        raise InputError(path, "must be an exported model", path.suffix)
+    return loader(path)
+
+
+def optional(package: str, use: str) -> ModuleType:
+    """Import a package that only deployment needs.
+
+    Raises:
+        InputError: It is not installed; says how to get it.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise InputError(package, f"is needed {use}: pip install '.[deploy]'", error) from None
+
+
+def _load_onnx(path: Path) -> Encoder:
+    runtime = optional("onnxruntime", "to run an ONNX file")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own exceptions have no common public base
+        raise InputError(path, "must be a whole ONNX file", str(error).split("\n")[0]) from None
+    card = _card(path, session.get_modelmeta().custom_metadata_map.get(CARD_KEY))
+
+    def forward(images: Tensor) -> Tensor:
+        (features,) = session.run(["features"], {"images": np.ascontiguousarray(images.cpu().numpy())})
+        return torch.from_numpy(features)
+
+    return Encoder(card, forward)
+
+
+def _card(path: Path, inside: str | None) -> ModelCard:
+    """The card beside a file, which must be of the same sub-model as the one inside it; else that one."""
+    if inside is None:
+        raise InputError(path, "must be exported by tools/export_submodel.py", "no model card in it")
+    own = ModelCard.from_dict(json.loads(inside), str(path))
+    beside = path.with_name(CARD_NAME)
+    if not beside.exists():
+        return own
+    card = ModelCard.read(beside)
+    for key in ("kind", "file", "family", "width"):
+        if getattr(card, key) != getattr(own, key):
+            raise InputError(
+                beside, f"must be the card of {path.name}, whose {key} is {getattr(own, key)}", getattr(card, key)
+            )
+    return card

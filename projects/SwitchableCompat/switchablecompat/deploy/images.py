@@ -1,0 +1,85 @@
+"""Images as FastReID's test pipeline reads them: the one place where files become what a sub-model expects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from fastreid.config import get_cfg
+from fastreid.data import common
+from fastreid.data.transforms import build_transforms
+from torch import Tensor
+
+from ..errors import InputError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+
+
+def preprocessing_of(cfg) -> dict[str, Any]:
+    """What a config's test pipeline and its model do to an image, as a model card's ``preprocessing``.
+
+    Raises:
+        InputError: Images would keep sizes of their own, so that there is no one input size.
+    """
+    size = [int(side) for side in cfg.INPUT.SIZE_TEST]
+    if len(size) != 2 or min(size) <= 0:
+        raise InputError("INPUT.SIZE_TEST", "must be a height and a width: an exported model has one input size", size)
+    crop = {"center_crop": [int(side) for side in cfg.INPUT.CROP.SIZE]} if cfg.INPUT.CROP.ENABLED else {}
+    return {
+        "size": size,
+        **crop,
+        "channels": "RGB, 0-255",
+        "pixel_mean": [float(value) for value in cfg.MODEL.PIXEL_MEAN],
+        "pixel_std": [float(value) for value in cfg.MODEL.PIXEL_STD],
+        "normalisation": "inside the model",
+    }
+
+
+def input_size(preprocessing: Mapping[str, Any]) -> tuple[int, int]:
+    """Height and width of the images that the model gets."""
+    height, width = preprocessing.get("center_crop", preprocessing["size"])
+    return height, width
+
+
+def read_images(paths: Sequence[str | Path], preprocessing: Mapping[str, Any]) -> Tensor:
+    """Read, resize and stack image files, through FastReID's own reading and test transforms.
+
+    Args:
+        paths: At least one file.
+        preprocessing: That of the model's card.
+
+    Returns:
+        [N, 3, H, W] float32, RGB, 0-255.
+
+    Raises:
+        InputError: A file that is no readable image, or neither RGB nor grey.
+    """
+    cfg = get_cfg()
+    cfg.INPUT.SIZE_TEST = list(preprocessing["size"])
+    if "center_crop" in preprocessing:
+        cfg.INPUT.CROP.ENABLED, cfg.INPUT.CROP.SIZE = True, list(preprocessing["center_crop"])
+    transform = build_transforms(cfg, is_train=False)
+    images = []
+    for path in paths:
+        image = common.read_image(str(path))
+        if image.mode != "RGB":
+            raise InputError(path, "must be an RGB or a grey image", image.mode)
+        images.append(transform(image))
+    return torch.stack(images)
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """The image files in a folder and its subfolders, by their suffix, sorted by name.
+
+    Raises:
+        InputError: Not a folder, or none in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(folder, "must be an existing folder of images")
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not found:
+        raise InputError(folder, f"must hold images ({', '.join(SUFFIXES)})", "none")
+    return found

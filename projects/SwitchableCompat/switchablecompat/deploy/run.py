@@ -1,0 +1,95 @@
+"""A trained run, opened for its features: the network, its family, and the card of each of its sub-models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastreid.modeling.meta_arch import build_model
+from torch import Tensor
+
+from ..config import run_record
+from ..engine.checkpointer import RECORD_KEY
+from ..engine.cross_test import Source, load_source, strip_training
+from ..evaluation.features import inference_mode
+from ..modeling import SwitchableBaseline
+from ..modeling.checkpoint import load_for_evaluation, read_checkpoint
+from ..provenance import family_digest
+from .card import ModelCard
+from .images import preprocessing_of
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A switchable network with its trained weights, without its classifier.
+
+    Attributes:
+        cfg: Its config, without what only training needs; weights in torch's default memory format, in which an
+            exported sub-model gives the same bits.
+        weights: Its checkpoint.
+        model: The network, in evaluation mode.
+        family: Digest of its feature space.
+        record: ``method``, ``seed``, ``widths`` and ``config`` of the run.
+    """
+
+    cfg: Any
+    weights: str
+    model: SwitchableBaseline
+    family: str
+    record: dict[str, Any]
+
+    @classmethod
+    def load(cls, config_file: str, weights: str, opts: tuple[str, ...] | list[str] = ()) -> TrainedRun:
+        """Open a run.
+
+        Args:
+            config_file: ``config.yaml`` in its output folder.
+            weights: ``model_final.pth`` there.
+            opts: ``KEY VALUE`` pairs that override the config.
+
+        Raises:
+            InputError: A file that cannot be used, or a checkpoint that does not fit the config.
+        """
+        cfg = load_source(Source(config_file, weights), opts)
+        record = read_checkpoint(weights).get(RECORD_KEY) or run_record(cfg)
+        strip_training(cfg)
+        cfg.MODEL.SWITCHABLE.CHANNELS_LAST = False
+        cfg.freeze()
+        model = build_model(cfg)
+        load_for_evaluation(model, weights, config_file)
+        model.eval()
+        return cls(cfg, weights, model, family_digest(model.state_dict()), record)
+
+    @property
+    def widths(self) -> tuple[float, ...]:
+        """Width multipliers of its sub-models, ascending."""
+        return self.model.switch.widths
+
+    def features(self, images: Tensor, width: float) -> Tensor:
+        """Raw features [N, D] of one sub-model, on the CPU, of images [N, 3, H, W] (RGB, 0-255).
+
+        Raises:
+            InputError: The run has no such width.
+        """
+        with self.model.switch.use(self.model.switch.index_of(width)), inference_mode(self.model):
+            return self.model(images).float().cpu()
+
+    def card(self, width: float, **own: Any) -> ModelCard:
+        """The card of one sub-model: as a part of the checkpoint, or with ``own`` fields as an export of it."""
+        self.model.switch.index_of(width)
+        own = {"kind": "checkpoint", "file": Path(self.weights).name, "l2_normalised": False, **own}
+        extra = {key: self.record[key] for key in ("method", "seed", "config")}
+        return ModelCard(
+            family=self.family,
+            width=width,
+            widths=self.widths,
+            dimension=self.dimension,
+            preprocessing=preprocessing_of(self.cfg),
+            **{**own, "extra": {**extra, **own.get("extra", {})}},
+        )
+
+    @property
+    def dimension(self) -> int:
+        """D, length of a feature."""
+        return self.model.heads.weight.shape[1]
