@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,3 +33,33 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def atomic_folder(path: str | Path, last: str) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path`` and move its files into ``path`` when the block ends well.
+
+    On an exception the temporary folder is removed and whatever ``path`` held is untouched. Files of the same name are
+    replaced, others stay. ``last`` is taken away first and moved last: a folder that holds it holds files that belong
+    together.
+
+    Args:
+        path: The folder; it is created if needed.
+        last: Name of the file that describes the others, which the block must write.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        names = sorted(file.name for file in temporary.iterdir() if file.name != last)
+        for name in (*names, last):
+            with (temporary / name).open("rb+") as written:
+                os.fsync(written.fileno())
+        path.mkdir(exist_ok=True)
+        (path / last).unlink(missing_ok=True)
+        for name in (*names, last):
+            os.replace(temporary / name, path / name)
+    finally:
+        shutil.rmtree(temporary)

@@ -11,15 +11,20 @@ from types import ModuleType
 import numpy as np
 import torch
 import torch.nn.functional as F
+from fastreid.engine import DefaultPredictor
 from torch import Tensor
 
+from ..config import merge_config
+from ..engine.checkpointer import RECORD_KEY
 from ..errors import InputError
+from ..modeling.checkpoint import load_for_evaluation, read_checkpoint
 from .card import ModelCard
 from .images import input_size
 from .run import TrainedRun
 
 CARD_NAME = "model.json"
-CARD_KEY = "model_card"  # in an ONNX file's metadata, and in a program's extra files
+CONFIG_NAME = "config.yaml"
+CARD_KEY = "model_card"  # in the file itself: ONNX metadata, extra file of a program, record of a checkpoint
 
 
 class Encoder:
@@ -80,10 +85,10 @@ def load_encoder(path: str | Path) -> Encoder:
         path = path.parent / ModelCard.read(path).file
     if not path.is_file():
         raise InputError(path, "must be an existing exported model")
-    loader = {".onnx": _load_onnx}.get(path.suffix)
-    if loader is None:
-        raise InputError(path, "must be an exported model", path.suffix)
-    return loader(path)
+    loaders = {".onnx": _load_onnx, ".pt2": _load_program, ".pth": _load_checkpoint}
+    if path.suffix not in loaders:
+        raise InputError(path, f"must end in {', '.join(loaders)}")
+    return loaders[path.suffix](path)
 
 
 def optional(package: str, use: str) -> ModuleType:
@@ -115,9 +120,27 @@ def _load_onnx(path: Path) -> Encoder:
     return Encoder(card, forward)
 
 
+def _load_program(path: Path) -> Encoder:
+    inside = {CARD_KEY: ""}
+    try:
+        program = torch.export.load(path, extra_files=inside).module()
+    except Exception as error:  # whatever a damaged archive raises
+        raise InputError(path, "must be a whole program of torch.export", str(error).split("\n")[0]) from None
+    return Encoder(_card(path, inside[CARD_KEY]), program)
+
+
+def _load_checkpoint(path: Path) -> Encoder:
+    card = _card(path, read_checkpoint(str(path)).get(RECORD_KEY, {}).get(CARD_KEY))
+    predictor = DefaultPredictor(
+        merge_config(str(path.with_name(CONFIG_NAME)), ["MODEL.WEIGHTS", str(path)], CONFIG_NAME)
+    )
+    load_for_evaluation(predictor.model, str(path), CONFIG_NAME)  # which FastReID does with whatever fits
+    return Encoder(card, lambda images: predictor(images.clone()))  # it normalises them in place
+
+
 def _card(path: Path, inside: str | None) -> ModelCard:
     """The card beside a file, which must be of the same sub-model as the one inside it; else that one."""
-    if inside is None:
+    if not inside:
         raise InputError(path, "must be exported by tools/export_submodel.py", "no model card in it")
     own = ModelCard.from_dict(json.loads(inside), str(path))
     beside = path.with_name(CARD_NAME)

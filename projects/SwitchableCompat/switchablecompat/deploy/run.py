@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from fastreid.modeling.meta_arch import build_model
-from torch import Tensor
+from fastreid.modeling.meta_arch.baseline import Baseline
+from torch import Tensor, nn
 
 from ..config import run_record
 from ..engine.checkpointer import RECORD_KEY
 from ..engine.cross_test import Source, load_source, strip_training
 from ..evaluation.features import inference_mode
-from ..modeling import SwitchableBaseline
+from ..modeling import SwitchableBaseline, extract_submodel
 from ..modeling.checkpoint import load_for_evaluation, read_checkpoint
 from ..provenance import family_digest
 from .card import ModelCard
@@ -88,6 +89,16 @@ class TrainedRun:
             preprocessing=preprocessing_of(self.cfg),
             **{**own, "extra": {**extra, **own.get("extra", {})}},
         )
+
+    def submodel(self, width: float) -> Baseline:
+        """One sub-model as a plain network of its own, in evaluation mode; without classifier, which has no rows.
+
+        Raises:
+            InputError: The run has no such width.
+        """
+        model = extract_submodel(self.model, width)
+        model.heads.weight = nn.Parameter(model.heads.weight.detach()[:0].clone())
+        return model
 
     @property
     def dimension(self) -> int:

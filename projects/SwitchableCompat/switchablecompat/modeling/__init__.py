@@ -6,7 +6,7 @@ from .head import SwitchableEmbeddingHead
 from .meta_arch import SwitchableBaseline
 from .ownership import SharedParameter, shared_parameters
 from .reference import ReferenceModel
-from .submodel import extract_submodel
+from .submodel import build_submodel, extract_submodel
 from .thin_resnet import build_thin_resnet_backbone
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "SharedParameter",
     "SwitchableBaseline",
     "SwitchableEmbeddingHead",
+    "build_submodel",
     "build_switchable_backbone",
     "build_thin_resnet_backbone",
     "extract_submodel",

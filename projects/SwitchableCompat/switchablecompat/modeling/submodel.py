@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.modeling.meta_arch.baseline import Baseline
 
 from .convert import extract_module
@@ -27,3 +28,12 @@ def extract_submodel(model: SwitchableBaseline, width: float) -> Baseline:
     static = extract_module(model, model.switch.index_of(width))
     del static._modules["compatible_loss"], static.__dict__["teachers"]
     return static
+
+
+@META_ARCH_REGISTRY.register()
+def build_submodel(cfg) -> Baseline:
+    """The plain network of the sub-model ``MODEL.SWITCHABLE.ONLY_WIDTH``, for a checkpoint exported from it.
+
+    Its channels are no setting of FastReID's builders: the ordinary network is built, converted and cut.
+    """
+    return extract_submodel(SwitchableBaseline(cfg), cfg.MODEL.SWITCHABLE.ONLY_WIDTH)

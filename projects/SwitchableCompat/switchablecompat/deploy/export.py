@@ -1,0 +1,96 @@
+"""One sub-model of a trained run as a file of its own, which gets its name when it has been compared with the run."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from torch import Tensor
+
+from ..errors import InputError
+from ..files import atomic_folder
+from ..provenance import hardware, versions
+from ..widths import width_name
+from .card import ModelCard
+from .encoder import CARD_NAME, load_encoder, optional, run_encoder
+from .extractor import FeatureExtractor, count_macs
+from .parity import largest_differences
+from .run import TrainedRun
+from .writers import write_checkpoint, write_onnx, write_program
+
+FILES = {"checkpoint": "model.pth", "onnx": "model.onnx", "program": "model.pt2"}
+PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
+# Measured differences are near 1e-7, float32's rounding after other summation orders and batch norms folded into
+# convolutions. At 1e-5 a cosine of D = 512 dimensions can move by at most sqrt(D) * 1e-5 = 2.3e-4.
+TOLERANCE = 1e-5
+
+
+def export_submodel(
+    run: TrainedRun,
+    width: float,
+    kind: str,
+    output: str | Path,
+    images: Tensor,
+    source: str,
+    *,
+    tolerance: float = TOLERANCE,
+) -> tuple[Path, ModelCard]:
+    """Write one sub-model and its card to ``output/w025-KIND/``, after comparing its features.
+
+    The file is read back as users read it, and its features are compared with the switchable network's. A checkpoint
+    must give the same bits.
+
+    Args:
+        run: The trained run, on the CPU.
+        width: Which sub-model.
+        kind: ``checkpoint``, ``onnx`` or ``program``.
+        output: Parent folder.
+        images: [8, 3, H, W] real images to compare on.
+        source: Where they come from.
+        tolerance: Largest difference of a component of the L2-normalised features that is accepted.
+
+    Returns:
+        The folder and the card, whose ``extra["parity"]`` has the differences.
+
+    Raises:
+        InputError: Unknown width, a package that is missing, or features that differ; then there is no file.
+        OSError: The folder cannot be written.
+    """
+    name = f"{width_name(width)}-{kind}"
+    folder = Path(output) / name
+    model = run.submodel(width)
+    extractor = FeatureExtractor(model)
+    card = run.card(
+        width,
+        kind=kind,
+        file=FILES[kind],
+        l2_normalised=kind != "checkpoint",
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        macs=count_macs(extractor, images[:1]),
+        extra={"versions": {**versions(), **packages(kind)}, "hardware": hardware()},
+    )
+    with atomic_folder(folder, last=CARD_NAME) as staging:
+        path = staging / card.file
+        card.write(staging / CARD_NAME)
+        if kind == "checkpoint":
+            write_checkpoint(model, path, card, run.cfg, folder / card.file)
+        else:
+            {"onnx": write_onnx, "program": write_program}[kind](model, path, card)
+        allowed = 0.0 if kind == "checkpoint" else tolerance
+        found = largest_differences(load_encoder(staging), run_encoder(run, width), images)
+        if not all(value <= allowed for value in found.values()):  # so that NaN is refused too
+            rule = f"features must differ from the switchable network's by at most {allowed:g}; nothing is written"
+            raise InputError(name, rule, ", ".join(f"{value:.3g} ({key})" for key, value in found.items()))
+        parity = {"largest_difference": found, "tolerance": allowed, "images": len(images), "source": source}
+        card = dataclasses.replace(card, file_bytes=path.stat().st_size, extra={**card.extra, "parity": parity})
+        card.write(staging / CARD_NAME)
+    return folder, card
+
+
+def packages(kind: str) -> dict[str, str]:
+    """The optional packages that a kind of file needs, with their versions.
+
+    Raises:
+        InputError: The first that is missing, and how to get it.
+    """
+    return {name: optional(name, f"for --kind {kind}").__version__ for name in PACKAGES.get(kind, ())}

@@ -1,0 +1,78 @@
+"""The three kinds of files that hold one sub-model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from fastreid.modeling.meta_arch.baseline import Baseline
+
+from ..engine.checkpointer import RECORD_KEY
+from .card import ModelCard
+from .encoder import CARD_KEY, CONFIG_NAME, optional
+from .extractor import FeatureExtractor
+from .images import input_size
+from .plain_config import plain_config
+
+BATCH = "batch"
+
+
+def write_checkpoint(model: Baseline, path: Path, card: ModelCard, cfg, final: Path) -> None:
+    """FastReID's checkpoint, and ``config.yaml`` beside it.
+
+    Args:
+        model: The plain sub-model.
+        path: The file.
+        card: Kept in the file, below this plug-in's key.
+        cfg: The run's config.
+        final: Where the file is going to lie, for ``MODEL.WEIGHTS``.
+    """
+    torch.save({"model": model.state_dict(), RECORD_KEY: {CARD_KEY: json.dumps(card.to_dict())}}, path)
+    config = plain_config(cfg, card.width, str(final))
+    path.with_name(CONFIG_NAME).write_text(config.dump(), encoding="utf-8")
+
+
+def write_program(model: Baseline, path: Path, card: ModelCard) -> None:
+    """A program of ``torch.export``: input ``images``, any batch size, card among its extra files."""
+    program = _trace(model, card)
+    program.example_inputs = None
+    torch.export.save(program, path, extra_files={CARD_KEY: json.dumps(card.to_dict())})
+
+
+def write_onnx(model: Baseline, path: Path, card: ModelCard) -> None:
+    """One ONNX file: input ``images``, output ``features``, any batch size, card and its main fields as metadata.
+
+    Raises:
+        InputError: A package is missing.
+    """
+    checker = optional("onnx.checker", "to write an ONNX file")
+    optional("onnxscript", "to write an ONNX file")
+    exported = torch.onnx.export(
+        _trace(model, card),
+        dynamo=True,
+        verbose=False,
+        input_names=["images"],
+        output_names=["features"],
+        dynamic_shapes={"images": {0: BATCH}},
+    )
+    content = exported.model
+    content.graph.metadata_props.clear()
+    for node in content.graph:  # where in which file of this machine each operation comes from
+        node.metadata_props.clear()
+    content.metadata_props.update(
+        family=card.family, width=str(card.width), dimension=str(card.dimension), metric=card.metric
+    )
+    content.metadata_props[CARD_KEY] = json.dumps(card.to_dict())
+    exported.save(path, external_data=False)
+    checker.check_model(path, full_check=True)
+
+
+def _trace(model: Baseline, card: ModelCard) -> torch.export.ExportedProgram:
+    """The graph from images to normalised features, with no trace of this machine's folders."""
+    blank = torch.zeros(2, 3, *input_size(card.preprocessing))
+    shapes = {"images": {0: torch.export.Dim(BATCH)}}
+    program = torch.export.export(FeatureExtractor(model), (blank,), dynamic_shapes=shapes)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
+    return program
