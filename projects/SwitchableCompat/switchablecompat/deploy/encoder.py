@@ -107,6 +107,8 @@ def _load_onnx(path: Path) -> Encoder:
     runtime = optional("onnxruntime", "to run an ONNX file")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    # threads that spin between calls take the cores from whatever runs beside, such as a second sub-model
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exceptions have no common public base

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from fastreid.modeling.meta_arch import build_model
 from fastreid.modeling.meta_arch.baseline import Baseline
 from torch import Tensor, nn
 
-from ..config import run_record
+from ..config import merge_config, run_record
 from ..engine.checkpointer import RECORD_KEY
 from ..engine.cross_test import Source, load_source, strip_training
 from ..evaluation.features import inference_mode
@@ -41,7 +42,7 @@ class TrainedRun:
     record: dict[str, Any]
 
     @classmethod
-    def load(cls, config_file: str, weights: str, opts: tuple[str, ...] | list[str] = ()) -> TrainedRun:
+    def load(cls, config_file: str, weights: str, opts: Sequence[str] = ()) -> TrainedRun:
         """Open a run.
 
         Args:
@@ -54,13 +55,26 @@ class TrainedRun:
         """
         cfg = load_source(Source(config_file, weights), opts)
         record = read_checkpoint(weights).get(RECORD_KEY) or run_record(cfg)
+        run = cls._build(cfg, weights, record)
+        load_for_evaluation(run.model, weights, config_file)
+        return replace(run, family=family_digest(run.model.state_dict()))
+
+    @classmethod
+    def untrained(cls, config_file: str, opts: Sequence[str] = ()) -> TrainedRun:
+        """The same with initial weights, which tell nothing but sizes and speed; ``weights`` is empty.
+
+        Raises:
+            InputError: A config that cannot be used.
+        """
+        cfg = merge_config(config_file, opts)
+        return cls._build(cfg, "", run_record(cfg))
+
+    @classmethod
+    def _build(cls, cfg, weights: str, record: dict[str, Any]) -> TrainedRun:
         strip_training(cfg)
         cfg.MODEL.SWITCHABLE.CHANNELS_LAST = False
         cfg.freeze()
-        model = build_model(cfg)
-        load_for_evaluation(model, weights, config_file)
-        model.eval()
-        return cls(cfg, weights, model, family_digest(model.state_dict()), record)
+        return cls(cfg, weights, build_model(cfg).eval(), "untrained", record)
 
     @property
     def widths(self) -> tuple[float, ...]:
@@ -78,14 +92,14 @@ class TrainedRun:
 
     def card(self, width: float, **own: Any) -> ModelCard:
         """The card of one sub-model: as a part of the checkpoint, or with ``own`` fields as an export of it."""
-        self.model.switch.index_of(width)
+        width = self.widths[self.model.switch.index_of(width)]
         own = {"kind": "checkpoint", "file": Path(self.weights).name, "l2_normalised": False, **own}
         extra = {key: self.record[key] for key in ("method", "seed", "config")}
         return ModelCard(
             family=self.family,
             width=width,
             widths=self.widths,
-            dimension=self.dimension,
+            dimension=self.model.heads.weight.shape[1],
             preprocessing=preprocessing_of(self.cfg),
             **{**own, "extra": {**extra, **own.get("extra", {})}},
         )
@@ -99,8 +113,3 @@ class TrainedRun:
         model = extract_submodel(self.model, width)
         model.heads.weight = nn.Parameter(model.heads.weight.detach()[:0].clone())
         return model
-
-    @property
-    def dimension(self) -> int:
-        """D, length of a feature."""
-        return self.model.heads.weight.shape[1]
