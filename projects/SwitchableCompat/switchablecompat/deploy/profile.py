@@ -134,8 +134,8 @@ def render_profile(content: dict[str, Any]) -> str:
     named = ", ".join(f"{name} {used[name]}" for name in ("python", "torch", "onnxruntime", "switchablecompat"))
     lines += [
         "",
-        f"Images of {height}x{width}; MACs of one image; rel.: relative to the full model. {content['repeats']} repeats "
-        f"in turns, {content['threads']} thread(s) on {machine['cores']} cores of {machine['cpu']}; {named}.",
+        f"Images of {height}x{width}; MACs of one image; rel.: relative to the full model. {content['repeats']} "
+        f"repeats in turns, {content['threads']} thread(s) on {machine['cores']} cores of {machine['cpu']}; {named}.",
     ]
     return "\n".join(lines) + "\n"
 
