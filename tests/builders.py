@@ -9,10 +9,14 @@ from pathlib import Path
 
 import torch
 from fastreid.modeling.meta_arch import build_model
+from PIL import Image
 from torch import nn
 
-from switchablecompat.config import load_config
+from switchablecompat.config import load_config, run_record
+from switchablecompat.data.opening import open_dataset
+from switchablecompat.engine.checkpointer import RECORD_KEY
 from switchablecompat.modeling import SwitchableBaseline
+from switchablecompat.modeling.calibration import calibrate_bn
 
 TINY = "configs/quick/sfsc_tiny.yml"
 R18 = "configs/quick/sfsc_tiny_R18.yml"
@@ -62,6 +66,34 @@ def reference_files(folder: Path, *opts: object, config_file: str = TINY) -> tup
     torch.save({"model": model.state_dict()}, folder / "model_final.pth")
     files = {"CONFIG_FILE": folder / "config.yaml", "WEIGHTS": folder / "model_final.pth"}
     return model, [str(x) for name, path in files.items() for x in (f"MODEL.REFERENCE.{name}", path)]
+
+
+def write_pictures(folder: Path, data: Path) -> list[Path]:
+    """Nine drawn people below ``folder`` as pictures of several sizes and formats; their data set goes to ``data``."""
+    _, splits = open_dataset("SyntheticReIDTiny", str(data), "")
+    by_person = {item[1]: item[0] for item in (*splits["train"], *splits["gallery"])}
+    paths = []
+    for number, source in enumerate(list(by_person.values())[:9]):
+        paths.append(folder / f"{number}.{('png', 'jpg', 'bmp')[number % 3]}")
+        Image.open(source).resize((30 + 5 * number, 50 + 7 * number)).save(paths[-1])
+    return paths
+
+
+def calibrated_run(folder: Path, images: torch.Tensor, *opts: object, config_file: str = TINY) -> SwitchableBaseline:
+    """A model with random weights that tells ``images`` apart at every width, saved as a run leaves it.
+
+    With random statistics most channels are dead, and features hardly depend on the image.
+    """
+    cfg, model = tiny_config(*opts, config_file=config_file), tiny_model(*opts, config_file=config_file).eval()
+    calibrate_bn(model, [images])
+    for index in range(len(model.switch)):
+        with torch.no_grad(), model.switch.use(index):
+            features = torch.nn.functional.normalize(model(images))
+        assert (features @ features.T).min() < 0.9
+    folder.mkdir(exist_ok=True)
+    (folder / "config.yaml").write_text(cfg.dump())
+    torch.save({"model": model.state_dict(), RECORD_KEY: run_record(cfg)}, folder / "model_final.pth")
+    return model
 
 
 def train_net(*arguments: object, data: Path) -> subprocess.CompletedProcess:

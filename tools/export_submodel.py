@@ -56,6 +56,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     arguments = parser.parse_intermixed_args(argv)
     if bool(arguments.width) == arguments.all:
         parser.error("either --width or --all must be given")
+    if not arguments.tolerance >= 0:  # so that NaN is refused too
+        raise InputError("--tolerance", "must not be negative", arguments.tolerance)
     return arguments
 
 

@@ -1,8 +1,9 @@
-"""A final name holds a complete file or what it held before."""
+"""A final name holds a complete file or what it held before; so does a folder of files that belong together."""
 
 import pytest
 
-from switchablecompat.files import atomic_write
+from switchablecompat import files
+from switchablecompat.files import atomic_folder, atomic_write
 
 
 def test_writes_the_file_and_leaves_nothing_else(tmp_path):
@@ -50,3 +51,56 @@ def test_permissions_are_those_of_an_ordinary_file(tmp_path):
     with atomic_write(tmp_path / "atomic") as temporary:
         temporary.write_text("")
     assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
+def test_a_folder_appears_with_all_its_files(tmp_path):
+    target = tmp_path / "new" / "w025"
+    with atomic_folder(target, last="card") as temporary:
+        (temporary / "card").write_text("c")
+        (temporary / "model").write_text("m")
+        assert not target.exists()
+    assert [path.name for path in target.parent.iterdir()] == ["w025"]
+    assert {path.name: path.read_text() for path in target.iterdir()} == {"card": "c", "model": "m"}
+
+
+def test_a_folders_files_are_replaced_and_others_stay(tmp_path):
+    for name in ("card", "model", "notes"):
+        (tmp_path / name).write_text("old")
+    with atomic_folder(tmp_path, last="card") as temporary:
+        (temporary / "card").write_text("new")
+        (temporary / "model").write_text("new")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "card": "new",
+        "model": "new",
+        "notes": "old",
+    }
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_exception_leaves_the_old_folder_untouched(tmp_path, error):
+    target = tmp_path / "w025"
+    target.mkdir()
+    (target / "card").write_text("old")
+    with pytest.raises(error), atomic_folder(target, last="card") as temporary:  # noqa: PT012
+        (temporary / "card").write_text("new")
+        raise error
+    assert (target / "card").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_while_files_change_the_one_that_describes_them_is_away(tmp_path, monkeypatch):
+    (tmp_path / "card").write_text("old")
+    seen = []
+    monkeypatch.setattr(
+        files.os, "replace", lambda source, target: seen.append((target.name, (tmp_path / "card").exists()))
+    )
+    with atomic_folder(tmp_path, last="card") as temporary:
+        (temporary / "card").write_text("new")
+        (temporary / "model").write_text("new")
+    assert seen == [("model", False), ("card", False)]
+
+
+def test_a_folder_without_its_description_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_folder(tmp_path / "w025", last="card") as temporary:
+        (temporary / "model").touch()
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,147 @@
+"""tools/export_submodel.py, and that docs/deploy.md's Python runs as written on what it exports."""
+
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from builders import calibrated_run, write_pictures
+from switchablecompat.deploy import export
+from switchablecompat.deploy.images import read_images
+
+ROOT = Path(__file__).parents[2]
+TOOL = ROOT / "tools" / "export_submodel.py"
+PREPROCESSING = {"size": [64, 32]}
+WIDTHS = ("MODEL.SWITCHABLE.WIDTHS", "[0.25, 1.0]")
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A folder with a run and pictures, as a user has them."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "my_images").mkdir()
+    paths = write_pictures(folder / "my_images", folder / "datasets")
+    return folder, calibrated_run(folder / "run", read_images(paths, PREPROCESSING), *WIDTHS)
+
+
+@pytest.fixture
+def tool(work, monkeypatch, capsys):
+    """Run the script in this process, in the user's folder; returns exit code, output and errors."""
+    monkeypatch.syspath_prepend(TOOL.parent)
+    monkeypatch.chdir(work[0])
+    monkeypatch.setenv("FASTREID_DATASETS", str(work[0] / "datasets"))
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", [str(TOOL), *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            runpy.run_path(str(TOOL), run_name="__main__")
+        captured = capsys.readouterr()
+        return stop.value.code, captured.out, captured.err
+
+    return run
+
+
+RUN = ("--config-file", "run/config.yaml", "--weights", "run/model_final.pth")
+
+
+def test_one_width_in_all_kinds_and_the_documentations_python(tool, work):
+    folder, model = work
+    code, out, err = tool(*RUN, "--width", 0.25, "--images", "my_images", "--output", "outputs/export")
+    assert code == 0, err
+    found = {path.relative_to("outputs/export").as_posix() for path in Path("outputs/export").rglob("*.*")}
+    assert found == {
+        "w025-checkpoint/config.yaml", "w025-checkpoint/model.json", "w025-checkpoint/model.pth",
+        "w025-onnx/model.json", "w025-onnx/model.onnx",
+        "w025-program/model.json", "w025-program/model.pt2",
+    }  # fmt: skip
+    assert len(out.splitlines()) == 3
+    assert "outputs/export/w025-checkpoint/model.pth" in out
+    assert "largest difference 0.0e+00 (batch 1), 0.0e+00 (batch 8)" in out
+
+    paths = sorted((folder / "my_images").iterdir())[:2]
+    images = read_images(paths, PREPROCESSING)
+    with torch.no_grad(), model.switch.use(0):
+        expected = F.normalize(model(images))
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "deploy.md").read_text().split("## Search")[0], re.S)
+    assert len(blocks) == 4
+    for code in blocks:
+        names = {"paths": [str(path) for path in paths]}
+        exec(compile(code, "docs/deploy.md", "exec"), names)
+        features = torch.as_tensor(names["features"])
+        torch.testing.assert_close(features, expected, rtol=0, atol=2e-6, msg=lambda text, code=code: f"{text}\n{code}")
+
+
+def test_all_widths_on_the_configs_test_set(tool):
+    code, out, err = tool(*RUN, "--all", "--kind", "checkpoint", "--output", "all")
+    assert code == 0, err
+    cards = {path.parent.name: json.loads(path.read_text()) for path in Path("all").rglob("model.json")}
+    assert set(cards) == {"w025-checkpoint", "w100-checkpoint"}
+    assert {card["parity"]["source"] for card in cards.values()} == {"SyntheticReIDTiny"}
+    assert len({card["family"] for card in cards.values()}) == 1
+    assert len(out.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--width", "0.3"], "width: must be one of [0.25, 1.0], found 0.3"),
+        (["--width", "half"], "command line: argument --width: invalid float value: 'half'"),
+        ([], "command line: either --width or --all must be given"),
+        (["--width", "1.0", "--all"], "command line: either --width or --all must be given"),
+        (["--all", "--kind", "tflite"], "command line: argument --kind: invalid choice: 'tflite'"),
+        (["--all", "MODEL.SWITCHABLE.WIDTHS", "[0.5,1.0]"], "run/model_final.pth: must be a checkpoint of run/config"),
+        (["--all", "--tolerance", "-1"], "--tolerance: must not be negative, found -1.0"),
+        (["--all", "NO.KEY", "1"], "NO.KEY: must be an existing key"),
+        (["--all", "--images", "none"], "none: must be an existing folder of images"),
+        (["--all", "INPUT.SIZE_TEST", "[0,0]"], "INPUT.SIZE_TEST: must be a height and a width"),
+        (["--all", "--weights", "none.pth"], "none.pth: must be an existing checkpoint"),
+        (["--all", "--weights", "run/config.yaml"], "run/config.yaml: must be a whole checkpoint"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_and_writes_nothing(tool, tmp_path, arguments, message):
+    code, _, err = tool(*RUN, "--output", tmp_path / "out", *arguments)
+    assert code == 2
+    (line,) = err.splitlines()
+    assert line.startswith(f"error: {message}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written(tool, tmp_path):
+    (tmp_path / "file").touch()
+    code, _, err = tool(
+        *RUN, "--width", 1.0, "--kind", "checkpoint", "--images", "my_images", "--output", tmp_path / "file"
+    )
+    assert code == 2
+    assert err.startswith("error: --output: must be a folder that can be written, found [Errno")
+
+
+def test_features_above_the_tolerance_leave_no_file(tool, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "largest_differences", lambda *_: {"batch_1": 2e-6, "batch_8": 1e-6})
+    arguments = (*RUN, "--width", 0.25, "--kind", "program", "--images", "my_images", "--output", tmp_path / "out")
+    code, _, err = tool(*arguments, "--tolerance", "1.5e-6")
+    assert code == 2
+    assert err.startswith("error: w025-program: features must differ from the switchable network's by at most 1.5e-06;")
+    assert "found 2e-06 (batch_1), 1e-06 (batch_8)" in err
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
+def test_a_missing_package_says_what_to_install(tool, tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    code, _, err = tool(*RUN, "--all", "--output", tmp_path / "out")
+    assert code == 2
+    assert err.startswith(f"error: {package}: is needed for --kind onnx: pip install '.[deploy]'")
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_has_an_example(tool):
+    code, out, _ = tool("--help")
+    assert code == 0
+    assert "python tools/export_submodel.py --config-file" in out

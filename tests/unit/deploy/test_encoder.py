@@ -1,0 +1,115 @@
+"""One call for features, whatever holds the sub-model."""
+
+import json
+import shutil
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from switchablecompat.deploy.card import check_comparable
+from switchablecompat.deploy.encoder import load_encoder, run_encoder
+from switchablecompat.errors import InputError
+
+
+def expected(case, width):
+    with torch.no_grad(), case.model.switch.use(case.model.switch.index_of(width)):
+        return F.normalize(case.model(case.images))
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "onnx", "program"])
+def test_folder_file_and_card_lead_to_the_same_encoder(kind, exported, tiny):
+    folder, card = exported["tiny", 0.25, kind]
+    images = tiny.images.clone()
+    for path in (folder, folder / card.file, str(folder / "model.json")):
+        encoder = load_encoder(path)
+        assert encoder.card == card
+        features = encoder(images)
+        torch.testing.assert_close(features, expected(tiny, 0.25), rtol=0, atol=2e-6)
+        assert features.dtype == torch.float32
+    assert torch.equal(images, tiny.images)
+
+
+@pytest.mark.parametrize("width", [0.25, 1.0])
+def test_a_run_needs_no_export(width, exported, tiny):
+    encoder = run_encoder(tiny.run, width)
+    assert torch.equal(encoder(tiny.images), expected(tiny, width))
+    assert tiny.run.model.switch.is_full
+    check_comparable(encoder.card, "run", exported["tiny", 0.25, "onnx"][1], "camera")
+    with pytest.raises(InputError, match="family: must be the same"):
+        check_comparable(encoder.card, "run", exported["resnet", 0.5, "onnx"][1], "another")
+    with pytest.raises(InputError, match="width: must be one of"):
+        run_encoder(tiny.run, 0.5)
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "onnx", "program"])
+def test_a_file_without_its_card_still_knows_what_it_is(kind, exported, tmp_path):
+    folder, card = exported["tiny", 0.25, kind]
+    shutil.copytree(folder, tmp_path / "alone")
+    (tmp_path / "alone" / "model.json").unlink()
+    alone = load_encoder(tmp_path / "alone" / card.file).card
+    assert (alone.family, alone.width, alone.dimension, alone.preprocessing) == (
+        card.family, card.width, card.dimension, card.preprocessing,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("family", "sha256:0"), ("width", 0.5), ("kind", "program"), ("file", "model.onnx")]
+)
+def test_a_card_of_another_file_is_refused(key, value, exported, tmp_path):
+    kind = "onnx" if key != "file" else "program"
+    folder, card = exported["tiny", 0.25, kind]
+    shutil.copytree(folder, tmp_path / "mixed")
+    content = json.loads((folder / "model.json").read_text())
+    (tmp_path / "mixed" / "model.json").write_text(json.dumps({**content, key: value}))
+    with pytest.raises(InputError, match=f"must be the card of {card.file}, whose {key} is"):
+        load_encoder(tmp_path / "mixed" / card.file)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.pt2", "model.pth"])
+def test_a_damaged_file_is_refused_by_name(name, tmp_path):
+    (tmp_path / name).write_bytes(b"\x08\x01damaged")
+    with pytest.raises(InputError, match=f"{name}: must be a whole"):
+        load_encoder(tmp_path / name)
+
+
+def test_what_is_no_export_is_refused(tmp_path):
+    (tmp_path / "model.tflite").touch()
+    with pytest.raises(InputError, match="must end in .onnx, .pt2, .pth"):
+        load_encoder(tmp_path / "model.tflite")
+    with pytest.raises(InputError, match="none.onnx: must be an existing exported model"):
+        load_encoder(tmp_path / "none.onnx")
+    with pytest.raises(InputError, match="model.json: must be a readable model card"):
+        load_encoder(tmp_path)
+
+
+def test_an_ordinary_checkpoint_is_no_export(tmp_path):
+    torch.save({"model": {}}, tmp_path / "model_final.pth")
+    with pytest.raises(InputError, match="must be exported by tools/export_submodel.py"):
+        load_encoder(tmp_path / "model_final.pth")
+
+
+def test_a_checkpoint_that_does_not_fit_its_config_is_refused(exported, tmp_path):
+    """FastReID's own loader would go on with random weights."""
+    shutil.copytree(exported["tiny", 0.25, "checkpoint"][0], tmp_path / "mixed")
+    shutil.copy(exported["tiny", 1.0, "checkpoint"][0] / "config.yaml", tmp_path / "mixed")
+    with pytest.raises(InputError, match="these tensors do not fit"):
+        load_encoder(tmp_path / "mixed")
+
+
+@pytest.mark.parametrize(
+    "images",
+    [torch.zeros(1, 3, 32, 64), torch.zeros(3, 64, 32), torch.zeros(1, 3, 64, 32, dtype=torch.uint8)],
+    ids=["size", "no batch", "bytes"],
+)
+def test_other_images_are_refused_with_what_was_found(images, exported):
+    encoder = load_encoder(exported["tiny", 0.25, "onnx"][0])
+    with pytest.raises(InputError, match=r"images: must be float32 \[N, 3, 64, 32\], found torch"):
+        encoder(images)
+
+
+def test_a_missing_package_says_what_to_install(exported, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(InputError, match=r"onnxruntime: is needed to run an ONNX file: pip install '.\[deploy\]'"):
+        load_encoder(exported["tiny", 0.25, "onnx"][0])
