@@ -31,6 +31,7 @@ SYMPTOMS = {
     "random-affine": "unexpected keyword argument 'resample'",
     "zero-grad": "weights did not move",
     "numpy-in-checkpoint": "Unsupported global: GLOBAL numpy",
+    "regnet-recipes": "No such file or directory: 'fastreid/modeling/backbones/regnet/regnety/RegNetY-200MF",
     "launch-on-cpu": "cuda is not available",
     "data-parallel-on-cpu": "device_ids and output_device arguments only work with",
     "evaluator-compiles": "SystemExit: 1",

@@ -36,17 +36,55 @@ def test_sub_models_are_nested_and_the_full_one_is_whole(channels, widths, divis
     assert counts[-1] == layout.total == channels
 
 
-@given(half=st.integers(1, 300), widths=width_lists, divisor=st.integers(1, 16))
-def test_halves_keep_equally_many_of_each_half(half, widths, divisor):
-    layout = ChannelRule(widths, divisor).halves(2 * half)
-    for first, second in layout.kept:
-        assert 1 <= first == second <= half
-    assert layout.kept[-1] == (half, half)
+@given(
+    part=st.integers(1, 100), count=st.integers(1, 4), unit=st.integers(1, 24), widths=width_lists,
+    divisor=st.integers(1, 16),
+)  # fmt: skip
+def test_parts_keep_equally_many_of_each_part_in_whole_units(part, count, unit, widths, divisor):
+    layout = ChannelRule(widths, divisor).parts(part * count * unit, count, unit)
+    assert layout.segments == (part * unit,) * count == layout.kept[-1]
+    sizes = [counts[0] for counts in layout.kept]
+    assert all(set(counts) == {size} for counts, size in zip(layout.kept, sizes, strict=True))
+    assert sizes == sorted(sizes)
+    assert all(size >= unit and size % unit == 0 for size in sizes)
 
 
-def test_odd_channels_have_no_halves():
-    with pytest.raises(ValueError, match="even number of channels, found 7"):
-        ChannelRule([0.5, 1.0], 1).halves(7)
+@pytest.mark.parametrize(
+    ("channels", "unit", "divisor", "kept"),
+    [
+        (128, 4, 8, [32, 64, 96, 128]),  # ResNeXt's first stage: two groups are a multiple of the divisor
+        (64, 16, 8, [16, 32, 48, 64]),  # RegNetX-800MF: one group is
+        (72, 24, 8, [24, 48, 72, 72]),  # 18, 36 and 54 in steps of 24; 48 is more than a tenth below 54
+        (768, 96, 8, [192, 384, 576, 768]),  # eight heads
+    ],
+)
+def test_units_stay_together(channels, unit, divisor, kept):
+    layout = ChannelRule([0.25, 0.5, 0.75, 1.0], divisor).slim(channels, unit)
+    assert [layout.count(i) for i in range(4)] == kept
+
+
+def test_an_axis_that_has_no_such_parts():
+    with pytest.raises(ValueError, match="an axis of 2 parts of units of 3 cannot have 8 channels"):
+        ChannelRule([0.5, 1.0], 1).parts(8, 2, 3)
+
+
+def test_concatenated_axes_keep_their_segments():
+    a, b = ChannelLayout((4,), ((1,), (4,))), ChannelLayout((2, 3), ((1, 2), (2, 3)))
+    both = ChannelLayout.concatenate(a, b)
+    assert both == ChannelLayout((4, 2, 3), ((1, 1, 2), (4, 2, 3)))
+    assert both.parts[0] == a
+    assert both.parts[2] == ChannelLayout((3,), ((2,), (3,)))
+
+
+@given(data=st.data())
+def test_selected_channels_are_owned_as_before(data):
+    sizes = data.draw(st.lists(st.integers(1, 6), min_size=1, max_size=4))
+    first = [data.draw(st.integers(0, size)) for size in sizes]
+    layout = ChannelLayout(tuple(sizes), (tuple(first), tuple(sizes)))
+    chosen = sorted(data.draw(st.sets(st.integers(0, sum(sizes) - 1), min_size=1)))
+    assert layout.select(chosen).owner().tolist() == layout.owner()[chosen].tolist()
+    own = layout.take(torch.arange(sum(sizes)), 0, 0).tolist()
+    assert [own[position] for position in layout.positions(chosen, 0)] == [c for c in chosen if c in own]
 
 
 def test_take_gives_the_leading_channels_of_each_segment():

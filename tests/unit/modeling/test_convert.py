@@ -45,7 +45,7 @@ class Skip(nn.Sequential):
     [
         (Unknown(), r"layer 1 \(Unknown\): has no converter"),
         (nn.PixelShuffle(2), r"layer 1 \(PixelShuffle\): has no converter"),
-        (nn.Conv2d(8, 8, 3, groups=2), r"layer 1 \(Conv2d\): grouped convolutions have no converter, found groups=2"),
+        (nn.LayerNorm([8, 4, 4]), r"\(LayerNorm\): must normalise 8 channels"),
         (nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect"), "only zero padding"),
         (nn.GroupNorm(4, 8), r"\(GroupNorm\): has no converter"),
         (nn.Conv2d(9, 8, 3), "expects 9 channels, found an input of 8"),

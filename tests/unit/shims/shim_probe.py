@@ -148,6 +148,18 @@ def numpy_checkpoint(folder: Path) -> str:
     return OK
 
 
+@symptom("regnet-recipes")
+def regnet_after_regnet(_: Path) -> str:
+    from fastreid.config import get_cfg
+    from fastreid.modeling.backbones import build_regnet_backbone
+
+    cfg = get_cfg()
+    for depth in ("200y", "200x"):
+        cfg.MODEL.BACKBONE.DEPTH = depth
+        network = build_regnet_backbone(cfg)
+    return "a RegNetX with SE" if any(name.endswith(".se") for name, _ in network.named_modules()) else OK
+
+
 @symptom("launch-on-cpu")
 def worker(_: Path) -> str:
     import fastreid.engine

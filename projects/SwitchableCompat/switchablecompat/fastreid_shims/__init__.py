@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 
-from . import deprecations, distributed, evaluation, imports, loading, training
+from . import backbones, deprecations, distributed, evaluation, imports, loading, training
 from .base import Shim
 from .loading import cpu_loader_in_use, use_cpu_loader
 
@@ -20,6 +20,7 @@ SHIMS: tuple[Shim, ...] = (
     *imports.SHIMS,
     *loading.SHIMS,
     *training.SHIMS,
+    *backbones.SHIMS,
     *distributed.SHIMS,
     *evaluation.SHIMS,
     *deprecations.SHIMS,

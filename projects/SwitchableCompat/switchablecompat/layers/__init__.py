@@ -6,6 +6,7 @@ from .slimmable import SlimmableConv2d, SlimmableLinear
 from .switchable_norm import (
     SwitchableBatchNorm2d,
     SwitchableInstanceNorm2d,
+    SwitchableLayerNorm,
     SwitchableNorm,
     SwitchableSyncBatchNorm,
     reset_running_stats,
@@ -20,6 +21,7 @@ __all__ = [
     "SlimmableLinear",
     "SwitchableBatchNorm2d",
     "SwitchableInstanceNorm2d",
+    "SwitchableLayerNorm",
     "SwitchableNorm",
     "SwitchableSyncBatchNorm",
     "WidthSwitch",

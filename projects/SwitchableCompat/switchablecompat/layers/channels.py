@@ -1,13 +1,16 @@
 """Which channels of one tensor axis each sub-model owns.
 
-A sub-model owns the leading channels of every *segment* of an axis. Ordinary axes have one segment; the axis between
-an IBN layer's two halves has two, so that a channel stays instance-normalised or batch-normalised at every width.
+A sub-model owns the leading channels of every *segment* of an axis. Ordinary axes have one segment. Where a network
+treats parts of an axis apart, each part is a segment, so that a channel keeps its role at every width: the halves of an
+IBN layer, the splits of ResNeSt, concatenated branches, query, key and value of an attention layer.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -26,6 +29,9 @@ class ChannelLayout:
     segments: tuple[int, ...]
     kept: tuple[tuple[int, ...], ...]
 
+    def __deepcopy__(self, memo: dict) -> ChannelLayout:
+        return self  # immutable, and a network has one or two for every layer
+
     @property
     def total(self) -> int:
         """Channels of the full model."""
@@ -35,6 +41,32 @@ class ChannelLayout:
     def is_fixed(self) -> bool:
         """Whether every sub-model owns all channels."""
         return all(counts == self.segments for counts in self.kept)
+
+    @property
+    def parts(self) -> tuple[ChannelLayout, ...]:
+        """The layout of each segment by itself."""
+        return tuple(
+            ChannelLayout((size,), tuple((counts[segment],) for counts in self.kept))
+            for segment, size in enumerate(self.segments)
+        )
+
+    @classmethod
+    def concatenate(cls, *layouts: ChannelLayout) -> ChannelLayout:
+        """The axis of tensors that are concatenated along it."""
+        segments = tuple(chain.from_iterable(layout.segments for layout in layouts))
+        kept = zip(*(layout.kept for layout in layouts), strict=True)
+        return cls(segments, tuple(tuple(chain.from_iterable(counts)) for counts in kept))
+
+    def select(self, channels: Sequence[int]) -> ChannelLayout:
+        """The axis of some ``channels``, given in ascending order (every second one, for a channel shuffle)."""
+        segments, kept, start = [], [], 0
+        for size, part in zip(self.segments, self.parts, strict=True):
+            inside = [channel - start for channel in channels if start <= channel < start + size]
+            if inside:
+                segments.append(len(inside))
+                kept.append([sum(channel < counts[0] for channel in inside) for counts in part.kept])
+            start += size
+        return ChannelLayout(tuple(segments), tuple(zip(*kept, strict=True)))
 
     def count(self, index: int) -> int:
         """Channels of sub-model ``index``."""
@@ -57,6 +89,12 @@ class ChannelLayout:
             counts = torch.tensor([counts[segment] for counts in self.kept])
             owners.append((torch.arange(size).unsqueeze(1) >= counts).sum(dim=1))
         return torch.cat(owners)
+
+    def positions(self, channels: Sequence[int], index: int) -> list[int]:
+        """Where those of ``channels`` that sub-model ``index`` owns stand among its own channels."""
+        owned = self.owner() <= index
+        position = owned.cumsum(0) - 1
+        return [int(position[channel]) for channel in channels if owned[channel]]
 
 
 def scaled_channels(channels: int, width: float, divisor: int) -> int:
@@ -86,17 +124,29 @@ class ChannelRule:
         self.widths = tuple(widths)
         self.divisor = divisor
 
-    def slim(self, channels: int) -> ChannelLayout:
-        """An ordinary axis: each sub-model owns the leading channels."""
-        return ChannelLayout((channels,), tuple((scaled_channels(channels, w, self.divisor),) for w in self.widths))
+    def slim(self, channels: int, unit: int = 1) -> ChannelLayout:
+        """An ordinary axis: each sub-model owns the leading channels.
 
-    def halves(self, channels: int) -> ChannelLayout:
-        """An axis of two equal halves (IBN): each sub-model owns the leading channels of both, equally many."""
-        if channels % 2:
-            raise ValueError(f"an axis of two halves needs an even number of channels, found {channels}")
-        half = channels // 2
-        kept = tuple(min(half, -(-scaled_channels(channels, w, self.divisor) // 2)) for w in self.widths)
-        return ChannelLayout((half, half), tuple((count, count) for count in kept))
+        Args:
+            channels: Channels of the full model, a multiple of ``unit``.
+            unit: Channels that stay together: those of a group of a grouped convolution, of a head of attention.
+        """
+        return self.parts(channels, 1, unit)
+
+    def parts(self, channels: int, count: int, unit: int = 1) -> ChannelLayout:
+        """An axis of ``count`` equal parts: each sub-model owns the leading channels of all, equally many.
+
+        Args:
+            channels: Channels of the full model, a multiple of ``count * unit``.
+            count: Number of parts: 2 for IBN, the radix of ResNeSt.
+            unit: Channels of a part that stay together.
+        """
+        if channels % (count * unit):
+            raise ValueError(f"an axis of {count} parts of units of {unit} cannot have {channels} channels")
+        part = channels // count
+        divisor = self.divisor if unit == 1 else math.lcm(self.divisor, count * unit)
+        totals = [scaled_channels(channels, width, divisor) for width in self.widths]
+        return ChannelLayout((part,) * count, tuple((min(part, -(-total // count)),) * count for total in totals))
 
     def fixed(self, channels: int) -> ChannelLayout:
         """An axis that is the same at every width (image channels, the embedding)."""

@@ -21,8 +21,8 @@ def adopt(cls: type[M], module: nn.Module) -> M:
     """A ``cls`` object with ``module``'s state: the same Parameter and buffer objects, no initialisation run."""
     new = cls.__new__(cls)
     new.__dict__.update(module.__dict__)
-    for registry in ("_parameters", "_buffers", "_modules"):
-        new.__dict__[registry] = dict(module.__dict__[registry])
+    for registry in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
+        new.__dict__[registry] = module.__dict__[registry].copy()
     return new
 
 
@@ -64,19 +64,41 @@ class _Slimmable:
 
 
 class SlimmableConv2d(_Slimmable, nn.Conv2d):
-    """A convolution of which sub-model ``i`` uses ``weight[:out_i, :in_i]``. Groups must be 1."""
+    """A convolution of which sub-model ``i`` uses ``weight[:out_i, :in_i]`` in ``groups_i`` groups.
+
+    With groups, ``in_layout`` is that of the weight's second axis: the input channels of *one* group. Either sub-models
+    own whole groups (their number is scaled, as in a depthwise convolution), or the leading channels of every group.
+    """
+
+    kept_groups: tuple[int, ...]
+
+    @classmethod
+    def convert(
+        cls,
+        module: nn.Conv2d,
+        switch: WidthSwitch,
+        in_layout: ChannelLayout,
+        out_layout: ChannelLayout,
+        kept_groups: tuple[int, ...] | None = None,
+    ) -> SlimmableConv2d:
+        """The slimmable twin; ``kept_groups[i]`` is the number of groups of sub-model ``i`` (default: all of them)."""
+        new = super().convert(module, switch, in_layout, out_layout)
+        new.kept_groups = kept_groups or (module.groups,) * len(switch)
+        return new
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` is [N, in_i, H, W], the result [N, out_i, H', W'] for the active sub-model ``i``."""
+        """``x`` is [N, in_i * groups_i, H, W], the result [N, out_i, H', W'] for the active sub-model ``i``."""
         if self.switch.is_full:
             return super().forward(x)
         index = self.switch.index
-        return self._conv_forward(x, self._weight(index), self._bias(index))
+        weight, bias = self._weight(index), self._bias(index)
+        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.kept_groups[index])
 
     def to_static(self, index: int) -> nn.Conv2d:
         """An ordinary convolution with a copy of sub-model ``index``'s slice."""
         static = self._static(nn.Conv2d, index)
-        static.out_channels, static.in_channels = static.weight.shape[:2]
+        static.groups = static.__dict__.pop("kept_groups")[index]
+        static.out_channels, static.in_channels = static.weight.shape[0], static.weight.shape[1] * static.groups
         return static
 
 

@@ -57,13 +57,17 @@ class SwitchableNorm:
 
     def _leading(self, index: int) -> nn.Module:
         new = copy.deepcopy(self._plain())
-        new.num_features = self.layout.count(index)
+        self._resize(new, self.layout.count(index))
         for registry in (new._parameters, new._buffers):
             for key, value in registry.items():
                 if value is not None and value.dim():
                     kept = self.layout.take(value.detach(), 0, index).clone()
                     registry[key] = nn.Parameter(kept, value.requires_grad) if registry is new._parameters else kept
         return new
+
+    @staticmethod
+    def _resize(norm: nn.Module, channels: int) -> None:
+        norm.num_features = channels
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
         for index, name in enumerate(self.switch.names[:-1]):
@@ -93,6 +97,16 @@ class SwitchableInstanceNorm2d(SwitchableNorm, nn.InstanceNorm2d):
     """Instance normalization with private affine parameters per sub-model (the first half of IBN)."""
 
     plain = nn.InstanceNorm2d
+
+
+class SwitchableLayerNorm(SwitchableNorm, nn.LayerNorm):
+    """Layer normalization over the last axis with private affine parameters per sub-model; ``x`` is [..., C_i]."""
+
+    plain = nn.LayerNorm
+
+    @staticmethod
+    def _resize(norm: nn.LayerNorm, channels: int) -> None:
+        norm.normalized_shape = (channels,)
 
 
 @torch.no_grad()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from urllib.error import URLError
 
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from torch import nn
 
 from ..errors import InputError
 from ..layers import SlimmableConv2d, WidthSwitch
-from . import resnet, thin_resnet  # noqa: F401  (registers their converters)
+from . import mobilenet, osnet, regnet, repvgg, resnest, resnet, shufflenet, thin_resnet, vit  # noqa: F401  (converters)
 from .convert import Conversion, extract_module
 
 
@@ -27,21 +28,7 @@ def build_switchable_backbone(cfg) -> nn.Module:
         InputError: Unknown builder, a layer without converter, or FEAT_DIM that is not the network's output.
     """
     switchable = cfg.MODEL.SWITCHABLE
-    try:
-        network = BACKBONE_REGISTRY.get(switchable.BACKBONE)(cfg)
-    except KeyError as error:
-        if switchable.BACKBONE in BACKBONE_REGISTRY._obj_map:
-            raise InputError("MODEL.BACKBONE.DEPTH", "unknown to this backbone", cfg.MODEL.BACKBONE.DEPTH) from error
-        known = sorted(BACKBONE_REGISTRY._obj_map)
-        raise InputError("MODEL.SWITCHABLE.BACKBONE", f"must be one of {known}", switchable.BACKBONE) from None
-    except ModuleNotFoundError as error:
-        if error.name != "gdown":
-            raise
-        rule = "set it to a local file of ImageNet weights, or MODEL.BACKBONE.PRETRAIN to False; nothing is downloaded"
-        raise InputError("MODEL.BACKBONE.PRETRAIN_PATH", rule, repr(cfg.MODEL.BACKBONE.PRETRAIN_PATH)) from None
-    except FileNotFoundError:
-        path = cfg.MODEL.BACKBONE.PRETRAIN_PATH
-        raise InputError("MODEL.BACKBONE.PRETRAIN_PATH", "must be an existing file", path) from None
+    network = build_plain_backbone(cfg, switchable.BACKBONE)
     network, layout = Conversion(switchable.WIDTHS, switchable.CHANNEL_DIVISOR).convert_network(network)
     if layout.total != cfg.MODEL.BACKBONE.FEAT_DIM:
         raise InputError("MODEL.BACKBONE.FEAT_DIM", f"must be {layout.total}", cfg.MODEL.BACKBONE.FEAT_DIM)
@@ -55,3 +42,35 @@ def build_switchable_backbone(cfg) -> nn.Module:
         network = extract_module(network, network.switch.index_of(switchable.ONLY_WIDTH))
         network, _ = Conversion(switch=WidthSwitch.single(switchable.ONLY_WIDTH)).convert_network(network)
     return network
+
+
+def build_plain_backbone(cfg, name: str) -> nn.Module:
+    """An ordinary network by FastReID's builder of this ``name``.
+
+    Raises:
+        InputError: Unknown builder or depth, or pretrained weights that are not there.
+    """
+    backbone = cfg.MODEL.BACKBONE
+    unknown_depth = InputError("MODEL.BACKBONE.DEPTH", f"unknown to {name}", backbone.DEPTH)
+    if name not in BACKBONE_REGISTRY._obj_map:
+        raise InputError("MODEL.SWITCHABLE.BACKBONE", f"must be one of {sorted(BACKBONE_REGISTRY._obj_map)}", name)
+    try:
+        return BACKBONE_REGISTRY.get(name)(cfg)
+    except NotImplementedError:  # ShuffleNetV2
+        raise unknown_depth from None
+    except KeyError as error:
+        if error.args == (backbone.DEPTH,):
+            raise unknown_depth from None
+        rule = f"must be a file as {name} reads it, with the key {error}"
+        raise InputError("MODEL.BACKBONE.PRETRAIN_PATH", rule, repr(backbone.PRETRAIN_PATH)) from error
+    except ValueError as error:
+        if str(error).startswith("Unsupported model type"):  # MobileNetV3
+            raise unknown_depth from None
+        raise
+    except (ModuleNotFoundError, URLError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name != "gdown":
+            raise
+        rule = "set it to a local file of ImageNet weights, or MODEL.BACKBONE.PRETRAIN to False; nothing is downloaded"
+        raise InputError("MODEL.BACKBONE.PRETRAIN_PATH", rule, repr(backbone.PRETRAIN_PATH)) from None
+    except FileNotFoundError:
+        raise InputError("MODEL.BACKBONE.PRETRAIN_PATH", "must be an existing file", backbone.PRETRAIN_PATH) from None

@@ -49,7 +49,8 @@ def calibrate_bn(model: SwitchableBaseline, batches: Iterable[dict | Tensor]) ->
 def average_statistics(model: SwitchableBaseline) -> None:
     """Average every width's BN statistics over the processes, so that all hold the same ones."""
     norms = [m.of(i) for m in model.modules() if isinstance(m, SwitchableNorm) for i in range(len(m.switch))]
-    buffers = [b for norm in norms if norm.running_mean is not None for b in (norm.running_mean, norm.running_var)]
+    norms = [norm for norm in norms if getattr(norm, "running_mean", None) is not None]
+    buffers = [b for norm in norms for b in (norm.running_mean, norm.running_var)]
     flat = torch.cat(buffers)
     torch.distributed.all_reduce(flat)
     flat /= comm.get_world_size()

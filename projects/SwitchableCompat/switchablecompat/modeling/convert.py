@@ -22,10 +22,10 @@ from ..layers import (
     ChannelLayout,
     ChannelRule,
     SlimmableConv2d,
-    SlimmableIBN,
     SlimmableLinear,
     SwitchableBatchNorm2d,
     SwitchableInstanceNorm2d,
+    SwitchableLayerNorm,
     SwitchableSyncBatchNorm,
     WidthSwitch,
 )
@@ -77,16 +77,48 @@ class Conversion:
         """Convert one module; ``x`` is the layout of its input."""
         return self._converter(module)(module, self, x)
 
+    def in_order(self, module: nn.Module, x: ChannelLayout, *names: str) -> ChannelLayout:
+        """Convert children that are applied one after the other, in place; returns the layout after the last one.
+
+        Args:
+            module: Their parent.
+            x: The layout of the first one's input.
+            names: Which children, in the order of their application (default: all, as ``nn.Sequential`` does).
+        """
+        for name in names or tuple(module._modules):
+            module._modules[name], x = self.convert(module._modules[name], x)
+        return x
+
     def conv(self, module: nn.Conv2d, x: ChannelLayout, out: ChannelLayout | None = None) -> Converted:
-        """Convert a convolution whose output is to have layout ``out`` (default: an ordinary slim axis)."""
+        """Convert a convolution whose output is to have layout ``out`` (default: an ordinary slim axis).
+
+        Groups decide their output themselves. Where the input has one segment per group, every sub-model has all groups
+        and the leading channels of each; otherwise it has the leading groups, whole.
+        """
         self.require_plain(module, nn.Conv2d, "_conv_forward")
-        if module.groups != 1:
-            raise self.refuse(module, "grouped convolutions have no converter", f"groups={module.groups}")
         if module.padding_mode != "zeros":
             raise self.refuse(module, "only zero padding has a converter", f"padding_mode={module.padding_mode!r}")
         self.require(module, module.in_channels, x)
+        if module.groups > 1:
+            return self._grouped_conv(module, x)
         out = out or self.rule.slim(module.out_channels)
         return SlimmableConv2d.convert(module, self.switch, x, out), out
+
+    def _grouped_conv(self, module: nn.Conv2d, x: ChannelLayout) -> Converted:
+        groups = module.groups
+        inputs, outputs = module.in_channels // groups, module.out_channels // groups
+        if len(x.segments) == groups and all(part == x.parts[0] for part in x.parts):
+            out = self.rule.parts(module.out_channels, groups)
+            return SlimmableConv2d.convert(module, self.switch, x.parts[0], out), out
+        if any(count % inputs for counts in (x.segments, *x.kept) for count in counts):
+            rule = f"needs an input of whole groups of {inputs} channels at every width"
+            raise self.refuse(module, rule, [list(counts) for counts in x.kept])
+        out = ChannelLayout(
+            tuple(size // inputs * outputs for size in x.segments),
+            tuple(tuple(count // inputs * outputs for count in counts) for counts in x.kept),
+        )
+        kept_groups = tuple(x.count(index) // inputs for index in range(len(self.switch)))
+        return SlimmableConv2d.convert(module, self.switch, self.rule.fixed(inputs), out, kept_groups), out
 
     def linear(self, module: nn.Linear, x: ChannelLayout, out: ChannelLayout | None = None) -> Converted:
         """Convert a linear layer whose output is to have layout ``out`` (default: an ordinary slim axis)."""
@@ -129,7 +161,15 @@ class Conversion:
 
 
 @register_converter(
-    nn.Identity, nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Dropout
+    nn.Identity,
+    nn.ReLU,
+    nn.ReLU6,
+    nn.Sigmoid,
+    nn.Hardswish,
+    nn.MaxPool2d,
+    nn.AvgPool2d,
+    nn.AdaptiveAvgPool2d,
+    nn.Dropout,
 )
 def _convert_channelwise(module: nn.Module, ctx: Conversion, x: ChannelLayout) -> Converted:
     """Layers without parameters that treat every channel alike work at any width as they are."""
@@ -158,22 +198,30 @@ def _convert_norm(module: nn.Module, ctx: Conversion, x: ChannelLayout) -> Conve
     return cls.convert(module, ctx.switch, x), x
 
 
+@register_converter(nn.LayerNorm)
+def _convert_layer_norm(module: nn.LayerNorm, ctx: Conversion, x: ChannelLayout) -> Converted:
+    ctx.require_plain(module, nn.LayerNorm)
+    if module.normalized_shape != (x.total,):
+        raise ctx.refuse(module, f"must normalise {x.total} channels", module.normalized_shape)
+    return SwitchableLayerNorm.convert(module, ctx.switch, x), x
+
+
 @register_converter(nn.Sequential)
 def _convert_sequential(module: nn.Sequential, ctx: Conversion, x: ChannelLayout) -> Converted:
     ctx.require_plain(module, nn.Sequential)
-    for name, child in module.named_children():
-        module._modules[name], x = ctx.convert(child, x)
-    return module, x
+    return module, ctx.in_order(module, x)
 
 
 def extract_module(module: nn.Module, index: int) -> nn.Module:
     """The plain static twin of a switchable module at sub-model ``index``, sharing no memory with it.
 
     The inverse of conversion: slimmable layers become ordinary layers with copied slices, containers keep their class.
+    A module that does something of its own per width says with ``shell(index)`` what it is at one width, before its
+    children are made static.
     """
     if hasattr(module, "to_static"):
         return module.to_static(index)
-    if isinstance(module, SlimmableIBN):
+    if hasattr(module, "shell"):
         new = module.shell(index)
     else:
         new = adopt(getattr(module, "plain_class", type(module)), module)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..layers import ChannelLayout, SlimmableConv2d, SlimmableLinear, SwitchableNorm
+from ..layers import ChannelLayout, SwitchableNorm
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ def shared_parameters(model: nn.Module) -> list[SharedParameter]:
     private = {id(p) for p in private_parameters(model)}
     axes: dict[int, tuple[ChannelLayout, ...]] = {}
     for module in model.modules():
-        if isinstance(module, SlimmableConv2d | SlimmableLinear):
-            axes.update({id(getattr(module, key)): value for key, value in module.axes().items()})
+        if hasattr(module, "axes"):
+            axes.update({id(module._parameters[key]): value for key, value in module.axes().items()})
     shared = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and id(parameter) not in private:

@@ -1,8 +1,9 @@
-"""Converters for FastReID's ResNet family: BasicBlock and Bottleneck, with IBN, SE and non-local layers."""
+"""Converters for FastReID's ResNet and ResNeXt: their blocks, with IBN, SE and non-local layers."""
 
 from __future__ import annotations
 
 from fastreid.layers import IBN, Non_local, SELayer
+from fastreid.modeling.backbones import resnext
 from fastreid.modeling.backbones.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
@@ -14,9 +15,8 @@ from .convert import Conversion, Converted, register_converter
 def _convert_ibn(module: IBN, ctx: Conversion, x: ChannelLayout) -> Converted:
     if len(x.segments) != 2:
         raise ctx.refuse(module, "needs an input of two halves", f"segments {x.segments}")
-    halves = [ChannelLayout((x.segments[s],), tuple((kept[s],) for kept in x.kept)) for s in (0, 1)]
-    module.IN, _ = ctx.convert(module.IN, halves[0])
-    module.BN, _ = ctx.convert(module.BN, halves[1])
+    module.IN, _ = ctx.convert(module.IN, x.parts[0])
+    module.BN, _ = ctx.convert(module.BN, x.parts[1])
     return SlimmableIBN.convert(module, ctx.switch, x), x
 
 
@@ -39,17 +39,21 @@ def _convert_non_local(module: Non_local, ctx: Conversion, x: ChannelLayout) -> 
     return module, x
 
 
-@register_converter(BasicBlock, Bottleneck)
+@register_converter(BasicBlock, Bottleneck, resnext.Bottleneck)
 def _convert_block(block: nn.Module, ctx: Conversion, x: ChannelLayout) -> Converted:
     out, stages = x, 3 if hasattr(block, "conv3") else 2
     for stage in range(1, stages + 1):
         conv, norm = getattr(block, f"conv{stage}"), getattr(block, f"bn{stage}")
-        halves = ctx.rule.halves(conv.out_channels) if isinstance(norm, IBN) else None
-        conv, out = ctx.conv(conv, out, out=halves)
+        layout = None
+        if conv.groups == 1:
+            halves = 2 if isinstance(norm, IBN) else 1
+            layout = ctx.rule.parts(conv.out_channels, halves, group_size(getattr(block, f"conv{stage + 1}", None)))
+        conv, out = ctx.conv(conv, out, out=layout)
         norm, out = ctx.convert(norm, out)
         setattr(block, f"conv{stage}", conv)
         setattr(block, f"bn{stage}", norm)
-    block.se, out = ctx.convert(block.se, out)
+    if hasattr(block, "se"):
+        block.se, out = ctx.convert(block.se, out)
     residual = x
     if block.downsample is not None:
         block.downsample, residual = ctx.convert(block.downsample, x)
@@ -57,14 +61,17 @@ def _convert_block(block: nn.Module, ctx: Conversion, x: ChannelLayout) -> Conve
     return block, out
 
 
-@register_converter(ResNet)
-def _convert_resnet(network: ResNet, ctx: Conversion, x: ChannelLayout) -> Converted:
-    for name in ("conv1", "bn1", "relu", "maxpool"):
-        module, x = ctx.convert(getattr(network, name), x)
-        setattr(network, name, module)
+def group_size(conv: nn.Conv2d | None) -> int:
+    """Input channels that must stay together for the convolution that follows: those of one of its groups."""
+    return conv.in_channels // conv.groups if conv is not None and conv.groups > 1 else 1
+
+
+@register_converter(ResNet, resnext.ResNeXt)
+def _convert_resnet(network: nn.Module, ctx: Conversion, x: ChannelLayout) -> Converted:
+    maxpool = "maxpool" if isinstance(network, ResNet) else "maxpool1"
+    x = ctx.in_order(network, x, "conv1", "bn1", "relu", maxpool)
     for stage in range(1, 5):
-        layer, x = ctx.convert(getattr(network, f"layer{stage}"), x)
-        setattr(network, f"layer{stage}", layer)
+        x = ctx.in_order(network, x, f"layer{stage}")
         non_local = getattr(network, f"NL_{stage}", ())
         for i, module in enumerate(non_local):
             non_local[i], _ = ctx.convert(module, x)

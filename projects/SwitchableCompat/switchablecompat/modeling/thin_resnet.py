@@ -94,7 +94,4 @@ def build_thin_resnet_backbone(cfg) -> ThinResNet:
 
 @register_converter(ThinResNet)
 def _convert_thin_resnet(network: ThinResNet, ctx: Conversion, x: ChannelLayout) -> Converted:
-    for name in ("conv1", "bn1", "relu", "layer1", "layer2", "layer3", "layer4"):
-        module, x = ctx.convert(getattr(network, name), x)
-        setattr(network, name, module)
-    return network, x
+    return network, ctx.in_order(network, x, "conv1", "bn1", "relu", "layer1", "layer2", "layer3", "layer4")

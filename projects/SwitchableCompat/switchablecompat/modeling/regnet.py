@@ -1,0 +1,52 @@
+"""Converters for FastReID's RegNet and EfficientNet, which share its ``regnet`` folder."""
+
+from __future__ import annotations
+
+from fastreid.modeling.backbones.regnet import effnet, regnet
+from torch import nn
+
+from ..layers import ChannelLayout
+from .convert import Conversion, Converted, register_converter
+from .resnet import group_size
+
+
+@register_converter(regnet.SimpleStemIN, regnet.AnyStage, regnet.AnyNet)
+@register_converter(effnet.StemIN, effnet.EffStage, effnet.EffHead, effnet.EffNet)
+def _convert_chain(module: nn.Module, ctx: Conversion, x: ChannelLayout) -> Converted:
+    return module, ctx.in_order(module, x)
+
+
+@register_converter(effnet.Swish)
+def _convert_swish(module: nn.Module, ctx: Conversion, x: ChannelLayout) -> Converted:
+    return module, x
+
+
+@register_converter(regnet.SE, effnet.SE)
+def _convert_squeeze(module: nn.Module, ctx: Conversion, x: ChannelLayout) -> Converted:
+    squeeze, _, excite, _ = module.f_ex
+    module.f_ex[0], hidden = ctx.conv(squeeze, x)
+    module.f_ex[2], _ = ctx.conv(excite, hidden, out=x)
+    return module, x
+
+
+@register_converter(regnet.BottleneckTransform)
+def _convert_transform(module: regnet.BottleneckTransform, ctx: Conversion, x: ChannelLayout) -> Converted:
+    inner = ctx.rule.slim(module.a.out_channels, group_size(module.b))
+    module.a, x = ctx.conv(module.a, x, out=inner)
+    return module, ctx.in_order(module, x, *(name for name in module._modules if name != "a"))
+
+
+@register_converter(regnet.ResBottleneckBlock)
+def _convert_block(block: regnet.ResBottleneckBlock, ctx: Conversion, x: ChannelLayout) -> Converted:
+    residual = ctx.in_order(block, x, "proj", "bn") if block.proj_block else x
+    out = ctx.in_order(block, x, "f")
+    ctx.require_same(block, out, residual)
+    return block, out
+
+
+@register_converter(effnet.MBConv)
+def _convert_mbconv(block: effnet.MBConv, ctx: Conversion, x: ChannelLayout) -> Converted:
+    out = ctx.in_order(block, x)  # its layers stand in the order of their application
+    if block.has_skip:
+        ctx.require_same(block, out, x)
+    return block, out

@@ -1,0 +1,97 @@
+"""Converters for FastReID's ShuffleNetV2: every width has the full model's channel shuffle.
+
+A block's shuffle passes the even channels on and convolves the odd ones. Counted among the channels of a narrow
+sub-model, other channels would be even, and which weights see which channel would depend on the width. So a sub-model
+passes on those of its channels that are even *in the full model*.
+"""
+
+from __future__ import annotations
+
+import torch
+from fastreid.modeling.backbones.shufflenet import ShuffleNetV2, ShuffleV2Block
+from torch import Tensor, nn
+
+from ..layers import ChannelLayout, WidthSwitch
+from ..layers.slimmable import adopt
+from .convert import Conversion, Converted, register_converter
+
+
+class ChannelShuffle(nn.Module):
+    """Takes an axis of channels apart.
+
+    Args:
+        passed: Positions of the channels that a block passes on, ascending.
+        convolved: Positions of the others, ascending.
+    """
+
+    order: Tensor
+
+    def __init__(self, passed: list[int], convolved: list[int]) -> None:
+        super().__init__()
+        self.passed = len(passed)
+        self.register_buffer("order", torch.tensor(passed + convolved), persistent=False)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is FastReID's own: even channels, odd channels, of a number that it accepts."""
+        channels = torch.arange(len(self.order), device=self.order.device)
+        return len(channels) % 4 == 0 and torch.equal(self.order, torch.cat((channels[::2], channels[1::2])))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, C, H, W] to what is passed on and what is convolved."""
+        passed, convolved = x.index_select(1, self.order).tensor_split([self.passed], 1)
+        return passed, convolved
+
+
+class ShuffledV2Block(ShuffleV2Block):
+    """A block of stride 1, on its own, with the shuffle of a narrow sub-model."""
+
+    shuffle: ChannelShuffle
+
+    def channel_shuffle(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`ChannelShuffle`."""
+        return self.shuffle(x)
+
+
+class SlimmableShuffleV2Block(ShuffleV2Block):
+    """A block of stride 1 with the shuffles of all widths; its two branches are switchable themselves."""
+
+    switch: WidthSwitch
+    shuffles: nn.ModuleList
+
+    def channel_shuffle(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`ChannelShuffle`."""
+        return self.shuffles[self.switch.index](x)
+
+    def shell(self, index: int) -> ShuffleV2Block:
+        """A block with sub-model ``index``'s shuffle, whose branches still have to be made static."""
+        shuffle = self.shuffles[index]
+        static = adopt(ShuffleV2Block if shuffle.is_plain else ShuffledV2Block, self)
+        del static.__dict__["switch"], static._modules["shuffles"]
+        if not shuffle.is_plain:
+            static.shuffle = shuffle
+        return static
+
+
+@register_converter(ShuffleV2Block)
+def _convert_block(block: ShuffleV2Block, ctx: Conversion, x: ChannelLayout) -> Converted:
+    if block.stride == 2:
+        return block, ChannelLayout.concatenate(*(ctx.in_order(block, x, f"branch_{b}") for b in ("proj", "main")))
+    if isinstance(block, ShuffledV2Block):  # a narrow sub-model that becomes a network of its own
+        order = block.shuffle.order.tolist()
+        passed, convolved = order[: block.shuffle.passed], order[block.shuffle.passed :]
+        del block.shuffle
+    else:
+        passed, convolved = list(range(0, x.total, 2)), list(range(1, x.total, 2))
+    new = adopt(SlimmableShuffleV2Block, block)
+    new.switch = ctx.switch
+    new.shuffles = nn.ModuleList(
+        ChannelShuffle(x.positions(passed, index), x.positions(convolved, index)) for index in range(len(ctx.switch))
+    )
+    out = ctx.in_order(new, x.select(convolved), "branch_main")
+    return new, ChannelLayout.concatenate(x.select(passed), out)
+
+
+@register_converter(ShuffleNetV2)
+def _convert_shufflenet(network: ShuffleNetV2, ctx: Conversion, x: ChannelLayout) -> Converted:
+    return network, ctx.in_order(network, x, "first_conv", "maxpool", "features", "conv_last")

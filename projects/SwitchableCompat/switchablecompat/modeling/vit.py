@@ -1,0 +1,117 @@
+"""Converters for FastReID's vision transformer: every width has the leading heads, whole.
+
+The embedding is sliced like the heads, so that a sub-model is a transformer with fewer heads of the same size: tokens,
+position embedding and MLPs shrink with it.
+"""
+
+from __future__ import annotations
+
+from fastreid.layers import DropPath
+from fastreid.modeling.backbones.vision_transformer import Attention, Block, Mlp, VisionTransformer
+from torch import Tensor, nn
+
+from ..layers import ChannelLayout, WidthSwitch
+from ..layers.slimmable import adopt
+from .convert import Conversion, Converted, register_converter
+
+TOKENS = ("cls_token", "pos_embed")
+
+
+class SlimmableAttention(Attention):
+    """Attention of which sub-model ``i`` has the leading ``heads[i]`` heads; its layers are switchable themselves."""
+
+    switch: WidthSwitch
+    heads: tuple[int, ...]
+
+    @property
+    def num_heads(self) -> int:
+        """Heads of the active sub-model, where FastReID's forward looks for them."""
+        return self.heads[self.switch.index]
+
+    def shell(self, index: int) -> Attention:
+        """Attention with sub-model ``index``'s heads, whose layers still have to be made static."""
+        static = adopt(Attention, self)
+        del static.__dict__["switch"]
+        static.num_heads = static.__dict__.pop("heads")[index]
+        return static
+
+
+class SlimmableVisionTransformer(VisionTransformer):
+    """A transformer that takes the active sub-model's channels of its class token and position embedding."""
+
+    switch: WidthSwitch
+    layout: ChannelLayout
+
+    @property
+    def cls_token(self) -> Tensor:
+        """[1, 1, C_i], where FastReID's forward looks for it."""
+        return self._take("cls_token", self.switch.index)
+
+    @property
+    def pos_embed(self) -> Tensor:
+        """[1, 1 + patches, C_i], where FastReID's forward looks for it."""
+        return self._take("pos_embed", self.switch.index)
+
+    def _take(self, name: str, index: int) -> Tensor:
+        return self.layout.take(self._parameters[name], 2, index)
+
+    def axes(self) -> dict[str, tuple[ChannelLayout, ...]]:
+        """The layouts of the axes of its own parameters."""
+
+        def fixed(size: int) -> ChannelLayout:
+            return ChannelLayout((size,), ((size,),) * len(self.switch))
+
+        return {name: (fixed(1), fixed(self._parameters[name].shape[1]), self.layout) for name in TOKENS}
+
+    def shell(self, index: int) -> VisionTransformer:
+        """A transformer with sub-model ``index``'s tokens, whose layers still have to be made static."""
+        static = adopt(VisionTransformer, self)
+        for key in ("switch", "layout"):
+            del static.__dict__[key]
+        for name in TOKENS:
+            static._parameters[name] = nn.Parameter(
+                self._take(name, index).detach(), requires_grad=self._parameters[name].requires_grad
+            )
+        return static
+
+
+@register_converter(nn.GELU, DropPath)
+def _convert_channelwise(module: nn.Module, ctx: Conversion, x: ChannelLayout) -> Converted:
+    return module, x
+
+
+@register_converter(Attention)
+def _convert_attention(module: Attention, ctx: Conversion, x: ChannelLayout) -> Converted:
+    size = x.total // module.num_heads
+    module.qkv, values = ctx.linear(module.qkv, x, out=ChannelLayout.concatenate(x, x, x))
+    module.proj, _ = ctx.linear(module.proj, values.parts[2], out=x)
+    new = adopt(SlimmableAttention, module)
+    new.switch, new.heads = ctx.switch, tuple(x.count(index) // size for index in range(len(ctx.switch)))
+    return new, x
+
+
+@register_converter(Mlp)
+def _convert_mlp(module: Mlp, ctx: Conversion, x: ChannelLayout) -> Converted:
+    hidden = ctx.in_order(module, x, "fc1", "act")
+    module.fc2, _ = ctx.linear(module.fc2, hidden, out=x)
+    return module, x
+
+
+@register_converter(Block)
+def _convert_block(block: Block, ctx: Conversion, x: ChannelLayout) -> Converted:
+    return block, ctx.in_order(block, x)  # all of them keep the layout, so that both sums are of the same channels
+
+
+@register_converter(VisionTransformer)
+def _convert_transformer(network: VisionTransformer, ctx: Conversion, x: ChannelLayout) -> Converted:
+    if network.cam_num:
+        raise ctx.refuse(network, "camera embeddings have no converter", f"{network.cam_num} cameras")
+    channels = network.patch_embed.proj.out_channels
+    layout = ctx.rule.slim(channels, unit=channels // network.blocks[0].attn.num_heads)
+    network.patch_embed.proj, x = ctx.conv(network.patch_embed.proj, x, out=layout)
+    for i, block in enumerate(network.blocks):
+        network.blocks[i], x = ctx.convert(block, x)
+    x = ctx.in_order(network, x, "norm")
+    new = adopt(SlimmableVisionTransformer, network)
+    new.switch, new.layout = ctx.switch, x
+    return new, x
