@@ -1,0 +1,182 @@
+#!/usr/bin/env python
+"""Put this project where FastReID's other projects live, in CHECKOUT/projects/SwitchableCompat, and take it away again.
+
+There it has its train_net.py, its configs and its package, and runs with the checkout's FastReID; nothing has to be
+installed but the packages that both need. No existing file is changed. A manifest beside the files says what was put
+there: what you have changed or added since is never deleted or replaced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = ROOT / "projects" / "SwitchableCompat"
+sys.path.insert(0, str(PROJECT / "switchablecompat"))
+
+from errors import InputError, exit_on_input_error  # noqa: E402  (a file: the package would need FastReID and torch)
+
+SOURCES = {
+    "README.md": PROJECT / "README.md",
+    "train_net.py": PROJECT / "train_net.py",
+    "switchablecompat": PROJECT / "switchablecompat",
+    "configs": ROOT / "configs",
+}
+MARKS = ("fastreid/__init__.py", "tools/train_net.py", "projects")
+MANIFEST = "installed.json"
+
+
+class Parser(argparse.ArgumentParser):
+    """One line for bad usage, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the whole usage."""
+        raise InputError("command line", f"{message} (see --help)")
+
+
+def entries(folder: Path) -> Iterator[Path]:
+    """All files and links below a folder, but Python's caches; links are not followed."""
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink() or not path.is_dir():
+            yield path
+        elif path.name != "__pycache__":
+            yield from entries(path)
+
+
+def identity(path: Path) -> str:
+    """What a file or a link is: two of the same identity are interchangeable."""
+    if path.is_symlink():
+        return f"link:{os.readlink(path)}"
+    return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
+def check_checkout(checkout: Path) -> None:
+    """Refuse what is not a checkout of FastReID."""
+    missing = [mark for mark in MARKS if not (checkout / mark).exists()]
+    if missing:
+        raise InputError(checkout, f"must be a FastReID checkout, with {', '.join(MARKS)}", f"no {', '.join(missing)}")
+
+
+def read_manifest(target: Path) -> dict[str, str]:
+    """Path and identity of everything that was put into ``target``.
+
+    Raises:
+        InputError: Nothing was, or something is there that this tool did not put there.
+    """
+    if not os.path.lexists(target):
+        raise InputError(target, "must have been installed by this tool", "nothing")
+    try:
+        content = json.loads((target / MANIFEST).read_text())
+        return dict(content["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        rule = f"must have been installed by this tool, which leaves {MANIFEST}; it is not touched"
+        raise InputError(target, rule, "something else") from None
+
+
+def check_unchanged(target: Path, files: dict[str, str]) -> None:
+    """Refuse to take away what the user has changed or added; names every file."""
+    found = []
+    for path in entries(target):
+        name = path.relative_to(target).as_posix()
+        if name == MANIFEST:
+            continue
+        if name not in files:
+            found.append(f"{name} (added)")
+        elif identity(path) != files[name]:
+            found.append(f"{name} (changed)")
+    if found:
+        raise InputError(target, "must hold only what was installed; move these away first", ", ".join(found))
+
+
+def remove(target: Path) -> None:
+    """Take an unchanged installation away, with Python's caches in it."""
+    for path in entries(target):
+        path.unlink()
+    shutil.rmtree(target)  # folders, and caches of what was there
+
+
+def fill(target: Path, link: bool) -> dict[str, str]:
+    """Copy or link the project into a new folder, with its manifest; returns what the manifest lists."""
+    target.mkdir()
+    for name, source in SOURCES.items():
+        if link:
+            (target / name).symlink_to(source, target_is_directory=source.is_dir())
+        elif source.is_dir():
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target / name)
+    files = {path.relative_to(target).as_posix(): identity(path) for path in entries(target)}
+    manifest = {"format": 1, "version": version(), "from": str(ROOT), "files": files}
+    (target / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    return files
+
+
+def version() -> str:
+    """The package's version, without importing it."""
+    text = (PROJECT / "switchablecompat" / "__init__.py").read_text()
+    return re.search(r'__version__ = "(.+)"', text).group(1)
+
+
+def install(target: Path, link: bool) -> None:
+    """Install, or replace an unchanged installation; the folder appears when it is complete."""
+    exists = os.path.lexists(target)
+    if exists:
+        check_unchanged(target, read_manifest(target))
+    staging = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        files = fill(staging, link)
+        if exists:
+            remove(target)
+        staging.rename(target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    how = f"{len(files)} links to {ROOT}" if link else f"{len(files)} files copied from {ROOT}"
+    print(f"SwitchableCompat {version()} {'replaced' if exists else 'installed'} in {target}: {how}")
+    print("no other file was changed; --uninstall takes it away")
+    config = f"projects/{target.name}/configs/quick/sfsc_tiny.yml"
+    print(f"run it in the checkout: python projects/{target.name}/train_net.py --config-file {config}")
+
+
+def uninstall(target: Path) -> None:
+    """Take away exactly what was installed."""
+    files = read_manifest(target)
+    check_unchanged(target, files)
+    remove(target)
+    print(f"SwitchableCompat taken away from {target}: {len(files)} files or links; no other file was changed")
+
+
+def main() -> None:
+    """The command line."""
+    parser = Parser(
+        description=__doc__,
+        epilog="example: python tools/install_into_fastreid.py ../fast-reid",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkout", type=Path, metavar="CHECKOUT", help="folder of a FastReID checkout")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--copy", action="store_true", help="copy the files (default)")
+    what.add_argument("--link", action="store_true", help="link to this repository: what changes here changes there")
+    what.add_argument("--uninstall", action="store_true", help="take away what was installed")
+    args = parser.parse_args()
+    check_checkout(args.checkout)
+    target = args.checkout.resolve() / "projects" / PROJECT.name
+    try:
+        uninstall(target) if args.uninstall else install(target, args.link)
+    except OSError as error:
+        raise InputError(
+            error.filename or target, "must be writable (--link needs symbolic links)", error.strerror
+        ) from None
+
+
+if __name__ == "__main__":
+    exit_on_input_error(main)
