@@ -53,18 +53,16 @@ def config(builder: str, depth: str):
 
 
 def refusal(builder: str, depth: str) -> str | None:
-    """Why this depth does not convert, or None; nothing is computed."""
+    """Why this depth does not convert, or None."""
     cfg = config(builder, depth)
     try:
-        with torch.device("meta"):
-            network = build_plain_backbone(cfg, cfg.MODEL.BACKBONE.NAME)
-        Conversion(WIDTHS, DIVISOR).convert_network(network)
+        Conversion(WIDTHS, DIVISOR).convert_network(build_plain_backbone(cfg, cfg.MODEL.BACKBONE.NAME))
     except InputError as error:
         return str(error)
     return None
 
 
-def cost(network: nn.Module, size: tuple[int, int] = SIZE) -> tuple[int, int]:
+def cost(network: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
     """Parameters of a plain network, and its multiply-accumulate operations for one image of this size."""
     network = copy.deepcopy(network).to("meta").eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -98,7 +96,7 @@ def describe(builder: str, depth: str) -> dict[str, Any]:
         static = extract_module(network, index)
         with network.switch.use(index):
             row["extraction_equal"].append(_same(static, network, images))
-        for key, value in zip(("parameters", "macs"), cost(static), strict=True):
+        for key, value in zip(("parameters", "macs"), cost(static, SIZE), strict=True):
             row[key].append(value)
     return row
 

@@ -23,7 +23,7 @@ from switchablecompat.evaluation.report import render_table
 from switchablecompat.files import atomic_write
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/synthetic.md", "docs/experiments.md")
+PAGES = ("README.md", "docs/synthetic.md", "docs/experiments.md", "docs/backbones.md")
 BENCHMARKS = ("step", "aggregation", "grid", "extraction", "scaling")
 
 
@@ -69,11 +69,42 @@ def benchmark_table(path: Path) -> str:
     return f"{report.render(records)}\n\n{report.describe(records)}"
 
 
+def backbone_table(path: Path) -> str:
+    """FastReID's backbones, one line per family: what converts, what each width costs, what is exact."""
+    content = json.loads(path.read_text())
+    widths = content["widths"][:-1]
+    names = " / ".join(f"{width:g}" for width in widths)
+
+    def shares(values: list[int]) -> str:
+        return " / ".join(f"{100 * value / values[-1]:.1f}" for value in values[:-1])
+
+    rows, refusals = [], []
+    for row in content["families"]:
+        refusals += [f"{row['family']} {name} does not convert: {reason}" for name, reason in row["refused"].items()]
+        if "macs" not in row:
+            rows.append([row["family"], "-", row["depth"], *["-"] * 7])
+            continue
+        checks = (all(row["full_width_equal"].values()), all(row["extraction_equal"]))
+        parameters, macs = row["parameters"], row["macs"]
+        rows.append(
+            [row["family"], " ".join(row["converts"]), row["depth"], row["features"][-1]]
+            + [f"{parameters[-1] / 1e6:.2f}", shares(parameters), f"{macs[-1] / 1e9:.3g}", shares(macs)]
+            + ["yes" if check else "no" for check in checks]
+        )
+    headers = ["family", "depths that convert", "measured", "FEAT_DIM", "parameters (M)", f"at {names} (%)"]
+    headers += ["MACs (G)", f"at {names} (%)", "full width exact", "extraction exact"]
+    made = content["versions"]
+    made_with = f"FastReID {made['fastreid']}, torch {made['torch']}, channel divisor {content['channel_divisor']}"
+    table = tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
+    return "\n".join([table, "", *(f"- {refusal}" for refusal in refusals), "", f"({made_with})"])
+
+
 RENDERERS: dict[str, Callable[[Path], str]] = {
     "benchmark": benchmark_table,
     "grid": grid_table,
     "difficulty": difficulty_table,
     "comparison": comparison_table,
+    "backbones": backbone_table,
 }
 BLOCK = re.compile(r"<!-- (?P<kind>\w+): (?P<path>\S+) -->\n(?P<body>.*?)<!-- /(?P=kind) -->", re.DOTALL)
 
