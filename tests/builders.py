@@ -14,6 +14,9 @@ from torch import nn
 
 from switchablecompat.config import load_config, run_record
 from switchablecompat.data.opening import open_dataset
+    return model
+
+
 from switchablecompat.engine.checkpointer import RECORD_KEY
 from switchablecompat.modeling import SwitchableBaseline
 from switchablecompat.modeling.calibration import calibrate_bn
@@ -93,6 +96,16 @@ def calibrated_run(folder: Path, images: torch.Tensor, *opts: object, config_fil
     folder.mkdir(exist_ok=True)
     (folder / "config.yaml").write_text(cfg.dump())
     torch.save({"model": model.state_dict(), RECORD_KEY: run_record(cfg)}, folder / "model_final.pth")
+    return model
+
+
+def save_run(folder: Path, *opts: object) -> SwitchableBaseline:
+    """A model with random weights, as a training run leaves it in its new ``folder``."""
+    folder.mkdir()
+    opts = (*opts, "OUTPUT_DIR", folder)
+    model = tiny_model(*opts)
+    (folder / "config.yaml").write_text(tiny_config(*opts).dump())
+    torch.save({"model": model.state_dict(), RECORD_KEY: run_record(tiny_config(*opts))}, folder / "model_final.pth")
     return model
 
 

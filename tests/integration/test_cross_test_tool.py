@@ -7,24 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from builders import tiny_config, tiny_model
-from switchablecompat.config import run_record
+from builders import save_run, tiny_config
 from switchablecompat.engine import SwitchableTrainer
-from switchablecompat.engine.checkpointer import RECORD_KEY
 from switchablecompat.evaluation.cells import QueryResults
 from switchablecompat.fastreid_shims import use_cpu_loader
 
 TOOL = Path(__file__).parents[2] / "tools" / "cross_test.py"
-
-
-def save_run(folder, *opts):
-    """A model with random weights, as a training run leaves it."""
-    folder.mkdir()
-    opts = (*opts, "OUTPUT_DIR", folder)
-    model = tiny_model(*opts)
-    (folder / "config.yaml").write_text(tiny_config(*opts).dump())
-    torch.save({"model": model.state_dict(), RECORD_KEY: run_record(tiny_config(*opts))}, folder / "model_final.pth")
-    return model
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +151,54 @@ def test_a_model_trained_with_a_reference_does_not_need_it_any_more(tool, runs, 
     code, _, err = tool("--model", f"0.5={folder}", "--output", tmp_path / "out")
     assert code == 0, err
     assert grid_of(tmp_path / "out")["method"] == "bct"
+
+
+def gate(tool, runs, tmp_path, requirements):
+    """Run the tool on the switchable model with a requirements file; it leaves its files in any case."""
+    (tmp_path / "require.json").write_text(json.dumps(requirements))
+    result = tool(*joint_arguments(runs), "--output", tmp_path / "out", "--require", tmp_path / "require.json")
+    assert grid_of(tmp_path / "out") == grid_of(runs / "joint")
+    return result
+
+
+def test_a_grid_that_meets_its_requirements_passes(tool, runs, tmp_path):
+    cells = grid_of(runs / "joint")["mAP"]
+    requirements = {
+        "mAP": {"w050/w100": cells[0][1]},
+        "baseline": str(runs / "joint" / "grid.json"),
+        "max_drop": 0.0,
+    }
+    code, out, err = gate(tool, runs, tmp_path, requirements)
+    assert (code, "all requirements hold." in out, "Broken" in out) == (0, True, False), err
+
+
+def test_broken_requirements_are_named_and_the_exit_code_is_one(tool, runs, tmp_path):
+    stored = grid_of(runs / "joint")
+    found = stored["mAP"][1][0]
+    stored["mAP"][1][0] += 2.0
+    (tmp_path / "better.json").write_text(json.dumps(stored))
+    requirements = {"Rank-1": {"w100/w100": 100}, "baseline": "better.json", "max_drop": 1.5}
+    code, out, _ = gate(tool, runs, tmp_path, requirements)
+    assert code == 1
+    assert [line for line in out.splitlines() if line.startswith("Broken")] == [
+        f"Broken: Rank-1 w100/w100: at least 100 required, {stored['Rank-1'][1][1]:.4f} found",
+        f"Broken: mAP w100/w050: at most 1.5 below the baseline's {found + 2:.4f} required, {found:.4f} found",
+    ]
+    assert "2 broken." in out
+
+
+def test_cells_of_no_sub_model_are_bad_input_not_a_broken_requirement(tool, runs, tmp_path):
+    code, _, err = gate(tool, runs, tmp_path, {"mAP": {"w033/w100": 1}})
+    assert code == 2
+    assert "require.json: mAP: must name cells of the sub-models w050, w100, found w033/w100" in err
+
+
+def test_a_bad_requirements_file_is_refused_before_any_work(tool, runs, tmp_path):
+    (tmp_path / "require.yaml").write_text("map: {}")
+    code, _, err = tool(*joint_arguments(runs), "--output", tmp_path / "out", "--require", tmp_path / "require.yaml")
+    assert code == 2
+    assert "require.yaml: may have the keys mAP, Rank-1" in err
+    assert not (tmp_path / "out").exists()
 
 
 def test_help_has_an_example(tool):

@@ -1,0 +1,198 @@
+"""What a grid must reach: minimum values, compatibility, and how far it may fall below a stored grid.
+
+A requirements file is yaml or JSON; every key is optional, but one must be there::
+
+    mAP: {w025/w100: 60.0, w100/w100: 75.0}   # query/gallery, per cent; any metric of grid.json
+    Rank-1: {w100/w100: 85.0}
+    AC: 100.0                                 # share of the judged cross-tests that pass, per cent
+    baseline: results/demo/grid.json          # a stored grid of the same test set; relative to this file
+    max_drop: 1.0                             # points of mAP below it that a cell may lose; or {mAP: 1.0, Rank-1: 2.0}
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import InputError
+from .grid import METRICS, CompatibilityGrid
+
+KEYS = (*METRICS, "AC", "baseline", "max_drop")
+CELL = re.compile(r"w\d+/w\d+")
+ROUNDING = 1e-9  # points: differences of decimal numbers are not exact
+TEST_SET = ("num_query", "num_gallery")
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """Content of a requirements file.
+
+    Attributes:
+        minimum: least value in per cent, by metric and cell ``query/gallery``.
+        minimum_ac: least AC in per cent.
+        baseline: a stored grid.
+        max_drop: largest loss in points against ``baseline``, by metric.
+        source: the file, for messages.
+    """
+
+    minimum: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    minimum_ac: float | None = None
+    baseline: CompatibilityGrid | None = None
+    max_drop: Mapping[str, float] = field(default_factory=dict)
+    source: str = "requirements"
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A requirement that does not hold: on what, what is required, what was found."""
+
+    subject: str
+    required: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.required} required, {self.found} found"
+
+
+def broken_requirements(requirements: Requirements, grid: CompatibilityGrid) -> list[Broken]:
+    """The requirements that the grid does not meet; a cell that is not defined meets none.
+
+    Raises:
+        InputError: a cell of no sub-model of the grid, or a baseline of another test set or other widths.
+    """
+    broken = []
+    for metric, cells in requirements.minimum.items():
+        for name, least in cells.items():
+            value = _value(grid, metric, name, requirements.source)
+            if value is None or value < least:
+                broken.append(Broken(f"{metric} {name}", f"at least {least:g}", _text(value)))
+    ac = grid.compatibility()["AC"]
+    if requirements.minimum_ac is not None and (ac is None or ac < requirements.minimum_ac):
+        broken.append(Broken("AC", f"at least {requirements.minimum_ac:g}", _text(ac)))
+    if requirements.baseline is not None:
+        _check_baseline(requirements, grid)
+        for metric, drop in requirements.max_drop.items():
+            for name, before in _cells(requirements.baseline, metric).items():
+                value = _value(grid, metric, name, requirements.source)
+                if before is not None and (value is None or before - value > drop + ROUNDING):
+                    rule = f"at most {drop:g} below the baseline's {_text(before)}"
+                    broken.append(Broken(f"{metric} {name}", rule, _text(value)))
+    return broken
+
+
+def read_requirements(path: str | Path) -> Requirements:
+    """Read and check a requirements file, and its baseline.
+
+    Raises:
+        InputError: the file and key, the rule, and the value found.
+    """
+    path = Path(path)
+    content = _load(path)
+    if not isinstance(content, Mapping) or not content:
+        raise InputError(path, f"must map keys ({', '.join(KEYS)}) to values", content)
+    if unknown := [key for key in content if key not in KEYS]:
+        raise InputError(path, f"may have the keys {', '.join(KEYS)}", unknown[0])
+    if ("baseline" in content) != ("max_drop" in content):
+        raise InputError(path, "must have baseline and max_drop together", [*content])
+    minimum = {metric: _minimum(content[metric], f"{path}: {metric}") for metric in METRICS if metric in content}
+    ac = _number(content["AC"], f"{path}: AC") if "AC" in content else None
+    if "baseline" not in content:
+        return Requirements(minimum, ac, source=str(path))
+    baseline = _read_grid(path.parent / str(content["baseline"]), f"{path}: baseline")
+    return Requirements(minimum, ac, baseline, _max_drop(content["max_drop"], baseline, f"{path}: max_drop"), str(path))
+
+
+def _minimum(cells: Any, where: str) -> dict[str, float]:
+    if not isinstance(cells, Mapping) or not cells:
+        raise InputError(where, "must map cells query/gallery, such as w025/w100, to per cent", cells)
+    for name in cells:
+        if not CELL.fullmatch(str(name)):
+            raise InputError(where, "must name cells query/gallery, such as w025/w100", repr(name))
+    return {name: _number(value, f"{where}: {name}") for name, value in cells.items()}
+
+
+def _max_drop(content: Any, baseline: CompatibilityGrid, where: str) -> dict[str, float]:
+    drops = content if isinstance(content, Mapping) else {"mAP": content}
+    known = [name for name in METRICS if any(value is not None for value in _cells(baseline, name).values())]
+    if not drops or not {*drops} <= {*known}:
+        rule = f"must be a number (for mAP), or map metrics that the baseline has ({', '.join(known)}) to numbers"
+        raise InputError(where, rule, content)
+    return {metric: _number(value, f"{where}: {metric}") for metric, value in drops.items()}
+
+
+def _number(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 100.0:  # refuses NaN too
+        raise InputError(where, "must be a number in [0, 100]", repr(value))
+    return float(value)
+
+
+def _value(grid: CompatibilityGrid, metric: str, name: str, source: str) -> float | None:
+    cells = _cells(grid, metric)
+    if name not in cells:
+        raise InputError(f"{source}: {metric}", f"must name cells of the sub-models {', '.join(grid.names)}", name)
+    return cells[name]
+
+
+def _cells(grid: CompatibilityGrid, metric: str) -> dict[str, float | None]:
+    """Values of one metric by ``query/gallery``."""
+    rows = zip(grid.names, grid.values[metric], strict=True)
+    return {f"{q}/{g}": value for q, row in rows for g, value in zip(grid.names, row, strict=True)}
+
+
+def _check_baseline(requirements: Requirements, grid: CompatibilityGrid) -> None:
+    """Refuse a baseline whose values mean something else."""
+    baseline = requirements.baseline
+    pairs = [("data set", grid.dataset, baseline.dataset), ("sub-models", grid.names, baseline.names)]
+    pairs += [(key, grid.metadata[key], baseline.metadata[key]) for key in TEST_SET
+              if key in grid.metadata and key in baseline.metadata]  # fmt: skip
+    for key, ours, theirs in pairs:
+        if ours != theirs:
+            raise InputError(f"{requirements.source}: baseline", f"must have the grid's {key} {ours}", theirs)
+
+
+def _text(value: float | None) -> str:
+    """Four decimals: with two, a value just below its minimum would look equal to it."""
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _load(path: Path) -> Any:
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".json":
+            return json.loads(text, object_pairs_hook=_unique)
+        return yaml.load(text, _UniqueKeys)
+    except OSError as error:
+        raise InputError("--require", "must be a readable yaml or JSON file", error) from None
+    except (ValueError, yaml.YAMLError) as error:
+        raise InputError(
+            path, "must be valid yaml or JSON, without a key twice", " ".join(str(error).split())
+        ) from None
+
+
+def _read_grid(path: Path, where: str) -> CompatibilityGrid:
+    try:
+        return CompatibilityGrid.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(where, "must be a readable grid.json", error) from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A requirement that another one of the same name hides would be a gate that does not close."""
+    keys = [key for key, _ in pairs]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise ValueError(f"{twice[0]} is given twice")
+    return dict(pairs)
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Like JSON's hook: plain yaml keeps the last of several equal keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        _unique([(self.construct_object(key, deep=True), None) for key, _ in node.value])
+        return super().construct_mapping(node, deep)
