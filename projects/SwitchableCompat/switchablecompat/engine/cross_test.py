@@ -12,6 +12,7 @@ import torch
 from fastreid.config import get_cfg
 from fastreid.modeling.meta_arch import build_model
 from fastreid.utils.logger import setup_logger
+from torch import Tensor
 
 from ..config import add_switchablecompat_config, check_switchablecompat_config, merge_config, run_record
 from ..errors import InputError
@@ -63,17 +64,57 @@ class Source:
         return cls(os.path.join(folder, "config.yaml"), os.path.join(folder, "model_final.pth"), width)
 
 
+@dataclass(frozen=True, eq=False)
+class SourceFeatures:
+    """What trained models say of one test set, queries first.
+
+    Attributes:
+        members: the sub-models with their features, ``[Nq + Ng, D]`` each.
+        pids: identities, ``[Nq + Ng]``.
+        camids: cameras, ``[Nq + Ng]``.
+        paths: image files, ``[Nq + Ng]``.
+        num_query: Nq.
+        dataset: name of the test set.
+        metadata: what a grid of them records.
+    """
+
+    members: list[Member]
+    pids: Tensor
+    camids: Tensor
+    paths: list[str]
+    num_query: int
+    dataset: str
+    metadata: dict[str, Any]
+
+
 def cross_test_sources(
     sources: Sequence[Source], opts: Sequence[str] = (), *, dataset: str = "", method: str = "", **cells: Any
 ) -> tuple[CompatibilityGrid, QueryResults]:
     """Evaluate trained models against each other on the first one's test set.
 
     Args:
+        sources: see :func:`extract_sources`, and for ``opts``, ``dataset`` and ``method`` too.
+        **cells: ``undefined`` and ``diagonal_only`` of :func:`~switchablecompat.evaluation.cross_test.cross_test`.
+
+    Raises:
+        InputError: files that cannot be used, or models that cannot be compared.
+    """
+    found = extract_sources(sources, opts, dataset=dataset, method=method)
+    return cross_test(
+        found.members, found.pids, found.camids, found.num_query, found.dataset, metadata=found.metadata, **cells
+    )
+
+
+def extract_sources(
+    sources: Sequence[Source], opts: Sequence[str] = (), *, dataset: str = "", method: str = ""
+) -> SourceFeatures:
+    """Features of trained models on the first one's test set.
+
+    Args:
         sources: at least one.
         opts: ``KEY VALUE`` pairs that override every config (device, batch size...).
         dataset: name of another data set to evaluate on.
         method: name to record; by default what the configs say they are, if they agree.
-        **cells: ``undefined`` and ``diagonal_only`` of :func:`~switchablecompat.evaluation.cross_test.cross_test`.
 
     Raises:
         InputError: files that cannot be used, or models that cannot be compared.
@@ -110,7 +151,8 @@ def cross_test_sources(
     record = {key: _common([one.get(key) for one in records]) for key in ("method", "seed", "config")}
     record["method"] = method or record["method"]
     metadata = grid_metadata(first, "", num_query, len(features.pids) - num_query, record)
-    return cross_test(members, features.pids, features.camids, num_query, name, metadata=metadata, **cells)
+    paths = [path for path, *_ in loader.dataset.img_items]
+    return SourceFeatures(members, features.pids, features.camids, paths, num_query, name, metadata)
 
 
 def log_to_screen() -> None:

@@ -1,0 +1,48 @@
+"""The report of a family as files: ``report.json``, ``queries.csv`` and ``report.html``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+from ..files import atomic_write
+from .family_report import FamilyReport
+from .page import render_page
+
+
+def write_family_report(report: FamilyReport, folder: str | Path) -> list[Path]:
+    """Write the three files into ``folder``; each appears complete or not at all.
+
+    Returns:
+        Their paths.
+    """
+    texts = {
+        "report.json": json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n",
+        "queries.csv": render_queries(report),
+        "report.html": render_page(report),
+    }
+    for name, text in texts.items():
+        with atomic_write(Path(folder) / name) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+    return [Path(folder) / name for name in texts]
+
+
+def render_queries(report: FamilyReport) -> str:
+    """One line per query: file, identity, camera, then average precision and rank of the first hit in each cell.
+
+    Average precision is in [0, 1]; both are empty for a query without a match in the gallery.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    cells = list(report.counts)
+    measures = [f"{measure} {report.cell_name(cell)}" for cell in cells for measure in ("AP", "first_hit_rank")]
+    writer.writerow(["query", "pid", "camid", *measures])
+    for number, item in enumerate(report.items):
+        values = []
+        for q, g in cells:
+            rank = int(report.queries.first_hit_rank[q, g, number])
+            values += [float(report.queries.average_precision[q, g, number]), rank] if rank else ["", ""]
+        writer.writerow([item.name, item.pid, item.camid, *values])
+    return text.getvalue()

@@ -1,0 +1,22 @@
+"""Images of the data set as they go into a page: small, and inside it."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+from fastreid.data.data_utils import read_image
+from PIL import Image
+
+HEIGHT = 160  # pixels
+WIDTH = 240
+QUALITY = 85
+
+
+def data_uri(path: str) -> str:
+    """The image, read as FastReID reads it, shrunk to fit, as a ``data:`` address of a JPEG."""
+    image = read_image(path).convert("RGB")
+    image.thumbnail((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
