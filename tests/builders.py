@@ -14,9 +14,6 @@ from torch import nn
 
 from switchablecompat.config import load_config, run_record
 from switchablecompat.data.opening import open_dataset
-    return model
-
-
 from switchablecompat.engine.checkpointer import RECORD_KEY
 from switchablecompat.modeling import SwitchableBaseline
 from switchablecompat.modeling.calibration import calibrate_bn
