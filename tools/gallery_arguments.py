@@ -1,0 +1,71 @@
+"""What the tools of galleries have in common: which sub-model encodes, and which images."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+import torch
+
+import startup
+
+try:
+    import pyarrow  # noqa: F401  # before the modules that need it
+except ImportError:
+    print("error: pyarrow is needed for galleries: pip install '.[deploy]'", file=sys.stderr)
+    sys.exit(2)
+from switchablecompat.deploy.encoder import Encoder, load_encoder, run_encoder
+from switchablecompat.deploy.items import Item, items_of_dataset, items_of_paths
+from switchablecompat.deploy.run import TrainedRun
+from switchablecompat.errors import InputError
+
+
+def add_encoder(parser: startup.Parser) -> None:
+    """An exported sub-model, or one of a trained run; how it reads images."""
+    parser.add_argument("--model", metavar="PATH", help="an exported sub-model: its folder, model file or model.json")
+    parser.add_argument("--config-file", metavar="F", help="or the config of a switchable run,")
+    parser.add_argument("--weights", metavar="W", help="its checkpoint,")
+    parser.add_argument("--width", type=float, metavar="X", help="and which of its sub-models to take")
+    parser.add_argument("--device", help="for a run (default: cuda if there is a GPU, else cpu)")
+    parser.add_argument("--batch-size", type=positive, default=64, metavar="N", help="images at a time (default 64)")
+    parser.add_argument("--workers", type=positive, default=2, metavar="N", help="threads that read (default 2)")
+
+
+def add_images(parser: startup.Parser) -> None:
+    """Files and folders, or a data set."""
+    parser.add_argument("--images", nargs="+", metavar="PATH", help="image files, or folders with images in or below")
+    parser.add_argument("--dataset", metavar="NAME", help="or a data set of FastReID, below $FASTREID_DATASETS")
+    parser.add_argument("--manifest", default="", metavar="CSV", help="of the data set ManifestReID")
+
+
+def positive(text: str) -> int:
+    """A whole number of at least one."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, found {text!r}")
+    return int(text)
+
+
+def open_encoder(arguments: argparse.Namespace) -> Encoder:
+    """The sub-model that the command line names."""
+    run = (arguments.config_file, arguments.weights, arguments.width)
+    if arguments.model and run == (None, None, None):
+        return load_encoder(arguments.model)
+    if arguments.model or None in run:
+        raise InputError("command line", "must have --model, or --config-file with --weights and --width (see --help)")
+    device = arguments.device or default_device()
+    return run_encoder(TrainedRun.load(*run[:2], ["MODEL.DEVICE", device]), arguments.width)
+
+
+def default_device() -> str:
+    """A GPU of this process's own, if there is one."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+
+
+def read_items(arguments: argparse.Namespace, split: str) -> tuple[list[Item], str]:
+    """The images that the command line names, and what to call them."""
+    if bool(arguments.images) == bool(arguments.dataset):
+        raise InputError("command line", "must have --images or --dataset (see --help)")
+    if arguments.images:
+        return items_of_paths(arguments.images), ", ".join(arguments.images)
+    return items_of_dataset(arguments.dataset, split, arguments.manifest), f"{split} of {arguments.dataset}"

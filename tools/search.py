@@ -1,0 +1,173 @@
+"""Visual search across sub-models: a gallery encoded by one of a family, queries by another.
+
+index   encodes a gallery (images or a data set), or takes shards of features that tools/extract.py wrote, into a
+        folder: index.faiss, the features or items as Parquet, and index.json.
+query   encodes queries and prints what they find; for a data set also Rank-1, Rank-5 and mAP of the search.
+
+Features of two families, or with different dimension, metric or preprocessing, are refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tabulate import tabulate
+from tqdm import tqdm
+
+import gallery_arguments
+import startup
+from switchablecompat.deploy.build_gallery import build_from_images, build_from_shards
+from switchablecompat.deploy.card import ModelCard, check_comparable
+from switchablecompat.deploy.encode import encode
+from switchablecompat.deploy.extract import open_shards
+from switchablecompat.deploy.gallery import Gallery
+from switchablecompat.deploy.query import Hit, find, measure, pick
+from switchablecompat.deploy.rank_list import draw_rank_list
+from switchablecompat.errors import InputError, exit_on_input_error
+from switchablecompat.files import atomic_write
+
+EXAMPLES = """examples:
+  python tools/search.py index --config-file outputs/demo/config.yaml --weights outputs/demo/model_final.pth \\
+      --width 1.0 --dataset SyntheticReID --output outputs/demo/gallery
+  python tools/search.py query --gallery outputs/demo/gallery --config-file outputs/demo/config.yaml \\
+      --weights outputs/demo/model_final.pth --width 0.25 --dataset SyntheticReID --picture outputs/demo/search.png
+  python tools/search.py index --shards outputs/shards --factory IVF4096,PQ32 --output outputs/large_gallery
+  python tools/search.py query --gallery outputs/large_gallery --model outputs/w025.onnx --images query.jpg
+"""
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = startup.Parser(description=__doc__, epilog=EXAMPLES)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="index|query")
+
+    index = commands.add_parser("index", help="make a gallery", description="Make a gallery.")
+    gallery_arguments.add_encoder(index)
+    gallery_arguments.add_images(index)
+    index.add_argument("--shards", nargs="+", metavar="DIR", help="or folders that tools/extract.py wrote")
+    index.add_argument("--factory", default="Flat", metavar="TEXT", help="FAISS's index factory string (default Flat)")
+    index.add_argument("--output", required=True, metavar="DIR", help="folder of the gallery")
+
+    query = commands.add_parser("query", help="search a gallery", description="Search a gallery.")
+    query.add_argument("--gallery", required=True, metavar="DIR", help="what index has written")
+    gallery_arguments.add_encoder(query)
+    gallery_arguments.add_images(query)
+    positive = gallery_arguments.positive
+    query.add_argument("--top", type=positive, default=10, metavar="K", help="items to find (default 10)")
+    query.add_argument(
+        "--parameters",
+        default="",
+        metavar="TEXT",
+        help="of FAISS's search, such as nprobe=32 (default: the index's)",
+    )
+    query.add_argument(
+        "--depth",
+        type=positive,
+        metavar="N",
+        help="items to rank for the metrics (default: all; matches further down count as not found)",
+    )
+    query.add_argument("--show", type=positive, default=5, metavar="N", help="queries in the table (default 5)")
+    query.add_argument("--picture", metavar="PNG", help="draw what queries found")
+    query.add_argument("--rows", type=positive, default=8, metavar="N", help="queries in the picture (default 8)")
+    query.add_argument(
+        "--pick",
+        choices=("spread", "best", "worst"),
+        default="spread",
+        help="which queries: spread evenly over all (default), or best or worst by average precision",
+    )
+    query.add_argument("--json", metavar="FILE", help="write what all queries found to this file")
+    return parser.parse_args(argv)
+
+
+def run_index(arguments: argparse.Namespace) -> None:
+    """Make a gallery."""
+    if arguments.shards:
+        if arguments.model or arguments.config_file or arguments.images or arguments.dataset:
+            raise InputError("--shards", "must stand without a model and images: the shards say what they are")
+        source = ", ".join(arguments.shards)
+        card = build_from_shards(open_shards(arguments.shards), arguments.output, arguments.factory, source)
+    else:
+        items, source = gallery_arguments.read_items(arguments, "gallery")
+        encoder = gallery_arguments.open_encoder(arguments)
+        reading = {"batch_size": arguments.batch_size, "workers": arguments.workers}
+        card = build_from_images(encoder, items, arguments.output, arguments.factory, source, **reading)
+    model = ModelCard.from_dict(card["model"])
+    print(
+        f"{arguments.output}: {card['num_items']} items by {model.name} of family {model.family}, "
+        f"{model.dimension} dimensions; FAISS index {card['factory']} of {card['index_bytes'] / 1e6:.1f} MB"
+    )
+
+
+def run_query(arguments: argparse.Namespace) -> None:
+    """Search a gallery."""
+    gallery = Gallery.open(arguments.gallery, arguments.parameters)
+    for number in (arguments.top, arguments.depth or 1):
+        gallery.check_top(number)
+    queries, source = gallery_arguments.read_items(arguments, "query")
+    encoder = gallery_arguments.open_encoder(arguments)
+    check_comparable(gallery.card, f"the gallery {arguments.gallery}", encoder.card, "the query's sub-model")
+    batches = encode(encoder, queries, batch_size=arguments.batch_size, workers=arguments.workers)
+    total = -(-len(queries) // arguments.batch_size)
+    features = np.concatenate([batch.features for batch in tqdm(batches, "Encoding", total, unit="batch")])
+    found = find(gallery, queries, features, arguments.top)
+    result = measure(gallery, queries, features, arguments.depth)
+    metrics = result and {"Rank-1": result.rank_k(1), "Rank-5": result.rank_k(5), "mAP": result.mAP}
+
+    shown = pick(arguments.pick, arguments.show, queries, result)
+    print(tabulate([row for i in shown for row in table_rows(queries[i].path, found[i])], headers="keys"))
+    if len(shown) < len(queries):
+        print(f"({len(shown)} of {len(queries)} queries; see --show, --pick and --json)")
+    title = f"{len(queries)} queries by {encoder.card.name} on {len(gallery)} items by {gallery.card.name}"
+    subtitle = f"{source} on {gallery.description['source']}"
+    if metrics:
+        subtitle += ": " + ", ".join(f"{name} {value:.2f}" for name, value in metrics.items())
+    print(title, subtitle, sep="\n")
+
+    if arguments.picture:
+        drawn = pick(arguments.pick, arguments.rows, queries, result)
+        height, width = encoder.card.preprocessing["size"]
+        page = draw_rank_list([queries[i] for i in drawn], [found[i] for i in drawn], title, subtitle, width / height)
+        with atomic_write(arguments.picture) as temporary:
+            page.save(temporary, format="PNG")
+    if arguments.json:
+        content = {
+            "format": 1,
+            "gallery": {"folder": arguments.gallery, **gallery.description},
+            "query_model": encoder.card.to_dict(),
+            "top": arguments.top,
+            "parameters": arguments.parameters or gallery.description["parameters"],
+            "metrics": metrics,
+            "queries": [
+                {**query._asdict(), "found": [hit.to_dict() for hit in hits]}
+                for query, hits in zip(queries, found, strict=True)
+            ],
+        }
+        with atomic_write(arguments.json) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def table_rows(path: str, hits: Sequence[Hit]) -> list[dict[str, object]]:
+    """Rows of the table: what one query found."""
+    return [
+        {"query": Path(path).name if hit.rank == 1 else "", "rank": hit.rank, "score": f"{hit.score:.4f}",
+         "match": hit.match or "-", "id": hit.id, "found": Path(hit.item.path).name}
+        for hit in hits
+    ]  # fmt: skip
+
+
+def main() -> int:
+    """Run the command."""
+    arguments = parse_arguments()
+    try:
+        {"index": run_index, "query": run_query}[arguments.command](arguments)
+    except OSError as error:
+        raise InputError("files", "must be in folders that can be written", error) from error
+    return 0
+
+
+if __name__ == "__main__":
+    exit_on_input_error(main)

@@ -1,0 +1,131 @@
+"""What an index of FAISS costs and loses at size: its memory while it is built, and its recall against exact ranking.
+
+On shards of features that tools/extract.py wrote, or on generated ones at a size for which there are no images yet
+(what an index finds in those says little about what it finds in features of images; what it costs is the same).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tabulate import tabulate
+
+import gallery_arguments
+import startup
+from switchablecompat.deploy.card import check_comparable
+from switchablecompat.deploy.extract import open_shards
+from switchablecompat.deploy.feature_file import feature_blocks
+from switchablecompat.deploy.gallery import INDEX, Gallery
+from switchablecompat.deploy.generated import write_generated
+from switchablecompat.deploy.recall import exact_neighbours, recall
+from switchablecompat.errors import InputError, exit_on_input_error
+from switchablecompat.files import atomic_write
+
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None
+
+EXAMPLES = """examples:
+  python tools/try_index.py --generate 2000000 --factory IVF1024,PQ32 --parameters nprobe=8 nprobe=32 \\
+      --output outputs/trial
+  python tools/try_index.py --shards outputs/shards --queries outputs/query_shards --factory IVF4096,PQ32 \\
+      --output outputs/trial
+"""
+
+NAMES = {
+    "vector": "all vectors",
+    "index": "index",
+    "peak": "peak memory while it was built",
+    "imports": "of which Python and its packages",
+}
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = startup.Parser(description=__doc__, epilog=EXAMPLES)
+    positive = gallery_arguments.positive
+    parser.add_argument("--shards", nargs="+", metavar="DIR", help="features of a gallery")
+    parser.add_argument("--queries", nargs="+", metavar="DIR", help="and of queries, by any sub-model of the family")
+    parser.add_argument("--generate", type=positive, metavar="N", help="or that many generated ones, and 1000 queries")
+    parser.add_argument("--dimension", type=positive, default=128, metavar="D", help="of generated ones (default 128)")
+    parser.add_argument("--factory", required=True, metavar="TEXT", help="FAISS's index factory string")
+    parser.add_argument(
+        "--parameters", nargs="+", default=[""], metavar="TEXT", help="of the search, in turn (default: the index's)"
+    )
+    parser.add_argument("--top", type=positive, default=10, metavar="K", help="neighbours to find (default 10)")
+    parser.add_argument("--output", required=True, metavar="DIR", help="for generated shards, gallery and trial.json")
+    arguments = parser.parse_args(argv)
+    if bool(arguments.generate) == bool(arguments.shards) or bool(arguments.shards) != bool(arguments.queries):
+        parser.error("either --generate, or --shards with --queries, must be given")
+    return arguments
+
+
+def run_search(*arguments: str) -> int | None:
+    """Run tools/search.py in a process of its own; returns the peak memory of all so far in bytes, None on Windows."""
+    command = [sys.executable, str(Path(__file__).with_name("search.py")), *arguments]
+    if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
+        raise InputError("tools/search.py", "must make a gallery of these shards", "the error above")
+    if resource is None:
+        return None
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def main() -> int:
+    """Run the command."""
+    arguments = parse_arguments()
+    output = Path(arguments.output)
+    shards, queries = arguments.shards, arguments.queries
+    if arguments.generate:
+        shards, queries = [str(output / "shards")], [str(output / "queries")]
+        write_generated(output / "shards", arguments.generate, arguments.dimension)
+        write_generated(output / "queries", min(1000, arguments.generate), arguments.dimension, queries=True)
+    files, query_files = open_shards(shards), open_shards(queries)
+    for file in query_files:
+        check_comparable(files[0].card, shards[0], file.card, str(file.path))
+    imports = run_search("--help")
+    folder = str(output / "gallery")
+    peak = run_search("index", "--shards", *shards, "--factory", arguments.factory, "--output", folder)
+
+    gallery = Gallery.open(output / "gallery")
+    values = np.concatenate([features for _, features in feature_blocks(query_files, "Reading queries")])
+    gallery.check_top(arguments.top)
+    exact = exact_neighbours(files, values, arguments.top)
+    name = f"recall@{arguments.top}"
+    rows = []
+    for parameters in arguments.parameters:
+        gallery = Gallery.open(output / "gallery", parameters)
+        used = parameters or gallery.description["parameters"] or "-"
+        rows.append({"parameters": used, name: round(recall(gallery, values, exact), 2)})
+    result = {
+        "format": 1,
+        "factory": arguments.factory,
+        "num_vectors": len(gallery),
+        "dimension": gallery.card.dimension,
+        "num_queries": len(values),
+        "family": gallery.card.family,
+        "vector_bytes": 4 * gallery.card.dimension * len(gallery),
+        "index_bytes": (gallery.folder / INDEX).stat().st_size,
+        "peak_bytes": peak,
+        "imports_bytes": imports,
+        "recall": rows,
+        "versions": gallery.description["versions"],
+    }
+    with atomic_write(output / "trial.json") as temporary:
+        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(f"{len(gallery)} vectors of {gallery.card.dimension} dimensions, {arguments.factory}")
+    for key in ("vector", "index", "peak", "imports"):
+        if result[f"{key}_bytes"] is not None:
+            print(f"{NAMES[key]}: {result[f'{key}_bytes'] / 1e6:.0f} MB")
+    print(tabulate(rows, headers="keys"))
+    return 0
+
+
+if __name__ == "__main__":
+    exit_on_input_error(main)
