@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,13 +17,14 @@ from tabulate import tabulate
 
 import gallery_arguments
 import startup
+from switchablecompat.deploy.build_gallery import build_from_shards
 from switchablecompat.deploy.card import check_comparable
 from switchablecompat.deploy.extract import open_shards
 from switchablecompat.deploy.feature_file import feature_blocks
 from switchablecompat.deploy.gallery import INDEX, Gallery
 from switchablecompat.deploy.generated import write_generated
 from switchablecompat.deploy.recall import exact_neighbours, recall
-from switchablecompat.errors import InputError, exit_on_input_error
+from switchablecompat.errors import exit_on_input_error
 from switchablecompat.files import atomic_write
 
 try:
@@ -67,19 +67,17 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
-def run_search(*arguments: str) -> int | None:
-    """Run tools/search.py in a process of its own; returns the peak memory of all so far in bytes, None on Windows."""
-    command = [sys.executable, str(Path(__file__).with_name("search.py")), *arguments]
-    if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
-        raise InputError("tools/search.py", "must make a gallery of these shards", "the error above")
+def peak_memory() -> int | None:
+    """The most memory that this process has had so far, in bytes; None on Windows."""
     if resource is None:
         return None
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def main() -> int:
     """Run the command."""
     arguments = parse_arguments()
+    imports = peak_memory()
     output = Path(arguments.output)
     shards, queries = arguments.shards, arguments.queries
     if arguments.generate:
@@ -89,9 +87,8 @@ def main() -> int:
     files, query_files = open_shards(shards), open_shards(queries)
     for file in query_files:
         check_comparable(files[0].card, shards[0], file.card, str(file.path))
-    imports = run_search("--help")
-    folder = str(output / "gallery")
-    peak = run_search("index", "--shards", *shards, "--factory", arguments.factory, "--output", folder)
+    build_from_shards(files, output / "gallery", arguments.factory, ", ".join(shards))
+    peak = peak_memory()
 
     gallery = Gallery.open(output / "gallery")
     values = np.concatenate([features for _, features in feature_blocks(query_files, "Reading queries")])

@@ -72,17 +72,25 @@ def build_from_shards(files: Sequence[FeatureFile], output: str | Path, factory:
 
 
 def sample_features(files: Sequence[FeatureFile], size: int, seed: int = 0) -> np.ndarray:
-    """About ``size`` features from everywhere in the files, ``[n, D]``; all of them if there are no more."""
-    share = size / sum(file.num_rows for file in files)
+    """``size`` features from everywhere in the files, ``[n, D]``; all of them if there are no more."""
+    num_items = sum(file.num_rows for file in files)
+    size = min(size, num_items)
+    sample = np.empty((size, files[0].card.dimension), dtype=np.float32)
     generator = np.random.default_rng(seed)
-    parts = [features[generator.random(len(features)) < share] for _, features in feature_blocks(files, "Sampling")]
-    return np.concatenate(parts)
+    seen = taken = 0
+    for _, features in feature_blocks(files, "Sampling"):
+        seen += len(features)
+        start, taken = taken, size * seen // num_items  # each block gives its share
+        sample[start:taken] = features[np.sort(generator.choice(len(features), taken - start, replace=False))]
+    return sample
 
 
 def _write(folder: Path, files: Sequence[FeatureFile], factory: str, source: str) -> dict[str, Any]:
     """Index, items (unless they are there) and card into a folder that nobody sees yet."""
     card = files[0].card
     num_items = sum(file.num_rows for file in files)
+    if not num_items:
+        raise InputError("gallery", "must have at least one image", 0)
     index = create_index(card.dimension, factory)
     with faiss_errors("--factory", f"{factory} must suit a gallery of {num_items} features"):
         if not index.is_trained:

@@ -145,9 +145,8 @@ class FeatureFile:
         wrong = np.flatnonzero(~(np.abs(length - 1) <= UNIT_TOLERANCE))  # also finds NaN
         if len(wrong):
             row = int(wrong[0])
-            raise InputError(
-                self.path, f"features must have length one, that of id {batch['id'][row]} too", float(length[row])
-            )
+            rule = f"the feature of id {batch['id'][row]} must have length one"
+            raise InputError(self.path, rule, f"{length[row]:.4g}")
         return values
 
     def ids(self) -> np.ndarray:
@@ -173,7 +172,11 @@ def check_shards(files: Sequence[FeatureFile]) -> None:
         if file.card.width != first.card.width:
             found = f"{first.card.width} in {first.path} and {file.card.width} in {file.path}"
             raise InputError("width", "must be the same in all shards of a gallery", found)
-    ids = np.concatenate([file.ids() for file in files])
+    ids = np.empty(sum(file.num_rows for file in files), dtype=np.int64)
+    stop = 0
+    for file in files:
+        start, stop = stop, stop + file.num_rows
+        ids[start:stop] = file.ids()
     ids.sort()
     repeated = ids[:-1][ids[1:] == ids[:-1]]
     if len(repeated):

@@ -93,8 +93,8 @@ def measure(
     Raises:
         InputError: no query has a positive in the gallery.
     """
-    labels = gallery.labels()
-    if labels is None or any(None in query for query in queries):
+    labels = None if any(None in query for query in queries) else gallery.labels()
+    if labels is None:
         return None
     depth = depth or len(gallery)
     step = max(1, BLOCK_CELLS // depth)

@@ -41,8 +41,8 @@ def score_lists(
     query_pid, gallery_pid = _numbered(query_pids, gallery_pids)
     query_cam, gallery_cam = _numbered(query_camids, gallery_camids)
     valid = positives > 0
-    precision, penalty = np.full(len(valid), np.nan), np.full(len(valid), np.nan)
-    first = np.zeros(len(valid), dtype=np.int64)
+    precision, penalty = np.empty(len(valid)), np.empty(len(valid))
+    first = np.empty(len(valid), dtype=np.int64)
     start = 0
     for rows in lists:
         block = slice(start, start := start + len(rows))
@@ -51,14 +51,13 @@ def score_lists(
         rank = np.cumsum((rows >= 0) & ~junk, axis=1)
         hit = same & ~junk & (rows >= 0)
         ordinal = np.cumsum(hit, axis=1)
-        kept, number = valid[block], positives[block]
-        found = ordinal[:, -1]
-        with np.errstate(invalid="ignore"):  # 0 / 0 where a query has no positives
-            precision[block] = np.where(hit, ordinal / np.maximum(rank, 1), 0).sum(axis=1) / number
-            penalty[block] = np.where(found == number, number / np.max(np.where(hit, rank, 0), axis=1), 0)
-        best = np.min(np.where(hit, rank, len(gallery_pid) + 1), axis=1)
-        first[block] = np.where(kept, best, 0)
+        number, found = np.maximum(positives[block], 1), ordinal[:, -1]
+        precision[block] = np.where(hit, ordinal / np.maximum(rank, 1), 0).sum(axis=1) / number
+        last = np.maximum(np.where(hit, rank, 0).max(axis=1), 1)
+        penalty[block] = np.where(found == number, number / last, 0)
+        first[block] = np.where(hit, rank, len(gallery_pid) + 1).min(axis=1)
     precision[~valid] = penalty[~valid] = np.nan
+    first[~valid] = 0
     return RankingResult(precision, penalty, first, valid)
 
 
