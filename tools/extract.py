@@ -33,7 +33,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--shard-size", type=gallery_arguments.positive, default=65536, metavar="N", help="images each (default 65536)"
     )
     parser.add_argument(
-        "--first-id", type=int, default=0, metavar="N", help="id of the first image; the others count on (default 0)"
+        "--first-id",
+        type=gallery_arguments.natural,
+        default=0,
+        metavar="N",
+        help="id of the first image; the others count on (default 0)",
     )
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out what cannot be read, with a warning")
     return parser.parse_args(argv)

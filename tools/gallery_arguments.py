@@ -39,11 +39,16 @@ def add_images(parser: startup.Parser) -> None:
     parser.add_argument("--manifest", default="", metavar="CSV", help="of the data set ManifestReID")
 
 
-def positive(text: str) -> int:
+def positive(text: str, least: int = 1) -> int:
     """A whole number of at least one."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, found {text!r}")
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, found {text!r}")
     return int(text)
+
+
+def natural(text: str) -> int:
+    """A whole number of at least zero."""
+    return positive(text, least=0)
 
 
 def open_encoder(arguments: argparse.Namespace) -> Encoder:

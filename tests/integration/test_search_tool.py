@@ -54,16 +54,8 @@ def run(tmp_path_factory):
 
 
 def run_arguments(run, width):
-    return [
-        "--config-file",
-        run / "config.yaml",
-        "--weights",
-        run / "model_final.pth",
-        "--width",
-        width,
-        "--device",
-        "cpu",
-    ]
+    files = ["--config-file", run / "config.yaml", "--weights", run / "model_final.pth"]
+    return [*files, "--width", width, "--device", "cpu"]
 
 
 def test_a_search_across_sub_models_has_the_metrics_of_the_grid(tool, run, tmp_path):
