@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 
 import torch
 
@@ -67,10 +68,15 @@ def default_device() -> str:
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
 
 
+def name_some(paths: Sequence[str]) -> str:
+    """The first of the paths, and how many there are."""
+    return paths[0] + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
+
+
 def read_items(arguments: argparse.Namespace, split: str) -> tuple[list[Item], str]:
     """The images that the command line names, and what to call them."""
     if bool(arguments.images) == bool(arguments.dataset):
         raise InputError("command line", "must have --images or --dataset (see --help)")
     if arguments.images:
-        return items_of_paths(arguments.images), ", ".join(arguments.images)
+        return items_of_paths(arguments.images), name_some(arguments.images)
     return items_of_dataset(arguments.dataset, split, arguments.manifest), f"{split} of {arguments.dataset}"

@@ -88,7 +88,7 @@ def run_index(arguments: argparse.Namespace) -> None:
     if arguments.shards:
         if arguments.model or arguments.config_file or arguments.images or arguments.dataset:
             raise InputError("--shards", "must stand without a model and images: the shards say what they are")
-        source = ", ".join(arguments.shards)
+        source = gallery_arguments.name_some(arguments.shards)
         card = build_from_shards(open_shards(arguments.shards), arguments.output, arguments.factory, source)
     else:
         items, source = gallery_arguments.read_items(arguments, "gallery")
@@ -121,8 +121,8 @@ def run_query(arguments: argparse.Namespace) -> None:
     print(tabulate([row for i in shown for row in table_rows(queries[i].path, found[i])], headers="keys"))
     if len(shown) < len(queries):
         print(f"({len(shown)} of {len(queries)} queries; see --show, --pick and --json)")
-    title = f"{len(queries)} queries by {encoder.card.name} on {len(gallery)} items by {gallery.card.name}"
-    subtitle = f"{source} on {gallery.description['source']}"
+    title = f"Queries by {encoder.card.name}, gallery by {gallery.card.name}"
+    subtitle = f"{len(queries)} queries ({source}) on {len(gallery)} items ({gallery.description['source']})"
     if metrics:
         subtitle += ": " + ", ".join(f"{name} {value:.2f}" for name, value in metrics.items())
     print(title, subtitle, sep="\n")

@@ -87,7 +87,7 @@ def main() -> int:
     files, query_files = open_shards(shards), open_shards(queries)
     for file in query_files:
         check_comparable(files[0].card, shards[0], file.card, str(file.path))
-    build_from_shards(files, output / "gallery", arguments.factory, ", ".join(shards))
+    build_from_shards(files, output / "gallery", arguments.factory, gallery_arguments.name_some(shards))
     peak = peak_memory()
 
     gallery = Gallery.open(output / "gallery")

@@ -121,7 +121,8 @@ def test_an_onnx_file_finds_images_in_another_ones_gallery(tool, onnx_gallery, t
         assert {hit["match"] for hit in query["found"]} == {None}
     assert found["metrics"] is None
     assert "mAP" not in out
-    assert "2 queries by w025 on 12 items by w100" in out
+    assert "Queries by w025, gallery by w100" in out
+    assert f"2 queries ({images[7]} and 1 more) on 12 items ({tmp_path / 'images'})" in out
     assert (tmp_path / "found.png").is_file()
 
 
