@@ -36,7 +36,7 @@ EXAMPLES = """examples:
   python tools/search.py query --gallery outputs/demo/gallery --config-file outputs/demo/config.yaml \\
       --weights outputs/demo/model_final.pth --width 0.25 --dataset SyntheticReID --picture outputs/demo/search.png
   python tools/search.py index --shards outputs/shards --factory IVF4096,PQ32 --output outputs/large_gallery
-  python tools/search.py query --gallery outputs/large_gallery --model outputs/w025.onnx --images query.jpg
+  python tools/search.py query --gallery outputs/large_gallery --model outputs/export/w025-onnx --images query.jpg
 """
 
 

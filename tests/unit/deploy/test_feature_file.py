@@ -94,9 +94,10 @@ def test_another_parquet_file_is_refused(tmp_path):
     pq.write_table(table.drop_columns("camid"), path)
     with pytest.raises(InputError, match=r"must have the columns .*camid \(string\), .*, found id \(int64\), path"):
         FeatureFile(path)
-    pq.write_table(table.replace_schema_metadata({}), path)
-    with pytest.raises(InputError, match="must have a model card"):
-        FeatureFile(path)
+    for metadata in ({}, {"model_card": "{"}):
+        pq.write_table(table.replace_schema_metadata(metadata), path)
+        with pytest.raises(InputError, match="must have a model card in its schema's metadata"):
+            FeatureFile(path)
 
 
 @pytest.mark.parametrize(("value", "found"), [(np.nan, "nan"), (0.9, "0.9"), (2.0, "2")])

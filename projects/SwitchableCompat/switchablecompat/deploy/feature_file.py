@@ -112,9 +112,10 @@ class FeatureFile:
         with whole_parquet(self.path), pq.ParquetFile(self.path) as file:
             schema, self.num_rows = file.schema_arrow, file.metadata.num_rows
         self.metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-        if "model_card" not in self.metadata:
-            raise InputError(self.path, "must have a model card in its schema's metadata", sorted(self.metadata))
-        self.card = ModelCard.from_dict(json.loads(self.metadata["model_card"]), str(self.path))
+        try:
+            self.card = ModelCard.from_dict(json.loads(self.metadata["model_card"]), str(self.path))
+        except (KeyError, json.JSONDecodeError) as error:
+            raise InputError(self.path, "must have a model card in its schema's metadata", repr(error)) from None
         expected = feature_schema(self.card)
         if not schema.equals(expected):
             rule = f"must have the columns of a feature file, {_columns(expected)}"

@@ -35,10 +35,13 @@ def items_of_paths(paths: Sequence[str | Path]) -> list[Item]:
 def items_of_dataset(name: str, split: str, manifest: str = "") -> list[Item]:
     """One split of a data set of FastReID's registry, in its order, with identities and cameras.
 
+    Identities keep their names of a manifest; those of other data sets are called ``NAME_number``, so that equal
+    numbers of two data sets are not taken for one identity.
+
     Args:
         name: its name there.
         split: ``query`` or ``gallery``.
-        manifest: the CSV, for ``ManifestReID``, whose identities and cameras keep the names that they have there.
+        manifest: the CSV, for ``ManifestReID``.
 
     Raises:
         InputError: not a data set, not all of it there, or nothing in this split.
@@ -49,4 +52,4 @@ def items_of_dataset(name: str, split: str, manifest: str = "") -> list[Item]:
     if isinstance(dataset, ManifestReID):
         pids, camids = dataset.pid_names, dataset.camid_names
         return [Item(path, pids[pid], camids[camid]) for path, pid, camid in splits[split]]
-    return [Item(path, str(pid), str(camid)) for path, pid, camid in splits[split]]
+    return [Item(path, f"{name}_{pid}", str(camid)) for path, pid, camid in splits[split]]
