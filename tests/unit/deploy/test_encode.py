@@ -53,14 +53,12 @@ def test_no_images_are_refused_by_name(tmp_path, name):
 
 def test_identities_of_a_data_set_carry_its_name(tmp_path, monkeypatch):
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
-    for folder, names in {
-        "query": ["0002_c1s1_0.jpg"],
-        "bounding_box_test": ["0002_c3s1_0.jpg", "0007_c1s1_0.jpg"],
-    }.items():
-        (tmp_path / "Market-1501-v15.09.15" / folder).mkdir(parents=True)
-        for name in names:
-            (tmp_path / "Market-1501-v15.09.15" / folder / name).touch()
-    (tmp_path / "Market-1501-v15.09.15" / "bounding_box_train").mkdir()
+    files = {"query": ["0002_c1s1_0"], "bounding_box_test": ["0002_c3s1_0", "0007_c1s1_0"], "bounding_box_train": []}
+    for name, stems in files.items():
+        folder = tmp_path / "Market-1501-v15.09.15" / name
+        folder.mkdir(parents=True)
+        for stem in stems:
+            (folder / f"{stem}.jpg").touch()
     items = items_of_dataset("Market1501", "gallery")
     assert {(item.pid, item.camid) for item in items} == {("Market1501_2", "2"), ("Market1501_7", "0")}
     assert [item.pid for item in items_of_dataset("Market1501", "query")] == ["Market1501_2"]

@@ -71,6 +71,7 @@ def test_after_a_kill_only_what_is_missing_is_done(tmp_path, items):
     with pytest.raises(KeyboardInterrupt):
         extract(Counting(stop_after=4).encoder, items, folder, shard_size=SIZE, batch_size=1)
     assert [path.name for path in sorted(folder.glob("part*"))] == NAMES[:1]  # the second one was half done
+    (folder / ".part-00001-of-00004.abc.tmp.parquet").write_bytes(b"what kill -9 leaves")
     with pytest.raises(InputError, match=f"must hold all 4 shards: start .* again, found 1, without {NAMES[1]}"):
         open_shards([folder])
     again = Counting()
@@ -80,6 +81,7 @@ def test_after_a_kill_only_what_is_missing_is_done(tmp_path, items):
     assert_same_rows(rows(folder), rows(tmp_path / "whole"))
     assert extract(again.encoder, items, folder, shard_size=SIZE) == (0, 4)
     assert again.images == 11 - 3
+    assert [file.path.name for file in open_shards([folder])] == NAMES
 
 
 def test_a_missing_and_a_damaged_shard_are_made_again(tmp_path, items, caplog):
