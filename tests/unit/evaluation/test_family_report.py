@@ -47,6 +47,18 @@ def planted(images, dataset="toy", angles=ANGLES, **options):
     return build_family_report(members, PIDS, CAMIDS, images, 2, dataset, **options)
 
 
+@pytest.fixture(scope="module")
+def report(images):
+    """The planted family with nothing left out."""
+    return planted(images, metadata={"seed": 7})
+
+
+@pytest.fixture(scope="module")
+def source(report):
+    """Its page."""
+    return render_page(report)
+
+
 class Page(HTMLParser):
     """What a browser would see: tags with attributes, text, and whether every tag is closed in order."""
 
@@ -71,8 +83,8 @@ class Page(HTMLParser):
         self.text += data
 
 
-def test_the_figures_are_those_of_the_planted_family(images):
-    content = planted(images, metadata={"seed": 7}).to_dict()
+def test_the_figures_are_those_of_the_planted_family(report):
+    content = report.to_dict()
     assert json.loads(json.dumps(content, allow_nan=False)) == content
     assert content["grid"]["seed"] == 7
     # Query 0 of w050 at 0 degrees: gallery of w100 at 65 (right), 175 and 10: second. Query 1 at 90: 65, 175 (right)
@@ -93,8 +105,8 @@ def test_the_figures_are_those_of_the_planted_family(images):
         assert [curve[0], curve[-1]] == content["grid"]["mAP"][0]
 
 
-def test_the_worst_queries_come_with_what_they_found(images):
-    found = {one.query.name[6]: one for one in planted(images).lost}
+def test_the_worst_queries_come_with_what_they_found(report):
+    found = {one.query.name[6]: one for one in report.lost}
     flip = found["1"].flip
     assert (flip.query, flip.q, flip.g, flip.rank) == (1, 0, 1, 3)
     assert [found["1"].alone.pid, found["1"].crossed.pid] == [2, 1]
@@ -135,19 +147,18 @@ def test_hostile_names_stay_text(images):
     assert f"query: query/1{HOSTILE}, identity 2, camera 0" in alts
 
 
-def test_the_page_needs_nothing_else(images):
-    page = Page(render_page(planted(images)))
+def test_the_page_needs_nothing_else(source):
+    page = Page(source)
     for tag, attributes in page.tags:
         assert attributes.get("src", "data:").startswith("data:"), tag
         assert attributes.get("href", "#").startswith("#"), tag
-    styles = re.findall(r"url\(|@import", render_page(planted(images)))
-    assert styles == []
+    assert not re.search(r"url\(|@import", source)
     policy = [attributes["content"] for tag, attributes in page.tags if "http-equiv" in attributes]
     assert policy == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
 
 
-def test_contents_lead_to_their_sections_and_pictures_have_words(images):
-    page = Page(render_page(planted(images)))
+def test_contents_lead_to_their_sections_and_pictures_have_words(source):
+    page = Page(source)
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     links = [attributes["href"][1:] for tag, attributes in page.tags if tag == "a"]
     assert len({*ids}) == len(ids) == 8
@@ -159,8 +170,8 @@ def test_contents_lead_to_their_sections_and_pictures_have_words(images):
             assert attributes.get("aria-label") or attributes.get("aria-hidden") == "true"
 
 
-def test_frames_say_which_answer_is_right(images):
-    page = Page(render_page(planted(images)))
+def test_frames_say_which_answer_is_right(source):
+    page = Page(source)
     states = [attributes["class"] for tag, attributes in page.tags if tag == "figure" and "class" in attributes]
     assert states[:3] == ["", "right", "wrong"]
 
@@ -197,8 +208,8 @@ def test_numbers_on_the_page_are_the_reports(images):
         assert f"{value:.2f}" in page.text
 
 
-def test_genuine_pairs_are_drawn_where_they_are(images):
-    report = planted(images)  # in the self-tests, genuine pairs are at 5 degrees, impostors at 40 to 95
+def test_genuine_pairs_are_drawn_where_they_are(report, source):
+    # In the self-tests, genuine pairs are at 5 degrees, impostors at 40 to 95.
     alone = next(one for one in histogram_charts(report, None) if one["name"] == "w050/w050")
     shown = {key: re.search(rf'<path class="area {key}" d="M([^"]*)"', alone["chart"]).group(1) for key in ("s0", "s1")}
     tops = {}
@@ -207,13 +218,11 @@ def test_genuine_pairs_are_drawn_where_they_are(images):
         tops[key] = min(points, key=lambda point: point[1])[0]  # the picture's y goes down
     assert tops["s0"] > tops["s1"]
     assert [alone["row"], alone["column"]] == [1, 1]
-    page = render_page(report)
-    assert re.search(r'class="area s0".*?</svg>genuine', page)
-    assert re.search(r'class="area s1".*?</svg>impostor', page)
+    assert re.search(r'class="area s0".*?</svg>genuine', source)
+    assert re.search(r'class="area s1".*?</svg>impostor', source)
 
 
-def test_files_appear_together_and_the_page_is_small(images, tmp_path):
-    report = planted(images)
+def test_files_appear_together_and_the_page_is_small(report, tmp_path):
     paths = write_family_report(report, tmp_path / "new")
     assert [path.name for path in paths] == ["report.json", "queries.csv", "report.html"]
     assert sorted((tmp_path / "new").iterdir()) == sorted(paths)
