@@ -29,7 +29,7 @@ setup(
     python_requires=">=3.10",
     package_dir={"": "projects/SwitchableCompat"},
     packages=find_packages("projects/SwitchableCompat"),
-    package_data={"switchablecompat": ["py.typed"]},
+    package_data={"switchablecompat": ["py.typed", "evaluation/page/template.html"]},
     install_requires=[
         "torch>=2.6,<3",  # loads checkpoints without running what is in them by default
         "torchvision>=0.21,<1",
@@ -44,6 +44,7 @@ setup(
         "matplotlib>=3.9,<4",  # grid.png
         "scipy>=1.13,<2",  # quantiles of Student's t
         "tqdm>=4.60,<5",
+        "jinja2>=3.1,<4",  # the report's page
     ],
     extras_require={
         "deploy": DEPLOY,
@@ -51,6 +52,7 @@ setup(
         "test": [
             *DEPLOY,
             "pytest>=8,<10",
+            "pytest-xdist>=3.6,<4",
             "pytest-timeout>=2.3,<3",  # several processes that wait for each other must not wait for ever
             "hypothesis>=6.100,<7",
             "ruff>=0.6,<1",
