@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from fastreid.modeling.backbones.vision_transformer import VisionTransformer
+from fastreid.modeling.backbones.vision_transformer import Attention, VisionTransformer
 from torch import nn
 
 from switchablecompat.errors import InputError
@@ -117,6 +117,12 @@ def test_an_ordinary_checkpoint_loads(pair):
 def test_camera_embeddings_are_refused_by_name():
     with pytest.raises(InputError, match="camera embeddings have no converter, found 6 cameras"):
         Conversion(WIDTHS).convert_network(transformer(4, camera=6))
+
+
+def test_heads_that_a_width_would_cut_are_refused():
+    network = nn.Sequential(nn.Linear(3, 24), Attention(24, num_heads=2))
+    with pytest.raises(InputError, match="needs an input of whole heads of 12 channels at every width"):
+        Conversion([0.25, 1.0], 8).convert_network(network)
 
 
 def test_layer_norms_have_private_parameters_per_width():

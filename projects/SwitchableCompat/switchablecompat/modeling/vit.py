@@ -83,6 +83,8 @@ def _convert_channelwise(module: nn.Module, ctx: Conversion, x: ChannelLayout) -
 @register_converter(Attention)
 def _convert_attention(module: Attention, ctx: Conversion, x: ChannelLayout) -> Converted:
     size = x.total // module.num_heads
+    if any(count % size for (count,) in x.kept):
+        raise ctx.refuse(module, f"needs an input of whole heads of {size} channels at every width", x.kept)
     module.qkv, values = ctx.linear(module.qkv, x, out=ChannelLayout.concatenate(x, x, x))
     module.proj, _ = ctx.linear(module.proj, values.parts[2], out=x)
     new = adopt(SlimmableAttention, module)
