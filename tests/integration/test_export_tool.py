@@ -70,10 +70,10 @@ def test_one_width_in_all_kinds_and_the_documentations_python(tool, work):
         expected = F.normalize(model(images))
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "deploy.md").read_text().split("## Search")[0], re.S)
     assert len(blocks) == 4
+    names = {"paths": [str(path) for path in paths]}
     for code in blocks:
-        names = {"paths": [str(path) for path in paths]}
         exec(compile(code, "docs/deploy.md", "exec"), names)
-        features = torch.as_tensor(names["features"])
+        features = torch.as_tensor(names.pop("features"))
         torch.testing.assert_close(features, expected, rtol=0, atol=2e-6, msg=lambda text, code=code: f"{text}\n{code}")
 
 

@@ -55,16 +55,23 @@ def test_a_file_without_its_card_still_knows_what_it_is(kind, exported, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("family", "sha256:0"), ("width", 0.5), ("kind", "program"), ("file", "model.onnx")]
+    ("key", "value"),
+    [("family", "sha256:0"), ("width", 1.0), ("kind", "program"), ("preprocessing", {"size": [32, 32]})],
 )
-def test_a_card_of_another_file_is_refused(key, value, exported, tmp_path):
-    kind = "onnx" if key != "file" else "program"
-    folder, card = exported["tiny", 0.25, kind]
+def test_a_card_that_contradicts_its_file_is_refused(key, value, exported, tmp_path):
+    folder, _ = exported["tiny", 0.25, "onnx"]
     shutil.copytree(folder, tmp_path / "mixed")
     content = json.loads((folder / "model.json").read_text())
     (tmp_path / "mixed" / "model.json").write_text(json.dumps({**content, key: value}))
-    with pytest.raises(InputError, match=f"must be the card of {card.file}, whose {key} is"):
-        load_encoder(tmp_path / "mixed" / card.file)
+    with pytest.raises(InputError, match=f"must be the card of model.onnx, whose {key} is"):
+        load_encoder(tmp_path / "mixed")
+
+
+def test_the_card_of_another_file_is_not_taken_for_this_ones(exported, tmp_path):
+    shutil.copytree(exported["tiny", 0.25, "program"][0], tmp_path / "both")
+    shutil.copy(exported["resnet", 0.5, "onnx"][0] / "model.onnx", tmp_path / "both")
+    assert load_encoder(tmp_path / "both" / "model.onnx").card.width == 0.5
+    assert load_encoder(tmp_path / "both").card.width == 0.25
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.pt2", "model.pth"])

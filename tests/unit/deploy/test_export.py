@@ -167,7 +167,7 @@ def test_the_card_beside_the_file(exported, tiny):
     assert (content["method"], content["seed"]) == ("sfsc", 0)
     assert content["versions"]["onnxruntime"] == onnxruntime.__version__
     parity = content["parity"]
-    assert (parity["images"], parity["tolerance"], parity["source"]) == (8, 1e-5, "pictures")
+    assert (parity["images"], parity["tolerance"], parity["source"]) == (8, 1e-4, "pictures")
     assert all(0 <= parity["largest_difference"][key] < 2e-6 for key in ("batch_1", "batch_8"))
     assert exported["tiny", 0.25, "checkpoint"][1].extra["parity"]["tolerance"] == 0
 

@@ -31,8 +31,9 @@ class ModelCard:
         widths: those of the family, ascending.
         dimension: D, length of a feature.
         l2_normalised: whether the file's output already has length one; else the user normalises it.
-        preprocessing: ``size`` [height, width] to resize to (bicubic), ``channels`` ("RGB, 0-255"), ``pixel_mean`` and
-            ``pixel_std`` (on the 0-255 scale), ``normalisation`` ("inside the model": do not apply them again).
+        preprocessing: ``size`` [height, width] to resize to (bicubic), ``center_crop`` to cut out after that, if given,
+            ``channels`` ("RGB, 0-255"), ``pixel_mean`` and ``pixel_std`` (on the 0-255 scale), ``normalisation``
+            ("inside the model": do not apply them again).
         metric: how features are compared.
         parameters: number of parameters.
         macs: multiply-accumulates of one image.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 
@@ -25,6 +26,7 @@ from .run import TrainedRun
 CARD_NAME = "model.json"
 CONFIG_NAME = "config.yaml"
 CARD_KEY = "model_card"  # in the file itself: ONNX metadata, extra file of a program, record of a checkpoint
+ADDED_LATER = ("file_bytes", "extra")  # to the card beside a file, when the file exists and was compared
 
 
 class Encoder:
@@ -141,7 +143,7 @@ def _load_checkpoint(path: Path) -> Encoder:
 
 
 def _card(path: Path, inside: str | None) -> ModelCard:
-    """The card beside a file, which must be of the same sub-model as the one inside it; else that one."""
+    """The card beside a file, if there is one of this name, which must agree with the one inside it; else that one."""
     if not inside:
         raise InputError(path, "must be exported by tools/export_submodel.py", "no model card in it")
     own = ModelCard.from_dict(json.loads(inside), str(path))
@@ -149,9 +151,10 @@ def _card(path: Path, inside: str | None) -> ModelCard:
     if not beside.exists():
         return own
     card = ModelCard.read(beside)
-    for key in ("kind", "file", "family", "width"):
-        if getattr(card, key) != getattr(own, key):
-            raise InputError(
-                beside, f"must be the card of {path.name}, whose {key} is {getattr(own, key)}", getattr(card, key)
-            )
+    if card.file != path.name:
+        return own
+    for key in (field.name for field in fields(ModelCard) if field.name not in ADDED_LATER):
+        ours, found = getattr(own, key), getattr(card, key)
+        if ours != found:
+            raise InputError(beside, f"must be the card of {path.name}, whose {key} is {ours}", found)
     return card

@@ -20,9 +20,10 @@ from .writers import write_checkpoint, write_onnx, write_program
 
 FILES = {"checkpoint": "model.pth", "onnx": "model.onnx", "program": "model.pt2"}
 PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
-# Measured differences are near 1e-7, float32's rounding after other summation orders and batch norms folded into
-# convolutions. At 1e-5 a cosine of D = 512 dimensions can move by at most sqrt(D) * 1e-5 = 2.3e-4.
-TOLERANCE = 1e-5
+# Runtimes fold batch norms into convolutions and sum in another order. In float32 that shows as 2e-7 in a small trained
+# network and as 2e-5 to 4e-5 in an untrained ResNet-50, where PyTorch's own float32 features are 2e-5 from double
+# precision: no less can be asked of any network.
+TOLERANCE = 1e-4
 
 
 def export_submodel(
