@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
 from typing import Any
 
 import torch
 from fastreid.utils.checkpoint import Checkpointer
 
+from ..errors import InputError
 from ..files import atomic_write
 from ..provenance import family_digest
 
@@ -33,8 +36,34 @@ class SwitchableCheckpointer(Checkpointer):
         new.checkpointables = {**plain.checkpointables, **checkpointables}
         return new
 
+    def prepare(self, files: int) -> None:
+        """Before a training that will write so many files: remove what a killed one left, and look at the disk.
+
+        Raises:
+            InputError: There is no room for a single checkpoint.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
+        for leftover in Path(self.save_dir).glob(".*.tmp.pth"):  # see files.atomic_write
+            leftover.unlink()
+        weights = sum(value.nbytes for value in self.model.state_dict().values())
+        largest = 3 * weights  # Adam's: weights and two moments
+        free = shutil.disk_usage(self.save_dir).free
+        if free < largest:
+            rule = f"must have room for a checkpoint of up to {largest / 2**20:.0f} MiB"
+            raise InputError("OUTPUT_DIR", rule, f"{free / 2**20:.0f} MiB free at {self.save_dir}")
+        if free < files * largest:
+            self.logger.warning(
+                f"{self.save_dir} has {free / 2**20:.0f} MiB free; this run writes up to {files} checkpoints "
+                f"of up to {largest / 2**20:.0f} MiB"
+            )
+
     def save(self, name: str, **kwargs: Any) -> None:
-        """See FastReID's ``Checkpointer.save``."""
+        """See FastReID's ``Checkpointer.save``.
+
+        Raises:
+            InputError: The file cannot be written, on a full disk for example; the former checkpoint is whole.
+        """
         if not self.save_dir or not self.save_to_disk:
             return
         weights = self.model.state_dict()
@@ -46,9 +75,12 @@ class SwitchableCheckpointer(Checkpointer):
         }
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info(f"Saving checkpoint to {path}")
-        with atomic_write(path) as temporary:
-            torch.save(data, temporary)
-        self.tag_last_checkpoint(os.path.basename(path))
+        try:
+            with atomic_write(path) as temporary:
+                torch.save(data, temporary)
+            self.tag_last_checkpoint(os.path.basename(path))
+        except (OSError, RuntimeError) as error:  # the latter is torch's for a write that came too short
+            raise InputError(path, "must be a file that can be written", str(error).split("\n")[0]) from error
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Note the newest checkpoint; only ever names a whole file."""

@@ -5,17 +5,34 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import os
 from collections import defaultdict
 
 from fastreid.engine.hooks import HookBase, LayerFreeze
 from fastreid.utils import comm
+from fastreid.utils.env import seed_all_rng
 from fastreid.utils.events import JSONWriter, TensorboardXWriter, get_event_storage
 
+from ..data.streams import mixed_seed
 from ..layers import SwitchableNorm
 from ..modeling import SwitchableBaseline
 from ..modeling.calibration import average_statistics, calibrate_bn
 
 logger = logging.getLogger("fastreid.switchablecompat.hooks")
+
+
+class EpochSeed(HookBase):
+    """Start every epoch from a random state of its own, so that a resumed run draws what an uninterrupted one does.
+
+    Args:
+        seed: Seed of the run.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def before_epoch(self) -> None:
+        seed_all_rng(mixed_seed(self._seed, self.trainer.epoch, comm.get_rank()))
 
 
 class BNCalibration(HookBase):
@@ -101,7 +118,13 @@ class _WritesLateScalars:
 
 
 class CompleteJSONWriter(_WritesLateScalars, JSONWriter):
-    """FastReID's ``metrics.json``, with the last evaluation in it."""
+    """FastReID's ``metrics.json``, with the last evaluation in it; a line that a killed run left unfinished goes."""
+
+    def __init__(self, json_file: str, window_size: int = 20) -> None:
+        if os.path.isfile(json_file):
+            with open(json_file, "rb+") as file:
+                file.truncate(file.read().rfind(b"\n") + 1)
+        super().__init__(json_file, window_size)
 
     def write(self) -> None:
         rows: dict[int, dict[str, float]] = defaultdict(dict)

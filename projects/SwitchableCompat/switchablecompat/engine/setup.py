@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import random
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -22,6 +23,7 @@ from ..fastreid_shims import applied
 from ..fastreid_shims.loading import use_cpu_loader
 from ..files import atomic_write
 from .checkpoint import read_checkpoint
+from .checkpointer import RECORD_KEY
 
 logger = logging.getLogger("fastreid.switchablecompat.setup")
 
@@ -44,10 +46,15 @@ def setup(args: argparse.Namespace):
     if on_cuda and not torch.cuda.is_available():
         raise InputError("MODEL.DEVICE", "no CUDA device is usable here; add MODEL.DEVICE cpu", cfg.MODEL.DEVICE)
     use_cpu_loader(not on_cuda)
-    amp_off = cfg.SOLVER.AMP.ENABLED and not on_cuda
+    amp_off = cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.AMP.DTYPE == "float16" and not on_cuda
     if amp_off:
         cfg.SOLVER.AMP.ENABLED = False
-    if cfg.SEED < 0:
+    former = _seed_of_former_run(cfg.OUTPUT_DIR) if args.resume else None
+    if former is not None and cfg.SEED not in (former, -1):
+        raise InputError("SEED", f"must be {former} to resume {cfg.OUTPUT_DIR}, or -1", cfg.SEED)
+    if former is not None:
+        cfg.SEED = former
+    elif cfg.SEED < 0:
         cfg.SEED = comm.shared_random_seed() if comm.get_world_size() > 1 else random.SystemRandom().randrange(2**31)
     if args.eval_only:
         cfg.MODEL.BACKBONE.PRETRAIN = False
@@ -55,29 +62,40 @@ def setup(args: argparse.Namespace):
     if (args.eval_only or cfg.MODEL.WEIGHTS) and not os.path.isfile(cfg.MODEL.WEIGHTS):
         rule = "must be an existing checkpoint" + (" with --eval-only" if args.eval_only else ", or empty")
         raise InputError("MODEL.WEIGHTS", rule, repr(cfg.MODEL.WEIGHTS))
+    _check_output(cfg.OUTPUT_DIR)
     cfg.freeze()
 
     with _record_kept(cfg.OUTPUT_DIR) if args.eval_only else nullcontext():
         default_setup(cfg, args)
     logger.info(f"FastReID shims in use: {', '.join(applied()) or 'none'}; seed {cfg.SEED}")
     if amp_off:
-        logger.warning("SOLVER.AMP.ENABLED is set to False: mixed precision needs a CUDA device")
+        logger.warning("SOLVER.AMP.ENABLED is set to False: float16 needs a CUDA device (SOLVER.AMP.DTYPE)")
     check_datasets(cfg, eval_only=args.eval_only)
-    done = _epochs_done(cfg.OUTPUT_DIR) if args.resume else 0
-    if os.path.isfile(os.path.join(cfg.OUTPUT_DIR, "metrics.json")) and not (done or args.eval_only):
+    if os.path.isfile(os.path.join(cfg.OUTPUT_DIR, "metrics.json")) and not (args.resume or args.eval_only):
         logger.warning(f"{cfg.OUTPUT_DIR} holds an earlier run, whose metrics.json is continued")
-    # a resumed run must not see the first epochs' batches again
-    seed_all_rng((cfg.SEED + comm.get_rank() + 1_000_003 * done) % 2**32)
+    seed_all_rng((cfg.SEED + comm.get_rank()) % 2**32)
     return cfg
 
 
-def _epochs_done(folder: str) -> int:
-    """Epochs behind the checkpoint that a resumed run starts from."""
+def _seed_of_former_run(folder: str) -> int | None:
+    """The seed of the run that is resumed; None if there is none, or if it does not say."""
     last = os.path.join(folder, "last_checkpoint")
     if not os.path.isfile(last):
-        return 0
+        return None
     with open(last) as file:
-        return read_checkpoint(os.path.join(folder, file.read().strip())).get("epoch", -1) + 1
+        return read_checkpoint(os.path.join(folder, file.read().strip())).get(RECORD_KEY, {}).get("seed")
+
+
+def _check_output(folder: str) -> None:
+    """Write to the folder now, rather than find after the first epoch that it cannot be written to."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(2**20))  # a full disk still takes an empty file
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise InputError("OUTPUT_DIR", "must be a folder that can be written to", error) from error
 
 
 @contextmanager
