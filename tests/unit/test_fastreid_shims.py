@@ -38,6 +38,7 @@ SYMPTOMS = {
     "rerank-on-cpu": "Found no NVIDIA driver",
     "byte-storage": "TypedStorage is deprecated",
     "addmm-overload": "This overload of addmm_ is deprecated",
+    "amp-scaler": "GradScaler",
 }
 
 CHECKOUT_LINES = """TORCH_MAJOR = int(torch.__version__.split('.')[0])

@@ -126,6 +126,10 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     # cgi: power p of the confidences.
     cfg.SOLVER.AGGREGATION.POWER = 1.0
 
+    # What mixed precision (SOLVER.AMP.ENABLED) computes in. options: float16 (with a gradient scaler; on a GPU only),
+    # bfloat16
+    cfg.SOLVER.AMP.DTYPE = "float16"
+
     # CSV (path, pid, camid, split) of the data set ManifestReID.
     cfg.DATASETS.MANIFEST = ""
     return cfg

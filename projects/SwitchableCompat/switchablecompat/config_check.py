@@ -224,6 +224,7 @@ def _check_unread(cfg: CN, defaults: CN) -> None:
 
 def _check_solver(cfg: CN) -> None:
     _one_of(cfg, "SOLVER.OPT", OPTIMIZERS)
+    _one_of(cfg, "SOLVER.AMP.DTYPE", ["float16", "bfloat16"])
     _one_of(cfg, "SOLVER.SCHED", ["MultiStepLR", "CosineAnnealingLR"])
     _one_of(cfg, "SOLVER.WARMUP_METHOD", ["constant", "linear", "exp"])
     _one_of(cfg, "DATALOADER.SAMPLER_TRAIN", ["TrainingSampler", "ImbalancedDatasetSampler", *IDENTITY_SAMPLERS])

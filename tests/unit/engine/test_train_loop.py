@@ -8,7 +8,9 @@ from fastreid.engine.train_loop import SimpleTrainer
 from fastreid.utils.events import EventStorage
 from torch import nn
 
+from builders import tiny_config
 from switchablecompat.aggregation import GradientAggregation, GradientProjection, SumAggregator
+from switchablecompat.aggregation.build import AGGREGATORS, build_aggregator
 from switchablecompat.engine import SwitchableTrainLoop
 from switchablecompat.engine.hooks import CompleteJSONWriter
 from switchablecompat.engine.priorities import UncertaintyPriorities
@@ -148,10 +150,72 @@ def test_a_nan_names_the_width_and_the_iteration_and_changes_nothing():
     loop = make(spoil="w050")
     loop.iter = 7
     before = [p.detach().clone() for p in loop.model.parameters()]
-    with EventStorage(), pytest.raises(FloatingPointError, match=r"iteration=7") as error:
+    with EventStorage(), pytest.raises(FloatingPointError) as error:
         loop.run_step()
-    assert "'loss_compat_w050': np.float64(nan)" in str(error.value) or "'loss_compat_w050': nan" in str(error.value)
+    assert str(error.value).startswith("iteration 7: loss_compat_w050 is nan (beside loss_compat_w100 ")
+    assert "\n" not in str(error.value)
     assert all(torch.equal(p, q) for p, q in zip(loop.model.parameters(), before, strict=True))
+
+
+class Explosive(torch.autograd.Function):
+    """The identity; its gradient is infinite."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * float("inf")
+
+
+def exploding(loop, name, monkeypatch):
+    """Sub-model ``name`` has a finite loss and an infinite gradient; returns a copy of the loop's parameters."""
+    original = loop.model.submodel_losses
+
+    def submodel_losses(images, targets, index):
+        losses, diagnostics = original(images, targets, index)
+        if loop.model.switch.names[index] == name:
+            losses = {key: Explosive.apply(loss) for key, loss in losses.items()}
+        return losses, diagnostics
+
+    monkeypatch.setattr(loop.model, "submodel_losses", submodel_losses)
+    return [p.detach().clone() for p in loop.model.parameters()]
+
+
+def test_an_infinite_gradient_names_the_width_too(monkeypatch):
+    loop = make()
+    before = exploding(loop, "w050", monkeypatch)
+    with EventStorage(), pytest.raises(FloatingPointError, match=r"iteration 0: grad_norm_w050 is (nan|inf)"):
+        loop.run_step()
+    assert all(torch.equal(p, q) for p, q in zip(loop.model.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("name", ["w050", "w100"])
+@pytest.mark.parametrize("aggregator", AGGREGATORS)
+def test_overflow_of_one_width_skips_the_step_of_all(aggregator, name, monkeypatch):
+    cfg = tiny_config("SOLVER.AGGREGATION.NAME", aggregator)
+    loop = make(build_aggregator(cfg))
+    loop.grad_scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    before = exploding(loop, name, monkeypatch)
+    with EventStorage():
+        loop.run_step()
+    assert loop.grad_scaler.get_scale() == 512
+    assert all(torch.equal(p, q) for p, q in zip(loop.model.parameters(), before, strict=True))
+
+
+def test_without_a_scaler_the_networks_compute_in_bfloat16_and_the_weights_stay_float32(monkeypatch):
+    loop = make()
+    loop.autocast = torch.bfloat16
+    seen, original = [], nn.functional.linear
+    monkeypatch.setattr(nn.functional, "linear", lambda *a: seen.append(original(*a).dtype) or original(*a))
+    before = [p.detach().clone() for p in loop.model.parameters()]
+    with EventStorage():
+        loop.run_step()
+    assert {*seen} == {torch.bfloat16}
+    for p, q in zip(loop.model.parameters(), before, strict=True):
+        assert (p.dtype, p.grad.dtype) == (torch.float32, torch.float32)
+        assert not torch.equal(p, q)
 
 
 def test_a_model_left_in_evaluation_mode_is_refused():
@@ -206,6 +270,9 @@ def test_the_scaler_steps_unscaled_gradients_and_skips_all_widths_on_overflow():
         def get_scale(self):
             return self.factor
 
+        def is_enabled(self):
+            return True
+
         def step(self, optimizer):
             grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             for grad in grads:
@@ -225,9 +292,9 @@ def test_the_scaler_steps_unscaled_gradients_and_skips_all_widths_on_overflow():
         norms = storage.latest()["grad_norm_w100"][0]
     with EventStorage() as storage:
         plain.run_step()
-        assert norms == pytest.approx(storage.latest()["grad_norm_w100"][0], rel=0.05)
+        assert norms == pytest.approx(storage.latest()["grad_norm_w100"][0], rel=1e-5)
     for p, q in zip(scaled.model.parameters(), plain.model.parameters(), strict=True):
-        torch.testing.assert_close(p, q, atol=5e-3, rtol=0)  # bfloat16 autocast in one of them
+        torch.testing.assert_close(p, q)
 
     scaled.grad_scaler = Scaler(1e39)  # beyond float32
     before = [p.detach().clone() for p in scaled.model.parameters()]
@@ -250,3 +317,15 @@ def test_scalars_put_after_the_last_write_are_written(tmp_path):
     writer.close()
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert rows == [{"iteration": 0, "total_loss": 1.0}, {"iteration": 0, "mAP": 50.0}]
+
+
+def test_a_line_that_a_killed_run_left_unfinished_is_dropped(tmp_path):
+    path = tmp_path / "metrics.json"
+    path.write_text('{"iteration": 0, "total_loss": 1.0}\n{"iteration": 1, "tot')
+    writer = CompleteJSONWriter(str(path))
+    with EventStorage(1) as storage:
+        storage.put_scalar("total_loss", 2.0)
+        writer.write()
+    writer.close()
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert rows == [{"iteration": 0, "total_loss": 1.0}, {"iteration": 1, "total_loss": 2.0}]

@@ -233,6 +233,13 @@ def euclidean(_: Path) -> str:
     return first_warning(lambda: build_dist(torch.rand(2, 4), torch.rand(3, 4), metric="euclidean"))
 
 
+@symptom("amp-scaler")
+def amp_trainer(_: Path) -> str:
+    from fastreid.engine import defaults
+
+    return first_warning(lambda: defaults.AMPTrainer(nn.Linear(1, 1), [], None, None))
+
+
 def observe(name: str, folder: Path) -> str:
     try:
         return SYMPTOMS[name](folder)

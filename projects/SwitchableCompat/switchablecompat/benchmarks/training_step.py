@@ -57,7 +57,8 @@ class SwitchableStep:
         self.model: SwitchableBaseline = build_model(cfg)
         optimizer, _ = SwitchableTrainer.build_optimizer(cfg, self.model)
         inner = (AMPTrainer if _amp(cfg) else SimpleTrainer)(self.model, Endless(batch), optimizer, None)
-        self._loop = SwitchableTrainLoop.take_over(inner, build_aggregation(cfg, self.model))
+        autocast = torch.float16 if _amp(cfg) else None
+        self._loop = SwitchableTrainLoop.take_over(inner, build_aggregation(cfg, self.model), autocast=autocast)
         self._storage = EventStorage(0)
         self._loop.iter = 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 
+import numpy as np
 import torch
 from fastreid.engine.train_loop import SimpleTrainer
 from fastreid.utils import comm
@@ -29,12 +30,14 @@ class SwitchableTrainLoop(SimpleTrainer):
     FastReID's.
 
     Under mixed precision the collected gradients carry the scaler's factor, a power of two and the same for all
-    sub-models: the projection does not depend on it, and the scaler removes it, and looks for overflow, once.
+    sub-models: the projection does not depend on it, and the scaler removes it, and looks for overflow, once. A
+    sub-model that overflows spoils the aggregate, and the step is skipped for all.
     """
 
     aggregation: GradientAggregation
     plan: StepPlan
     priorities: UncertaintyPriorities
+    autocast: torch.dtype | None
 
     @classmethod
     def take_over(
@@ -43,6 +46,7 @@ class SwitchableTrainLoop(SimpleTrainer):
         aggregation: GradientAggregation,
         plan: StepPlan | None = None,
         priorities: UncertaintyPriorities | None = None,
+        autocast: torch.dtype | None = None,
     ) -> SwitchableTrainLoop:
         """Continue from FastReID's inner trainer: its loader has started already and must not start twice.
 
@@ -51,13 +55,14 @@ class SwitchableTrainLoop(SimpleTrainer):
             aggregation: Of the sub-models' gradients.
             plan: Who is trained in a step; by default all sub-models, with equal weight.
             priorities: Further factors on their losses; by default none.
+            autocast: What the networks compute in under mixed precision; by default there is none.
 
         Raises:
             InputError: The model is to be trained with a reference that is missing or does not fit.
         """
         loop = cls.__new__(cls)
         loop.__dict__.update(trainer.__dict__)
-        loop.aggregation = aggregation
+        loop.aggregation, loop.autocast = aggregation, autocast
         model = loop.switchable
         loop.plan = plan or StepPlan(len(model.switch))
         loop.priorities = priorities or UncertaintyPriorities(model.switch.names)
@@ -88,7 +93,7 @@ class SwitchableTrainLoop(SimpleTrainer):
         averaging: list[torch.distributed.Work] = []
         trained, priorities = self.plan.submodels(self.iter), self.priorities.factors()
         for index in trained:
-            with torch.autocast(images.device.type, enabled=scaler is not None):
+            with torch.autocast(images.device.type, self.autocast, enabled=self.autocast is not None):
                 submodel_losses, diagnostics = model.submodel_losses(images, targets, index)
                 loss = sum(submodel_losses.values()) * self.plan.factor(index, self.iter)
                 if priorities is not None:
@@ -111,8 +116,8 @@ class SwitchableTrainLoop(SimpleTrainer):
             scale = scaler.get_scale()
             gradients = {k: v / scale if k.startswith("grad_norm") else v for k, v in gradients.items()}
 
-        self._write_metrics(losses, data_time)  # raises on NaN, with the losses by name, before anything is updated
-        self._write_scalars({**scalars, **gradients})
+        self._write_metrics(losses, data_time)
+        self._write_scalars({**scalars, **gradients}, overflow_allowed=scaler is not None and scaler.is_enabled())
         if scaler is None:
             self.optimizer.step()
         else:
@@ -140,10 +145,40 @@ class SwitchableTrainLoop(SimpleTrainer):
         for row in self.aggregation.bank.rows:
             row /= world
 
-    @staticmethod
-    def _write_scalars(scalars: dict[str, Tensor]) -> None:
-        """Diagnostics of this rank into FastReID's EventStorage, with one copy from the device."""
-        if comm.is_main_process():
-            values = torch.stack([value.detach().double().reshape(()) for value in scalars.values()]).tolist()
-            finite = {key: value for key, value in zip(scalars, values, strict=True) if math.isfinite(value)}
-            get_event_storage().put_scalars(**finite)  # a step that the scaler skips has none to show
+    def _write_metrics(self, losses: dict[str, Tensor], data_time: float) -> None:
+        """Losses, averaged over the processes, into FastReID's EventStorage, with one copy from the device.
+
+        Raises:
+            FloatingPointError: One is infinite or not a number; says which. Nothing has been updated then.
+        """
+        values = torch.stack([loss.double().reshape(()) for loss in losses.values()]).tolist()
+        of_ranks = comm.gather((data_time, values))
+        if not comm.is_main_process():
+            return
+        means = dict(zip(losses, np.mean([values for _, values in of_ranks], axis=0).tolist(), strict=True))
+        self._refuse_non_finite(means)
+        storage = get_event_storage()
+        storage.put_scalars(data_time=max(seconds for seconds, _ in of_ranks), total_loss=sum(means.values()))
+        if len(means) > 1:
+            storage.put_scalars(**means)
+
+    def _write_scalars(self, scalars: dict[str, Tensor], *, overflow_allowed: bool) -> None:
+        """Diagnostics of this rank into FastReID's EventStorage, with one copy from the device.
+
+        Raises:
+            FloatingPointError: A gradient is infinite or not a number, and there is no scaler to skip the step.
+        """
+        if not comm.is_main_process():
+            return
+        values = torch.stack([value.detach().double().reshape(()) for value in scalars.values()]).tolist()
+        named = dict(zip(scalars, values, strict=True))
+        if not overflow_allowed:
+            self._refuse_non_finite({key: value for key, value in named.items() if key.startswith("grad_norm")})
+        get_event_storage().put_scalars(**{key: value for key, value in named.items() if math.isfinite(value)})
+
+    def _refuse_non_finite(self, named: dict[str, float]) -> None:
+        bad = [f"{name} is {value}" for name, value in named.items() if not math.isfinite(value)]
+        if bad:
+            good = [f"{name} {value:.4g}" for name, value in named.items() if math.isfinite(value)]
+            beside = f" (beside {', '.join(good)})" if good else ""
+            raise FloatingPointError(f"iteration {self.iter}: {', '.join(bad)}{beside}")

@@ -9,8 +9,9 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from fastreid.data import build_reid_test_loader, build_reid_train_loader
-from fastreid.data.build import _test_loader_from_config
+from fastreid.data.build import _test_loader_from_config, _train_loader_from_config
 from fastreid.engine import DefaultTrainer, hooks
 from fastreid.solver import build_optimizer
 from fastreid.utils import comm
@@ -19,6 +20,7 @@ from torch.optim import Optimizer
 
 from ..aggregation import build_aggregation
 from ..config import run_record
+from ..data.streams import EpochSampler, SeededImages
 from ..errors import InputError
 from ..evaluation.evaluator import evaluate_grid
 from ..evaluation.report import render_table, write_report
@@ -29,6 +31,7 @@ from .hooks import (
     BNCalibration,
     CompleteJSONWriter,
     CompleteTensorboardWriter,
+    EpochSeed,
     StatisticsOverRanks,
     SwitchableLayerFreeze,
 )
@@ -54,7 +57,8 @@ class SwitchableTrainer(DefaultTrainer):
         aggregation = build_aggregation(self.cfg, model)
         plan = StepPlan.from_config(self.cfg, len(model.switch))
         priorities = UncertaintyPriorities(model.switch.names, self.cfg.MODEL.LOSSES.COMPAT.PRIORITY)
-        self._trainer = SwitchableTrainLoop.take_over(inner, aggregation, plan, priorities)
+        autocast = getattr(torch, self.cfg.SOLVER.AMP.DTYPE) if self.cfg.SOLVER.AMP.ENABLED else None
+        self._trainer = SwitchableTrainLoop.take_over(inner, aggregation, plan, priorities, autocast)
         self.checkpointer.checkpointables |= {"aggregation": aggregation, "priorities": priorities}
 
     @classmethod
@@ -94,9 +98,11 @@ class SwitchableTrainer(DefaultTrainer):
     def build_hooks(self) -> list[hooks.HookBase]:
         """FastReID's hooks; those that know one width only, or one process, are replaced by ours."""
         model = getattr(self.model, "module", self.model)
+        if self.grad_scaler is not None and self.cfg.SOLVER.AMP.DTYPE == "bfloat16":  # has float32's range
+            self._trainer.grad_scaler = None
         scaler = {} if self.grad_scaler is None else {"grad_scaler": self.grad_scaler}
         self.checkpointer = SwitchableCheckpointer.take_over(self.checkpointer, run_record(self.cfg), **scaler)
-        ours: list[hooks.HookBase] = []
+        ours: list[hooks.HookBase] = [EpochSeed(self.cfg.SEED)]
         for hook in super().build_hooks():
             if isinstance(hook, hooks.PreciseBN):
                 hook = BNCalibration(model, hook._data_loader, hook._num_iter)
@@ -121,6 +127,10 @@ class SwitchableTrainer(DefaultTrainer):
                     "MODEL.SWITCHABLE.WIDTHS", f"must be {widths} to resume {path}", self.cfg.MODEL.SWITCHABLE.WIDTHS
                 )
         super().resume_or_load(resume)
+        if self.start_epoch:  # the loader has been reading the first epoch since it was built
+            self.data_loader.shutdown()
+            self.data_loader.batch_sampler.sampler.first_epoch = self.start_epoch
+            self._trainer._data_loader_iter = iter(self.data_loader)
         best = os.path.join(self.cfg.OUTPUT_DIR, "model_best.pth")
         for hook in self._hooks:
             if resume and isinstance(hook, hooks.PeriodicCheckpointer) and os.path.isfile(best):
@@ -136,8 +146,18 @@ class SwitchableTrainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg):
-        """FastReID's training loader; data sets also get ``manifest=cfg.DATASETS.MANIFEST``."""
-        return build_reid_train_loader(cfg, combineall=cfg.DATASETS.COMBINEALL, manifest=cfg.DATASETS.MANIFEST)
+        """FastReID's training loader, with :mod:`~switchablecompat.data.streams` that depend on the seed alone.
+
+        Data sets also get ``manifest=cfg.DATASETS.MANIFEST``.
+        """
+        options = {"combineall": cfg.DATASETS.COMBINEALL, "manifest": cfg.DATASETS.MANIFEST}
+        plain = _train_loader_from_config(cfg, sampler=(), **options)["train_set"]
+        # Sorted: the order of a folder differs between machines.
+        images = SeededImages(sorted(plain.img_items, key=lambda item: item[0]), plain.transform)
+        args = _train_loader_from_config(cfg, train_set=images)
+        batch = args["total_batch_size"]
+        length = max(1, len(images) // batch) * batch  # as many iterations as FastReID counts in an epoch
+        return build_reid_train_loader(**{**args, "sampler": EpochSampler(args["sampler"], cfg.SEED, length)})
 
     @classmethod
     def build_test_loader(cls, cfg, dataset_name: str):
@@ -181,6 +201,8 @@ class SwitchableTrainer(DefaultTrainer):
         if self.start_epoch >= self.max_epoch:
             logger.info(f"Training had reached its last epoch ({self.max_epoch}) already; evaluating only")
             return self.test(self.cfg, self.model)
+        epochs = self.max_epoch - self.start_epoch
+        self.checkpointer.prepare(epochs // self.cfg.SOLVER.CHECKPOINT_PERIOD + 2)  # and the best, and the final one
         try:
             return super().train()
         finally:

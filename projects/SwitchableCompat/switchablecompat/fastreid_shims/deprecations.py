@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from PIL import Image
+from torch import nn
 
 from .base import Shim
 
@@ -95,7 +96,51 @@ def _patch_euclidean() -> None:
     compute_dist.compute_euclidean_distance = compute_euclidean_distance
 
 
+def current_amp_trainer(original: type) -> type:
+    """``original`` (FastReID's ``AMPTrainer``) whose gradient scaler is made by ``torch.amp``."""
+
+    class AMPTrainer(original):  # type: ignore[misc, valid-type]
+        """FastReID's ``AMPTrainer``; the scaler is that of the model's device."""
+
+        current_scaler = True
+
+        def __init__(
+            self, model: nn.Module, data_loader: Any, optimizer: Any, param_wrapper: Any, grad_scaler: Any = None
+        ) -> None:
+            if grad_scaler is None:
+                grad_scaler = torch.amp.GradScaler(next(model.parameters()).device.type)
+            super().__init__(model, data_loader, optimizer, param_wrapper, grad_scaler)
+
+    return AMPTrainer
+
+
+def _scaler_deprecated() -> bool:
+    from fastreid.engine import defaults
+
+    if getattr(defaults.AMPTrainer, "current_scaler", False):
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            torch.cuda.amp.GradScaler(enabled=False)
+    except (AttributeError, UserWarning, DeprecationWarning, FutureWarning):
+        return True
+    return False
+
+
+def _patch_scaler() -> None:
+    """fastreid/engine/train_loop.py:325 makes a ``torch.cuda.amp.GradScaler``, which torch deprecated in 2.4.
+
+    ``FutureWarning: torch.cuda.amp.GradScaler(args...) is deprecated`` with ``SOLVER.AMP.ENABLED``; on the CPU also
+    ``UserWarning: torch.cuda.amp.GradScaler is enabled, but CUDA is not available.``
+    """
+    from fastreid.engine import defaults
+
+    defaults.AMPTrainer = current_amp_trainer(defaults.AMPTrainer)
+
+
 SHIMS = (
     Shim("byte-storage", _byte_storage_deprecated, _patch_byte_storage),
     Shim("addmm-overload", _addmm_deprecated, _patch_euclidean),
+    Shim("amp-scaler", _scaler_deprecated, _patch_scaler),
 )
