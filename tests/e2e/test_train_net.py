@@ -161,8 +161,7 @@ def test_an_ordinary_fastreid_checkpoint_is_a_starting_point(data, tmp_path):
     result = train_net("--config-file", R18, "OUTPUT_DIR", tmp_path / "out",
                        "MODEL.WEIGHTS", tmp_path / "plain.pth", data=data)  # fmt: skip
     assert result.returncode == 0, result.stderr[-2000:]
-    assert "not found in the checkpoint" not in result.stdout
-    assert "incompatible" not in result.stdout
+    assert "tensors loaded" in result.stdout
 
 
 @pytest.mark.timeout(240)

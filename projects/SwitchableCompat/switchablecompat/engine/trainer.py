@@ -25,7 +25,7 @@ from ..errors import InputError
 from ..evaluation.evaluator import evaluate_grid
 from ..evaluation.report import render_table, write_report
 from ..modeling import SwitchableBaseline
-from .checkpoint import read_checkpoint
+from .checkpoint import check_same, load_as_start, read_checkpoint
 from .checkpointer import RECORD_KEY, SwitchableCheckpointer
 from .hooks import (
     BNCalibration,
@@ -116,24 +116,30 @@ class SwitchableTrainer(DefaultTrainer):
     def resume_or_load(self, resume: bool = True) -> None:
         """FastReID's, and ``model_best.pth`` stays the best over all parts of a run.
 
+        What a file does not fill of the model is an error where it matters, not a line in the log.
+
         Raises:
-            InputError: The checkpoint to resume from is of other widths.
+            InputError: The checkpoint to resume from is of other widths, or of another model; MODEL.WEIGHTS are not
+                those of this backbone.
         """
-        if resume and self.checkpointer.has_checkpoint():
-            path = self.checkpointer.get_checkpoint_file()
-            widths = read_checkpoint(path).get(RECORD_KEY, {}).get("widths")
-            if widths not in (None, run_record(self.cfg)["widths"]):
-                raise InputError(
-                    "MODEL.SWITCHABLE.WIDTHS", f"must be {widths} to resume {path}", self.cfg.MODEL.SWITCHABLE.WIDTHS
-                )
+        if not (resume and self.checkpointer.has_checkpoint()):
+            if self.cfg.MODEL.WEIGHTS:
+                load_as_start(self.checkpointer.model, self.cfg.MODEL.WEIGHTS)
+            return
+        path = self.checkpointer.get_checkpoint_file()
+        widths = read_checkpoint(path).get(RECORD_KEY, {}).get("widths")
+        if widths not in (None, run_record(self.cfg)["widths"]):
+            rule = f"must be {widths} to resume {path}"
+            raise InputError("MODEL.SWITCHABLE.WIDTHS", rule, self.cfg.MODEL.SWITCHABLE.WIDTHS)
+        check_same(self.checkpointer.model, path)
         super().resume_or_load(resume)
-        if self.start_epoch:  # the loader has been reading the first epoch since it was built
-            self.data_loader.shutdown()
-            self.data_loader.batch_sampler.sampler.first_epoch = self.start_epoch
-            self._trainer._data_loader_iter = iter(self.data_loader)
+        # The loader has been reading the first epoch since it was built.
+        self.data_loader.shutdown()
+        self.data_loader.batch_sampler.sampler.first_epoch = self.start_epoch
+        self._trainer._data_loader_iter = iter(self.data_loader)
         best = os.path.join(self.cfg.OUTPUT_DIR, "model_best.pth")
         for hook in self._hooks:
-            if resume and isinstance(hook, hooks.PeriodicCheckpointer) and os.path.isfile(best):
+            if isinstance(hook, hooks.PeriodicCheckpointer) and os.path.isfile(best):
                 hook.best_metric = read_checkpoint(best).get("metric", -1)
 
     def build_writers(self) -> list:
@@ -198,12 +204,12 @@ class SwitchableTrainer(DefaultTrainer):
 
     def train(self):
         """Train to MAX_EPOCH; a run that is finished already is only evaluated again."""
-        if self.start_epoch >= self.max_epoch:
-            logger.info(f"Training had reached its last epoch ({self.max_epoch}) already; evaluating only")
-            return self.test(self.cfg, self.model)
-        epochs = self.max_epoch - self.start_epoch
-        self.checkpointer.prepare(epochs // self.cfg.SOLVER.CHECKPOINT_PERIOD + 2)  # and the best, and the final one
         try:
+            if self.start_epoch >= self.max_epoch:
+                logger.info(f"Training had reached its last epoch ({self.max_epoch}) already; evaluating only")
+                return self.test(self.cfg, self.model)
+            files = (self.max_epoch - self.start_epoch) // self.cfg.SOLVER.CHECKPOINT_PERIOD + 2  # and best, and final
+            self.checkpointer.prepare(files)
             return super().train()
         finally:
             self.data_loader.shutdown()  # a loader thread that outlives the interpreter's CUDA context aborts it

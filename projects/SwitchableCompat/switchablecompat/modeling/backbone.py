@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 from itertools import pairwise
 from urllib.error import URLError
 
@@ -11,6 +13,7 @@ from torch import nn
 from ..errors import InputError
 from ..layers import SlimmableConv2d, WidthSwitch
 from . import mobilenet, osnet, regnet, repvgg, resnest, resnet, shufflenet, thin_resnet, vit  # noqa: F401  (converters)
+from .checkpoint import check_pretrained, read_weights
 from .convert import Conversion, extract_module
 
 
@@ -25,7 +28,8 @@ def build_switchable_backbone(cfg) -> nn.Module:
         The converted network; ``network.switch`` selects the sub-model, ``network.out_layout`` describes its output.
 
     Raises:
-        InputError: Unknown builder, a layer without converter, or FEAT_DIM that is not the network's output.
+        InputError: Unknown builder, a layer without converter, FEAT_DIM that is not the network's output, or a
+            PRETRAIN_PATH that is no file of this backbone's weights.
     """
     switchable = cfg.MODEL.SWITCHABLE
     network = build_plain_backbone(cfg, switchable.BACKBONE)
@@ -48,21 +52,27 @@ def build_plain_backbone(cfg, name: str) -> nn.Module:
     """An ordinary network by FastReID's builder of this ``name``.
 
     Raises:
-        InputError: Unknown builder or depth, or pretrained weights that are not there.
+        InputError: Unknown builder or depth, or pretrained weights that are not there, or not this backbone's.
     """
     backbone = cfg.MODEL.BACKBONE
     unknown_depth = InputError("MODEL.BACKBONE.DEPTH", f"unknown to {name}", backbone.DEPTH)
     if name not in BACKBONE_REGISTRY._obj_map:
         raise InputError("MODEL.SWITCHABLE.BACKBONE", f"must be one of {sorted(BACKBONE_REGISTRY._obj_map)}", name)
+    path = backbone.PRETRAIN_PATH if backbone.PRETRAIN else ""
+    if path and not os.path.isfile(path):
+        raise InputError("MODEL.BACKBONE.PRETRAIN_PATH", "must be an existing file", path)
+    if path:
+        read_weights(path)  # a damaged file, or one with code in it, is no matter for a builder
     try:
-        return BACKBONE_REGISTRY.get(name)(cfg)
+        network = BACKBONE_REGISTRY.get(name)(cfg)
     except NotImplementedError:  # ShuffleNetV2
         raise unknown_depth from None
     except KeyError as error:
         if error.args == (backbone.DEPTH,):
             raise unknown_depth from None
-        rule = f"must be a file as {name} reads it, with the key {error}"
-        raise InputError("MODEL.BACKBONE.PRETRAIN_PATH", rule, repr(backbone.PRETRAIN_PATH)) from error
+        if not path:
+            raise
+        raise InputError(path, f"must have the key {error}, below which this builder reads weights") from None
     except ValueError as error:
         if str(error).startswith("Unsupported model type"):  # MobileNetV3
             raise unknown_depth from None
@@ -72,5 +82,12 @@ def build_plain_backbone(cfg, name: str) -> nn.Module:
             raise
         rule = "set it to a local file of ImageNet weights, or MODEL.BACKBONE.PRETRAIN to False; nothing is downloaded"
         raise InputError("MODEL.BACKBONE.PRETRAIN_PATH", rule, repr(backbone.PRETRAIN_PATH)) from None
-    except FileNotFoundError:
-        raise InputError("MODEL.BACKBONE.PRETRAIN_PATH", "must be an existing file", backbone.PRETRAIN_PATH) from None
+    except pickle.UnpicklingError:  # read_weights has taken what is allowed besides tensors
+        raise InputError(path, "must be a state dict of tensors for this builder", "NumPy arrays") from None
+    except RuntimeError as error:  # torch's for tensors of another shape
+        if not path:
+            raise
+        raise InputError(path, "must be a state dict of this backbone", str(error).split("\n")[-1].strip()) from None
+    if path:
+        check_pretrained(network, path)
+    return network
