@@ -22,6 +22,7 @@ from switchablecompat.comparison.runs import plan
 from switchablecompat.comparison.suite import Suite, load_suite
 from switchablecompat.comparison.table import Comparison
 from switchablecompat.errors import InputError, exit_on_input_error
+from switchablecompat.files import refuse_unwritable
 
 EXAMPLES = """examples:
   python tools/compare.py --suite configs/suites/quick.yml
@@ -75,9 +76,11 @@ def main() -> int:
     arguments = parse_arguments()
     suite = load_suite(arguments.suite)
     results_dir = Path(arguments.results_dir) / suite.name
+    refuse_unwritable(results_dir, "--results-dir")
     failed = []
     if not arguments.table_only:
         jobs_dir = Path(arguments.jobs_dir or Path("outputs") / "suites" / suite.name)
+        refuse_unwritable(jobs_dir, "--jobs-dir")
         jobs = plan(suite, jobs_dir, read_seeds(arguments.seeds, suite), arguments.only)
         runner = Runner(
             suite, jobs, results_dir, jobs_dir, Path(__file__).parent, say=lambda line: print(line, flush=True)

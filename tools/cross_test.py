@@ -20,6 +20,7 @@ from switchablecompat.engine.cross_test import cross_test_sources, log_to_screen
 from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.evaluation.report import render_table, write_report
 from switchablecompat.evaluation.requirements import broken_requirements, read_requirements
+from switchablecompat.files import refuse_unwritable
 
 EXAMPLES = """examples:
   python tools/cross_test.py --config-file outputs/demo/config.yaml --weights outputs/demo/model_final.pth \\
@@ -42,6 +43,7 @@ def main() -> int:
     arguments = parse_arguments()
     sources, undefined = read_sources(arguments), read_pairs(arguments.undefined)
     requirements = read_requirements(arguments.require) if arguments.require else None
+    refuse_unwritable(arguments.output, "--output")
     log_to_screen()
     grid, queries = cross_test_sources(
         sources,

@@ -33,9 +33,10 @@ def market(root: Path, query_camera: int = 1) -> Path:
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
-    """A manifest without cameras: 2 training images, 1 query, 10 gallery images."""
+    """A manifest without cameras: 4 training images, 1 query, 10 gallery images."""
     lines = ["path,pid,split"]
-    for number, (pid, split) in enumerate([("a", "train")] * 2 + [("b", "query")] + [("b", "gallery")] * 10):
+    rows = [("a", "train")] * 2 + [("b", "query")] + [("b", "gallery")] * 10 + [("c", "train")] * 2
+    for number, (pid, split) in enumerate(rows):
         Image.new("L", (32, 64), number).save(tmp_path / f"{number}.png")
         lines.append(f"{number}.png,{pid},{split}")
     path = tmp_path / "manifest.csv"
@@ -85,12 +86,12 @@ def test_sound_manifest(tool, manifest: Path) -> None:
     result = tool("--manifest", manifest, "--images", "--json", manifest.with_suffix(".json"))
     assert (result.code, result.errors) == (0, [])
     assert result.out.splitlines()[2:5] == [
-        "ManifestReID  train           2             1          2",
+        "ManifestReID  train           4             2          4",
         "ManifestReID  query           1             1          1",
         "ManifestReID  gallery        10             1         10",
     ]
     assert result.out.endswith("0 errors, 0 warnings, 0 notes\n")
-    assert "13/13" in result.err  # progress
+    assert "15/15" in result.err  # progress
     record = json.loads(manifest.with_suffix(".json").read_text())
     assert record["format"] == 1
     assert record["findings"] == []
@@ -126,7 +127,7 @@ def test_image_faults_are_found_with_images_only(tool, manifest: Path) -> None:
     assert tool("--manifest", manifest).code == 0
     result = tool("--manifest", manifest, "--images", "--json", manifest.with_suffix(".json"))
     assert result.code == 2
-    assert result.errors[0].startswith("error: data set: 1 of 13 images cannot be decoded: ")
+    assert result.errors[0].startswith("error: data set: 1 of 15 images cannot be decoded: ")
     (finding,) = json.loads(manifest.with_suffix(".json").read_text())["findings"]
     assert (finding["level"], finding["code"]) == ("error", "unreadable-image")
 
@@ -206,10 +207,10 @@ def test_config_gives_data_sets_and_batch(tool, manifest: Path) -> None:
     )
     sound = tool("--config-file", config, "SOLVER.IMS_PER_BATCH", 2, "--images")
     assert (sound.code, sound.errors) == (0, [])
-    result = tool("--config-file", config, "SOLVER.IMS_PER_BATCH", 4)
+    result = tool("--config-file", config, "SOLVER.IMS_PER_BATCH", 8)
     assert result.code == 2
-    assert "1 training identities, a batch needs 2 (SOLVER.IMS_PER_BATCH 4 / DATALOADER.NUM_INSTANCE 2)" in result.out
-    assert "SOLVER.IMS_PER_BATCH 4" in result.errors[0]
+    assert "2 training identities, a batch needs 4 (SOLVER.IMS_PER_BATCH 8 / DATALOADER.NUM_INSTANCE 2)" in result.out
+    assert "SOLVER.IMS_PER_BATCH 8" in result.errors[0]
     assert "(and 1 more: " in result.errors[0]
 
 

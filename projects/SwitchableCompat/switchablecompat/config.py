@@ -170,14 +170,16 @@ def merge_config(config_file: str, opts: Sequence[str] = (), file_key: str = "--
             cfg.merge_from_file(config_file)
         except FileNotFoundError as error:
             raise InputError(config_file, "_BASE_ must be an existing file", error.filename) from None
-        except (KeyError, ValueError, AssertionError, TypeError, AttributeError, yaml.YAMLError) as error:
+        except RecursionError:
+            raise InputError(config_file, "must not be its own _BASE_") from None
+        except (KeyError, ValueError, AssertionError, TypeError, AttributeError, OSError, yaml.YAMLError) as error:
             raise InputError(config_file, "must be a valid config", _one_line(error)) from None
     if len(opts) % 2:
         raise InputError("KEY VALUE overrides", "must come in pairs", " ".join(opts))
     for key, value in zip(opts[::2], opts[1::2], strict=True):
         try:
             cfg.merge_from_list([key, value])
-        except (KeyError, ValueError, AssertionError, AttributeError) as error:
+        except (KeyError, ValueError, AssertionError, AttributeError, TypeError, RecursionError) as error:
             raise InputError(key, "must be an existing key with a value of its type", _one_line(error)) from None
     return cfg
 

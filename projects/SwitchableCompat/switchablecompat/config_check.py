@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -37,6 +38,7 @@ def check_config(cfg: CN, defaults: CN) -> None:
     _check_losses(cfg, defaults)
     _check_compatibility(cfg)
     _check_solver(cfg)
+    _check_numbers(cfg)
     _check_unread(cfg, defaults)
     _check_test(cfg)
 
@@ -226,6 +228,8 @@ def _check_solver(cfg: CN) -> None:
     _one_of(cfg, "SOLVER.OPT", OPTIMIZERS)
     _one_of(cfg, "SOLVER.AMP.DTYPE", ["float16", "bfloat16"])
     _one_of(cfg, "SOLVER.SCHED", ["MultiStepLR", "CosineAnnealingLR"])
+    if not 0 < cfg.SOLVER.BASE_LR < math.inf:
+        raise InputError("SOLVER.BASE_LR", "must be positive", cfg.SOLVER.BASE_LR)
     _one_of(cfg, "SOLVER.WARMUP_METHOD", ["constant", "linear", "exp"])
     _one_of(cfg, "DATALOADER.SAMPLER_TRAIN", ["TrainingSampler", "ImbalancedDatasetSampler", *IDENTITY_SAMPLERS])
     if cfg.SEED >= 2**31:
@@ -260,7 +264,42 @@ def _check_solver(cfg: CN) -> None:
         raise InputError("DATASETS.MANIFEST", "must name a CSV file when ManifestReID is used", repr(""))
 
 
+def _check_numbers(cfg: CN) -> None:
+    """FastReID's own keys with values that end a run by a traceback of torch or Pillow."""
+    model, solver = cfg.MODEL, cfg.SOLVER
+    try:
+        kind = torch.device(model.DEVICE).type
+    except RuntimeError:
+        kind = "unknown"
+    if kind not in ("cpu", "cuda"):
+        raise InputError("MODEL.DEVICE", "must be cpu, cuda or cuda:N", repr(model.DEVICE))
+    for name in ("SIZE_TRAIN", "SIZE_TEST"):
+        size = list(cfg.INPUT[name])
+        if len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
+            raise InputError(f"INPUT.{name}", "must be height and width in pixels", size)
+    for name in ("PIXEL_MEAN", "PIXEL_STD"):
+        values = list(model[name])
+        numbers = len(values) == 3 and all(type(value) in (int, float) and math.isfinite(value) for value in values)
+        if not numbers or (name == "PIXEL_STD" and min(values) <= 0):
+            rule = "must be three numbers" + (" above 0" if name == "PIXEL_STD" else "")
+            raise InputError(f"MODEL.{name}", rule, values)
+    for key, value, low, high in (
+        ("MODEL.HEADS.NUM_CLASSES", model.HEADS.NUM_CLASSES, 0, math.inf),
+        ("MODEL.BACKBONE.LAST_STRIDE", model.BACKBONE.LAST_STRIDE, 1, math.inf),
+        ("DATALOADER.NUM_WORKERS", cfg.DATALOADER.NUM_WORKERS, 0, math.inf),
+        ("SOLVER.MOMENTUM", solver.MOMENTUM, 0, 1),
+        ("SOLVER.WEIGHT_DECAY", solver.WEIGHT_DECAY, 0, math.inf),
+        ("SOLVER.WARMUP_ITERS", solver.WARMUP_ITERS, 0, math.inf),
+        ("SOLVER.ETA_MIN_LR", solver.ETA_MIN_LR, 0, math.inf),
+    ):
+        if not low <= value <= high:  # false for NaN too
+            rule = f"must be at least {low}" if high == math.inf else f"must be between {low} and {high}"
+            raise InputError(key, rule, value)
+
+
 def _check_test(cfg: CN) -> None:
+    if not cfg.DATASETS.TESTS:
+        raise InputError("DATASETS.TESTS", "must name a data set to evaluate on", tuple(cfg.DATASETS.TESTS))
     if cfg.TEST.METRIC != "cosine":
         rule = "must be cosine: sub-models' feature lengths are not comparable"
         raise InputError("TEST.METRIC", rule, repr(cfg.TEST.METRIC))

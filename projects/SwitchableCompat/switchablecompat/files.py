@@ -9,6 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .errors import InputError
+
+
+def refuse_unwritable(folder: str | Path, key: str) -> None:
+    """Refuse a folder that cannot be made or written to before work is done for it; nothing is created.
+
+    Raises:
+        InputError: Naming ``key`` and what is in the way.
+    """
+    folder = Path(folder).absolute()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(key, "must be a folder that can be written to", there)
+
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:

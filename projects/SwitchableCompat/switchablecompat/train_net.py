@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 
+import torch
 from fastreid.engine import default_argument_parser, launch
 from torch.multiprocessing import ProcessRaisedException
 
@@ -37,7 +38,9 @@ def main() -> None:
     parser = default_argument_parser()
     parser.description = "Train or evaluate a switchable model; writes checkpoints, metrics and the grid to OUTPUT_DIR."
     parser.epilog = "example: python tools/train_net.py --config-file configs/Synthetic/sfsc_demo.yml SEED 1"
+    parser.set_defaults(dist_url="auto")  # a free port: FastReID's default is one for all runs of a user
     args = parser.parse_args()
+    _check_processes(args)
     try:
         launch(
             run,
@@ -51,6 +54,19 @@ def main() -> None:
         if "InputError: " in str(error):
             raise InputError(str(error)) from None
         raise
+
+
+def _check_processes(args: argparse.Namespace) -> None:
+    """Refuse numbers of processes that would wait for each other for ever."""
+    for option, value in (("--num-gpus", args.num_gpus), ("--num-machines", args.num_machines)):
+        if value < 1:
+            raise InputError(option, "must be at least 1", value)
+    if not 0 <= args.machine_rank < args.num_machines:
+        raise InputError("--machine-rank", f"must be below --num-machines {args.num_machines}", args.machine_rank)
+    if args.num_machines > 1 and args.dist_url == "auto":
+        raise InputError("--dist-url", "must be given for several machines, such as tcp://HOST:PORT", args.dist_url)
+    if 0 < torch.cuda.device_count() < args.num_gpus:
+        raise InputError("--num-gpus", f"must be at most {torch.cuda.device_count()} on this machine", args.num_gpus)
 
 
 if __name__ == "__main__":

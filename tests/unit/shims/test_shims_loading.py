@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import threading
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from fastreid.data.transforms import ToTensor, functional
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from switchablecompat.data.check import check_images
 from switchablecompat.errors import InputError
 from switchablecompat.fastreid_shims import cpu_loader_in_use, loading, use_cpu_loader
 from switchablecompat.fastreid_shims.loading import RandomAffine, device_aware_loader, error_forwarding_generator
@@ -132,15 +135,39 @@ def test_readable_image_is_unchanged(tmp_path: Path) -> None:
     pixels = np.random.randint(0, 255, (4, 3, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
     assert np.array_equal(np.asarray(common.read_image(path)), pixels)
-    assert loading.naming_read_image(lambda name, mode=None: (name, mode))("a", mode="L") == ("a", "L")
+    assert loading.naming_read_image(lambda name, mode=None: (name, mode))("a", "L") == ("a", "L")
 
 
-def test_lack_of_memory_is_no_bad_image() -> None:
-    def exhausted(name: str) -> None:
+@pytest.mark.parametrize("mode", ["P", "RGBA", "LA", "CMYK"])
+def test_what_would_be_misread_is_named(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / ("x.jpg" if mode == "CMYK" else "x.png")
+    Image.new("RGB", (4, 4), (9, 99, 200)).convert(mode).save(path)
+    with pytest.raises(InputError, match=rf"{path.name}: must be an RGB or greyscale .*, found mode {mode}$"):
+        common.read_image(str(path))
+
+
+def test_a_decompression_bomb_is_named_before_it_is_unpacked(tmp_path: Path) -> None:
+    """A few hundred bytes that claim 400 million pixels: Pillow refuses what is above twice its limit."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0))
+    path = tmp_path / "bomb.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b""))
+    with pytest.raises(InputError, match=r"bomb.png: must be a readable image, found DecompressionBombError"):
+        common.read_image(str(path))
+    (finding,) = check_images([str(path)])
+    assert (finding.level, finding.code) == ("error", "unreadable-image")
+
+
+def test_lack_of_memory_is_no_bad_image(tmp_path: Path) -> None:
+    def exhausted(name: str, mode: str | None) -> None:
         raise MemoryError
 
+    Image.new("RGB", (1, 1)).save(tmp_path / "a.png")
     with pytest.raises(MemoryError):
-        loading.naming_read_image(exhausted)("a.jpg")
+        loading.naming_read_image(exhausted)(str(tmp_path / "a.png"))
 
 
 def test_random_affine_takes_old_and_new_names() -> None:

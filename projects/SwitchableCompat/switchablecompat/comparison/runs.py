@@ -65,10 +65,10 @@ class Run:
         """Whether there is nothing, a part, or the whole of it.
 
         Raises:
-            InputError: the folder holds a run with other settings.
+            InputError: the config cannot be used, or the folder holds a run with other settings.
         """
-        record = read_record(self.folder)
-        if record is not None and (other := difference(record["settings"], self.settings())):
+        record, settings = read_record(self.folder), self.settings()
+        if record is not None and (other := difference(record["settings"], settings)):
             rule = "holds a run with other settings; move it away or choose another --jobs-dir"
             raise InputError(self.folder, rule, other)
         grid = self.folder / "grid.json"
@@ -218,7 +218,12 @@ def idle(key: str, settings: Mapping[str, Any]) -> bool:
 def read_record(folder: Path) -> dict[str, Any] | None:
     """The run's ``run.json``; None if there is none."""
     path = folder / RECORD
-    return read_json(path) if path.exists() else None
+    if not path.exists():
+        return None
+    record = read_json(path)
+    if not isinstance(record, dict) or not {"settings", "starts", "seconds", "code"} <= {*record}:
+        raise InputError(path, "must be the record of a run; move its folder away")
+    return record
 
 
 def read_json(path: Path) -> Any:

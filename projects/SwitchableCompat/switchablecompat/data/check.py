@@ -20,6 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from switchablecompat.errors import InputError
+from switchablecompat.fastreid_shims.loading import READ_RIGHT
 
 Item = tuple[str, Any, Any]
 
@@ -29,12 +30,11 @@ REAL_CAMERAS = "give the real cameras, or use a manifest without the column cami
 IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler")
 MIN_SIDE, MAX_SIDE = 16, 4096  # pixels; re-ID crops are about 64 to 512 pixels high
 
-# code -> (level, what is said of the images, fix). Of the modes, FastReID's reader is right for RGB and L only.
+# code -> (level, what is said of the images, fix).
 _IMAGE_TROUBLES = {
     "empty-image": ("error", "are empty", "restore the files or take them out of the list"),
     "unreadable-image": ("error", "cannot be decoded", "restore the files or take them out of the list"),
-    "failing-mode": ("error", "have a mode that FastReID cannot train on", "convert them to RGB"),
-    "misread-mode": ("warning", "have a mode that FastReID reads in wrong colours", "convert them to RGB"),
+    "wrong-mode": ("error", "are neither RGB nor greyscale", "convert them to RGB"),
     "tiny-image": ("warning", f"have a side below {MIN_SIDE} pixels", "leave out detections that are too small"),
     "huge-image": ("warning", f"have a side above {MAX_SIDE} pixels", "shrink them: loading will be slow"),
 }
@@ -147,6 +147,9 @@ def _check_train(
             message += f"DATALOADER.NUM_INSTANCE {instances}): FastReID's sampler would loop for ever"
             fix = f"set SOLVER.IMS_PER_BATCH to at most {len(images_of) * instances}, or raise DATALOADER.NUM_INSTANCE"
             yield Finding("error", "too-few-identities", message, fix)
+    if len(images_of) == 1:
+        message = f"all training images are of one identity, {next(iter(images_of))}: there is nothing to tell apart"
+        yield Finding("error", "one-identity", message, "number different people differently")
     single = [pid for pid, count in images_of.items() if count == 1]
     if single:
         message = f"{len(single)} of {len(images_of)} training identities have a single image: {name_some(single)}"
@@ -275,8 +278,8 @@ def _look_at(path: str) -> tuple[str, str] | None:
             image.load()  # open reads the header only: a truncated file shows here
     except Exception as error:  # Pillow's decoders raise many types on damaged files
         return "unreadable-image", f"{type(error).__name__}: {' '.join(str(error).removesuffix(repr(path)).split())}"
-    if mode not in ("RGB", "L"):
-        return "misread-mode" if mode in ("P", "YCbCr", "LAB", "HSV") else "failing-mode", f"mode {mode}"
+    if mode not in READ_RIGHT:
+        return "wrong-mode", f"mode {mode}"
     if min(size) < MIN_SIDE:
         return "tiny-image", f"{size[0]} x {size[1]}"
     return ("huge-image", f"{size[0]} x {size[1]}") if max(size) > MAX_SIDE else None

@@ -45,6 +45,7 @@ def setup(args: argparse.Namespace):
     on_cuda = cfg.MODEL.DEVICE.startswith("cuda")
     if on_cuda and not torch.cuda.is_available():
         raise InputError("MODEL.DEVICE", "no CUDA device is usable here; add MODEL.DEVICE cpu", cfg.MODEL.DEVICE)
+    _check_batches(cfg, args)
     use_cpu_loader(not on_cuda)
     amp_off = cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.AMP.DTYPE == "float16" and not on_cuda
     if amp_off:
@@ -86,8 +87,23 @@ def _seed_of_former_run(folder: str) -> int | None:
         return read_checkpoint(os.path.join(folder, file.read().strip())).get(RECORD_KEY, {}).get("seed")
 
 
+def _check_batches(cfg, args: argparse.Namespace) -> None:
+    """Every process has the same share of a training batch, and at least one image of a test batch."""
+    world = comm.get_world_size()
+    if not args.eval_only and cfg.SOLVER.IMS_PER_BATCH % world:
+        rule = f"must be a multiple of the number of processes ({world})"
+        raise InputError("SOLVER.IMS_PER_BATCH", rule, cfg.SOLVER.IMS_PER_BATCH)
+    if world > cfg.TEST.IMS_PER_BATCH:
+        rule = f"must be at least the number of processes ({world})"
+        raise InputError("TEST.IMS_PER_BATCH", rule, cfg.TEST.IMS_PER_BATCH)
+    if not args.eval_only and not cfg.DATASETS.NAMES:
+        raise InputError("DATASETS.NAMES", "must name a data set to train on", tuple(cfg.DATASETS.NAMES))
+
+
 def _check_output(folder: str) -> None:
     """Write to the folder now, rather than find after the first epoch that it cannot be written to."""
+    if not folder:
+        raise InputError("OUTPUT_DIR", "must name a folder", repr(""))
     try:
         os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
@@ -134,14 +135,22 @@ def _patch_background_generator() -> None:
     data_utils.BackgroundGenerator = error_forwarding_generator(data_utils.BackgroundGenerator)
 
 
+READ_RIGHT = ("RGB", "L")  # of Pillow's modes
+
+
 def naming_read_image(original: Callable[..., Any]) -> Callable[..., Any]:
-    """``original`` (FastReID's ``read_image``) with the file's name in every error."""
+    """``original`` (FastReID's ``read_image``) with the file's name in every error, and nothing misread."""
 
     @functools.wraps(original)
-    def read_image(file_name: str, *args: Any, **kwargs: Any) -> Any:
+    def read_image(file_name: str, format: str | None = None) -> Any:
         try:
-            return original(file_name, *args, **kwargs)
-        except MemoryError:
+            if format is None:
+                with Image.open(file_name) as image:  # the header only
+                    mode = image.mode
+                if mode not in READ_RIGHT:
+                    raise InputError(file_name, "must be an RGB or greyscale image; convert it", f"mode {mode}")
+            return original(file_name, format)
+        except (InputError, MemoryError):
             raise
         except Exception as error:  # Pillow's plug-ins raise OSError, SyntaxError, ValueError, struct.error and more
             found = f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -163,9 +172,11 @@ def _unreadable_image_unnamed() -> bool:
 
 
 def _patch_read_image() -> None:
-    """fastreid/data/common.py:40 reads an image without saying which.
+    """fastreid/data/common.py:40 reads an image without saying which, and takes it for RGB or greyscale.
 
-    A truncated file ends training with ``OSError: image file is truncated (3 bytes not processed)`` and no path.
+    A truncated file ends training with ``OSError: image file is truncated (3 bytes not processed)`` and no path; one
+    with an alpha channel with ``The size of tensor a (4) must match the size of tensor b (3)``. The numbers of a
+    palette are read as brightness, and those of other colour spaces as red, green and blue, without a word.
     """
     from fastreid.data import common
 
