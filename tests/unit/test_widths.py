@@ -1,6 +1,8 @@
 """Names of sub-models."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from switchablecompat.errors import InputError
 from switchablecompat.widths import width_name
@@ -21,3 +23,10 @@ def test_every_width_of_four_decimals_has_its_own_name():
 def test_widths_outside_the_range_are_refused(width):
     with pytest.raises(InputError, match=r"width: must be in \(0, 1\]"):
         width_name(width)
+
+
+@given(width=st.floats(0.0001, 1.0))
+def test_a_name_says_the_width_to_four_decimals(width):
+    name = width_name(width)
+    assert float(f"{name[1]}.{name[2:]}") == pytest.approx(width, abs=0.5001e-4)
+    assert len(name) >= 4

@@ -93,6 +93,17 @@ def test_properties(m, n, seed, exponent):
     assert torch.equal(grams, before)
 
 
+@given(m=st.integers(1, 6), n=st.integers(1, 20), seed=st.integers(0, 10_000))
+def test_without_a_conflict_every_aggregate_is_the_sum(m, n, seed):
+    gradients, _, shells, _ = nested_gradients(m, n, seed)
+    gradients = gradients.abs()  # no pair conflicts, on any part
+    grams = torch.stack([gradients[:, shells == r] @ gradients[:, shells == r].T for r in range(m)])
+    for support in ("full", "pairwise"):
+        weights = GradientProjection(support)(grams.unsqueeze(0), torch.Generator().manual_seed(seed))[0]
+        total = (weights.expand(m, m)[shells] * gradients.T).sum(dim=1)
+        torch.testing.assert_close(total, gradients.sum(dim=0), atol=1e-12, rtol=1e-12)
+
+
 def test_after_projection_a_pair_does_not_conflict():
     gradients = torch.tensor([[1.0, 0.2, 0.0], [-1.0, 1.0, 0.5]], dtype=torch.float64)
     grams = gradients @ gradients.T

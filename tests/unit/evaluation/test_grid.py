@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from switchablecompat.errors import InputError
 from switchablecompat.evaluation.grid import METRICS, CompatibilityGrid, grid_from_features
@@ -98,6 +100,38 @@ def test_transpose_swaps_the_roles():
     assert grid.transpose()[0, 3] == grid[3, 0]
     assert grid.transpose().self_tests() == grid.self_tests()
     assert grid.transpose().transpose() == grid
+
+
+@st.composite
+def matrices(draw):
+    """Of one to five sub-models; few values, so that cells tie with the bar, and some that are not defined."""
+    m = draw(st.integers(1, 5))
+    cell = st.one_of(st.none(), st.sampled_from([0.0, 25.0, 50.0, 62.5, 100.0]), st.floats(0, 100))
+    return draw(st.lists(st.lists(cell, min_size=m, max_size=m), min_size=m, max_size=m))
+
+
+@given(matrix=matrices())
+def test_any_grid_is_judged_as_the_definition_says_and_alike_in_both_roles(matrix):
+    m = len(matrix)
+    grid = CompatibilityGrid([(i + 1) / m for i in range(m)], {"mAP": matrix})
+    judged, failed = [], []
+    for q in range(m):
+        for g in range(m):
+            if q != g and None not in (matrix[q][g], matrix[q][q], matrix[g][g]):
+                judged.append((q, g))
+                if not (matrix[q][g] > matrix[q][q] or matrix[q][g] > matrix[g][g]):
+                    failed.append((q, g))
+    summary = grid.compatibility()
+    assert grid.failed_cells() == failed
+    assert summary["judged_cells"] == len(judged)
+    assert summary["AC"] == (pytest.approx(100 - 100 * len(failed) / len(judged)) if judged else None)
+    swapped = grid.transpose()
+    assert sorted((g, q) for q, g in swapped.failed_cells()) == failed
+    other = swapped.compatibility()
+    assert other["AC"] == summary["AC"]
+    assert other["AM"] == pytest.approx(summary["AM"], abs=1e-9)
+    assert all(swapped[g, q] == matrix[q][g] for q in range(m) for g in range(m))
+    assert CompatibilityGrid.from_dict(json.loads(json.dumps(grid.to_dict()))) == grid
 
 
 def test_scalars_are_flat_and_leave_out_undefined_cells():

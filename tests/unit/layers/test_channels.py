@@ -49,6 +49,26 @@ def test_parts_keep_equally_many_of_each_part_in_whole_units(part, count, unit, 
     assert all(size >= unit and size % unit == 0 for size in sizes)
 
 
+@given(channels=st.integers(1, 3000), width=st.integers(1, 99), divisor=st.integers(1, 16))
+def test_rounding_is_to_a_multiple_near_by(channels, width, divisor):
+    target = channels * width / 100
+    kept = scaled_channels(channels, width / 100, divisor)
+    assert kept % divisor == 0 or kept == channels
+    assert kept >= min(0.9 * target, channels)
+    assert abs(kept - target) <= divisor or kept == channels
+
+
+@given(data=st.data(), widths=width_lists, divisor=st.integers(1, 16), halves=st.booleans())
+def test_every_channel_is_taken_by_its_owner_and_all_larger_sub_models(data, widths, divisor, halves):
+    rule, channels = ChannelRule(widths, divisor), 2 * data.draw(st.integers(1, 100))
+    layout = rule.parts(channels, 2) if halves else rule.slim(channels)
+    owners = layout.owner().tolist()
+    for index in range(len(widths)):
+        taken = set(layout.take(torch.arange(channels), 0, index).tolist())
+        assert taken == {channel for channel, owner in enumerate(owners) if owner <= index}
+        assert len(taken) == layout.count(index)
+
+
 @pytest.mark.parametrize(
     ("channels", "unit", "divisor", "kept"),
     [
