@@ -4,6 +4,7 @@ Contradictions within a config are in ``tests/unit/test_config.py``, which needs
 a file or a data set does to the tools, each through its own entry, in this process.
 """
 
+import json
 import logging
 import os
 import pickle
@@ -137,6 +138,7 @@ TRAIN = [
 ]
 if not torch.cuda.is_available():
     TRAIN.append(([*CONFIG, "MODEL.DEVICE", "cuda"], "MODEL.DEVICE: no CUDA device is usable here"))
+    TRAIN.append(([*CONFIG, "MODEL.DEVICE", "cuda:7"], "MODEL.DEVICE: no CUDA device is usable here"))
 if os.getuid():
     TRAIN.append(
         ([*CONFIG, "OUTPUT_DIR", "{bad}/read-only/run"], "OUTPUT_DIR: must be a folder that can be written to")
@@ -345,3 +347,21 @@ def test_one_line_and_exit_code_2(tool, arguments, message, bad, tmp_path, monke
 def test_the_table_is_long_enough_and_its_rows_differ():
     assert len(TABLE) >= 60
     assert len({(tool, *arguments) for tool, arguments, _ in TABLE}) == len(TABLE)
+
+
+def test_what_has_no_fault_is_accepted(bad, tmp_path, monkeypatch, capsys):
+    """The manifest and the run that the faults above are planted in; Rank-5 of a gallery of three is all of it."""
+    once = ["SOLVER.SCHED", "MultiStepLR", "SOLVER.MAX_EPOCH", "1", "OUTPUT_DIR", str(tmp_path)]
+    for tool, arguments in (
+        ("check_dataset", ["--manifest", "{bad}/sound.csv", "--images"]),
+        ("train_net", manifest("sound", *once)),
+        ("train_net", resume("run", "SOLVER.MAX_EPOCH", "1", "SOLVER.SCHED", "MultiStepLR")),
+    ):
+        script = ROOT / "tools" / f"{tool}.py"
+        monkeypatch.setattr("sys.argv", [str(script), *(text.replace("{bad}", str(bad)) for text in arguments)])
+        with pytest.raises(SystemExit) as stop:
+            runpy.run_path(str(script), run_name="__main__")
+        assert stop.value.code == 0, capsys.readouterr().err[-2000:]
+    grid = json.loads((tmp_path / "grid.json").read_text())
+    assert grid["Rank-5"] == [[100.0] * 4] * 4
+    assert "evaluating only" in capsys.readouterr().out

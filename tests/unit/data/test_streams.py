@@ -11,7 +11,7 @@ from fastreid.utils import comm
 from PIL import Image
 from torchvision import transforms
 
-from switchablecompat.data.streams import EpochSampler, SeededImages, mixed_seed, seeded
+from switchablecompat.data.streams import EpochSampler, SeededImages, mixed_seeds, seeded
 
 ITEMS = [(f"{pid}_{k}.png", f"p{pid}", f"c{k % 2}") for pid in range(8) for k in range(4)]
 SAMPLERS = {
@@ -94,4 +94,5 @@ def test_outside_of_the_block_nothing_was_drawn_and_inside_the_generators_differ
 def test_seeds_are_mixed():
     """Neighbours, the order of the parts and a negative seed matter."""
     entropies = [(0, 0), (0, 1), (1, 0), (1, 1), (-1, 0), (0, 0, 0), (2**32 - 2, 0)]
-    assert len({mixed_seed(*entropy) for entropy in entropies}) == len(entropies)
+    seeds = [seed for entropy in entropies for seed in mixed_seeds(entropy, 2)]
+    assert len({*seeds}) == 2 * len(entropies)

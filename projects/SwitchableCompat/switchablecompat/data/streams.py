@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,10 +24,10 @@ from torch.utils.data import Sampler
 Key = tuple[int, tuple[int, int, int]]  # an image's index in the data set; what its augmentation is seeded by
 
 
-def mixed_seed(*entropy: int) -> int:
-    """One seed below 2**32 from several numbers; it differs, and looks random, if any of them does."""
+def mixed_seeds(entropy: Sequence[int], count: int = 1) -> list[int]:
+    """Seeds below 2**32 from several numbers; they differ, and look random, if any of these does."""
     numbers = [len(entropy), *(number % 2**32 for number in entropy)]  # NumPy takes (1,) and (1, 0) for the same
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+    return np.random.SeedSequence(numbers).generate_state(count).tolist()
 
 
 @contextmanager
@@ -36,9 +36,10 @@ def seeded(*entropy: int) -> Iterator[None]:
     states = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
     try:
         # One for each: NumPy and torch would draw the same numbers from the same seed.
-        random.seed(mixed_seed(*entropy, 0))
-        np.random.seed(mixed_seed(*entropy, 1))
-        torch.default_generator.manual_seed(mixed_seed(*entropy, 2))
+        for_python, for_numpy, for_torch = mixed_seeds(entropy, 3)
+        random.seed(for_python)
+        np.random.seed(for_numpy)
+        torch.default_generator.manual_seed(for_torch)
         yield
     finally:
         random.setstate(states[0])
@@ -69,7 +70,7 @@ class EpochSampler(Sampler[Key]):
 
     def epoch(self, number: int) -> list[int]:
         """Indices of an epoch's images over all processes, [length]."""
-        self.sampler._seed = mixed_seed(self.seed, number)
+        (self.sampler._seed,) = mixed_seeds((self.seed, number))
         with seeded(self.seed, number):
             return [int(index) for index in itertools.islice(self.sampler._infinite_indices(), self.length)]
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from fastreid.config import get_cfg
 from fastreid.modeling.meta_arch import build_model
 from fastreid.utils.logger import setup_logger
@@ -26,7 +25,7 @@ from ..provenance import family_digest
 from ..widths import width_name
 from .checkpoint import load_for_evaluation, read_checkpoint
 from .checkpointer import RECORD_KEY
-from .setup import check_datasets
+from .setup import check_datasets, check_device
 from .trainer import SwitchableTrainer
 
 logger = logging.getLogger("fastreid.switchablecompat.cross_test")
@@ -177,8 +176,7 @@ def load_source(source: Source, opts: Sequence[str] = ()):
     if not os.path.isfile(source.weights):
         raise InputError(source.weights, "must be an existing checkpoint")
     cfg = merge_config(source.config_file, opts)
-    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError("MODEL.DEVICE", "no CUDA device is usable here; add MODEL.DEVICE cpu", cfg.MODEL.DEVICE)
+    check_device(cfg)
     return cfg
 
 

@@ -11,9 +11,9 @@ from collections import defaultdict
 from fastreid.engine.hooks import HookBase, LayerFreeze
 from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
-from fastreid.utils.events import JSONWriter, TensorboardXWriter, get_event_storage
+from fastreid.utils.events import CommonMetricPrinter, JSONWriter, TensorboardXWriter, get_event_storage
 
-from ..data.streams import mixed_seed
+from ..data.streams import mixed_seeds
 from ..layers import SwitchableNorm
 from ..modeling import SwitchableBaseline
 from ..modeling.calibration import average_statistics, calibrate_bn
@@ -32,7 +32,7 @@ class EpochSeed(HookBase):
         self._seed = seed
 
     def before_epoch(self) -> None:
-        seed_all_rng(mixed_seed(self._seed, self.trainer.epoch, comm.get_rank()))
+        seed_all_rng(*mixed_seeds((self._seed, self.trainer.epoch, comm.get_rank())))
 
 
 class BNCalibration(HookBase):
@@ -134,6 +134,15 @@ class CompleteJSONWriter(_WritesLateScalars, JSONWriter):
             line = {"iteration": iteration, **rows[iteration]}
             self._file_handle.write(json.dumps(line, sort_keys=True) + "\n")
         self._file_handle.flush()
+
+
+class ShortRunMetricPrinter(CommonMetricPrinter):
+    """FastReID's lines on the screen, which divide by zero in runs of so few iterations that none has been timed."""
+
+    def write(self) -> None:
+        if self._last_write is not None and self._last_write[0] == get_event_storage().iter:
+            self._last_write = None
+        super().write()
 
 
 class CompleteTensorboardWriter(_WritesLateScalars, TensorboardXWriter):

@@ -42,16 +42,15 @@ def setup(args: argparse.Namespace):
     """
     cfg = load_config(args.config_file, args.opts)
     cfg.defrost()
+    check_device(cfg)
     on_cuda = cfg.MODEL.DEVICE.startswith("cuda")
-    if on_cuda and not torch.cuda.is_available():
-        raise InputError("MODEL.DEVICE", "no CUDA device is usable here; add MODEL.DEVICE cpu", cfg.MODEL.DEVICE)
     _check_batches(cfg, args)
     use_cpu_loader(not on_cuda)
     amp_off = cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.AMP.DTYPE == "float16" and not on_cuda
     if amp_off:
         cfg.SOLVER.AMP.ENABLED = False
     former = _seed_of_former_run(cfg.OUTPUT_DIR) if args.resume else None
-    if former is not None and cfg.SEED not in (former, -1):
+    if former is not None and cfg.SEED >= 0 and former != cfg.SEED:
         raise InputError("SEED", f"must be {former} to resume {cfg.OUTPUT_DIR}, or -1", cfg.SEED)
     if former is not None:
         cfg.SEED = former
@@ -76,6 +75,16 @@ def setup(args: argparse.Namespace):
         logger.warning(f"{cfg.OUTPUT_DIR} holds an earlier run, whose metrics.json is continued")
     seed_all_rng((cfg.SEED + comm.get_rank()) % 2**32)
     return cfg
+
+
+def check_device(cfg) -> None:
+    """Refuse a device that this machine does not have."""
+    device = torch.device(cfg.MODEL.DEVICE)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError("MODEL.DEVICE", "no CUDA device is usable here; add MODEL.DEVICE cpu", cfg.MODEL.DEVICE)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        rule = f"must be one of this machine's {torch.cuda.device_count()} CUDA devices, numbered from 0"
+        raise InputError("MODEL.DEVICE", rule, cfg.MODEL.DEVICE)
 
 
 def _seed_of_former_run(folder: str) -> int | None:

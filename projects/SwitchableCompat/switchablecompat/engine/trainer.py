@@ -15,7 +15,6 @@ from fastreid.data.build import _test_loader_from_config, _train_loader_from_con
 from fastreid.engine import DefaultTrainer, hooks
 from fastreid.solver import build_optimizer
 from fastreid.utils import comm
-from fastreid.utils.events import CommonMetricPrinter
 from torch.optim import Optimizer
 
 from ..aggregation import build_aggregation
@@ -32,6 +31,7 @@ from .hooks import (
     CompleteJSONWriter,
     CompleteTensorboardWriter,
     EpochSeed,
+    ShortRunMetricPrinter,
     StatisticsOverRanks,
     SwitchableLayerFreeze,
 )
@@ -145,7 +145,7 @@ class SwitchableTrainer(DefaultTrainer):
     def build_writers(self) -> list:
         """Screen, ``metrics.json`` and TensorBoard."""
         return [
-            CommonMetricPrinter(self.max_iter),
+            ShortRunMetricPrinter(self.max_iter),
             CompleteJSONWriter(os.path.join(self.cfg.OUTPUT_DIR, "metrics.json")),
             CompleteTensorboardWriter(self.cfg.OUTPUT_DIR),
         ]
