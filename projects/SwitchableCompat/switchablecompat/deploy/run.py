@@ -31,7 +31,7 @@ class TrainedRun:
             exported sub-model gives the same bits.
         weights: Its checkpoint.
         model: The network, in evaluation mode.
-        family: Digest of its feature space.
+        family: Digest of its feature space; ``untrained`` with initial weights.
         record: ``method``, ``seed``, ``widths`` and ``config`` of the run.
     """
 

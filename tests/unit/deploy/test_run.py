@@ -1,0 +1,43 @@
+"""A run opened for its features."""
+
+import pytest
+import torch
+
+from builders import tiny_config, tiny_model
+from switchablecompat.config import load_config, run_record
+from switchablecompat.deploy.run import TrainedRun
+from switchablecompat.errors import InputError
+from switchablecompat.provenance import family_digest
+
+
+def test_the_family_is_that_of_the_weights_without_their_classifier(tiny):
+    assert tiny.model.heads.weight.shape[0] == 7
+    assert tiny.run.family == family_digest(tiny.model.state_dict())
+    with torch.no_grad():
+        other = tiny_model("MODEL.SWITCHABLE.WIDTHS", "[0.25, 1.0]")
+    assert tiny.run.family != family_digest(other.state_dict())
+    assert tiny.run.submodel(0.25).heads.weight.shape == (0, 128)
+    assert not tiny.run.submodel(0.25).training
+
+
+def test_a_run_whose_losses_had_other_defaults_opens_all_the_same(tmp_path):
+    """The config that an earlier version wrote: what it did not read then contradicts today's defaults."""
+    cfg = tiny_config().clone()
+    cfg.defrost()
+    cfg.MODEL.LOSSES.COMPAT.KIND, cfg.MODEL.LOSSES.COMPAT.PRIOR = "ce", 0.33
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    torch.save({"model": tiny_model().state_dict()}, tmp_path / "model_final.pth")
+    with pytest.raises(InputError, match="COMPAT.PRIOR"):
+        load_config(str(tmp_path / "config.yaml"))
+    run = TrainedRun.load(str(tmp_path / "config.yaml"), str(tmp_path / "model_final.pth"))
+    assert run.record == run_record(cfg)  # the checkpoint has none
+
+
+def test_what_features_depend_on_is_still_checked(tmp_path):
+    cfg = tiny_config().clone()
+    cfg.defrost()
+    cfg.MODEL.SWITCHABLE.CHANNEL_DIVISOR = 0
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    torch.save({"model": {}}, tmp_path / "model_final.pth")
+    with pytest.raises(InputError, match="CHANNEL_DIVISOR: must be at least 1"):
+        TrainedRun.load(str(tmp_path / "config.yaml"), str(tmp_path / "model_final.pth"))
