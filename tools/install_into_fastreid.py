@@ -173,9 +173,8 @@ def main() -> None:
     try:
         uninstall(target) if args.uninstall else install(target, args.link)
     except OSError as error:
-        raise InputError(
-            error.filename or target, "must be writable (--link needs symbolic links)", error.strerror
-        ) from None
+        rule = "must be writable, for --link with symbolic links"
+        raise InputError(target.parent, rule, f"{error.strerror} ({error.filename})") from None
 
 
 if __name__ == "__main__":
