@@ -1,4 +1,5 @@
-# make demo: trains SFSC on generated pedestrians and prints the compatibility grid. make test: the test suite.
+# make demo: trains SFSC on generated pedestrians, prints the compatibility grid, and searches the full model's gallery with
+# the smallest sub-model. make test: the test suite. make bench: speed and memory as ratios, on a machine that is idle.
 # Each of them first builds a virtual environment; only Python 3.10 or newer and make have to be there.
 
 PYTHON ?= python3
@@ -6,13 +7,17 @@ VENV ?= .venv
 FASTREID ?= fastreid==1.4.0
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
+DEMO = --config-file configs/Synthetic/sfsc_demo.yml --weights outputs/demo/model_final.pth
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench clean
 
 demo: $(READY)
 	$(BIN)/python tools/train_net.py --config-file configs/Synthetic/sfsc_demo.yml
+	$(BIN)/python tools/search.py index $(DEMO) --width 1.0 --dataset SyntheticReID --output outputs/demo/gallery
+	$(BIN)/python tools/search.py query $(DEMO) --width 0.25 --dataset SyntheticReID --gallery outputs/demo/gallery \
+		--top 9 --rows 5 --show 1 --picture outputs/demo/search.png
 
 test: $(READY)
 	$(BIN)/ruff check .
@@ -20,6 +25,14 @@ test: $(READY)
 
 lint: $(READY)
 	$(BIN)/ruff check .
+
+bench: $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python tools/benchmark.py step --batch 64 --repeats 3 --output results/benchmark
+	$(BIN)/python tools/benchmark.py aggregation --output results/benchmark
+	$(BIN)/python tools/benchmark.py grid --repeats 3 --output results/benchmark
+	$(BIN)/python tools/benchmark.py extraction --output results/benchmark
+	$(BIN)/python tools/benchmark.py scaling --repeats 3 --output results/benchmark
 
 clean:
 	rm -rf $(VENV) build projects/SwitchableCompat/*.egg-info
