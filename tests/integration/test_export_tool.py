@@ -99,7 +99,7 @@ def test_all_widths_on_the_configs_test_set(tool):
         (["--all", "--tolerance", "-1"], "--tolerance: must not be negative, found -1.0"),
         (["--all", "NO.KEY", "1"], "NO.KEY: must be an existing key"),
         (["--all", "--images", "none"], "none: must be an existing folder of images"),
-        (["--all", "INPUT.SIZE_TEST", "[0,0]"], "INPUT.SIZE_TEST: must be a height and a width"),
+        (["--all", "INPUT.SIZE_TEST", "[0,0]"], "INPUT.SIZE_TEST: must be height and width in pixels"),
         (["--all", "--weights", "none.pth"], "none.pth: must be an existing checkpoint"),
         (["--all", "--weights", "run/config.yaml"], "run/config.yaml: must be a whole checkpoint"),
     ],

@@ -194,7 +194,7 @@ def test_a_whole_model_of_the_family_is_extracted(builder, depth, channels):
         (
             "shufflenetv2",
             ("DEPTH", "0.5x", "PRETRAIN", True, "PRETRAIN_PATH", "WEIGHTS"),
-            "must be a file as build_shufflenetv2_backbone reads it, with the key 'state_dict'",
+            "must have the key 'state_dict', below which this builder reads weights",
         ),
         ("resnest", ("DEPTH", "50x", "PRETRAIN", True), "MODEL.BACKBONE.PRETRAIN_PATH: set it to a local file"),
     ],

@@ -18,14 +18,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 
 
 def preprocessing_of(cfg) -> dict[str, Any]:
-    """What a config's test pipeline and its model do to an image, as a model card's ``preprocessing``.
-
-    Raises:
-        InputError: Images would keep sizes of their own, so that there is no one input size.
-    """
+    """What a config's test pipeline and its model do to an image, as a model card's ``preprocessing``."""
     size = [int(side) for side in cfg.INPUT.SIZE_TEST]
-    if len(size) != 2 or min(size) <= 0:
-        raise InputError("INPUT.SIZE_TEST", "must be a height and a width: an exported model has one input size", size)
     crop = {"center_crop": [int(side) for side in cfg.INPUT.CROP.SIZE]} if cfg.INPUT.CROP.ENABLED else {}
     return {
         "size": size,
@@ -61,13 +55,7 @@ def read_images(paths: Sequence[str | Path], preprocessing: Mapping[str, Any]) -
     if "center_crop" in preprocessing:
         cfg.INPUT.CROP.ENABLED, cfg.INPUT.CROP.SIZE = True, list(preprocessing["center_crop"])
     transform = build_transforms(cfg, is_train=False)
-    images = []
-    for path in paths:
-        image = common.read_image(str(path))
-        if image.mode != "RGB":
-            raise InputError(path, "must be an RGB or a grey image", image.mode)
-        images.append(transform(image))
-    return torch.stack(images)
+    return torch.stack([transform(common.read_image(str(path))) for path in paths])
 
 
 def list_images(folder: str | Path) -> list[Path]:

@@ -82,6 +82,8 @@ def build_plain_backbone(cfg, name: str) -> nn.Module:
             raise
         rule = "set it to a local file of ImageNet weights, or MODEL.BACKBONE.PRETRAIN to False; nothing is downloaded"
         raise InputError("MODEL.BACKBONE.PRETRAIN_PATH", rule, repr(backbone.PRETRAIN_PATH)) from None
+    except FileNotFoundError:  # some builders open an empty path
+        raise InputError("MODEL.BACKBONE.PRETRAIN_PATH", "must be an existing file", repr(path)) from None
     except pickle.UnpicklingError:  # read_weights has taken what is allowed besides tensors
         raise InputError(path, "must be a state dict of tensors for this builder", "NumPy arrays") from None
     except RuntimeError as error:  # torch's for tensors of another shape
