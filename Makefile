@@ -28,7 +28,7 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
-	$(BIN)/python tools/benchmark.py step --batch 64 --repeats 3 --output results/benchmark
+	$(BIN)/python tools/benchmark.py step --batch 32 --repeats 3 --output results/benchmark
 	$(BIN)/python tools/benchmark.py aggregation --output results/benchmark
 	$(BIN)/python tools/benchmark.py grid --repeats 3 --output results/benchmark
 	$(BIN)/python tools/benchmark.py extraction --output results/benchmark

@@ -17,13 +17,21 @@ from switchablecompat.comparison.render import render_overview
 from switchablecompat.comparison.results import load_results
 from switchablecompat.comparison.suite import load_suite
 from switchablecompat.comparison.table import Comparison
+from switchablecompat.deploy.profile import render_profile
 from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.evaluation.grid import CompatibilityGrid
 from switchablecompat.evaluation.report import render_table
 from switchablecompat.files import atomic_write
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/synthetic.md", "docs/experiments.md", "docs/backbones.md")
+PAGES = (
+    "README.md",
+    "docs/synthetic.md",
+    "docs/experiments.md",
+    "docs/backbones.md",
+    "docs/speed.md",
+    "docs/deploy.md",
+)
 BENCHMARKS = ("step", "aggregation", "grid", "extraction", "scaling")
 
 
@@ -99,9 +107,15 @@ def backbone_table(path: Path) -> str:
     return "\n".join([table, "", *(f"- {refusal}" for refusal in refusals), "", f"({made_with})"])
 
 
+def profile_table(path: Path) -> str:
+    """What each sub-model costs, as ``tools/profile_submodels.py`` prints it."""
+    return render_profile(json.loads(path.read_text())).strip()
+
+
 RENDERERS: dict[str, Callable[[Path], str]] = {
     "benchmark": benchmark_table,
     "grid": grid_table,
+    "profile": profile_table,
     "difficulty": difficulty_table,
     "comparison": comparison_table,
     "backbones": backbone_table,
