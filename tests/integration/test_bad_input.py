@@ -177,6 +177,10 @@ CROSS = [
     (["--model", "nan={bad}", *OUT], "--model: must have width multipliers in (0, 1], found nan="),
     ([*RUN, "{bad}/run/model_final.pth", "--undefined", "1,x", *OUT], "--undefined: must have width multipliers"),
     ([*RUN, "{bad}/run/model_final.pth", "--dataset", "Market1501", *OUT], "data set Market1501: needs"),
+    (
+        [*RUN, "{bad}/run/model_final.pth", *OUT, "MODEL.DEVICE", "phone"],
+        "MODEL.DEVICE: must be cpu, cuda or cuda:N, found 'phone'",
+    ),
     (["--output"], "command line: argument --output: expected one argument"),
     (
         [*RUN, "{bad}/run/model_final.pth", "--output", "{bad}/word.yml"],

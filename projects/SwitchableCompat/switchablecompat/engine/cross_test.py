@@ -170,14 +170,12 @@ def check_alike(names: Sequence[str], configs: Sequence[Any]) -> None:
 
 
 def load_source(source: Source, opts: Sequence[str] = ()):
-    """The config, neither frozen nor checked, on a device that exists."""
+    """The config, neither frozen nor checked: :func:`strip_training` does that."""
     if not os.path.isfile(source.config_file):
         raise InputError(source.config_file, "must be an existing config")
     if not os.path.isfile(source.weights):
         raise InputError(source.weights, "must be an existing checkpoint")
-    cfg = merge_config(source.config_file, opts)
-    check_device(cfg)
-    return cfg
+    return merge_config(source.config_file, opts)
 
 
 def strip_training(cfg) -> None:
@@ -186,7 +184,7 @@ def strip_training(cfg) -> None:
     A run of an earlier version, whose losses had other defaults, can so be evaluated still.
 
     Raises:
-        InputError: What is left contradicts itself.
+        InputError: What is left contradicts itself, or names a device that is not there.
     """
     defaults = add_switchablecompat_config(get_cfg())
     cfg.MODEL.BACKBONE.PRETRAIN = False
@@ -194,6 +192,7 @@ def strip_training(cfg) -> None:
     cfg.MODEL.LOSSES, cfg.MODEL.REFERENCE, cfg.SOLVER = defaults.MODEL.LOSSES, defaults.MODEL.REFERENCE, defaults.SOLVER
     cfg.MODEL.LOSSES.NAME = ("CompatibleLoss",)
     check_switchablecompat_config(cfg)
+    check_device(cfg)
 
 
 def _build(source: Source, cfg):
