@@ -16,7 +16,7 @@ import torch
 
 import startup
 from switchablecompat.benchmarks import aggregation, extraction, grid, report, scaling, training_step
-from switchablecompat.benchmarks.timing import Row, compare, in_fresh_process, interleave, memory_row, peak_memory
+from switchablecompat.benchmarks.timing import Row, compare, compare_once, in_fresh_process, interleave, peak_memory
 from switchablecompat.engine import SwitchableTrainer
 from switchablecompat.engine.setup import check_datasets
 from switchablecompat.errors import InputError, exit_on_input_error
@@ -73,7 +73,7 @@ def step(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
     """Training step, projection, memory."""
     cfg = load(arguments)
     batch, device = training_step.random_batch(cfg, arguments.batch), cfg.MODEL.DEVICE
-    summed = changed(cfg, "SOLVER.AGGREGATION.NAME", "sum")
+    summed = training_step.changed(cfg, "SOLVER.AGGREGATION.NAME", "sum")
     tasks = {
         "ours": training_step.SwitchableStep(cfg, batch),
         "sum": training_step.SwitchableStep(summed, batch),
@@ -94,17 +94,10 @@ def step(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
     m = len(cfg.MODEL.SWITCHABLE.WIDTHS)
     gradients = m * sum(p.parameter.numel() for p in aggregation.shared_of(cfg, m)) * 4 / 2**20
     limit = f"a step of the full model alone, and {m} flat gradients"
-    rows.append(memory_row("peak memory of a step", peaks["switchable"], limit, peaks["full"] + gradients, 1.10))
+    rows.append(
+        compare_once("peak memory of a step", peaks["switchable"], limit, peaks["full"] + gradients, 1.10, "MiB")
+    )
     return rows, {"config": arguments.config_file, "opts": arguments.opts, "batch": arguments.batch}
-
-
-def changed(cfg, key: str, value):
-    """A config with one other value."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.merge_from_list([key, value])
-    cfg.freeze()
-    return cfg
 
 
 def aggregate(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
@@ -150,7 +143,7 @@ def evaluate(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
             rows.append(compare("one cell, 512-d", seconds, "ours", name))
             agreement = max(agreement, grid.largest_difference(task, cells, (0, 0), peer()))
     extra = in_fresh_process(msmt_memory, torch.get_num_threads())
-    rows.append(memory_row("extra memory of a cell, MSMT17's size", extra, "1 GiB", 1024.0, 1.0))
+    rows.append(compare_once("extra memory of a cell, MSMT17's size", extra, "1 GiB", 1024.0, 1.0, "MiB"))
     settings = {"market": MARKET, "msmt": MSMT, "largest_difference_to_fastreid_in_points": agreement}
     return rows, settings
 
@@ -192,7 +185,8 @@ def scale(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
     """Scaling."""
     cfg, rows = load(arguments), []
     batch = training_step.random_batch(cfg, arguments.batch)
-    configs = {m: scaling.with_widths(cfg, aggregation.widths_of(m)) for m in (1, 2, 4, 8)}
+    key = "MODEL.SWITCHABLE.WIDTHS"
+    configs = {m: training_step.changed(cfg, key, aggregation.widths_of(m)) for m in (1, 2, 4, 8)}
     macs = {m: scaling.macs_of_all_widths(one) for m, one in configs.items()}
     tasks = {str(m): training_step.SwitchableStep(one, batch) for m, one in configs.items()}
     seconds = interleave(tasks, arguments.repeats, device=cfg.MODEL.DEVICE)
@@ -206,14 +200,15 @@ def scale(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
         task = grid.random_task(1000, size, 1000, 512, 1)
         series[size] = float(interleave({"ours": grid.ours(task)}, arguments.repeats)["ours"].min())
     smallest, largest = min(series), max(series)
-    growth, times = largest / smallest, series[largest] / series[smallest]
-    rows.append(Row("a cell, 1,000 queries", series[largest], f"a gallery {growth:g} times smaller, x {growth:g}",
-                    series[smallest] * growth, times / growth, times / growth, times / growth))  # fmt: skip
+    growth = largest / smallest
+    peer = f"a gallery {growth:g} times smaller, x {growth:g}"
+    rows.append(compare_once("a cell, 1,000 queries", series[largest], peer, series[smallest] * growth))
     if not cfg.MODEL.DEVICE.startswith("cuda"):
-        one = min(scaling.seconds_of_one_process(cfg, arguments.batch, arguments.repeats))
-        two = min(scaling.seconds_of_two_processes(cfg, arguments.batch, arguments.repeats))
-        rows.append(Row("step of two processes, one thread each", two, "one process, one thread, half the images",
-                        one, two / one, two / one, two / one))  # fmt: skip
+        one, two = (
+            min(scaling.seconds_of_steps(cfg, arguments.batch, arguments.repeats, processes=count)) for count in (1, 2)
+        )
+        peer = "one process, one thread, half the images"
+        rows.append(compare_once("step of two processes, one thread each", two, peer, one))
     settings = {"config": arguments.config_file, "opts": arguments.opts, "batch": arguments.batch}
     return rows, {**settings, "macs": macs, "seconds_of_a_cell_by_gallery": series}
 

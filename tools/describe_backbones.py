@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from fastreid.config import get_cfg
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 import startup
+from switchablecompat.deploy.extractor import count_macs
 from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.files import atomic_write
 from switchablecompat.modeling.backbone import build_plain_backbone
@@ -65,9 +65,8 @@ def refusal(builder: str, depth: str) -> str | None:
 def cost(network: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
     """Parameters of a plain network, and its multiply-accumulate operations for one image of this size."""
     network = copy.deepcopy(network).to("meta").eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(torch.empty(1, 3, *size, device="meta"))
-    return sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2
+    macs = count_macs(network, torch.empty(1, 3, *size, device="meta"))
+    return sum(p.numel() for p in network.parameters()), macs
 
 
 @torch.no_grad()

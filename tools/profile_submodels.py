@@ -15,7 +15,7 @@ import startup
 from switchablecompat.deploy.profile import profile, render_profile
 from switchablecompat.deploy.run import TrainedRun
 from switchablecompat.errors import InputError, exit_on_input_error
-from switchablecompat.files import atomic_write
+from switchablecompat.files import write_texts
 
 EXAMPLES = """examples:
   python tools/profile_submodels.py --config-file configs/Market1501/sfsc_R50.yml --threads 1 --output outputs/profile
@@ -67,9 +67,7 @@ def main() -> int:
     )
     text, folder = render_profile(content), Path(arguments.output)
     try:
-        for name, written in (("profile.json", json.dumps(content, indent=2) + "\n"), ("profile.md", text)):
-            with atomic_write(folder / name) as temporary:
-                temporary.write_text(written, encoding="utf-8")
+        write_texts(folder, {"profile.json": json.dumps(content, indent=2) + "\n", "profile.md": text})
     except OSError as error:
         raise InputError("--output", "must be a folder that can be written", error) from error
     print(f"\n{text}\nWritten: {folder}/profile.json, {folder}/profile.md")

@@ -1,8 +1,7 @@
 """tools/cross_test.py on models saved to disk: the trainer's own grid, separate models, and what is refused."""
 
+import functools
 import json
-import runpy
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,8 +10,6 @@ from builders import save_run, tiny_config
 from switchablecompat.engine import SwitchableTrainer
 from switchablecompat.evaluation.cells import QueryResults
 from switchablecompat.fastreid_shims import use_cpu_loader
-
-TOOL = Path(__file__).parents[2] / "tools" / "cross_test.py"
 
 
 @pytest.fixture(scope="module")
@@ -34,18 +31,9 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture
-def tool(runs, monkeypatch, capsys):
+def tool(runs, run_tool):
     """Run the script in this process; returns exit code, output and errors."""
-    monkeypatch.syspath_prepend(TOOL.parent)  # as in a process of its own
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", [str(TOOL), *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            runpy.run_path(str(TOOL), run_name="__main__")
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return run
+    return functools.partial(run_tool, "cross_test.py")
 
 
 def joint_arguments(runs):

@@ -1,8 +1,8 @@
 """tools/export_submodel.py, and that docs/deploy.md's Python runs as written on what it exports."""
 
+import functools
 import json
 import re
-import runpy
 import sys
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from switchablecompat.deploy import export
 from switchablecompat.deploy.images import read_images
 
 ROOT = Path(__file__).parents[2]
-TOOL = ROOT / "tools" / "export_submodel.py"
 PREPROCESSING = {"size": [64, 32]}
 WIDTHS = ("MODEL.SWITCHABLE.WIDTHS", "[0.25, 1.0]")
 
@@ -31,20 +30,11 @@ def work(tmp_path_factory):
 
 
 @pytest.fixture
-def tool(work, monkeypatch, capsys):
+def tool(work, run_tool, monkeypatch):
     """Run the script in this process, in the user's folder; returns exit code, output and errors."""
-    monkeypatch.syspath_prepend(TOOL.parent)
     monkeypatch.chdir(work[0])
     monkeypatch.setenv("FASTREID_DATASETS", str(work[0] / "datasets"))
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", [str(TOOL), *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            runpy.run_path(str(TOOL), run_name="__main__")
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return run
+    return functools.partial(run_tool, "export_submodel.py")
 
 
 RUN = ("--config-file", "run/config.yaml", "--weights", "run/model_final.pth")

@@ -1,52 +1,27 @@
 """tools/report.py on a model saved to disk: its files agree with the trainer's grid, on the data set's own images."""
 
 import csv
+import functools
 import json
-import runpy
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from builders import save_run, tiny_config
-from switchablecompat.engine import SwitchableTrainer
-from switchablecompat.fastreid_shims import use_cpu_loader
-
-TOOL = Path(__file__).parents[2] / "tools" / "report.py"
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
-@pytest.fixture(scope="module")
-def run_folder(tmp_path_factory):
+@pytest.fixture
+def run_folder(evaluated_run):
     """A switchable model with random weights, and the grid that the trainer writes for it."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("runs") / "joint"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FASTREID_DATASETS", str(tmp_path_factory.mktemp("datasets")))
-        use_cpu_loader(True)
-        widths = ("MODEL.SWITCHABLE.WIDTHS", "[0.5, 1.0]")
-        model = save_run(folder, *widths)
-        SwitchableTrainer.test(tiny_config(*widths, "OUTPUT_DIR", folder), model)
-        yield folder
-        use_cpu_loader(None)
+    return evaluated_run
 
 
 @pytest.fixture
-def tool(run_folder, monkeypatch, capsys):
+def tool(run_folder, run_tool):
     """Run the script in this process; returns exit code, output and errors."""
-    monkeypatch.syspath_prepend(TOOL.parent)  # as in a process of its own
-
-    def run(*arguments):
-        model = ["--config-file", run_folder / "config.yaml", "--weights", run_folder / "model_final.pth"]
-        monkeypatch.setattr("sys.argv", [str(TOOL), *map(str, [*model, *arguments])])
-        with pytest.raises(SystemExit) as stop:
-            runpy.run_path(str(TOOL), run_name="__main__")
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return run
+    files = ("--config-file", run_folder / "config.yaml", "--weights", run_folder / "model_final.pth")
+    return functools.partial(run_tool, "report.py", *files)
 
 
 def test_the_report_agrees_with_the_trainers_grid(tool, run_folder, tmp_path):

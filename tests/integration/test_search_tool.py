@@ -1,57 +1,27 @@
 """tools/search.py, extract.py and try_index.py: one family's grid, ONNX files, shards, and what is refused."""
 
 import json
-import runpy
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from builders import tiny_config, tiny_model
 from gallery_builders import CARD, PREPROCESSING, pooled_by_hand, write_images, write_onnx
-from switchablecompat.config import run_record
 from switchablecompat.deploy.items import items_of_dataset
-from switchablecompat.engine import SwitchableTrainer
-from switchablecompat.engine.checkpointer import RECORD_KEY
-from switchablecompat.fastreid_shims import use_cpu_loader
-
-TOOLS = Path(__file__).parents[2] / "tools"
-WIDTHS = ("MODEL.SWITCHABLE.WIDTHS", "[0.5, 1.0]")
 
 
 @pytest.fixture
-def tool(monkeypatch, capsys):
+def tool(run_tool):
     """Run a script in this process; returns exit code, output and errors."""
-    monkeypatch.syspath_prepend(TOOLS)  # as in a process of its own
-
-    def run(name, *arguments):
-        monkeypatch.setattr("sys.argv", [name, *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            runpy.run_path(str(TOOLS / name), run_name="__main__")
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return run
+    return run_tool
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A switchable model with random weights, as a training run leaves it, with the grid that the trainer writes."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("run")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FASTREID_DATASETS", str(tmp_path_factory.mktemp("datasets")))
-        use_cpu_loader(True)
-        opts = (*WIDTHS, "OUTPUT_DIR", folder)
-        model, cfg = tiny_model(*opts), tiny_config(*opts)
-        (folder / "config.yaml").write_text(cfg.dump())
-        torch.save({"model": model.state_dict(), RECORD_KEY: run_record(cfg)}, folder / "model_final.pth")
-        SwitchableTrainer.test(cfg, model)
-        yield folder
-        use_cpu_loader(None)
+@pytest.fixture
+def run(evaluated_run):
+    """A switchable model with random weights, and the grid that the trainer writes for it."""
+    return evaluated_run
 
 
 def run_arguments(run, width):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,6 +47,18 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_texts(folder: str | Path, texts: Mapping[str, str]) -> list[Path]:
+    """Write texts by file name into ``folder``, with Unix line ends; each appears complete or not at all.
+
+    Returns:
+        Their paths, in this order.
+    """
+    for name, text in texts.items():
+        with atomic_write(Path(folder) / name) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+    return [Path(folder) / name for name in texts]
 
 
 @contextmanager

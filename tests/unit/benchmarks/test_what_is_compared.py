@@ -88,8 +88,8 @@ def test_the_products_are_of_the_same_size_as_the_ranking():
 def test_multiply_accumulates_of_a_hand_made_case():
     """Doubling the number of widths adds the narrower networks' own; the full one's is in both."""
     cfg = config()
-    one = scaling.macs_of_all_widths(scaling.with_widths(cfg, [1.0]))
-    two = scaling.macs_of_all_widths(scaling.with_widths(cfg, [0.5, 1.0]))
+    one = scaling.macs_of_all_widths(training_step.changed(cfg, "MODEL.SWITCHABLE.WIDTHS", [1.0]))
+    two = scaling.macs_of_all_widths(training_step.changed(cfg, "MODEL.SWITCHABLE.WIDTHS", [0.5, 1.0]))
     half = two - one
     assert one / 4 < half < one / 2  # a quarter in the layers that are sliced on both sides, half in the first and last
 

@@ -3,16 +3,10 @@ import json
 
 import pytest
 
+from gallery_builders import PREPROCESSING
 from switchablecompat.deploy.card import ModelCard, check_comparable
 from switchablecompat.errors import InputError
 
-PREPROCESSING = {
-    "size": [64, 32],
-    "channels": "RGB, 0-255",
-    "pixel_mean": [1.0, 2.0, 3.0],
-    "pixel_std": [4.0, 5.0, 6.0],
-    "normalisation": "inside the model",
-}
 CARD = ModelCard("onnx", "w025.onnx", "sha256:1", 0.25, (0.25, 1.0), 128, True, PREPROCESSING, extra={"seed": 3})
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..aggregation import GradientAggregation, GradientProjection
 from ..modeling import SharedParameter, shared_parameters
+from .training_step import changed
 
 
 def widths_of(m: int) -> list[float]:
@@ -32,12 +33,8 @@ def random_gradients(shared: Sequence[SharedParameter], m: int) -> list[list[Ten
 
 def shared_of(cfg, m: int) -> list[SharedParameter]:
     """The shared parameters of the config's network with ``m`` widths."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.SWITCHABLE.WIDTHS = widths_of(m)
-    cfg.freeze()
     torch.manual_seed(0)
-    return shared_parameters(build_model(cfg))
+    return shared_parameters(build_model(changed(cfg, "MODEL.SWITCHABLE.WIDTHS", widths_of(m))))
 
 
 def ours(

@@ -86,9 +86,9 @@ def compare(
     return Row(name, next(medians), label or peer, next(medians), float(middle), float(low), float(high), "s", target)
 
 
-def memory_row(name: str, ours: float, peer: str, theirs: float, target: float | None = None) -> Row:
-    """A ratio of two amounts of memory, in MiB, each measured once."""
-    return Row(name, ours, peer, theirs, ours / theirs, ours / theirs, ours / theirs, "MiB", target)
+def compare_once(name: str, ours: float, peer: str, theirs: float, target: float | None = None, unit: str = "s") -> Row:
+    """A ratio of two amounts, each measured once."""
+    return Row(name, ours, peer, theirs, ours / theirs, ours / theirs, ours / theirs, unit, target)
 
 
 def in_fresh_process(function: Callable[..., Any], *args: Any) -> Any:

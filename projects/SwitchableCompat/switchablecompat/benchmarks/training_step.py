@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from fastreid.engine.train_loop import AMPTrainer, SimpleTrainer
@@ -99,13 +100,18 @@ class IdealStep:
             scaler.update()
 
 
+def changed(cfg, key: str, value: Any):
+    """A frozen copy of a config with one other value."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.merge_from_list([key, value])
+    cfg.freeze()
+    return cfg
+
+
 def full_step(cfg, batch: dict[str, Tensor]) -> IdealStep:
     """An ordinary training step of the full model alone."""
-    only = cfg.clone()
-    only.defrost()
-    only.MODEL.SWITCHABLE.WIDTHS = [1.0]
-    only.freeze()
-    return IdealStep(only, batch)
+    return IdealStep(changed(cfg, "MODEL.SWITCHABLE.WIDTHS", [1.0]), batch)
 
 
 def peak_of(name: str, cfg, size: int, threads: int) -> float:

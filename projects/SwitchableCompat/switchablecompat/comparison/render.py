@@ -10,7 +10,7 @@ from pathlib import Path
 from ..evaluation.grid import METRICS
 from ..evaluation.report import CONVENTION
 from ..evaluation.statistics import CONFIDENCE, Difference, Spread
-from ..files import atomic_write
+from ..files import write_texts
 from .table import Comparison
 
 LATEX_SPECIAL = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"})
@@ -25,10 +25,7 @@ def write_tables(comparison: Comparison, folder: str | Path) -> list[Path]:
         "summary.csv": render_summary_csv(comparison),
         "differences.csv": render_differences_csv(comparison),
     }
-    for name, text in texts.items():
-        with atomic_write(Path(folder) / name) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="\n")
-    return [Path(folder) / name for name in texts]
+    return write_texts(folder, texts)
 
 
 def render_markdown(comparison: Comparison) -> str:

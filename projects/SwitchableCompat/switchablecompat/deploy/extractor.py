@@ -40,7 +40,7 @@ def count_macs(model: nn.Module, images: Tensor) -> int:
     for each multiply-accumulate.
 
     Args:
-        model: A plain module.
+        model: A module; a switchable one counts at its active width.
         images: Its input.
     """
     with FlopCounterMode(display=False) as counter:

@@ -7,7 +7,7 @@ import io
 import json
 from pathlib import Path
 
-from ..files import atomic_write
+from ..files import write_texts
 from .family_report import FamilyReport
 from .page import render_page
 
@@ -23,10 +23,7 @@ def write_family_report(report: FamilyReport, folder: str | Path) -> list[Path]:
         "queries.csv": render_queries(report),
         "report.html": render_page(report),
     }
-    for name, text in texts.items():
-        with atomic_write(Path(folder) / name) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="\n")
-    return [Path(folder) / name for name in texts]
+    return write_texts(folder, texts)
 
 
 def render_queries(report: FamilyReport) -> str:

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from ..files import atomic_write
+from ..files import atomic_write, write_texts
 from .grid import METRICS, CompatibilityGrid, format_value
 
 CONVENTION = "rows: query sub-model, columns: gallery sub-model"
@@ -27,11 +27,7 @@ def write_report(grid: CompatibilityGrid, folder: str | Path, stem: str = "grid"
         The four paths, in this order.
     """
     texts = {".json": render_json(grid), ".csv": render_csv(grid), ".md": render_markdown(grid)}
-    paths = []
-    for suffix, text in texts.items():
-        paths.append(Path(folder) / f"{stem}{suffix}")
-        with atomic_write(paths[-1]) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="\n")
+    paths = write_texts(folder, {f"{stem}{suffix}": text for suffix, text in texts.items()})
     paths.append(Path(folder) / f"{stem}.png")
     with atomic_write(paths[-1]) as temporary:
         draw_heat_map(grid).savefig(temporary, format="png", dpi=150)

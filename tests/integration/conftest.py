@@ -1,0 +1,43 @@
+"""What tests of several tools share: running a script in this process, and a run that has been evaluated."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+
+from builders import save_run, tiny_config
+from switchablecompat.engine import SwitchableTrainer
+from switchablecompat.fastreid_shims import use_cpu_loader
+
+TOOLS = Path(__file__).parents[2] / "tools"
+
+
+@pytest.fixture
+def run_tool(monkeypatch, capsys):
+    """Run a script of tools/ in this process; returns exit code, output and errors."""
+    monkeypatch.syspath_prepend(TOOLS)  # as in a process of its own
+
+    def run(name, *arguments):
+        monkeypatch.setattr("sys.argv", [name, *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            runpy.run_path(str(TOOLS / name), run_name="__main__")
+        captured = capsys.readouterr()
+        return stop.value.code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def evaluated_run(tmp_path_factory):
+    """A switchable model with random weights, as a training run leaves it, with the grid that the trainer writes."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("runs") / "joint"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FASTREID_DATASETS", str(tmp_path_factory.mktemp("datasets")))
+        use_cpu_loader(True)
+        widths = ("MODEL.SWITCHABLE.WIDTHS", "[0.5, 1.0]")
+        model = save_run(folder, *widths)
+        SwitchableTrainer.test(tiny_config(*widths, "OUTPUT_DIR", folder), model)
+        yield folder
+        use_cpu_loader(None)
