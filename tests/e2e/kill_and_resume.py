@@ -4,7 +4,8 @@
 
 Every other kill comes at a random moment, the others while a checkpoint is being written. After each of them
 ``last_checkpoint`` must name a whole file of no earlier epoch than before, and every run that reaches its end must have
-the uninterrupted run's weights, bit for bit. A run that ends before it is killed is followed by a new one.
+the uninterrupted run's weights, bit for bit. A run that ends before it is killed is followed by a new one; the last is
+left to end.
 """
 
 from __future__ import annotations
@@ -86,8 +87,8 @@ def kill_and_resume(folder: Path, kills: int, say=print) -> None:
     expected = weights(whole)
     say(f"uninterrupted run: {seconds:.1f} s")
 
-    killed, runs, done = 0, 0, 0
-    while killed < kills or done > 0:
+    killed, runs, done, at_work = 0, 0, 0, False
+    while killed < kills or at_work:
         run = folder / f"run{runs}"
         process = start(run)
         if killed < kills and killed % 2:
@@ -100,12 +101,12 @@ def kill_and_resume(folder: Path, kills: int, say=print) -> None:
         if process.exitcode == 0:
             same = all(torch.equal(value, expected[key]) for key, value in weights(run).items())
             assert same, f"{run} has other weights than the uninterrupted run"
-            runs, done = runs + 1, 0
+            runs, done, at_work = runs + 1, 0, False
             say(f"{run.name}: done, with the uninterrupted run's weights")
             continue
         before, done = done, epochs_done(run)
         assert done >= before, f"{run}: epoch {before} was done before the kill, {done} after it"
-        killed += 1
+        killed, at_work = killed + 1, True
         say(f"kill {killed}/{kills}: {done} epochs done")
 
 
