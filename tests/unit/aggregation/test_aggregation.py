@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from builders import batch, tiny_model
-from switchablecompat.aggregation import GradientAggregation, GradientProjection, SumAggregator, gram
+from switchablecompat.aggregation import GradientAggregation, GradientProjection, SumAggregator, gradient_bank, gram
 from switchablecompat.modeling import shared_parameters
 
 ITERATION = 11
@@ -111,6 +111,13 @@ def test_projection_equals_a_loop_over_vectors(support, granularity, summed):
     assert scalars["conflict_rate"].item() == pytest.approx(rate)
     if granularity != "global":
         assert rate > 0, "this test needs conflicts to mean anything"
+
+
+@pytest.mark.parametrize("granularity", ["global", "filter"])
+def test_columns_are_cut_where_memory_ends(granularity, monkeypatch):
+    """Segments longer than a chunk, and chunks of several segments that do not divide their number."""
+    monkeypatch.setattr(gradient_bank, "_CHUNK", {"cpu": 50, "cuda": 50})
+    test_projection_equals_a_loop_over_vectors("pairwise", granularity, ("heads.weight",))
 
 
 def test_sum_is_ordinary_joint_training():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from itertools import accumulate
+from collections.abc import Collection, Iterator, Sequence
+from itertools import accumulate, groupby
 from typing import NamedTuple
 
 import torch
@@ -15,19 +15,20 @@ _CHUNK = {"cpu": 1 << 16, "cuda": 1 << 23}  # columns treated at a time: in a co
 
 
 class _Chunk(NamedTuple):
-    """Consecutive columns of one shell; ``lengths`` of their pieces of the segments from ``segment`` on."""
+    """Consecutive columns of a shell: ``count`` segments of equal length from number ``segment`` on, or part of one."""
 
     columns: slice
     shell: int
     segment: int
-    lengths: Tensor
+    count: int
 
 
 class GradientBank:
     """Takes ``.grad`` of one sub-model after the other, gives Gram matrices, writes the aggregate back to ``.grad``.
 
-    Columns are sorted by shell, then by group. Sub-models are nested, so what one owns are the leading columns: its row
-    holds no zeros for what it lacks, and every (shell, group) is one segment of consecutive columns.
+    Columns are sorted by shell, then by segment: what a shell has of one group. Sub-models are nested, so what one owns
+    are the leading columns, and its row holds no zeros for what it lacks. Segments of a shell are sorted by length:
+    consecutive ones of equal length are a matrix, whose rows are summed in one go.
 
     Attributes:
         group_names: Group of each Gram matrix.
@@ -52,25 +53,30 @@ class GradientBank:
         self.parameters = [p.parameter for p in shared]
         self._sizes = [p.numel() for p in self.parameters]
 
-        segment_of = []
+        groups_of = []
         for p, group in zip(shared, groups, strict=True):
             index = torch.full(p.parameter.shape, first[group], dtype=torch.int32)
             if group in by_filter and p.parameter.dim():
                 index += torch.arange(len(index), dtype=torch.int32).view(-1, *[1] * (index.dim() - 1))
             if p.shells is not None:
                 index += p.shells.int() * len(self.group_names)
-            segment_of.append(index.flatten())
-        segments = torch.cat(segment_of)
-        counts = torch.bincount(segments, minlength=len(self.group_names) * m).view(m, -1)
-        owned = counts.sum(dim=1).cumsum(dim=0).tolist()
+            groups_of.append(index.flatten())
+        shell_groups = torch.cat(groups_of)  # shell * groups + group
+        lengths = torch.bincount(shell_groups, minlength=len(self.group_names) * m).view(m, -1)
+        by_length, order = lengths.sort(dim=1, stable=True)
+        order += torch.arange(m)[:, None] * lengths.shape[1]
+        segment_of = _inverse(order.flatten())
+        owned = lengths.sum(dim=1).cumsum(dim=0).tolist()
         like = self.parameters[0]
         self.rows = [like.new_zeros(size) for size in owned]
-        # int32: as large as one gradient, not two
-        order = torch.argsort(segments, stable=True).to(torch.int32 if len(segments) < 2**31 else torch.int64)
-        self._order = order.to(like.device)
-        self._chunks = list(_chunks(counts, _CHUNK.get(like.device.type, _CHUNK["cuda"]), like.device))
+        self._segment_of, self._shell_group_of = segment_of.to(like.device), order.flatten().to(like.device)
+        small = torch.int32 if len(shell_groups) < 2**31 else torch.int64  # as large as one gradient, not two
+        element = torch.argsort(segment_of[shell_groups], stable=True)
+        self._element_of = element.to(like.device, small)  # where each column comes from ...
+        self._column_of = _inverse(element).to(like.device, small)  # ... and the way back: gathering beats scattering
+        self._chunks = list(_chunks(by_length.tolist(), _CHUNK.get(like.device.type, _CHUNK["cuda"])))
         # Kept from step to step: memory that is new to a process costs as much as the sums.
-        self._collected, self._aggregate = torch.empty_like(self.rows[-1]), torch.empty_like(self.rows[-1])
+        self._scratch, self._aggregate = torch.empty_like(self.rows[-1]), torch.empty_like(self.rows[-1])
         self._reached = [False] * len(self._sizes)  # by any sub-model since the last write
 
     def collect(self, index: int) -> None:
@@ -78,7 +84,7 @@ class GradientBank:
         self._reached = [was or p.grad is not None for was, p in zip(self._reached, self.parameters, strict=True)]
         pieces = [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in self.parameters]
         row = self.rows[index]
-        torch.index_select(torch.cat(pieces, out=self._collected), 0, self._order[: len(row)], out=row)
+        torch.index_select(torch.cat(pieces, out=self._scratch), 0, self._element_of[: len(row)], out=row)
         for parameter in self.parameters:
             parameter.grad = None
 
@@ -87,13 +93,13 @@ class GradientBank:
         m = len(self.rows)
         device = self.rows[0].device
         grams = torch.zeros(m, m, m * len(self.group_names), dtype=torch.float64, device=device)
-        for columns, shell, segment, lengths in self._chunks:
-            rows = [self.rows[i][columns].double() for i in range(shell, m)]
+        for columns, shell, segment, count in self._chunks:
+            rows = [self.rows[i][columns].double().view(count, -1) for i in range(shell, m)]
             for i, first in enumerate(rows, start=shell):
                 for j, second in enumerate(rows[i - shell :], start=i):
-                    sums = torch.segment_reduce(first * second, "sum", lengths=lengths, unsafe=True)
-                    grams[i, j, segment : segment + len(lengths)] += sums
-        grams = grams.view(m, m, m, -1).permute(3, 2, 0, 1)
+                    sums = torch.dot(first[0], second[0]) if count == 1 else (first * second).sum(dim=1)
+                    grams[i, j, segment : segment + count] += sums
+        grams = grams[:, :, self._segment_of].view(m, m, m, -1).permute(3, 2, 0, 1)
         return grams + grams.triu(1).mT
 
     def write(self, weights: Tensor) -> None:
@@ -105,34 +111,39 @@ class GradientBank:
             weights: [groups, m shells, m].
         """
         m = len(self.rows)
-        weights = weights.permute(2, 1, 0).reshape(m, -1).to(self.rows[0].dtype)
-        flat = self._aggregate
-        for columns, shell, segment, lengths in self._chunks:
-            total = torch.zeros_like(flat[columns])
+        weights = weights.permute(2, 1, 0).reshape(m, -1)[:, self._shell_group_of, None].to(self.rows[0].dtype)
+        for columns, shell, segment, count in self._chunks:
+            total = self._scratch[columns].view(count, -1).zero_()
             for i in range(shell, m):
-                weight = weights[i, segment : segment + len(lengths)]
-                total.addcmul_(self.rows[i][columns], weight.repeat_interleave(lengths, output_size=len(total)))
-            flat.index_copy_(0, self._order[columns].long(), total)
+                total.addcmul_(self.rows[i][columns].view(count, -1), weights[i, segment : segment + count])
+        flat = torch.index_select(self._scratch, 0, self._column_of, out=self._aggregate)
         for parameter, piece, reached in zip(self.parameters, flat.split(self._sizes), self._reached, strict=True):
             parameter.grad = piece.view_as(parameter) if reached else None
         self._reached = [False] * len(self._reached)
 
 
-def _chunks(counts: Tensor, size: int, device: torch.device):
-    """Cut the columns into chunks of at most ``size``, none of which spans two shells.
+def _inverse(permutation: Tensor) -> Tensor:
+    """Inverse of a permutation, [N]."""
+    inverse = torch.empty_like(permutation)
+    inverse[permutation] = torch.arange(len(permutation))
+    return inverse
+
+
+def _chunks(lengths: Sequence[Sequence[int]], size: int) -> Iterator[_Chunk]:
+    """Cut the columns into matrices of at most ``size`` elements: segments of equal length, or part of a long one.
 
     Args:
-        counts: [m, groups], columns of each segment.
-        size: Columns of a chunk.
-        device: Where the lengths are to be.
+        lengths: Ascending lengths of each shell's segments, which follow one another.
+        size: Columns of a chunk, at most.
     """
-    groups = counts.shape[1]
-    bounds = torch.cat((counts.new_zeros(1), counts.flatten().cumsum(0)))
-    for shell in range(len(counts)):
-        own = bounds[shell * groups : (shell + 1) * groups + 1]
-        for start in range(int(own[0]), int(own[-1]), size):
-            stop = min(start + size, int(own[-1]))
-            # the segments that columns start ... stop - 1 lie in
-            first, last = (int(torch.searchsorted(own, x, right=True)) - 1 for x in (start, stop - 1))
-            lengths = own[first : last + 2].clamp(start, stop).diff().to(device)
-            yield _Chunk(slice(start, stop), shell, shell * groups + first, lengths)
+    column = segment = 0
+    for shell, own in enumerate(lengths):
+        for length, run in groupby(own):
+            left = len(list(run))
+            while left and length:
+                count = min(left, max(1, size // length))
+                for start in range(0, count * length, size):
+                    stop = min(start + size, count * length)
+                    yield _Chunk(slice(column + start, column + stop), shell, segment, count)
+                column, segment, left = column + count * length, segment + count, left - count
+            segment += left  # empty ones
