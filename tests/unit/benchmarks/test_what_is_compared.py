@@ -70,7 +70,7 @@ def test_two_conflicting_gradients_have_one_projection():
 
 
 def test_the_grid_and_fastreid_rank_alike():
-    task = grid.random_task(40, 300, 20, 16, 2)
+    task = grid.random_task(40, 300, 20, 16, 2, separation=2)
     cells = grid.ours(task)()
     with grid.quiet():
         theirs = grid.fastreid(task, (0, 1), cython=False)()

@@ -10,8 +10,8 @@ counts nowhere. With ``r_1 < ... < r_n`` the ranks of a query's positives among 
 * inverse negative penalty ``INP = n / r_n`` (Ye et al., "Deep Learning for Person Re-identification", section 4),
 * the query is a hit at rank ``k`` iff ``r_1 <= k``.
 
-All three need the ranks of the positives only, so no row is sorted as a whole: it is thresholded by its lowest
-positive, and the positives are located among the few survivors. The metrics cost little more than the matrix product.
+All three need the ranks of the positives only (:mod:`.ranks`), so no row is sorted as a whole, and the metrics cost
+little more than the matrix product.
 
 Ties are decided by gallery order, as by a stable sort: an item that scores the same as a positive ranks above it iff
 its gallery index is lower. Constant features thus give one reproducible result.
@@ -19,7 +19,6 @@ its gallery index is lower. Constant features thus give one reproducible result.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import inf
 
@@ -28,10 +27,9 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from .ranks import RANK_BYTES, ranks_of
 
-BLOCK_BYTES = 64 * 2**20
-SCAN_BYTES = 64  # per scanned similarity, when every one survives: mask, position, score, key and temporaries
-MAX_SCAN_THREADS = 4  # they share the scan's memory: with more, the parts get too small to pay
+BLOCK_BYTES = 128 * 2**20  # 400 queries by 82,000 gallery items: a product of fewer rows is slower, by 10 % at 200
 PAIR_BYTES = 128  # per (query, gallery item of its identity): row, column, key, rank and temporaries
 
 Labels = Tensor | np.ndarray | list
@@ -177,12 +175,14 @@ def rank_matches(
         product = torch.mm(query_features[start:stop], gallery_features.T, out=buffer[: stop - start])
         similarity = product.cpu().numpy()  # shares the memory of a CPU tensor
         row, col, junk = matches.pairs(start, stop)
-        similarity[row[junk], col[junk]] = -inf  # below every threshold
-        rank = _positive_ranks(similarity, row[~junk], col[~junk], scan_size=max(1, block_bytes // 2 // SCAN_BYTES))
-
+        similarity[row[junk], col[junk]] = -inf  # below every positive
         count = matches.num_positives[start:stop]
         kept = count > 0
-        first = (np.cumsum(count) - count)[kept]  # position of each valid query's best positive
+        end = np.cumsum(count)
+        positives = np.split(col[~junk], end[:-1])  # of each query
+        rank = np.concatenate([ranks_of(similarity[i], positives[i]) for i in np.flatnonzero(kept)] or [end[:0]])
+
+        first = (end - count)[kept]  # position of each valid query's best positive
         count = count[kept]
         ordinal = np.arange(len(rank)) - np.repeat(first, count) + 1
         if len(first):
@@ -204,60 +204,10 @@ def check_features(side: str, features: Tensor, num_labels: int) -> None:
         raise InputError(f"{side} features", "must be finite", found)
 
 
-def _positive_ranks(similarity: np.ndarray, row: np.ndarray, col: np.ndarray, *, scan_size: int) -> np.ndarray:
-    """Ranks (from 1) of the positives ``(row, col)`` among all items of their row, ordered by row, then by rank.
-
-    Every item gets a 64-bit integer ``row | descending score | gallery index``: comparing two of them decides row,
-    score and tie at once and without rounding. The positives' scores are read from ``similarity`` itself: computed
-    again, a last bit could differ and a positive outrank itself.
-
-    Args:
-        similarity: ``[B, Ng]`` with junk at minus infinity.
-        row: ascending, ``[P]``.
-        col: ``[P]``.
-        scan_size: number of similarities to scan at a time.
-    """
-    num_rows, num_gallery = similarity.shape
-    index_bits = num_gallery.bit_length()
-    score = similarity[row, col]
-    lowest = np.full(num_rows, inf, dtype=np.float32)
-    np.minimum.at(lowest, row, score)
-    positive = np.sort(_keys(row, score, col, index_bits))  # still ordered by row
-    row_start = np.arange(num_rows) << (32 + index_bits)
-
-    above = np.zeros(len(positive), dtype=np.int64)  # survivors with a smaller key, earlier rows of its part included
-    before = np.zeros(num_rows, dtype=np.int64)  # survivors in those earlier rows
-    threads = min(torch.get_num_threads(), MAX_SCAN_THREADS)
-    width = min(num_gallery, max(1, scan_size // threads))
-    height = max(1, scan_size // threads // width)
-
-    def scan(top: int) -> None:  # writes to its own rows only; NumPy lets go of the interpreter's lock in every step
-        rows = slice(top, top + height)
-        ours = slice(*np.searchsorted(row, (top, top + height)))
-        for left in range(0, num_gallery, width):
-            part = similarity[rows, left : left + width]
-            r, c = np.divmod(np.flatnonzero(part >= lowest[rows, None]), part.shape[1])
-            survivors = np.sort(_keys(r + top, part[r, c], c + left, index_bits))
-            above[ours] += np.searchsorted(survivors, positive[ours])
-            before[rows] += np.searchsorted(survivors, row_start[rows])
-
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(scan, range(0, num_rows, height)))  # `list` passes on exceptions
-    return above - before[row] + 1
-
-
-def _keys(row: np.ndarray, score: np.ndarray, col: np.ndarray, index_bits: int) -> np.ndarray:
-    """Integers (int64, one per item) in the order of row, then score (highest first), then gallery index; exact."""
-    bits = (score + np.float32(0)).view(np.int32)  # adding 0.0 turns -0.0 into 0.0: the two are equal scores
-    descending = 0x7FFFFFFF - (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64)  # negative floats count backwards
-    return (((row << 32) + descending) << index_bits) + col
-
-
 def _rows_per_block(num_queries: int, num_gallery: int, max_matches: int, block_bytes: int) -> int:
-    """Queries per block: half of ``block_bytes`` is for similarities and pairs, the other half for scanning them."""
-    rows = block_bytes // 2 // (4 * num_gallery + PAIR_BYTES * max_matches)
-    addressable = 1 << max(0, 31 - num_gallery.bit_length())  # so that a row number fits into the 64-bit keys
-    return max(1, min(rows, addressable, num_queries))
+    """Queries per block: their similarities and pairs, beside what ranking one row takes."""
+    free = block_bytes - RANK_BYTES * num_gallery
+    return max(1, min(free // (4 * num_gallery + PAIR_BYTES * max_matches), num_queries))
 
 
 def _no_valid_query(num_queries: int, num_gallery: int, num_matches: int) -> InputError:
