@@ -7,11 +7,13 @@ JSON from which the tables of the documentation are made. Nothing else should ru
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 import startup
@@ -40,6 +42,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "grid": "the 4 x 4 grid at Market-1501's size against its matrix products and FastReID; memory at MSMT17's",
         "extraction": "features of all widths against one pass over the data and the forwards alone",
         "scaling": "step time over the number of widths, grid time over the gallery, two processes",
+        "options": "channels-last memory, bfloat16 and a fused optimiser against the defaults",
     }
     for name, text in help_of.items():
         command = commands.add_parser(name, help=text, description=text, epilog=EXAMPLES)
@@ -50,7 +53,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
             default = "configs/Synthetic/sfsc.yml" if name == "extraction" else R50
             command.add_argument("--config-file", default=default, metavar="F", help="default %(default)s")
             command.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys to override")
-        if name in ("step", "scaling"):
+        if name in ("step", "scaling", "options"):
             command.add_argument("--batch", type=int, default=16, metavar="N", help="images (default %(default)s)")
         if name == "aggregation":
             command.add_argument("--widths", default="2,4,8", metavar="M,M", help="numbers of gradients (%(default)s)")
@@ -126,12 +129,17 @@ def aggregate(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
 def evaluate(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
     """Grid evaluation."""
     rows, agreement = [], 0.0
-    for dimension in (512, 2048):
-        task = grid.random_task(*MARKET, dimension, 4)
+    for dimension, separation, target in (
+        (512, grid.TRAINED, 1.3),
+        (2048, grid.TRAINED, 1.3),
+        (512, grid.UNTRAINED, None),
+    ):
+        task = grid.random_task(*MARKET, dimension, 4, separation=separation)
         tasks = {"ours": grid.ours(task), "products": grid.products(task)}
         seconds = interleave(tasks, arguments.repeats)
-        name = f"4 x 4 grid, Market-1501's size, {dimension}-d"
-        rows.append(compare(name, seconds, "ours", "products", 1.3, "its 16 matrix products"))
+        hardness = f"mAP {grid.ours(task)()[0][0].mAP:.0f}"
+        name = f"4 x 4 grid, Market-1501's size, {dimension}-d, {hardness}"
+        rows.append(compare(name, seconds, "ours", "products", target, "its 16 matrix products"))
     task = grid.random_task(*MARKET, 512, 1)
     with tempfile.TemporaryDirectory() as folder, grid.compiled_fastreid(Path(folder)), grid.quiet():
         peers = {
@@ -163,22 +171,25 @@ def extract(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
     use_cpu_loader(not cfg.MODEL.DEVICE.startswith("cuda"))
     check_datasets(cfg, eval_only=True)
     (dataset,) = cfg.DATASETS.TESTS
-    loader, _ = SwitchableTrainer.build_test_loader(cfg, dataset)
-    model, batches = SwitchableTrainer.build_model(cfg), list(loader)
-    tasks = {
-        "ours": extraction.one_pass(model, loader),
-        "separate": extraction.pass_for_each_width(model, loader),
-        "data": extraction.data_alone(loader),
-        "forwards": extraction.forwards_alone(model, batches),
-    }
-    seconds = interleave(tasks, arguments.repeats, device=cfg.MODEL.DEVICE)
-    seconds["limit"] = seconds["data"] + seconds["forwards"]
-    rows = [
-        compare("features of all widths", seconds, "ours", "limit", 1.05, "one pass over the data + the forwards"),
-        compare("features of all widths", seconds, "ours", "separate", None, "a pass for each width"),
-    ]
+    model, rows = SwitchableTrainer.build_model(cfg), []
+    for workers in sorted({0, cfg.DATALOADER.NUM_WORKERS}):
+        one = training_step.changed(cfg, "DATALOADER.NUM_WORKERS", workers)
+        loader, _ = SwitchableTrainer.build_test_loader(one, dataset)
+        tasks = {
+            "ours": extraction.one_pass(model, loader),
+            "separate": extraction.pass_for_each_width(model, loader),
+            "data": extraction.data_alone(loader),
+            "forwards": extraction.forwards_alone(model, list(loader)),
+        }
+        seconds = interleave(tasks, arguments.repeats, device=cfg.MODEL.DEVICE)
+        seconds["limit"] = seconds["data"] + seconds["forwards"]
+        name = f"features of all widths, loader with {workers} workers"
+        rows += [
+            compare(name, seconds, "ours", "limit", 1.05, "one pass over the data + the forwards"),
+            compare(name, seconds, "ours", "separate", None, "a pass for each width"),
+        ]
     settings = {"config": arguments.config_file, "opts": arguments.opts, "images": len(loader.dataset)}
-    return rows, {**settings, "workers": cfg.DATALOADER.NUM_WORKERS}
+    return rows, settings
 
 
 def scale(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
@@ -195,22 +206,56 @@ def scale(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
         scaled = {**seconds, "macs": seconds["1"] * macs[m] / macs[1]}
         peer = f"one width's step x {macs[m] / macs[1]:.2f} (multiply-accumulates)"
         rows.append(compare(f"step of {m} widths", scaled, str(m), "macs", None, peer))
-    series = {}
-    for size in (10_000, 20_000, 40_000, 80_000):
-        task = grid.random_task(1000, size, 1000, 512, 1)
-        series[size] = float(interleave({"ours": grid.ours(task)}, arguments.repeats)["ours"].min())
-    smallest, largest = min(series), max(series)
-    growth = largest / smallest
+    sizes = (10_000, 20_000, 40_000, 80_000)  # as many positives for each query: the rest are distractors
+    galleries = {str(size): grid.ours(grid.random_task(1000, size, size // 20, 512, 1)) for size in sizes}
+    seconds = interleave(galleries, arguments.repeats)
+    series = {size: float(np.median(seconds[str(size)])) for size in sizes}
+    growth = sizes[-1] / sizes[0]
+    seconds["linear"] = seconds[str(sizes[0])] * growth
     peer = f"a gallery {growth:g} times smaller, x {growth:g}"
-    rows.append(compare_once("a cell, 1,000 queries", series[largest], peer, series[smallest] * growth))
+    rows.append(compare("a cell, 1,000 queries, 80,000 gallery items", seconds, str(sizes[-1]), "linear", None, peer))
+    task = grid.random_task(1000, 20_000, 1000, 512, 4)
+    one = dataclasses.replace(task, query=task.query[:1], gallery=task.gallery[:1])
+    seconds = interleave({"m": grid.ours(task), "one": grid.ours(one)}, arguments.repeats)
+    seconds["linear"] = 16 * seconds["one"]
+    rows.append(compare("4 x 4 grid, 1,000 queries", seconds, "m", "linear", None, "one cell x 16"))
+    if arguments.output:
+        report.draw_growth(series, Path(arguments.output) / "gallery.png")
     if not cfg.MODEL.DEVICE.startswith("cuda"):
-        one, two = (
+        alone, two = (
             min(scaling.seconds_of_steps(cfg, arguments.batch, arguments.repeats, processes=count)) for count in (1, 2)
         )
         peer = "one process, one thread, half the images"
-        rows.append(compare_once("step of two processes, one thread each", two, peer, one))
+        rows.append(compare_once("step of two processes, one thread each", two, peer, alone))
     settings = {"config": arguments.config_file, "opts": arguments.opts, "batch": arguments.batch}
     return rows, {**settings, "macs": macs, "seconds_of_a_cell_by_gallery": series}
+
+
+def options(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
+    """Options that may pay, depending on the machine."""
+    cfg = load(arguments)
+    batch = training_step.random_batch(cfg, arguments.batch)
+    channels_last = ["MODEL.SWITCHABLE.CHANNELS_LAST", "True"]
+    bfloat16 = ["SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", "bfloat16"]
+    choices = {
+        "default": [],
+        "channels last": channels_last,
+        "bfloat16": bfloat16,
+        "bfloat16, channels last": bfloat16 + channels_last,
+    }
+    off = ["MODEL.SWITCHABLE.CHANNELS_LAST", "False", "SOLVER.AMP.ENABLED", "False"]
+    tasks = {
+        name: training_step.SwitchableStep(training_step.changed(cfg, *off, *opts), batch)
+        for name, opts in choices.items()
+    }
+    seconds = interleave(tasks, arguments.repeats, device=cfg.MODEL.DEVICE)
+    peer = "a float32 step, FastReID's memory format"
+    rows = [compare(f"step, {name}", seconds, name, "default", None, peer) for name in list(tasks)[1:]]
+    del tasks
+    steps = {name: training_step.optimizer_step(cfg, fused=name == "fused") for name in ("default", "fused")}
+    seconds = interleave(steps, 4 * arguments.repeats, device=cfg.MODEL.DEVICE)
+    rows.append(compare("optimiser alone, fused", seconds, "fused", "default", None, f"{cfg.SOLVER.OPT} as it is"))
+    return rows, {"config": arguments.config_file, "opts": arguments.opts, "batch": arguments.batch}
 
 
 def read_numbers(text: str, option: str) -> list[int]:
@@ -224,7 +269,14 @@ def read_numbers(text: str, option: str) -> list[int]:
     return numbers
 
 
-RUN = {"step": step, "aggregation": aggregate, "grid": evaluate, "extraction": extract, "scaling": scale}
+RUN = {
+    "step": step,
+    "aggregation": aggregate,
+    "grid": evaluate,
+    "extraction": extract,
+    "scaling": scale,
+    "options": options,
+}
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ PAGES = (
     "docs/speed.md",
     "docs/deploy.md",
 )
-BENCHMARKS = ("step", "aggregation", "grid", "extraction", "scaling")
+BENCHMARKS = ("step", "aggregation", "grid", "extraction", "scaling", "options")
 
 
 def grid_table(path: Path) -> str:

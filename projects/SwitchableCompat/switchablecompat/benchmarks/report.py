@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from ..files import atomic_write
 from ..provenance import hardware, versions
@@ -57,6 +59,20 @@ def describe(records: Sequence[Mapping[str, Any]]) -> str:
     packages = {", ".join(f"{key} {value}" for key, value in c["versions"].items()) for c in records}
     commands = "; ".join(f"`{c['command']}`" for c in records)
     return f"(hardware: {'; '.join(sorted(machines))}; versions: {'; '.join(sorted(packages))}; {commands})"
+
+
+def draw_growth(seconds: Mapping[int, float], path: Path) -> Path:
+    """A line of seconds over the size of the gallery, beside the straight line through its first point."""
+    figure = Figure(figsize=(5, 3.4), layout="constrained")
+    axes = FigureCanvasAgg(figure).figure.subplots()
+    sizes = sorted(seconds)
+    axes.plot(sizes, [seconds[size] for size in sizes], "o-", label="measured")
+    axes.plot([0, sizes[-1]], [0, seconds[sizes[0]] / sizes[0] * sizes[-1]], "--", color="grey", label="linear")
+    axes.set(xlabel="gallery items", ylabel="seconds for 1,000 queries", xlim=(0, None), ylim=(0, None))
+    axes.legend()
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+    return path
 
 
 def _amount(value: float, unit: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -57,8 +57,9 @@ class SwitchableStep:
         torch.manual_seed(0)
         self.model: SwitchableBaseline = build_model(cfg)
         optimizer, _ = SwitchableTrainer.build_optimizer(cfg, self.model)
-        inner = (AMPTrainer if _amp(cfg) else SimpleTrainer)(self.model, Endless(batch), optimizer, None)
-        autocast = torch.float16 if _amp(cfg) else None
+        autocast = _autocast(cfg)
+        trainer = AMPTrainer if autocast == torch.float16 else SimpleTrainer
+        inner = trainer(self.model, Endless(batch), optimizer, None)
         self._loop = SwitchableTrainLoop.take_over(inner, build_aggregation(cfg, self.model), autocast=autocast)
         self._storage = EventStorage(0)
         self._loop.iter = 0
@@ -82,14 +83,15 @@ class IdealStep:
         self.plain = [extract_submodel(self.model, width).train() for width in reversed(self.model.switch.widths)]
         self._batch = batch
         self._optimizer, _ = SwitchableTrainer.build_optimizer(cfg, self.plain[0])
-        self._scaler = torch.amp.GradScaler("cuda") if _amp(cfg) else None
+        self._autocast = _autocast(cfg)
+        self._scaler = torch.amp.GradScaler("cuda") if self._autocast == torch.float16 else None
 
     def __call__(self) -> None:
         scaler, targets = self._scaler, self._batch["targets"]
         images = self.model.preprocess_image(self._batch)
         for submodel in self.plain:
             submodel.zero_grad(set_to_none=True)
-            with torch.autocast(images.device.type, enabled=scaler is not None):
+            with torch.autocast(images.device.type, self._autocast, enabled=self._autocast is not None):
                 outputs = submodel.heads(submodel.backbone(images), targets)
                 loss = _loss(self.model, outputs, targets, is_full=submodel is self.plain[0])
             (loss if scaler is None else scaler.scale(loss)).backward()
@@ -100,11 +102,23 @@ class IdealStep:
             scaler.update()
 
 
-def changed(cfg, key: str, value: Any):
-    """A frozen copy of a config with one other value."""
+def optimizer_step(cfg, *, fused: bool) -> Callable[[], object]:
+    """The optimiser's step alone, in PyTorch's fused form or as FastReID builds it; gradients are random."""
+    model = build_model(cfg)
+    optimizer, _ = SwitchableTrainer.build_optimizer(cfg, model)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    if fused:
+        for group in optimizer.param_groups:
+            group.update(fused=True, foreach=False)
+    return optimizer.step
+
+
+def changed(cfg, *keys_and_values: Any):
+    """A frozen copy of a config with other values."""
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.merge_from_list([key, value])
+    cfg.merge_from_list(list(keys_and_values))
     cfg.freeze()
     return cfg
 
@@ -136,5 +150,7 @@ def _loss(model: SwitchableBaseline, outputs: dict[str, Tensor], targets: Tensor
     return loss
 
 
-def _amp(cfg) -> bool:
-    return cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE.startswith("cuda")
+def _autocast(cfg) -> torch.dtype | None:
+    """What networks compute in under mixed precision, as in training; None without it."""
+    dtype = getattr(torch, cfg.SOLVER.AMP.DTYPE) if cfg.SOLVER.AMP.ENABLED else None
+    return None if dtype == torch.float16 and not cfg.MODEL.DEVICE.startswith("cuda") else dtype
