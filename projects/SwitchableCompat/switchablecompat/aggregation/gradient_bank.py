@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from itertools import accumulate, groupby
+from itertools import accumulate, combinations_with_replacement, groupby
 from typing import NamedTuple
 
 import torch
@@ -92,15 +92,18 @@ class GradientBank:
         """Inner products of the sub-models' gradients in each group and shell, float64 [groups, m shells, m, m]."""
         m = len(self.rows)
         device = self.rows[0].device
-        grams = torch.zeros(m, m, m * len(self.group_names), dtype=torch.float64, device=device)
+        grams = torch.zeros(m * len(self.group_names), m, m, dtype=torch.float64, device=device)
         for columns, shell, segment, count in self._chunks:
-            rows = [self.rows[i][columns].double().view(count, -1) for i in range(shell, m)]
-            for i, first in enumerate(rows, start=shell):
-                for j, second in enumerate(rows[i - shell :], start=i):
-                    sums = torch.dot(first[0], second[0]) if count == 1 else (first * second).sum(dim=1)
-                    grams[i, j, segment : segment + count] += sums
-        grams = grams[:, :, self._segment_of].view(m, m, m, -1).permute(3, 2, 0, 1)
-        return grams + grams.triu(1).mT
+            rows = [row[columns].double() for row in self.rows[shell:]]
+            if count > 1:
+                matrices = torch.stack(rows).view(m - shell, count, -1).transpose(0, 1)
+                grams[segment : segment + count, shell:, shell:] += torch.bmm(matrices, matrices.mT)
+            else:  # a product of so few rows is slow
+                for i, j in combinations_with_replacement(range(m - shell), 2):
+                    value = torch.dot(rows[i], rows[j])
+                    for at in {(i, j), (j, i)}:
+                        grams[segment, shell + at[0], shell + at[1]] += value
+        return grams[self._segment_of].view(m, -1, m, m).transpose(0, 1)
 
     def write(self, weights: Tensor) -> None:
         """Set ``.grad`` of every shared parameter to the weighted sum of the collected gradients, until the next write.
