@@ -18,7 +18,7 @@ import startup
 from model_arguments import add_model_arguments, parse_model_arguments, read_pairs, read_sources
 from switchablecompat.engine.cross_test import cross_test_sources, log_to_screen
 from switchablecompat.errors import InputError, exit_on_input_error
-from switchablecompat.evaluation.report import render_table, write_report
+from switchablecompat.evaluation.report import render_summary, write_report
 from switchablecompat.evaluation.requirements import broken_requirements, read_requirements
 from switchablecompat.files import refuse_unwritable
 
@@ -58,7 +58,7 @@ def main() -> int:
         files.append(queries.write(os.path.join(arguments.output, "queries.npz")))
     except OSError as error:
         raise InputError("--output", "must be a folder that can be written", error) from error
-    print(render_table(grid), grid.verdict(), "Written: " + ", ".join(map(str, files)), sep="\n")
+    print(render_summary(grid), "Written: " + ", ".join(map(str, files)), sep="\n")
     if requirements is None:
         return 0
     broken = broken_requirements(requirements, grid)

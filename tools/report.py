@@ -16,7 +16,7 @@ from switchablecompat.engine.cross_test import extract_sources, log_to_screen
 from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.evaluation.family_files import write_family_report
 from switchablecompat.evaluation.family_report import build_family_report
-from switchablecompat.evaluation.report import render_table
+from switchablecompat.evaluation.report import render_summary
 
 EXAMPLES = """examples:
   python tools/report.py --config-file outputs/demo/config.yaml --weights outputs/demo/model_final.pth \\
@@ -48,13 +48,14 @@ def main() -> int:
         found.dataset,
         undefined=undefined,
         diagonal_only=arguments.diagonal_only,
+        refinement=found.refinement,
         metadata=found.metadata,
     )
     try:
         files = write_family_report(report, arguments.output)
     except OSError as error:
         raise InputError("--output", "must be a folder that can be written", error) from error
-    print(render_table(report.grid), report.grid.verdict(), "Written: " + ", ".join(map(str, files)), sep="\n")
+    print(render_summary(report.grid), "Written: " + ", ".join(map(str, files)), sep="\n")
     return 0
 
 

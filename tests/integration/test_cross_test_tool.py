@@ -69,6 +69,20 @@ def test_separate_models_and_the_cell_that_bct_does_not_define(tool, runs, tmp_p
     assert grid["family"] not in grid["families"].values()
 
 
+def test_query_expansion_and_re_ranking_of_separate_models(tool, runs, tmp_path):
+    models = [part for w in (0.5, 1.0) for part in ("--model", f"{w}={runs}/only{w}")]
+    options = ("TEST.AQE.ENABLED", True, "TEST.AQE.QE_K", 3, "TEST.RERANK.ENABLED", True)
+    code, out, err = tool(*models, "--undefined", "0.5,1.0", "--output", tmp_path, *options)
+    assert code == 0, err
+    grid = grid_of(tmp_path)
+    refined = grid["refined"]
+    assert refined["refinement"]["aqe"] == {"k": 3, "times": 1, "alpha": 3.0}
+    for content in (grid, refined):
+        assert [[value is None for value in row] for row in content["mAP"]] == [[False, True], [False, False]]
+    assert refined["mAP"] != grid["mAP"]
+    assert "After aqe (k 3, times 1, alpha 3.0), rerank (k1 20, k2 6, weight 0.3):" in out
+
+
 def test_a_mix_takes_the_switchable_models_cells_unchanged(tool, runs, tmp_path):
     code, _, err = tool(*joint_arguments(runs), "--model", f"0.25={runs}/only0.25", "--output", tmp_path)
     assert code == 0, err

@@ -49,6 +49,18 @@ def test_the_report_agrees_with_the_trainers_grid(tool, run_folder, tmp_path):
     assert len(page) < 5_000_000
 
 
+def test_refined_cells_are_on_the_page_and_not_in_its_provenance(tool, run_folder, tmp_path):
+    code, out, err = tool("--output", tmp_path, "TEST.RERANK.ENABLED", True, "TEST.RERANK.K1", 8, "TEST.RERANK.K2", 3)
+    assert code == 0, err
+    grid = json.loads((tmp_path / "report.json").read_text())["grid"]
+    refined = grid.pop("refined")
+    assert grid == json.loads((run_folder / "grid.json").read_text())
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("rerank (k1 8, k2 3, weight 0.3)") == 1
+    assert f">{refined['mAP'][0][1]:.2f}" in page
+    assert "After rerank (k1 8, k2 3, weight 0.3):" in out
+
+
 def test_hostile_file_names_of_a_data_set_stay_text(tool, tmp_path):
     rows = ["path,pid,camid,split"]
     for number in range(24):

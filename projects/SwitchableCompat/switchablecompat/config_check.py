@@ -283,7 +283,7 @@ def _check_numbers(cfg: CN) -> None:
         if not numbers or (name == "PIXEL_STD" and min(values) <= 0):
             rule = "must be three numbers" + (" above 0" if name == "PIXEL_STD" else "")
             raise InputError(f"MODEL.{name}", rule, values)
-    for key, value, low, high in (
+    _check_ranges(
         ("MODEL.HEADS.NUM_CLASSES", model.HEADS.NUM_CLASSES, 0, math.inf),
         ("MODEL.BACKBONE.LAST_STRIDE", model.BACKBONE.LAST_STRIDE, 1, math.inf),
         ("DATALOADER.NUM_WORKERS", cfg.DATALOADER.NUM_WORKERS, 0, math.inf),
@@ -291,7 +291,12 @@ def _check_numbers(cfg: CN) -> None:
         ("SOLVER.WEIGHT_DECAY", solver.WEIGHT_DECAY, 0, math.inf),
         ("SOLVER.WARMUP_ITERS", solver.WARMUP_ITERS, 0, math.inf),
         ("SOLVER.ETA_MIN_LR", solver.ETA_MIN_LR, 0, math.inf),
-    ):
+    )
+
+
+def _check_ranges(*ranges: tuple[str, float, float, float]) -> None:
+    """Refuse a value outside its range; each is key, value, least and greatest."""
+    for key, value, low, high in ranges:
         if not low <= value <= high:  # false for NaN too
             rule = f"must be at least {low}" if high == math.inf else f"must be between {low} and {high}"
             raise InputError(key, rule, value)
@@ -303,8 +308,17 @@ def _check_test(cfg: CN) -> None:
     if cfg.TEST.METRIC != "cosine":
         rule = "must be cosine: sub-models' feature lengths are not comparable"
         raise InputError("TEST.METRIC", rule, repr(cfg.TEST.METRIC))
-    for name in ("AQE", "RERANK", "ROC"):
-        if cfg.TEST[name].ENABLED:
-            raise InputError(f"TEST.{name}.ENABLED", "is not part of the compatibility grid", True)
+    if cfg.TEST.ROC.ENABLED:
+        rule = "is not part of the compatibility grid; tools/report.py has the thresholds of every cell"
+        raise InputError("TEST.ROC.ENABLED", rule, True)
+    aqe, rerank = cfg.TEST.AQE, cfg.TEST.RERANK
+    _check_ranges(
+        ("TEST.AQE.QE_K", aqe.QE_K, 1, math.inf),
+        ("TEST.AQE.QE_TIME", aqe.QE_TIME, 1, math.inf),
+        ("TEST.AQE.ALPHA", aqe.ALPHA, 0, math.inf),
+        ("TEST.RERANK.K1", rerank.K1, 1, math.inf),
+        ("TEST.RERANK.K2", rerank.K2, 1, rerank.K1),
+        ("TEST.RERANK.LAMBDA", rerank.LAMBDA, 0, 1),
+    )
     if cfg.TEST.PRECISE_BN.ENABLED and cfg.TEST.PRECISE_BN.NUM_ITER < 1:
         raise InputError("TEST.PRECISE_BN.NUM_ITER", "must be at least 1", cfg.TEST.PRECISE_BN.NUM_ITER)

@@ -1,5 +1,6 @@
 import torch
 import torch.nn.functional as F
+from fastreid.evaluation import ReidEvaluator
 from fastreid.evaluation.rank import evaluate_rank
 
 from builders import images, tiny_config, tiny_model
@@ -80,3 +81,20 @@ def test_every_cell_agrees_with_fastreids_evaluate_rank():
     assert content["family"].startswith("sha256:")
     assert content["method"] == "sfsc"
     assert content["seed"] == 0
+
+
+def test_refined_cells_are_fastreids_evaluator_with_flip_test_on_normalised_features():
+    model, loader = tiny_model(), make_loader(120)
+    calibrate_bn(model, loader)
+    opts = ("TEST.FLIP.ENABLED", True, "TEST.AQE.ENABLED", True, "TEST.RERANK.ENABLED", True, "TEST.RERANK.K1", 10)
+    cfg = tiny_config(*opts)
+    grid = evaluate_grid(cfg, model, loader, 20, "toy")
+    assert grid.refined.metadata["refinement"]["rerank"] == {"k1": 10, "k2": 6, "weight": 0.3}
+    features = extract_features(model, loader, flip=True)
+    small, full = (F.normalize(features.values[index]) for index in (0, 3))
+    evaluator = ReidEvaluator(cfg, 20)
+    evaluator.process({"targets": features.pids, "camids": features.camids}, torch.cat([small[:20], full[20:]]))
+    expected = evaluator.evaluate()
+    for metric in ("mAP", "mINP", "Rank-1", "Rank-5", "Rank-10"):
+        assert abs(grid.refined.values[metric][0][3] - expected[metric]) < 1e-4, metric
+    assert abs(grid.values["mAP"][0][3] - expected["mAP"]) > 0.1

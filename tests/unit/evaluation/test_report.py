@@ -132,3 +132,37 @@ def test_a_failure_leaves_the_old_image(grid, tmp_path, monkeypatch):
         write_report(grid, tmp_path)
     assert (tmp_path / "grid.png").read_bytes() == old
     assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.fixture
+def refined(passing):
+    """A grid with cells after both steps, one of which fails where the plain one passes."""
+    values = {"mAP": [[70.0, 69.5], [76.0, 80.0]], "Rank-1": [[91.25, 90.0], [92.0, 93.0]]}
+    steps = {"aqe": {"k": 5, "times": 1, "alpha": 3.0}, "rerank": {"k1": 20, "k2": 6, "weight": 0.3}}
+    return passing.with_refined(CompatibilityGrid((0.5, 1.0), values, "Market-1501", {"refinement": steps}))
+
+
+def test_refined_cells_stand_beside_the_plain_ones_in_every_file(passing, refined, tmp_path):
+    write_report(refined, tmp_path)
+    content = json.loads((tmp_path / "grid.json").read_text())
+    assert content.pop("refined") == refined.refined.to_dict()
+    assert content == passing.to_dict()
+    assert CompatibilityGrid.from_dict(refined.to_dict()) == refined
+    assert refined.transpose().refined.values["mAP"] == ((70.0, 76.0), (69.5, 80.0))
+    with (tmp_path / "grid.csv").open(newline="") as file:
+        rows = [tuple(row.values()) for row in csv.DictReader(file)]
+    assert len(rows) == 4 + 8
+    assert ("mAP", "0.5", "1.0", "55.0") in rows
+    assert ("refined Rank-1", "0.5", "0.5", "91.25") in rows
+    plain, after = (tmp_path / "grid.md").read_text().split("# After aqe (k 5, times 1, alpha 3.0), rerank (k1 20, ")
+    assert "| w050 | 50.00 | 55.00 |" in plain
+    assert "| w050 | 70.00 | 69.50 ✗ |" in after
+    assert "## Rank-1" in after
+
+
+def test_the_summary_judges_both(refined, passing):
+    plain, _, after = report.render_summary(refined).partition("\nAfter aqe (k 5, ")
+    assert plain == report.render_summary(passing)
+    assert "Cross-tests: 2 of 2 pass" in plain
+    assert "w050  70.00   69.50*" in after
+    assert "Cross-tests: 1 of 2 pass" in after

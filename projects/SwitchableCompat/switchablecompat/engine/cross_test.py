@@ -20,6 +20,7 @@ from ..evaluation.cross_test import Member, cross_test
 from ..evaluation.evaluator import grid_metadata
 from ..evaluation.features import extract_features
 from ..evaluation.grid import CompatibilityGrid
+from ..evaluation.refinement import Refinement
 from ..fastreid_shims.loading import use_cpu_loader
 from ..provenance import family_digest
 from ..widths import width_name
@@ -75,6 +76,7 @@ class SourceFeatures:
         num_query: Nq.
         dataset: name of the test set.
         metadata: what a grid of them records.
+        refinement: what the first model's config asks for beside the plain grid.
     """
 
     members: list[Member]
@@ -84,6 +86,7 @@ class SourceFeatures:
     num_query: int
     dataset: str
     metadata: dict[str, Any]
+    refinement: Refinement | None
 
 
 def cross_test_sources(
@@ -100,8 +103,9 @@ def cross_test_sources(
     """
     found = extract_sources(sources, opts, dataset=dataset, method=method)
     return cross_test(
-        found.members, found.pids, found.camids, found.num_query, found.dataset, metadata=found.metadata, **cells
-    )
+        found.members, found.pids, found.camids, found.num_query, found.dataset,
+        refinement=found.refinement, metadata=found.metadata, **cells,
+    )  # fmt: skip
 
 
 def extract_sources(
@@ -151,7 +155,8 @@ def extract_sources(
     record["method"] = method or record["method"]
     metadata = grid_metadata(first, "", num_query, len(features.pids) - num_query, record)
     paths = [path for path, *_ in loader.dataset.img_items]
-    return SourceFeatures(members, features.pids, features.camids, paths, num_query, name, metadata)
+    refinement = Refinement.from_config(first)
+    return SourceFeatures(members, features.pids, features.camids, paths, num_query, name, metadata, refinement)
 
 
 def log_to_screen() -> None:

@@ -22,7 +22,7 @@ from ..config import run_record
 from ..data.streams import EpochSampler, SeededImages
 from ..errors import InputError
 from ..evaluation.evaluator import evaluate_grid
-from ..evaluation.report import render_table, write_report
+from ..evaluation.report import render_summary, write_report
 from ..modeling import SwitchableBaseline
 from .checkpoint import check_same, load_as_start, read_checkpoint
 from .checkpointer import RECORD_KEY, SwitchableCheckpointer
@@ -194,9 +194,7 @@ class SwitchableTrainer(DefaultTrainer):
             if grid is None:
                 continue
             files = write_report(grid, cfg.OUTPUT_DIR, stem=f"grid_{dataset}" if several else "grid")
-            logger.info(
-                f"{dataset}, mAP\n{render_table(grid, 'mAP')}\n{grid.verdict()}\nWritten: " + ", ".join(map(str, files))
-            )
+            logger.info(f"{dataset}, mAP\n{render_summary(grid)}\nWritten: " + ", ".join(map(str, files)))
             results[dataset] = _scalars(grid)
         if not comm.is_main_process():
             return OrderedDict()

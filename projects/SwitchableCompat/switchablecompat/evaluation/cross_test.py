@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..widths import width_name
 from .cells import QueryResults, rank_cells
 from .grid import Cell, CompatibilityGrid, grid_from_cells
+from .refinement import Refinement, refine_cells, with_refined_cells
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,7 @@ def cross_test(
     *,
     undefined: Collection[tuple[float, float]] = (),
     diagonal_only: bool = False,
+    refinement: Refinement | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> tuple[CompatibilityGrid, QueryResults]:
     """Run all self-tests and cross-tests between the members.
@@ -55,6 +57,7 @@ def cross_test(
         dataset: name of the data set.
         undefined: cells that the method does not define, as (query width, gallery width).
         diagonal_only: only the self-tests are defined: the members do not share a feature space.
+        refinement: what the grid's :attr:`~.grid.CompatibilityGrid.refined` cells are, if there are to be any.
         metadata: see :class:`~.grid.CompatibilityGrid`; ``family`` (and ``families``, if there are several) are added.
 
     Raises:
@@ -66,7 +69,7 @@ def cross_test(
     widths = [member.width for member in members]
     skipped = undefined_cells(widths, undefined, diagonal_only=diagonal_only)
     values = [F.normalize(member.features) for member in members]
-    cells = rank_cells(
+    inputs = (
         [value[:num_query] for value in values],
         [value[num_query:] for value in values],
         pids[:num_query],
@@ -74,14 +77,16 @@ def cross_test(
         camids[:num_query],
         camids[num_query:],
         widths,
-        undefined=skipped,
     )
+    cells = rank_cells(*inputs, undefined=skipped)
     families = {width_name(member.width): member.family for member in members}
     family = joint_family(families.values())
     metadata = {**(metadata or {}), "family": family}
     if len({*families.values()}) > 1:
         metadata["families"] = families
     grid = grid_from_cells(cells, widths, dataset, metadata=metadata)
+    if refinement:
+        grid = with_refined_cells(grid, refine_cells(*inputs, refinement, undefined=skipped), refinement)
     return grid, QueryResults.from_cells(cells, widths, family)
 
 

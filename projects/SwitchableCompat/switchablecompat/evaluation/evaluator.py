@@ -16,6 +16,7 @@ from ..modeling import SwitchableBaseline
 from ..provenance import family_digest, hardware, versions
 from .features import extract_features
 from .grid import CompatibilityGrid, grid_from_features
+from .refinement import Refinement, refine_cells, with_refined_cells
 
 logger = logging.getLogger("fastreid.switchablecompat.evaluation")
 
@@ -31,7 +32,7 @@ def evaluate_grid(
     """All self-tests and cross-tests of a switchable model on one test set.
 
     Args:
-        cfg: Config; ``TEST.FLIP.ENABLED`` is honoured.
+        cfg: Config; ``TEST.FLIP.ENABLED``, ``TEST.AQE`` and ``TEST.RERANK`` are honoured.
         model: The model, on its device.
         loader: FastReID's test loader: the first ``num_query`` images are the queries, the rest is the gallery.
         num_query: Number of queries.
@@ -39,7 +40,7 @@ def evaluate_grid(
         record: The run that trained the model (``run_record``); by default the one that ``cfg`` describes.
 
     Returns:
-        The grid; None on all ranks but the first.
+        The grid, with its :attr:`~.grid.CompatibilityGrid.refined` one; None on all ranks but the first.
 
     Raises:
         InputError: Features that are not finite, or no query with a match in the gallery.
@@ -55,17 +56,20 @@ def evaluate_grid(
         return None
     extracted = time.perf_counter()
     values = [F.normalize(value) for value in features.values]
-    grid = grid_from_features(
+    inputs = (
         [value[:num_query] for value in values],
         [value[num_query:] for value in values],
         features.pids[:num_query],
         features.pids[num_query:],
         features.camids[:num_query],
         features.camids[num_query:],
-        widths=model.switch.widths,
-        dataset=dataset,
-        metadata=grid_metadata(cfg, family_digest(model.state_dict()), num_query, total - num_query, record),
+        model.switch.widths,
     )
+    metadata = grid_metadata(cfg, family_digest(model.state_dict()), num_query, total - num_query, record)
+    grid = grid_from_features(*inputs, dataset, metadata=metadata)
+    refinement = Refinement.from_config(cfg)
+    if refinement:
+        grid = with_refined_cells(grid, refine_cells(*inputs, refinement), refinement)
     seconds = (extracted - start, time.perf_counter() - extracted)
     logger.info("{}: {} images, features in {:.1f} s, grid in {:.1f} s".format(dataset, total, *seconds))
     return grid

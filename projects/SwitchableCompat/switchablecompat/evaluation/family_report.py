@@ -19,6 +19,7 @@ from .flips import Flip, best_match, worst_flips
 from .grid import Cell, CompatibilityGrid
 from .mixed_gallery import SHARES, isolated_first, mixed_gallery_map, random_order
 from .ranking import ProtocolMatches
+from .refinement import Refinement
 from .similarities import STEPS, SimilarityCounts, count_similarities
 from .statistics import negative_flips
 from .verification import TARGETS, OperatingPoint, SharedThreshold, Verification, verify
@@ -164,6 +165,7 @@ def build_family_report(
     *,
     undefined: Collection[tuple[float, float]] = (),
     diagonal_only: bool = False,
+    refinement: Refinement | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> FamilyReport:
     """Measure a family; arguments and errors as :func:`~.cross_test.cross_test`.
@@ -173,7 +175,7 @@ def build_family_report(
     """
     grid, queries = cross_test(
         members, pids, camids, num_query, dataset,
-        undefined=undefined, diagonal_only=diagonal_only, metadata=metadata,
+        undefined=undefined, diagonal_only=diagonal_only, refinement=refinement, metadata=metadata,
     )  # fmt: skip
     logger.info("Grid done; similarities of all pairs")
     values = [F.normalize(member.features) for member in sorted(members, key=lambda member: member.width)]

@@ -12,7 +12,7 @@ Backward-Compatible Representation Learning", CVPR 2020, section 3.1, applied to
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from .ranking import BLOCK_BYTES, Labels, RankingResult
 
 FORMAT = 1
 METRICS = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP")
+REFINED = "refined"
 FIXED_KEYS = ("format", "dataset", "widths", "rows", "columns", *METRICS, "compatibility")
 
 Cell = tuple[int, int]
@@ -69,6 +70,16 @@ class CompatibilityGrid:
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "dataset", str(self.dataset))
         object.__setattr__(self, "metadata", {str(key): _plain(item) for key, item in self.metadata.items()})
+
+    @property
+    def refined(self) -> CompatibilityGrid | None:
+        """The same cells after query expansion or re-ranking, if asked for: the grid under the key ``refined``."""
+        content = self.metadata.get(REFINED)
+        return None if content is None else CompatibilityGrid.from_dict(content)
+
+    def with_refined(self, refined: CompatibilityGrid) -> CompatibilityGrid:
+        """This grid, with another one of the same cells under the key ``refined``."""
+        return replace(self, metadata={**self.metadata, REFINED: refined.to_dict()})
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -145,7 +156,8 @@ class CompatibilityGrid:
     def transpose(self) -> CompatibilityGrid:
         """Swap the roles: the grid whose query sub-models are this one's gallery sub-models."""
         values = {metric: tuple(zip(*matrix, strict=True)) for metric, matrix in self.values.items()}
-        return CompatibilityGrid(self.widths, values, self.dataset, self.metadata)
+        transposed = CompatibilityGrid(self.widths, values, self.dataset, self.metadata)
+        return transposed if self.refined is None else transposed.with_refined(self.refined.transpose())
 
     def scalars(self) -> dict[str, float]:
         """Defined cells under flat names, query first: ``mAP_w025_w100`` is query w025 on gallery w100."""

@@ -19,6 +19,7 @@ its gallery index is lower. Constant features thus give one reproducible result.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 
@@ -163,17 +164,36 @@ def rank_matches(
     if query_features.shape[1] != gallery_features.shape[1]:
         shapes = f"{query_features.shape[1]} and {gallery_features.shape[1]}"
         raise InputError("query and gallery features", "must have the same dimension", shapes)
-    num_queries, num_gallery = matches.num_queries, matches.num_gallery
-    rows_per_block = _rows_per_block(num_queries, num_gallery, matches.max_matches, block_bytes)
-    buffer = query_features.new_empty(rows_per_block, num_gallery)
+    rows = _rows_per_block(matches, block_bytes)
+    buffer = query_features.new_empty(rows, matches.num_gallery)
+
+    def product(start: int, stop: int) -> np.ndarray:
+        scores = torch.mm(query_features[start:stop], gallery_features.T, out=buffer[: stop - start])
+        return scores.cpu().numpy()  # shares the memory of a CPU tensor
+
+    return rank_scores(product, matches, block_bytes=block_bytes)
+
+
+def rank_scores(
+    scores: Callable[[int, int], np.ndarray], matches: ProtocolMatches, *, block_bytes: int = BLOCK_BYTES
+) -> RankingResult:
+    """Rank the gallery by any scores.
+
+    Args:
+        scores: gives those of the queries ``start:stop``, finite float32 ``[stop - start, Ng]``, the higher the better;
+            the array is written to.
+        matches: of the labels.
+        block_bytes: see :func:`rank_queries`.
+    """
+    num_queries = matches.num_queries
+    rows_per_block = _rows_per_block(matches, block_bytes)
     average_precision, inverse_penalty = np.full(num_queries, np.nan), np.full(num_queries, np.nan)
     first_hit = np.zeros(num_queries, dtype=np.int64)
     valid = matches.num_positives > 0
 
     for start in range(0, num_queries, rows_per_block):
         stop = min(start + rows_per_block, num_queries)
-        product = torch.mm(query_features[start:stop], gallery_features.T, out=buffer[: stop - start])
-        similarity = product.cpu().numpy()  # shares the memory of a CPU tensor
+        similarity = scores(start, stop)
         row, col, junk = matches.pairs(start, stop)
         similarity[row[junk], col[junk]] = -inf  # below every positive
         count = matches.num_positives[start:stop]
@@ -204,10 +224,10 @@ def check_features(side: str, features: Tensor, num_labels: int) -> None:
         raise InputError(f"{side} features", "must be finite", found)
 
 
-def _rows_per_block(num_queries: int, num_gallery: int, max_matches: int, block_bytes: int) -> int:
+def _rows_per_block(matches: ProtocolMatches, block_bytes: int) -> int:
     """Queries per block: their similarities and pairs, beside what ranking one row takes."""
-    free = block_bytes - RANK_BYTES * num_gallery
-    return max(1, min(free // (4 * num_gallery + PAIR_BYTES * max_matches), num_queries))
+    free = block_bytes - RANK_BYTES * matches.num_gallery
+    return max(1, min(free // (4 * matches.num_gallery + PAIR_BYTES * matches.max_matches), matches.num_queries))
 
 
 def _no_valid_query(num_queries: int, num_gallery: int, num_matches: int) -> InputError:

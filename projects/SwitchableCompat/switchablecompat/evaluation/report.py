@@ -44,8 +44,22 @@ def render_table(grid: CompatibilityGrid, metric: str = "mAP") -> str:
     return "\n".join([f"{metric} (%), {CONVENTION}", *(line.rstrip() for line in body), *legend])
 
 
+def render_summary(grid: CompatibilityGrid) -> str:
+    """The mAP table with the verdict, as plain text; then the same after refinement, if there was one."""
+    lines = [render_table(grid), grid.verdict()]
+    if grid.refined:
+        lines += [f"After {describe_refinement(grid.refined)}:", render_summary(grid.refined)]
+    return "\n".join(lines)
+
+
+def describe_refinement(refined: CompatibilityGrid) -> str:
+    """What was done to a refined grid's rankings, with its options: ``aqe (k 5, times 1, alpha 3.0)``."""
+    steps = refined.metadata["refinement"].items()
+    return ", ".join(f"{name} ({', '.join(f'{key} {item}' for key, item in of.items())})" for name, of in steps)
+
+
 def render_markdown(grid: CompatibilityGrid) -> str:
-    """All defined metrics as Markdown tables, mAP first, with the verdict."""
+    """All defined metrics as Markdown tables, mAP first, with the verdict; then the same after refinement."""
     summary = grid.compatibility()
     parts = [f"# Compatibility grid: {_title(grid)}", f"All values in per cent; **{CONVENTION}**; '-' is not defined."]
     for metric in _defined(grid):
@@ -63,17 +77,26 @@ def render_markdown(grid: CompatibilityGrid) -> str:
             }
             sentence = ", ".join(f"{name} {format_value(value)}" for name, value in means.items())
             parts += ["  \n".join([*grid.verdict().splitlines(), f"{sentence}."])]
-    return "\n\n".join(parts) + "\n"
+    text = "\n\n".join(parts) + "\n"
+    if grid.refined:
+        refined = render_markdown(grid.refined).partition("\n\n")[2]
+        text += f"\n# After {describe_refinement(grid.refined)}\n\n{refined}"
+    return text
 
 
 def render_csv(grid: CompatibilityGrid) -> str:
-    """Long form, one line per cell: metric, query_width, gallery_width, value (empty = not defined)."""
+    """Long form, one line per cell: metric, query_width, gallery_width, value (empty = not defined).
+
+    Metrics of refined cells are called ``refined mAP`` and so on.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["metric", "query_width", "gallery_width", "value"])
-    for metric in _defined(grid):
-        for query_width, row in zip(grid.widths, grid.values[metric], strict=True):
-            writer.writerows([metric, query_width, width, value] for width, value in zip(grid.widths, row, strict=True))
+    for prefix, one in (("", grid), ("refined ", grid.refined)):
+        for metric in _defined(one) if one else ():
+            name = f"{prefix}{metric}"
+            for query_width, row in zip(one.widths, one.values[metric], strict=True):
+                writer.writerows([name, query_width, width, item] for width, item in zip(one.widths, row, strict=True))
     return text.getvalue()
 
 

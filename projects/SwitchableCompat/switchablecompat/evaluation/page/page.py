@@ -9,7 +9,8 @@ import jinja2
 import numpy as np
 
 from ..family_report import FamilyReport, LostQuery, Rehearsal
-from ..grid import format_value
+from ..grid import REFINED, CompatibilityGrid, format_value
+from ..report import describe_refinement
 from ..verification import Verification
 from .charts import STYLES
 from .pictures import data_uri
@@ -31,6 +32,7 @@ def render_page(report: FamilyReport) -> str:
     )
     grid = report.grid
     metadata = {key: grid.metadata[key] for key in FIRST_KEYS if key in grid.metadata} | dict(grid.metadata)
+    metadata.pop(REFINED, None)  # shown as tables
     headline = next((one for one in report.verifications if one.target == HEADLINE_FAR and one.pooled.points), None)
     return environment.get_template("template.html").render(
         title=", ".join(str(part) for part in (grid.dataset, grid.metadata.get("method")) if part),
@@ -46,6 +48,7 @@ def render_page(report: FamilyReport) -> str:
             ("mAP", value_matrix(grid.values["mAP"], grid.failed_cells())),
             ("Rank-1", value_matrix(grid.values["Rank-1"])),
         ],
+        refined=grid.refined and _refined(grid.refined),
         cmc=cmc_charts(report),
         histograms=histogram_charts(report, headline),
         headline_far=f"{HEADLINE_FAR:g}",
@@ -57,6 +60,17 @@ def render_page(report: FamilyReport) -> str:
         provenance=[(key, _plain(value)) for key, value in metadata.items()],
         format_value=format_value,
     )
+
+
+def _refined(refined: CompatibilityGrid) -> dict[str, Any]:
+    return {
+        "how": describe_refinement(refined),
+        "verdict": refined.verdict().splitlines(),
+        "metrics": [
+            ("mAP", value_matrix(refined.values["mAP"], refined.failed_cells())),
+            ("Rank-1", value_matrix(refined.values["Rank-1"])),
+        ],
+    }
 
 
 def _threshold_verdict(report: FamilyReport, one: Verification) -> dict[str, Any]:

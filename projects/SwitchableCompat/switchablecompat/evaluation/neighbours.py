@@ -1,0 +1,77 @@
+"""Nearest neighbours by cosine, without a matrix of all similarities.
+
+The images of a cell are its queries, encoded by one sub-model, and its gallery, encoded by another: they share a
+feature space, so one image of the cell can be a neighbour of any other. Numbers of images are ``0 ... Nq - 1`` for the
+queries and ``Nq ... N - 1`` for the gallery, as in FastReID, which puts one behind the other.
+
+Shapes: ``Nq`` queries, ``Ng`` gallery items, ``N = Nq + Ng``, ``D`` dimensions, ``k`` neighbours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import faiss
+import numpy as np
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """Of every image the nearest others, itself among them, the nearest first.
+
+    Attributes:
+        similarity: ``[n, k]`` float32.
+        index: their numbers, ``[n, k]`` int64.
+    """
+
+    similarity: np.ndarray
+    index: np.ndarray
+
+
+def nearest(features: Tensor, items: Tensor, k: int) -> Neighbours:
+    """The ``k`` items of the greatest inner product with each feature; all of them if there are fewer.
+
+    FAISS searches by brute force in blocks of a fixed size.
+
+    Args:
+        features: ``[n, D]`` float32 on the CPU.
+        items: ``[m, D]``, the same.
+        k: how many.
+    """
+    found = faiss.knn(features.numpy(), items.numpy(), min(k, len(items)), metric=faiss.METRIC_INNER_PRODUCT)
+    return Neighbours(*found)
+
+
+def cell_neighbours(
+    query: Tensor, gallery: Tensor, k: int, query_alone: Neighbours, gallery_alone: Neighbours
+) -> Neighbours:
+    """The ``k`` nearest images of every image of a cell, ``[N, k]``; all N if there are fewer.
+
+    What each side finds on its own is the same in all cells of a row or a column, so it is given.
+
+    Args:
+        query: ``[Nq, D]`` float32 on the CPU, L2-normalised.
+        gallery: ``[Ng, D]``, the same.
+        k: how many.
+        query_alone: ``nearest(query, query, k)``.
+        gallery_alone: ``nearest(gallery, gallery, k)``.
+    """
+    of_query = _merge(query_alone, _shifted(nearest(query, gallery, k), len(query)), k)
+    of_gallery = _merge(nearest(gallery, query, k), _shifted(gallery_alone, len(query)), k)
+    return Neighbours(
+        np.concatenate([of_query.similarity, of_gallery.similarity]),
+        np.concatenate([of_query.index, of_gallery.index]),
+    )
+
+
+def _shifted(found: Neighbours, by: int) -> Neighbours:
+    return Neighbours(found.similarity, found.index + by)
+
+
+def _merge(one: Neighbours, other: Neighbours, k: int) -> Neighbours:
+    """The nearest ``k`` of two lists for each row; of equal ones, those of the first list first."""
+    similarity = np.concatenate([one.similarity, other.similarity], axis=1)
+    index = np.concatenate([one.index, other.index], axis=1)
+    order = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
+    return Neighbours(np.take_along_axis(similarity, order, 1), np.take_along_axis(index, order, 1))

@@ -1,0 +1,116 @@
+"""What FastReID can do to a ranking after the features are there, in every cell of the grid: AQE and re-ranking.
+
+A cell mixes two sub-models: its queries are encoded by one, its gallery by another. Both methods look at the images of
+a cell as one set, FastReID's own way: of query and gallery features it makes one list. Features share a space, so the
+neighbours of an image are found on both sides; similarities between two queries are those of the query's sub-model, and
+so for the gallery. On the diagonal this is FastReID's method on one model.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..widths import width_name
+from .cells import Cells
+from .grid import CompatibilityGrid, grid_from_cells
+from .neighbours import Neighbours, cell_neighbours, nearest
+from .query_expansion import QueryExpansion, expand
+from .ranking import BLOCK_BYTES, Labels, ProtocolMatches, RankingResult, rank_matches, rank_scores
+from .reranking import JaccardDistance, ReRanking, reciprocal_vectors
+
+logger = logging.getLogger("fastreid.switchablecompat.evaluation")
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """Average query expansion, then re-ranking; at least one of them.
+
+    Attributes:
+        aqe: its options, or None.
+        rerank: its options, or None.
+    """
+
+    aqe: QueryExpansion | None
+    rerank: ReRanking | None
+
+    @classmethod
+    def from_config(cls, cfg) -> Refinement | None:
+        """What ``TEST.AQE`` and ``TEST.RERANK`` ask for; None for neither."""
+        node = cfg.TEST
+        aqe = QueryExpansion(node.AQE.QE_K, node.AQE.QE_TIME, node.AQE.ALPHA) if node.AQE.ENABLED else None
+        rerank = ReRanking(node.RERANK.K1, node.RERANK.K2, node.RERANK.LAMBDA) if node.RERANK.ENABLED else None
+        return cls(aqe, rerank) if aqe or rerank else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The options by name, for ``grid.json``; only of what is used."""
+        return {name: options for name, options in asdict(self).items() if options}
+
+
+def refine_cells(
+    query_features: Sequence[Tensor],
+    gallery_features: Sequence[Tensor],
+    query_pids: Labels,
+    gallery_pids: Labels,
+    query_camids: Labels,
+    gallery_camids: Labels,
+    widths: Sequence[float],
+    refinement: Refinement,
+    *,
+    undefined: Collection[tuple[int, int]] = (),
+    block_bytes: int = BLOCK_BYTES,
+) -> Cells:
+    """:func:`~.cells.rank_cells` with refined rankings, of features that it has accepted, on the CPU.
+
+    Beside lists of neighbours (12 bytes for each of k images for each image and sub-model) and, for re-ranking, sparse
+    vectors (a few hundred bytes for each image), the extra memory is a copy of a cell's features and blocks of
+    ``block_bytes``.
+    """
+    matches = ProtocolMatches(query_pids, gallery_pids, query_camids, gallery_camids)
+    k = refinement.aqe.k if refinement.aqe else refinement.rerank.k1
+    query_alone = [nearest(features, features, k) for features in query_features]
+    gallery_alone = [nearest(features, features, k) for features in gallery_features]
+    cells: Cells = [[None] * len(widths) for _ in widths]
+    for q, query in enumerate(query_features):
+        for g, gallery in enumerate(gallery_features):
+            if (q, g) in undefined:
+                continue
+            logger.info(f"Refining query {width_name(widths[q])}, gallery {width_name(widths[g])}")
+            neighbours = cell_neighbours(query, gallery, k, query_alone[q], gallery_alone[g])
+            cells[q][g] = _refine(torch.cat([query, gallery]), neighbours, matches, refinement, block_bytes)
+    return cells
+
+
+def with_refined_cells(grid: CompatibilityGrid, cells: Cells, refinement: Refinement) -> CompatibilityGrid:
+    """A grid with what :func:`refine_cells` made of its cells beside it."""
+    metadata = {"refinement": refinement.to_dict()}
+    return grid.with_refined(grid_from_cells(cells, grid.widths, grid.dataset, metadata=metadata))
+
+
+@torch.no_grad()
+def _refine(
+    features: Tensor, neighbours: Neighbours, matches: ProtocolMatches, refinement: Refinement, block_bytes: int
+) -> RankingResult:
+    """One cell, from its features and their neighbours, queries first."""
+    number, options = matches.num_queries, refinement.rerank
+    if refinement.aqe:
+        features = expand(features, neighbours, refinement.aqe, block_bytes=block_bytes)
+    query, gallery = features[:number], features[number:]
+    if not options:
+        return rank_matches(query, gallery, matches, block_bytes=block_bytes)
+    if refinement.aqe:
+        neighbours = nearest(features, features, options.k1)
+    vectors = reciprocal_vectors(features.numpy(), neighbours.index, options.k2, block_bytes=block_bytes)
+    jaccard = JaccardDistance(vectors, number)
+
+    def scores(start: int, stop: int) -> np.ndarray:
+        original = 1 - query[start:stop] @ gallery.T
+        return -((1 - options.weight) * jaccard.rows(start, stop) + options.weight * original.numpy())
+
+    return rank_scores(scores, matches, block_bytes=block_bytes // 4)  # similarities are held four times here
