@@ -19,6 +19,7 @@ import startup
 from switchablecompat.config import load_config
 from switchablecompat.data.check import LEVELS, Finding, Item, check_images, check_items, raise_on_errors, summarise
 from switchablecompat.data.opening import check_test_set, data_root, open_dataset
+from switchablecompat.data.training_sets import check_training_sets
 from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.files import atomic_write
 
@@ -63,10 +64,11 @@ def check(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], list[Fin
     parts = [(name, "train") for name in names] + [(name, split) for name in tests for split in ("query", "gallery")]
     counts = [count(name, split, opened[name][1][split]) for name, split in parts]
 
-    train: list[Item] | None = [item for name in names for item in opened[name][1]["train"]]
+    sets = [(name, opened[name][1]["train"]) for name in names]
+    train: list[Item] | None = [item for _, items in sets for item in items]
     if arguments.manifest and not train:
         train = None  # a manifest for evaluation; a config, on the other hand, names its training set
-    findings = check_items(train, None, None, **settings)
+    findings = check_training_sets(sets) + check_items(train, None, None, **settings)
     for name in tests:
         dataset, items = opened[name]
         if arguments.manifest and not items["query"] and not items["gallery"]:

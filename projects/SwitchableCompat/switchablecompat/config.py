@@ -130,6 +130,10 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     # bfloat16
     cfg.SOLVER.AMP.DTYPE = "float16"
 
+    # VehicleID's protocol: means over this many galleries of one image per identity, drawn from all test images. 1: the
+    # gallery of the data set (of VehicleID: one draw, the same in all runs)
+    cfg.TEST.GALLERY_DRAWS = 1
+
     # CSV (path, pid, camid, split) of the data set ManifestReID.
     cfg.DATASETS.MANIFEST = ""
     return cfg

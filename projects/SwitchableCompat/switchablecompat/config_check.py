@@ -21,7 +21,8 @@ OPTIMIZERS = sorted(
     for name, item in vars(torch.optim).items()
     if isinstance(item, type) and issubclass(item, torch.optim.Optimizer)
 )
-IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler", "SetReWeightSampler")
+# SetReWeightSampler is none of them: it asks for cameras 0, 1, ... in training items, FastReID's data sets give names.
+IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler")
 
 
 def check_config(cfg: CN, defaults: CN) -> None:
@@ -313,6 +314,7 @@ def _check_test(cfg: CN) -> None:
         raise InputError("TEST.ROC.ENABLED", rule, True)
     aqe, rerank = cfg.TEST.AQE, cfg.TEST.RERANK
     _check_ranges(
+        ("TEST.GALLERY_DRAWS", cfg.TEST.GALLERY_DRAWS, 1, math.inf),
         ("TEST.AQE.QE_K", aqe.QE_K, 1, math.inf),
         ("TEST.AQE.QE_TIME", aqe.QE_TIME, 1, math.inf),
         ("TEST.AQE.ALPHA", aqe.ALPHA, 0, math.inf),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import traceback
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
@@ -13,6 +15,7 @@ from fastreid.data.datasets.bases import ImageDataset
 from ..errors import InputError
 from .check import Finding, Item, check_items
 from .manifest import SPLITS, ManifestReID
+from .streams import seeded
 
 Splits = dict[str, list[Item]]
 
@@ -34,6 +37,14 @@ def data_root() -> str:
     return os.environ.get("FASTREID_DATASETS", "datasets")
 
 
+def fixed_split() -> AbstractContextManager[None]:
+    """Opening a data set in this block gives the same splits always: VehicleID's class draws its gallery at random.
+
+    Without it, every process and every evaluation would have a gallery of its own.
+    """
+    return seeded(0)
+
+
 def open_dataset(name: str, root: str, manifest: str) -> tuple[ImageDataset, Splits]:
     """Open a registered data set and read its splits; a failure of the upstream class becomes one clear line.
 
@@ -46,7 +57,7 @@ def open_dataset(name: str, root: str, manifest: str) -> tuple[ImageDataset, Spl
         known = ", ".join(sorted(DATASET_REGISTRY._obj_map))
         raise InputError("data set", f"must be one of {known}", repr(name)) from None
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), fixed_split():
             warnings.simplefilter("ignore")  # Market1501 warns of a layout before it fails on it
             dataset = create(root=root, manifest=manifest)
             if isinstance(dataset, ManifestReID):
@@ -60,7 +71,9 @@ def open_dataset(name: str, root: str, manifest: str) -> tuple[ImageDataset, Spl
 
 def _explain(error: Exception, name: str, root: str) -> tuple[str, str]:
     """Rule and found value for the failure of an upstream data set class."""
-    layout = LAYOUTS.get(name) or f"the layout described at class {name} of fastreid.data.datasets"
+    # SmallVeRiWild and its like lie where VeRiWild does
+    known = LAYOUTS.get(name) or LAYOUTS.get(re.sub("^(Small|Medium|Large)", "", name))
+    layout = known or f"the layout described at class {name} of fastreid.data.datasets"
     if not os.path.isdir(root):
         return f"needs {layout} below {root}", "no such folder (set FASTREID_DATASETS or --root)"
     names = sorted(os.listdir(root))

@@ -18,6 +18,7 @@ from fastreid.utils.env import seed_all_rng
 from ..config import load_config
 from ..data.check import Finding, check_items, raise_on_errors
 from ..data.opening import check_test_set, data_root, open_dataset
+from ..data.training_sets import check_training_sets
 from ..errors import InputError
 from ..fastreid_shims import applied
 from ..fastreid_shims.loading import use_cpu_loader
@@ -150,8 +151,9 @@ def check_datasets(cfg, *, eval_only: bool) -> None:
         return
     train = None
     if not eval_only:
-        train = [item for name in cfg.DATASETS.NAMES for item in _open(cfg, name)[1]["train"]]
-        findings = check_items(
+        sets = [(name, _open(cfg, name)[1]["train"]) for name in cfg.DATASETS.NAMES]
+        train = [item for _, items in sets for item in items]
+        findings = check_training_sets(sets) + check_items(
             train,
             None,
             None,

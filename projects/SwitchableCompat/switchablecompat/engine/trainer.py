@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from ..aggregation import build_aggregation
 from ..config import run_record
+from ..data.opening import fixed_split
 from ..data.streams import EpochSampler, SeededImages
 from ..errors import InputError
 from ..evaluation.evaluator import evaluate_grid
@@ -157,7 +158,8 @@ class SwitchableTrainer(DefaultTrainer):
         Data sets also get ``manifest=cfg.DATASETS.MANIFEST``.
         """
         options = {"combineall": cfg.DATASETS.COMBINEALL, "manifest": cfg.DATASETS.MANIFEST}
-        plain = _train_loader_from_config(cfg, sampler=(), **options)["train_set"]
+        with fixed_split():
+            plain = _train_loader_from_config(cfg, sampler=(), **options)["train_set"]
         # Sorted: the order of a folder differs between machines.
         images = SeededImages(sorted(plain.img_items, key=lambda item: item[0]), plain.transform)
         args = _train_loader_from_config(cfg, train_set=images)
@@ -167,8 +169,12 @@ class SwitchableTrainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg, dataset_name: str):
-        """FastReID's test loader, with DATALOADER.NUM_WORKERS workers (upstream always starts four)."""
-        args = _test_loader_from_config(cfg, dataset_name=dataset_name, manifest=cfg.DATASETS.MANIFEST)
+        """FastReID's test loader, with DATALOADER.NUM_WORKERS workers (upstream always starts four).
+
+        Every process and every evaluation has the same items.
+        """
+        with fixed_split():
+            args = _test_loader_from_config(cfg, dataset_name=dataset_name, manifest=cfg.DATASETS.MANIFEST)
         return build_reid_test_loader(**args, num_workers=cfg.DATALOADER.NUM_WORKERS)
 
     @classmethod

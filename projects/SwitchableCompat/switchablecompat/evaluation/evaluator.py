@@ -7,7 +7,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..config import run_record
@@ -15,6 +17,7 @@ from ..errors import InputError
 from ..modeling import SwitchableBaseline
 from ..provenance import family_digest, hardware, versions
 from .features import extract_features
+from .gallery_draws import check_drawable, draw_gallery, mean_grid
 from .grid import CompatibilityGrid, grid_from_features
 from .refinement import Refinement, refine_cells, with_refined_cells
 
@@ -32,7 +35,7 @@ def evaluate_grid(
     """All self-tests and cross-tests of a switchable model on one test set.
 
     Args:
-        cfg: Config; ``TEST.FLIP.ENABLED``, ``TEST.AQE`` and ``TEST.RERANK`` are honoured.
+        cfg: Config; ``TEST.FLIP.ENABLED``, ``TEST.AQE``, ``TEST.RERANK`` and ``TEST.GALLERY_DRAWS`` are honoured.
         model: The model, on its device.
         loader: FastReID's test loader: the first ``num_query`` images are the queries, the rest is the gallery.
         num_query: Number of queries.
@@ -43,7 +46,8 @@ def evaluate_grid(
         The grid, with its :attr:`~.grid.CompatibilityGrid.refined` one; None on all ranks but the first.
 
     Raises:
-        InputError: Features that are not finite, or no query with a match in the gallery.
+        InputError: Features that are not finite, no query with a match in the gallery, or draws from a data set whose
+            gallery is given.
     """
     total = len(loader.dataset)
     if not 0 < num_query < total:
@@ -56,20 +60,30 @@ def evaluate_grid(
         return None
     extracted = time.perf_counter()
     values = [F.normalize(value) for value in features.values]
-    inputs = (
-        [value[:num_query] for value in values],
-        [value[num_query:] for value in values],
-        features.pids[:num_query],
-        features.pids[num_query:],
-        features.camids[:num_query],
-        features.camids[num_query:],
-        model.switch.widths,
-    )
     metadata = grid_metadata(cfg, family_digest(model.state_dict()), num_query, total - num_query, record)
-    grid = grid_from_features(*inputs, dataset, metadata=metadata)
     refinement = Refinement.from_config(cfg)
-    if refinement:
-        grid = with_refined_cells(grid, refine_cells(*inputs, refinement), refinement)
+
+    def grid_of(query: Tensor | slice, gallery: Tensor | slice) -> CompatibilityGrid:
+        """The grid with these images as queries and as gallery."""
+        inputs = (
+            [value[query] for value in values],
+            [value[gallery] for value in values],
+            features.pids[query],
+            features.pids[gallery],
+            features.camids[query],
+            features.camids[gallery],
+            model.switch.widths,
+        )
+        grid = grid_from_features(*inputs, dataset, metadata=metadata)
+        return with_refined_cells(grid, refine_cells(*inputs, refinement), refinement) if refinement else grid
+
+    if cfg.TEST.GALLERY_DRAWS == 1:
+        grid = grid_of(slice(num_query), slice(num_query, total))
+    else:
+        pids = features.pids.numpy()
+        check_drawable(pids[num_query:], dataset)
+        draws = [draw_gallery(pids, seed) for seed in range(cfg.TEST.GALLERY_DRAWS)]
+        grid = mean_grid([grid_of(*map(torch.from_numpy, draw)) for draw in draws])
     seconds = (extracted - start, time.perf_counter() - extracted)
     logger.info("{}: {} images, features in {:.1f} s, grid in {:.1f} s".format(dataset, total, *seconds))
     return grid

@@ -1,0 +1,45 @@
+"""What must hold between several training sets: FastReID strings their items together and counts identities."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from .check import Finding, Item, name_some
+
+TrainingSets = Sequence[tuple[str, Sequence[Item]]]  # names, in order and as often as they are trained, with items
+NAMES_APART = "give training items names that start with the data set's, as FastReID's own do: market1501_12"
+
+
+def check_training_sets(sets: TrainingSets) -> list[Finding]:
+    """Findings on training sets that are trained together.
+
+    Identities (and cameras) of two sets are the same if their labels are equal: people of two data sets would become
+    one class without a word.
+    """
+    return [*_repeated_files(sets), *_shared_labels(sets)]
+
+
+def _repeated_files(sets: TrainingSets) -> Iterator[Finding]:
+    times = Counter(os.path.normpath(item[0]) for _, items in sets for item in items)
+    repeated = [path for path, count in times.items() if count > 1]
+    if repeated:
+        message = f"{len(repeated)} training files are listed more than once: {name_some(repeated)}"
+        yield Finding("warning", "repeated-train-files", message, "name every training set once: they count double")
+
+
+def _shared_labels(sets: TrainingSets) -> Iterator[Finding]:
+    kinds = {type(label).__name__ for _, items in sets for item in items for label in item[1:3]}
+    if len(kinds) > 1:
+        message = f"labels of training items are of several types ({', '.join(sorted(kinds))}), which cannot be sorted"
+        yield Finding("error", "mixed-train-labels", message, NAMES_APART)
+    for (one, items), (other, more) in itertools.combinations(sets, 2):
+        files = {os.path.normpath(item[0]) for item in items}
+        new = [item for item in more if os.path.normpath(item[0]) not in files]  # else it is the same data, named twice
+        for column, what in ((1, "identities"), (2, "cameras")):
+            shared = sorted({item[column] for item in items} & {item[column] for item in new}, key=str)
+            if shared:
+                message = f"{len(shared)} {what} of {one} have the labels of others in {other}: {name_some(shared)}"
+                yield Finding("error", f"shared-train-{what}", message, NAMES_APART)

@@ -1,0 +1,55 @@
+"""Galleries of one image per identity, drawn several times: the protocol of VehicleID.
+
+Its test lists do not say which images are the gallery. One image of each identity is drawn, all others are queries, and
+results are means over several draws (Liu et al., "Deep Relative Distance Learning", CVPR 2016; FastReID's model zoo has
+ten). FastReID draws once at every evaluation, by whatever state its random generator is in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..errors import InputError
+from .grid import METRICS, CompatibilityGrid, Matrix
+
+
+def draw_gallery(pids: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the queries and of the gallery, both ascending.
+
+    Args:
+        pids: identities of all test images, ``[N]``.
+        seed: of the draw.
+    """
+    order = np.random.default_rng(seed).permutation(len(pids))
+    _, first = np.unique(pids[order], return_index=True)
+    gallery = np.sort(order[first])
+    return np.setdiff1d(np.arange(len(pids)), gallery), gallery
+
+
+def check_drawable(gallery_pids: np.ndarray, dataset: str) -> None:
+    """Refuse draws from a data set whose gallery is not one image per identity already: its split is given."""
+    if len(np.unique(gallery_pids)) < len(gallery_pids):
+        rule = "must be 1 for a data set whose gallery has several images of an identity: its split is given"
+        raise InputError("TEST.GALLERY_DRAWS", rule, dataset)
+
+
+def mean_grid(grids: Sequence[CompatibilityGrid]) -> CompatibilityGrid:
+    """Mean of every cell over grids of one size, undefined where one of them is; metadata of the first.
+
+    The refined grids are averaged likewise.
+    """
+    first = grids[0]
+    values = {metric: _mean_matrix([grid.values[metric] for grid in grids]) for metric in METRICS}
+    metadata = {**first.metadata, "gallery_draws": len(grids)}
+    mean = CompatibilityGrid(first.widths, values, first.dataset, metadata)
+    return mean if first.refined is None else mean.with_refined(mean_grid([grid.refined for grid in grids]))
+
+
+def _mean_matrix(matrices: Sequence[Matrix]) -> list[list[float | None]]:
+    def mean(values: tuple[float | None, ...]) -> float | None:
+        return None if None in values else float(np.mean(values))
+
+    rows = zip(*matrices, strict=True)
+    return [[mean(cells) for cells in zip(*same, strict=True)] for same in rows]
