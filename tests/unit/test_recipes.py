@@ -68,10 +68,12 @@ def value_of(cfg, key):
     return cfg
 
 
-def test_every_recipe_file_is_listed():
+def test_every_recipe_file_is_listed_here_and_in_the_documentation():
     folders = (ROOT / "configs" / name for name in TRAINING_IMAGES)
     files = {f"{path.parent.name}/{path.stem}" for folder in folders for path in folder.glob("sfsc*.yml")}
     assert {name for name in files if "_no_" not in name and "_paper" not in name} == {*RECIPES}
+    page = (ROOT / "docs" / "recipes.md").read_text()
+    assert [name for name in RECIPES if f"`{name}.yml`" not in page] == []
 
 
 @pytest.mark.parametrize("name", RECIPES)

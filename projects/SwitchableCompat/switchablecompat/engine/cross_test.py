@@ -135,6 +135,8 @@ def extract_sources(
         first.DATASETS.TESTS = (dataset,)
     if len(first.DATASETS.TESTS) != 1:
         raise InputError("DATASETS.TESTS", "must be one data set; choose with --dataset", tuple(first.DATASETS.TESTS))
+    if first.TEST.GALLERY_DRAWS > 1:
+        logger.warning("One gallery is evaluated: TEST.GALLERY_DRAWS is for train_net, whose grids are means")
     first.freeze()
     use_cpu_loader(not first.MODEL.DEVICE.startswith("cuda"))
     check_datasets(first, eval_only=True)
