@@ -3,12 +3,15 @@
 import random
 
 import pytest
+from fastreid.data.datasets.msmt17 import MSMT17
 
 import layouts
 from builders import tiny_config
 from switchablecompat.data.opening import check_test_set, open_dataset
 from switchablecompat.data.training_sets import check_training_sets
 from switchablecompat.engine import SwitchableTrainer
+from switchablecompat.engine.setup import check_datasets
+from switchablecompat.errors import InputError
 from switchablecompat.fastreid_shims import use_cpu_loader
 
 IDENTITIES = {"Market1501": 4, "MSMT17": 3, "VeRi": 3, "VehicleID": 3, "VeRiWild": 3}
@@ -60,6 +63,22 @@ def test_every_test_set_opens_and_its_protocol_is_fastreids(name, loaders, root)
     assert (num_query, len(loader.dataset) - num_query) == TESTS[name]
     dataset, splits = open_dataset(name, str(root), "")
     assert [finding for finding in check_test_set(dataset, splits, None) if finding.level == "error"] == []
+
+
+def test_draws_from_a_given_gallery_are_refused_before_anything_is_trained(loaders, root, monkeypatch):
+    monkeypatch.setenv("FASTREID_DATASETS", str(root))
+    options = ("TEST.GALLERY_DRAWS", 2, "DATASETS.TESTS")
+    check_datasets(tiny_config(*options, ("SmallVehicleID",)), eval_only=True)
+    with pytest.raises(InputError, match="^TEST.GALLERY_DRAWS: must be 1 for .*, found Market1501"):
+        check_datasets(tiny_config(*options, ("SmallVehicleID", "Market1501")), eval_only=True)
+
+
+def test_people_of_two_sets_with_the_same_labels_are_refused(loaders, root, monkeypatch):
+    monkeypatch.setenv("FASTREID_DATASETS", str(root))
+    monkeypatch.setattr(MSMT17, "dataset_name", "market1501")  # as a class of one's own, copied from FastReID's
+    cfg = tiny_config("DATASETS.NAMES", ("Market1501", "MSMT17"), "SOLVER.IMS_PER_BATCH", 8)
+    with pytest.raises(InputError, match="training data: .*of Market1501 have the labels of others in MSMT17"):
+        check_datasets(cfg, eval_only=False)
 
 
 def test_vehicleids_gallery_is_the_same_whatever_was_drawn_before(loaders):

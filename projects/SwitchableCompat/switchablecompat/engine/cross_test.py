@@ -137,6 +137,7 @@ def extract_sources(
         raise InputError("DATASETS.TESTS", "must be one data set; choose with --dataset", tuple(first.DATASETS.TESTS))
     if first.TEST.GALLERY_DRAWS > 1:
         logger.warning("One gallery is evaluated: TEST.GALLERY_DRAWS is for train_net, whose grids are means")
+        first.TEST.GALLERY_DRAWS = 1
     first.freeze()
     use_cpu_loader(not first.MODEL.DEVICE.startswith("cuda"))
     check_datasets(first, eval_only=True)

@@ -20,6 +20,7 @@ from ..data.check import Finding, check_items, raise_on_errors
 from ..data.opening import check_test_set, data_root, open_dataset
 from ..data.training_sets import check_training_sets
 from ..errors import InputError
+from ..evaluation.gallery_draws import check_drawable
 from ..fastreid_shims import applied
 from ..fastreid_shims.loading import use_cpu_loader
 from ..files import atomic_write
@@ -173,7 +174,10 @@ def check_datasets(cfg, *, eval_only: bool) -> None:
                 logger.warning(f"BN statistics will be those of {calibration.DATASET} (TEST.PRECISE_BN.DATASET)")
         _report(findings, "training data")
     for name in cfg.DATASETS.TESTS:
-        findings = check_test_set(*_open(cfg, name), train if name in cfg.DATASETS.NAMES else None)
+        dataset, splits = _open(cfg, name)
+        findings = check_test_set(dataset, splits, train if name in cfg.DATASETS.NAMES else None)
+        if cfg.TEST.GALLERY_DRAWS > 1:
+            check_drawable([pid for _, pid, _ in splits["gallery"]], name)
         _report(findings, f"test data {name}")
     comm.synchronize()
 

@@ -81,7 +81,7 @@ def evaluate_grid(
         grid = grid_of(slice(num_query), slice(num_query, total))
     else:
         pids = features.pids.numpy()
-        check_drawable(pids[num_query:], dataset)
+        check_drawable(pids[num_query:].tolist(), dataset)
         draws = [draw_gallery(pids, seed) for seed in range(cfg.TEST.GALLERY_DRAWS)]
         grid = mean_grid([grid_of(*map(torch.from_numpy, draw)) for draw in draws])
     seconds = (extracted - start, time.perf_counter() - extracted)

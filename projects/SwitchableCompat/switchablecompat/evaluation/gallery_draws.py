@@ -28,9 +28,9 @@ def draw_gallery(pids: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.setdiff1d(np.arange(len(pids)), gallery), gallery
 
 
-def check_drawable(gallery_pids: np.ndarray, dataset: str) -> None:
+def check_drawable(gallery_pids: Sequence[int], dataset: str) -> None:
     """Refuse draws from a data set whose gallery is not one image per identity already: its split is given."""
-    if len(np.unique(gallery_pids)) < len(gallery_pids):
+    if len({*gallery_pids}) < len(gallery_pids):
         rule = "must be 1 for a data set whose gallery has several images of an identity: its split is given"
         raise InputError("TEST.GALLERY_DRAWS", rule, dataset)
 
