@@ -60,16 +60,15 @@ def epochs_done(folder: Path) -> int:
     return read_checkpoint(str(folder / last.read_text()))["epoch"] + 1 if last.exists() else 0
 
 
-def kill_while_writing(process: multiprocessing.Process, folder: Path) -> bool:
-    """Kill the process a moment after a checkpoint's temporary file appears; False if it ends before."""
-    before = {path.name for path in folder.glob(".*.tmp.pth")}
-    while process.is_alive():
-        if {path.name for path in folder.glob(".*.tmp.pth")} - before:
-            time.sleep(random.uniform(0, 0.01))
-            process.kill()
-            return True
+def kill_while_writing(process: multiprocessing.Process, folder: Path) -> None:
+    """Kill the process a moment after the first, second or third temporary file of a checkpoint appears."""
+    seen = {path.name for path in folder.glob(".*.tmp.pth")}
+    wanted = len(seen) + random.randint(1, 3)
+    while process.is_alive() and len(seen) < wanted:
+        seen |= {path.name for path in folder.glob(".*.tmp.pth")}
         time.sleep(0.0005)
-    return False
+    time.sleep(random.uniform(0, 0.01))
+    process.kill()
 
 
 def kill_and_resume(folder: Path, kills: int, say=print) -> None:

@@ -288,7 +288,7 @@ def write_checkpoints(bad):
     (bad / "cut.pth").write_bytes(whole[: len(whole) // 2])
     (bad / "none.pth").write_bytes(b"")
     torch.save({"model": weights, "extra": Hostile(bad / "ran")}, bad / "code.pth")
-    (bad / "pickle.pth").write_bytes(pickle.dumps({"model": Hostile(bad / "ran")}))
+    (bad / "pickle.pth").write_bytes(pickle.dumps({"model": Hostile(bad / "ran")}, protocol=2))
     torch.save([1, 2], bad / "list.pth")
     torch.save({"model": tiny_model("MODEL.SWITCHABLE.WIDTHS", "[0.5, 1.0]").state_dict()}, bad / "two_widths.pth")
     torch.save({key: weights[key] for key in list(weights)[:9]}, bad / "half.pth")

@@ -11,7 +11,7 @@ from collections import defaultdict
 from fastreid.engine.hooks import HookBase, LayerFreeze
 from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
-from fastreid.utils.events import CommonMetricPrinter, JSONWriter, TensorboardXWriter, get_event_storage
+from fastreid.utils.events import CommonMetricPrinter, EventWriter, TensorboardXWriter, get_event_storage
 
 from ..data.streams import mixed_seeds
 from ..layers import SwitchableNorm
@@ -117,23 +117,26 @@ class _WritesLateScalars:
         return news
 
 
-class CompleteJSONWriter(_WritesLateScalars, JSONWriter):
-    """FastReID's ``metrics.json``, with the last evaluation in it; a line that a killed run left unfinished goes."""
+class CompleteJSONWriter(_WritesLateScalars, EventWriter):
+    """FastReID's ``metrics.json``, with the last evaluation in it; a line that a killed run left unfinished goes.
+
+    The file is open only while lines are added: a run may end by an error before anything closes it.
+    """
 
     def __init__(self, json_file: str, window_size: int = 20) -> None:
+        self._path, self._window_size = json_file, window_size
         if os.path.isfile(json_file):
             with open(json_file, "rb+") as file:
                 file.truncate(file.read().rfind(b"\n") + 1)
-        super().__init__(json_file, window_size)
 
     def write(self) -> None:
         rows: dict[int, dict[str, float]] = defaultdict(dict)
         for key, (value, iteration) in self._news().items():
             rows[iteration][key] = value
-        for iteration in sorted(rows):
-            line = {"iteration": iteration, **rows[iteration]}
-            self._file_handle.write(json.dumps(line, sort_keys=True) + "\n")
-        self._file_handle.flush()
+        with open(self._path, "a", encoding="utf-8") as file:
+            for iteration in sorted(rows):
+                line = {"iteration": iteration, **rows[iteration]}
+                file.write(json.dumps(line, sort_keys=True) + "\n")
 
 
 class ShortRunMetricPrinter(CommonMetricPrinter):
