@@ -23,6 +23,7 @@ from switchablecompat.engine import SwitchableTrainer
 from switchablecompat.engine.setup import check_datasets
 from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.fastreid_shims.loading import use_cpu_loader
+from switchablecompat.files import refuse_unwritable
 
 EXAMPLES = """examples:
   python tools/benchmark.py step --threads 2 --batch 16
@@ -58,9 +59,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         if name == "aggregation":
             command.add_argument("--widths", default="2,4,8", metavar="M,M", help="numbers of gradients (%(default)s)")
     arguments = parser.parse_args(argv)
-    for option in ("repeats", "batch"):
-        if getattr(arguments, option, 1) < 1:
-            parser.error(f"--{option} must be at least 1")
+    for option, least in (("repeats", 1), ("batch", 1), ("threads", 0)):
+        if getattr(arguments, option, least) < least:
+            parser.error(f"--{option} must be at least {least}")
     return arguments
 
 
@@ -282,6 +283,8 @@ RUN = {
 def main() -> None:
     """Run the command."""
     arguments = parse_arguments()
+    if arguments.output:
+        refuse_unwritable(arguments.output, "--output")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     rows, settings = RUN[arguments.command](arguments)

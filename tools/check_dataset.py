@@ -21,7 +21,7 @@ from switchablecompat.data.check import LEVELS, Finding, Item, check_images, che
 from switchablecompat.data.opening import check_test_set, data_root, open_dataset
 from switchablecompat.data.training_sets import check_training_sets
 from switchablecompat.errors import InputError, exit_on_input_error
-from switchablecompat.files import atomic_write
+from switchablecompat.files import atomic_write, refuse_unwritable_file
 
 EXAMPLES = """examples:
   python tools/check_dataset.py --config-file configs/Market1501/sfsc_R50.yml SOLVER.IMS_PER_BATCH 64
@@ -101,6 +101,8 @@ def write_json(path: str, counts: list[dict[str, Any]], findings: list[Finding])
 def main() -> int:
     """Run the command."""
     arguments = parse_arguments()
+    if arguments.json:
+        refuse_unwritable_file(arguments.json, "--json")
     counts, findings = check(arguments)
     print(tabulate(counts, headers="keys"), summarise(findings), sep="\n\n", flush=True)
     if arguments.json:

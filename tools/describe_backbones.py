@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import startup
 from switchablecompat.deploy.extractor import count_macs
 from switchablecompat.errors import InputError, exit_on_input_error
-from switchablecompat.files import atomic_write
+from switchablecompat.files import atomic_write, refuse_unwritable_file
 from switchablecompat.modeling.backbone import build_plain_backbone
 from switchablecompat.modeling.convert import Conversion, extract_module
 from switchablecompat.provenance import versions
@@ -115,6 +115,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where to write the figures")
     parser.add_argument("--family", action="append", choices=FAMILIES, help="only this one; may be repeated")
     args = parser.parse_args()
+    refuse_unwritable_file(args.json, "--json")
     rows = []
     for family in args.family or FAMILIES:
         builder, depth, depths = FAMILIES[family]

@@ -20,7 +20,7 @@ import startup
 from switchablecompat.data.opening import open_dataset
 from switchablecompat.errors import exit_on_input_error
 from switchablecompat.evaluation.ranking import rank_queries
-from switchablecompat.files import atomic_write
+from switchablecompat.files import atomic_write, refuse_unwritable_file
 from switchablecompat.provenance import versions
 
 COMMAND = "python tools/describe_synthetic.py --json results/synthetic/difficulty.json --sheet docs/synthetic.jpg"
@@ -71,6 +71,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where to write the figures")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="where to write a sheet of samples (JPEG)")
     args = parser.parse_args()
+    refuse_unwritable_file(args.json, "--json")
+    if args.sheet:
+        refuse_unwritable_file(args.sheet, "--sheet")
     with tempfile.TemporaryDirectory() as root:
         start = time.perf_counter()
         _, splits = open_dataset("SyntheticReID", root, "")

@@ -14,11 +14,12 @@ from collections.abc import Sequence
 
 import startup
 from switchablecompat.deploy.card import KINDS
-from switchablecompat.deploy.export import TOLERANCE, export_submodel, packages
+from switchablecompat.deploy.export import TOLERANCE, export_folder, export_submodel, packages
 from switchablecompat.deploy.images import preprocessing_of
 from switchablecompat.deploy.parity import parity_images
 from switchablecompat.deploy.run import TrainedRun
 from switchablecompat.errors import InputError, exit_on_input_error
+from switchablecompat.files import refuse_unwritable
 
 EXAMPLES = """examples:
   python tools/export_submodel.py --config-file outputs/demo/config.yaml --weights outputs/demo/model_final.pth \\
@@ -72,6 +73,8 @@ def main() -> int:
     widths = run.widths if arguments.all else tuple(dict.fromkeys(arguments.width))
     for width in widths:
         run.model.switch.index_of(width)
+        for kind in kinds:
+            refuse_unwritable(export_folder(arguments.output, width, kind), "--output")
     images, source = parity_images(run.cfg, preprocessing_of(run.cfg), arguments.images)
     for width in widths:
         for kind in kinds:

@@ -14,6 +14,7 @@ import gallery_arguments
 import startup
 from switchablecompat.deploy.extract import Process, extract
 from switchablecompat.errors import InputError, exit_on_input_error
+from switchablecompat.files import refuse_unwritable
 
 EXAMPLES = """examples:
   python tools/extract.py --model outputs/export/w100-onnx --images my_images --output outputs/shards
@@ -48,6 +49,7 @@ def main() -> int:
     arguments = parse_arguments()
     logging.basicConfig(format="%(levelname)s: %(message)s")
     process = Process.from_environment()
+    refuse_unwritable(arguments.output, "--output")
     items, source = gallery_arguments.read_items(arguments, arguments.split)
     encoder = gallery_arguments.open_encoder(arguments)
     try:

@@ -15,7 +15,7 @@ import startup
 from switchablecompat.deploy.profile import profile, render_profile
 from switchablecompat.deploy.run import TrainedRun
 from switchablecompat.errors import InputError, exit_on_input_error
-from switchablecompat.files import write_texts
+from switchablecompat.files import refuse_unwritable, write_texts
 
 EXAMPLES = """examples:
   python tools/profile_submodels.py --config-file configs/Market1501/sfsc_R50.yml --threads 1 --output outputs/profile
@@ -53,6 +53,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     """Run the command."""
     arguments = parse_arguments()
+    refuse_unwritable(arguments.output, "--output")
     opts = [*arguments.opts, "MODEL.DEVICE", "cpu"]
     if arguments.weights:
         run = TrainedRun.load(arguments.config_file, arguments.weights, opts)

@@ -17,6 +17,7 @@ from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.evaluation.family_files import write_family_report
 from switchablecompat.evaluation.family_report import build_family_report
 from switchablecompat.evaluation.report import render_summary
+from switchablecompat.files import refuse_unwritable
 
 EXAMPLES = """examples:
   python tools/report.py --config-file outputs/demo/config.yaml --weights outputs/demo/model_final.pth \\
@@ -37,6 +38,7 @@ def main() -> int:
     """Run the command."""
     arguments = parse_arguments()
     sources, undefined = read_sources(arguments), read_pairs(arguments.undefined)
+    refuse_unwritable(arguments.output, "--output")
     log_to_screen()
     found = extract_sources(sources, arguments.opts, dataset=arguments.dataset, method=arguments.method)
     report = build_family_report(

@@ -28,7 +28,7 @@ from switchablecompat.deploy.gallery import Gallery
 from switchablecompat.deploy.query import Hit, find, measure, pick
 from switchablecompat.deploy.rank_list import draw_rank_list
 from switchablecompat.errors import InputError, exit_on_input_error
-from switchablecompat.files import atomic_write
+from switchablecompat.files import atomic_write, refuse_unwritable, refuse_unwritable_file
 
 EXAMPLES = """examples:
   python tools/search.py index --config-file outputs/demo/config.yaml --weights outputs/demo/model_final.pth \\
@@ -85,6 +85,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def run_index(arguments: argparse.Namespace) -> None:
     """Make a gallery."""
+    refuse_unwritable(arguments.output, "--output")
     if arguments.shards:
         if arguments.model or arguments.config_file or arguments.images or arguments.dataset:
             raise InputError("--shards", "must stand without a model and images: the shards say what they are")
@@ -104,6 +105,9 @@ def run_index(arguments: argparse.Namespace) -> None:
 
 def run_query(arguments: argparse.Namespace) -> None:
     """Search a gallery."""
+    for option in ("picture", "json"):
+        if path := getattr(arguments, option):
+            refuse_unwritable_file(path, f"--{option}")
     gallery = Gallery.open(arguments.gallery, arguments.parameters)
     for number in (arguments.top, arguments.depth or 1):
         gallery.check_top(number)

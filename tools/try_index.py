@@ -23,9 +23,10 @@ from switchablecompat.deploy.extract import open_shards
 from switchablecompat.deploy.feature_file import feature_blocks
 from switchablecompat.deploy.gallery import INDEX, Gallery
 from switchablecompat.deploy.generated import write_generated
+from switchablecompat.deploy.index import create_index, set_parameters
 from switchablecompat.deploy.recall import exact_neighbours, recall
-from switchablecompat.errors import exit_on_input_error
-from switchablecompat.files import atomic_write
+from switchablecompat.errors import InputError, exit_on_input_error
+from switchablecompat.files import atomic_write, refuse_unwritable
 
 try:
     import resource
@@ -74,25 +75,34 @@ def peak_memory() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def main() -> int:
-    """Run the command."""
-    arguments = parse_arguments()
+def check_search(arguments: argparse.Namespace, dimension: int, num_vectors: int) -> None:
+    """Refuse an index that cannot be made and a search that cannot be done, before time goes into either."""
+    index = create_index(dimension, arguments.factory)
+    for parameters in arguments.parameters:
+        set_parameters(index, parameters)
+    if arguments.top > num_vectors:
+        raise InputError("--top", f"must be at most the number of vectors, {num_vectors}", arguments.top)
+
+
+def try_index(arguments: argparse.Namespace) -> None:
+    """Build the index, search it, and write what both cost."""
     imports = peak_memory()
     output = Path(arguments.output)
     shards, queries = arguments.shards, arguments.queries
     if arguments.generate:
+        check_search(arguments, arguments.dimension, arguments.generate)
         shards, queries = [str(output / "shards")], [str(output / "queries")]
         write_generated(output / "shards", arguments.generate, arguments.dimension)
         write_generated(output / "queries", min(1000, arguments.generate), arguments.dimension, queries=True)
     files, query_files = open_shards(shards), open_shards(queries)
     for file in query_files:
         check_comparable(files[0].card, shards[0], file.card, str(file.path))
+    check_search(arguments, files[0].card.dimension, sum(file.num_rows for file in files))
     build_from_shards(files, output / "gallery", arguments.factory, gallery_arguments.name_some(shards))
     peak = peak_memory()
 
     gallery = Gallery.open(output / "gallery")
     values = np.concatenate([features for _, features in feature_blocks(query_files, "Reading queries")])
-    gallery.check_top(arguments.top)
     exact = exact_neighbours(files, values, arguments.top)
     name = f"recall@{arguments.top}"
     rows = []
@@ -121,6 +131,16 @@ def main() -> int:
         if result[f"{key}_bytes"] is not None:
             print(f"{NAMES[key]}: {result[f'{key}_bytes'] / 1e6:.0f} MB")
     print(tabulate(rows, headers="keys"))
+
+
+def main() -> int:
+    """Run the command."""
+    arguments = parse_arguments()
+    refuse_unwritable(arguments.output, "--output")
+    try:
+        try_index(arguments)
+    except OSError as error:
+        raise InputError("--output", "must be a folder that can be written", error) from error
     return 0
 
 

@@ -127,8 +127,16 @@ def update(page: Path) -> str:
     """The text of a page with every block rendered anew."""
 
     def render(match: re.Match) -> str:
-        body = RENDERERS[match["kind"]](page.parent / match["path"])
-        return f"<!-- {match['kind']}: {match['path']} -->\n{body}\n<!-- /{match['kind']} -->"
+        kind, path = match["kind"], match["path"]
+        if kind not in RENDERERS:
+            raise InputError(f"{page.name}: {path}", f"must be a table of {', '.join(RENDERERS)}", kind)
+        try:
+            body = RENDERERS[kind](page.parent / path)
+        except InputError:
+            raise
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise InputError(f"{page.name}: {path}", f"must be what a {kind} is made from", repr(error)) from error
+        return f"<!-- {kind}: {path} -->\n{body}\n<!-- /{kind} -->"
 
     return BLOCK.sub(render, page.read_text())
 
@@ -141,13 +149,17 @@ def main() -> None:
     os.chdir(ROOT)  # suites name their configs from there
     for name in PAGES:
         page = ROOT / name
-        text = update(page)
-        if text == page.read_text():
-            continue
-        if args.check:
-            raise InputError(name, "must be current", "tables that differ from their JSON; run tools/update_docs.py")
-        with atomic_write(page) as temporary:
-            temporary.write_text(text)
+        try:
+            text = update(page)
+            if text == page.read_text():
+                continue
+            if args.check:
+                found = "tables that differ from their JSON; run tools/update_docs.py"
+                raise InputError(name, "must be current", found)
+            with atomic_write(page) as temporary:
+                temporary.write_text(text)
+        except OSError as error:
+            raise InputError(name, "must be a page that can be read and written", error) from error
         print(f"updated {name}")
 
 

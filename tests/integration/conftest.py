@@ -1,5 +1,6 @@
 """What tests of several tools share: running a script in this process, and a run that has been evaluated."""
 
+import logging
 import runpy
 from pathlib import Path
 
@@ -26,6 +27,23 @@ def run_tool(monkeypatch, capsys):
         return stop.value.code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def refused(run_tool):
+    """Run a script on bad input, which must end in one line and exit code 2; returns the line."""
+
+    def run(name, arguments):
+        code, _, err = run_tool(name, *arguments)
+        assert code == 2, err[-2000:]
+        errors = [line for line in err.splitlines() if "error: " in line]
+        assert len(errors) == 1, err[-2000:]
+        assert errors[0].startswith("error: ")
+        assert "Traceback" not in err
+        return errors[0]
+
+    yield run
+    logging.getLogger("fastreid").handlers.clear()  # they hold on to the output of this test
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ a file or a data set does to the tools, each through its own entry, in this proc
 """
 
 import json
-import logging
 import os
 import pickle
 import runpy
@@ -17,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from builders import TINY, tiny_config, tiny_model
+from builders import TINY, Hostile, tiny_config, tiny_model
 from switchablecompat.config import run_record
 from switchablecompat.engine.checkpointer import RECORD_KEY
 from switchablecompat.fastreid_shims import use_cpu_loader
@@ -157,7 +156,10 @@ CHECK = [
     (["--dataset", "Market1501", "--root", "{bad}"], "data set Market1501: needs Market-1501-v15.09.15/"),
     (["--dataset", "Market1501", "--manifest", "x"], "command line: argument --manifest: not allowed with argument"),
     (["--config-file", TINY, "SEED"], "KEY VALUE overrides: must come in pairs, found SEED"),
-    (["--manifest", "{bad}/sound.csv", "--json", "{bad}/word.yml/x"], "x: must be a file that can be written"),
+    (
+        ["--manifest", "{bad}/sound.csv", "--json", "{bad}/word.yml/x"],
+        "--json: must be a file that can be written, found",
+    ),
 ]
 
 OUT = ["--output", "{bad}/out"]
@@ -206,16 +208,6 @@ COMPARE = [
 ]
 TOOLS = {"train_net": TRAIN, "check_dataset": CHECK, "cross_test": CROSS, "compare": COMPARE}
 TABLE = [(tool, arguments, message) for tool, rows in TOOLS.items() for arguments, message in rows]
-
-
-class Hostile:
-    """Creates a file when it is unpickled by something that trusts it."""
-
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self):
-        return open, (str(self.marker), "w")
 
 
 def write_configs(bad):
@@ -314,33 +306,17 @@ def bad(tmp_path_factory):
     use_cpu_loader(None)
 
 
-@pytest.fixture(autouse=True)
-def _log_of_this_test():
-    """FastReID's handlers hold on to the output of the test that they were made in."""
-    yield
-    logging.getLogger("fastreid").handlers.clear()
-
-
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     ("tool", "arguments", "message"), TABLE, ids=[f"{tool} {' '.join(arguments)}" for tool, arguments, _ in TABLE]
 )
-def test_one_line_and_exit_code_2(tool, arguments, message, bad, tmp_path, monkeypatch, capsys):
+def test_one_line_and_exit_code_2(tool, arguments, message, bad, tmp_path, monkeypatch, refused):
     arguments = [text.replace("{bad}", str(bad)) for text in arguments]
     if tool == "train_net" and "OUTPUT_DIR" not in arguments:
         arguments += ["OUTPUT_DIR", str(tmp_path)] if arguments[-1] not in ("SEED", "--unknown") else []
-    script = ROOT / "tools" / f"{tool}.py"
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # the handler of the test session stays
-    monkeypatch.setattr("sys.argv", [str(script), *arguments])
     before = set(bad.rglob("*.pth"))
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_path(str(script), run_name="__main__")
-    err = capsys.readouterr().err
-    assert stop.value.code == 2, err[-2000:]
-    errors = [line for line in err.splitlines() if "error: " in line]
-    assert len(errors) == 1, err[-2000:]
-    assert message in errors[0]
-    assert "Traceback" not in err
+    assert message in refused(f"{tool}.py", arguments)
     assert not (bad / "ran").exists(), "code in a file has been run"
     assert not list(tmp_path.rglob("*.pth"))
     assert not (bad / "out").exists()

@@ -194,7 +194,7 @@ def test_bad_arguments(tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ar
 def test_json_that_cannot_be_written(tool, manifest: Path) -> None:
     result = tool("--manifest", manifest, "--json", manifest / "check.json")
     assert result.code == 2
-    assert "check.json: must be a file that can be written" in result.errors[0]
+    assert f"--json: must be a file that can be written, found {manifest}" in result.errors[0]
 
 
 def test_config_gives_data_sets_and_batch(tool, manifest: Path) -> None:

@@ -108,7 +108,7 @@ def test_a_folder_that_cannot_be_written(tool, tmp_path):
         *RUN, "--width", 1.0, "--kind", "checkpoint", "--images", "my_images", "--output", tmp_path / "file"
     )
     assert code == 2
-    assert err.startswith("error: --output: must be a folder that can be written, found [Errno")
+    assert err == f"error: --output: must be a folder that can be written to, found {tmp_path / 'file'}\n"
 
 
 def test_features_above_the_tolerance_leave_no_file(tool, tmp_path, monkeypatch):

@@ -1,9 +1,12 @@
 """A final name holds a complete file or what it held before; so does a folder of files that belong together."""
 
+import os
+
 import pytest
 
 from switchablecompat import files
-from switchablecompat.files import atomic_folder, atomic_write
+from switchablecompat.errors import InputError
+from switchablecompat.files import atomic_folder, atomic_write, refuse_unwritable, refuse_unwritable_file
 
 
 def test_writes_the_file_and_leaves_nothing_else(tmp_path):
@@ -104,3 +107,27 @@ def test_a_folder_without_its_description_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_folder(tmp_path / "w025", last="card") as temporary:
         (temporary / "model").touch()
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_in_the_way_of_a_folder_or_a_file_is_named_and_nothing_is_made(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "folder", tmp_path / "new" / "folder"):
+        refuse_unwritable(path, "--output")
+        refuse_unwritable_file(path / "grid.json", "--json")
+    refuse_unwritable_file(tmp_path / "file", "--json")  # which may be replaced
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InputError, match=f"^--output: must be a folder that can be .*, found {tmp_path / 'file'}$"):
+            refuse_unwritable(path, "--output")
+    with pytest.raises(InputError, match=f"^--json: must be a file that can be written, found {tmp_path / 'file'}$"):
+        refuse_unwritable_file(tmp_path / "file" / "grid.json", "--json")
+    with pytest.raises(InputError, match=f"^--json: must be a file, not a folder, found {tmp_path / 'folder'}$"):
+        refuse_unwritable_file(tmp_path / "folder", "--json")
+    assert {path.name for path in tmp_path.rglob("*")} == {"file", "folder"}
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_to_write(tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    with pytest.raises(InputError, match="locked$"):
+        refuse_unwritable(tmp_path / "locked" / "new", "--output")

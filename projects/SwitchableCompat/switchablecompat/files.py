@@ -12,16 +12,28 @@ from pathlib import Path
 from .errors import InputError
 
 
-def refuse_unwritable(folder: str | Path, key: str) -> None:
+def refuse_unwritable(folder: str | Path, key: str, rule: str = "must be a folder that can be written to") -> None:
     """Refuse a folder that cannot be made or written to before work is done for it; nothing is created.
 
     Raises:
         InputError: Naming ``key`` and what is in the way.
     """
     folder = Path(folder).absolute()
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(key, "must be a folder that can be written to", there)
+        raise InputError(key, rule, there)
+
+
+def refuse_unwritable_file(path: str | Path, key: str) -> None:
+    """The same for a single file.
+
+    Raises:
+        InputError: Naming ``key`` and what is in the way.
+    """
+    path = Path(path).absolute()
+    if path.is_dir():
+        raise InputError(key, "must be a file, not a folder", path)
+    refuse_unwritable(path.parent, key, "must be a file that can be written")
 
 
 @contextmanager

@@ -83,8 +83,10 @@ class ModelCard:
         """Read a card; unknown keys go to ``extra``.
 
         Raises:
-            InputError: another format, or a key that is missing.
+            InputError: another format, a key that is missing, or a value of another type.
         """
+        if not isinstance(content, Mapping):
+            raise InputError(source, "must be a model card", type(content).__name__)
         if content.get("format") != FORMAT:
             raise InputError(f"{source}: format", f"must be {FORMAT}", content.get("format"))
         fields = {name for name in cls.__dataclass_fields__ if name != "extra"}
@@ -92,7 +94,23 @@ class ModelCard:
         if missing := sorted(required - {*content}):
             raise InputError(f"{source}: {missing[0]}", "must be given")
         extra = {key: value for key, value in content.items() if key not in fields and key != "format"}
-        return cls(**{key: content[key] for key in fields if key in content}, extra=extra)
+        try:
+            return cls(**{key: content[key] for key in fields if key in content}, extra=extra)
+        except TypeError as error:  # of numbers that are none
+            raise InputError(source, "must be a model card", error) from None
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> ModelCard:
+        """The same from text.
+
+        Raises:
+            InputError: also if it is not JSON.
+        """
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InputError(source, "must be a readable model card", error) from None
+        return cls.from_dict(content, source)
 
     def write(self, path: str | Path) -> Path:
         """Write it as JSON."""
@@ -108,12 +126,10 @@ class ModelCard:
             InputError: not a file, or not a card.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
             raise InputError(str(path), "must be a readable model card", error) from None
-        if not isinstance(content, dict):
-            raise InputError(str(path), "must be a model card", type(content).__name__)
-        return cls.from_dict(content, str(path))
+        return cls.from_json(text, str(path))
 
 
 def check_comparable(first: ModelCard, first_name: str, second: ModelCard, second_name: str) -> None:

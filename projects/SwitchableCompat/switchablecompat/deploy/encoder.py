@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import json
+import logging
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -125,11 +125,16 @@ def _load_onnx(path: Path) -> Encoder:
 
 
 def _load_program(path: Path) -> Encoder:
+    """A program is code: torch unpickles what is in it, so that a hostile file can do anything."""
     inside = {CARD_KEY: ""}
+    log = logging.getLogger("torch.export")  # shows a traceback beside what it raises
+    log.disabled = True
     try:
         program = torch.export.load(path, extra_files=inside).module()
     except Exception as error:  # whatever a damaged archive raises
         raise InputError(path, "must be a whole program of torch.export", str(error).split("\n")[0]) from None
+    finally:
+        log.disabled = False
     return Encoder(_card(path, inside[CARD_KEY]), program)
 
 
@@ -146,7 +151,7 @@ def _card(path: Path, inside: str | None) -> ModelCard:
     """The card beside a file, if there is one of this name, which must agree with the one inside it; else that one."""
     if not inside:
         raise InputError(path, "must be exported by tools/export_submodel.py", "no model card in it")
-    own = ModelCard.from_dict(json.loads(inside), str(path))
+    own = ModelCard.from_json(inside, str(path))
     beside = path.with_name(CARD_NAME)
     if not beside.exists():
         return own

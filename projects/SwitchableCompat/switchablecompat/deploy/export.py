@@ -57,8 +57,7 @@ def export_submodel(
         InputError: Unknown width, a package that is missing, or features that differ; then there is no file.
         OSError: The folder cannot be written.
     """
-    name = f"{width_name(width)}-{kind}"
-    folder = Path(output) / name
+    folder = export_folder(output, width, kind)
     model = run.submodel(width)
     extractor = FeatureExtractor(model)
     card = run.card(
@@ -81,11 +80,16 @@ def export_submodel(
         found = largest_differences(load_encoder(staging), run_encoder(run, width), images)
         if not all(value <= allowed for value in found.values()):  # so that NaN is refused too
             rule = f"features must differ from the switchable network's by at most {allowed:g}; nothing is written"
-            raise InputError(name, rule, ", ".join(f"{value:.3g} ({key})" for key, value in found.items()))
+            raise InputError(folder.name, rule, ", ".join(f"{value:.3g} ({key})" for key, value in found.items()))
         parity = {"largest_difference": found, "tolerance": allowed, "images": len(images), "source": source}
         card = dataclasses.replace(card, file_bytes=path.stat().st_size, extra={**card.extra, "parity": parity})
         card.write(staging / CARD_NAME)
     return folder, card
+
+
+def export_folder(output: str | Path, width: float, kind: str) -> Path:
+    """The folder of one sub-model's files of one kind, such as ``w025-onnx``, below ``output``."""
+    return Path(output) / f"{width_name(width)}-{kind}"
 
 
 def packages(kind: str) -> dict[str, str]:

@@ -113,8 +113,8 @@ class FeatureFile:
             schema, self.num_rows = file.schema_arrow, file.metadata.num_rows
         self.metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
         try:
-            self.card = ModelCard.from_dict(json.loads(self.metadata["model_card"]), str(self.path))
-        except (KeyError, json.JSONDecodeError) as error:
+            self.card = ModelCard.from_json(self.metadata["model_card"], str(self.path))
+        except KeyError as error:
             raise InputError(self.path, "must have a model card in its schema's metadata", repr(error)) from None
         expected = feature_schema(self.card)
         if not schema.equals(expected):
