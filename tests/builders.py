@@ -120,5 +120,7 @@ def train_net(*arguments: object, data: Path) -> subprocess.CompletedProcess:
     """``tools/train_net.py`` in a process of its own, with its data sets below ``data``."""
     root = Path(__file__).parents[1]
     environment = {**os.environ, "FASTREID_DATASETS": str(data), "OMP_NUM_THREADS": "1"}
+    # More than a user sees; but FastReID's default_setup reads the config and never closes it.
+    environment["PYTHONWARNINGS"] = "default,ignore::ResourceWarning"
     command = [sys.executable, str(root / "tools" / "train_net.py"), *map(str, arguments)]
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300)

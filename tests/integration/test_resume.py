@@ -1,6 +1,7 @@
 """A run that is killed and resumed is, bit for bit, the run that was not: weights and all states."""
 
 import argparse
+import gc
 import logging
 
 import fastreid.data.build
@@ -40,6 +41,7 @@ def _data(tmp_path_factory):
 
 def run(folder, *opts, resume=False, stop_at=None):
     """Train as ``train_net`` does, in this process, whose random state is different each time."""
+    gc.collect()  # the loader of a run that was stopped has a process, which ends with it, and not while tests end
     seed_all_rng(int(np.random.SeedSequence().generate_state(1)[0]))
     options = [*OPTIONS, *opts, "OUTPUT_DIR", str(folder)]
     cfg = setup(argparse.Namespace(config_file=TINY, opts=options, eval_only=False, resume=resume))

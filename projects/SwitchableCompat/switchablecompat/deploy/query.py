@@ -98,10 +98,10 @@ def measure(
         return None
     depth = depth or len(gallery)
     step = max(1, BLOCK_CELLS // depth)
-    starts = tqdm(range(0, len(queries), step), desc=f"Ranking {depth} items of the gallery", unit="block")
-    lists = (gallery.search(features[start : start + step], depth)[1] for start in starts)
     query_pids, query_camids = (np.array([query[column] for query in queries]) for column in (1, 2))
-    return score_lists(lists, query_pids, labels[0], query_camids, labels[1])
+    with tqdm(range(0, len(queries), step), desc=f"Ranking {depth} items of the gallery", unit="block") as starts:
+        lists = (gallery.search(features[start : start + step], depth)[1] for start in starts)
+        return score_lists(lists, query_pids, labels[0], query_camids, labels[1])
 
 
 def pick(order: str, number: int, queries: Sequence[Item], result: RankingResult | None) -> list[int]:
