@@ -159,7 +159,7 @@ def test_a_search_without_a_valid_query_says_so(tools, refused, model, folder, t
 
 
 def test_odd_but_sound_pictures_and_labels(tools, folder, tmp_path):
-    """A grey picture is its RGB copy, large and small ones are resized, Rank-10 of few is all, the query is no match."""
+    """A grey picture is its RGB copy, large and small ones are resized, Rank-10 of few is all, a query no match."""
     pixels = np.random.default_rng(1).integers(0, 256, SIZE[::-1], dtype=np.uint8)
     Image.fromarray(pixels).save(folder / "grey.png")
     Image.fromarray(np.repeat(pixels[..., None], 3, axis=2)).save(folder / "grey_as_rgb.png")

@@ -25,9 +25,10 @@ def run(args: argparse.Namespace):
     cfg = setup(args)
     if args.eval_only:
         model = SwitchableTrainer.build_model(cfg)
-        load_for_evaluation(model, cfg.MODEL.WEIGHTS)
+        content = read_checkpoint(cfg.MODEL.WEIGHTS)
+        load_for_evaluation(model, cfg.MODEL.WEIGHTS, content=content)
         # method and seed are the training run's: this command line may say anything
-        return SwitchableTrainer.test(cfg, model, read_checkpoint(cfg.MODEL.WEIGHTS).get(RECORD_KEY, {}))
+        return SwitchableTrainer.test(cfg, model, content.get(RECORD_KEY, {}))
     trainer = SwitchableTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     return trainer.train()

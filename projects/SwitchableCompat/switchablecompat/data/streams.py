@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from fastreid.data import CommDataset
 from fastreid.utils import comm
-from torch.utils.data import Sampler
+from torch.utils.data import Sampler, get_worker_info
 
 Key = tuple[int, tuple[int, int, int]]  # an image's index in the data set; what its augmentation is seeded by
 
@@ -30,16 +30,21 @@ def mixed_seeds(entropy: Sequence[int], count: int = 1) -> list[int]:
     return np.random.SeedSequence(numbers).generate_state(count).tolist()
 
 
+def seed_generators(entropy: Sequence[int]) -> None:
+    """Seed Python's, NumPy's and torch's CPU generator."""
+    # One for each: NumPy and torch would draw the same numbers from the same seed.
+    for_python, for_numpy, for_torch = mixed_seeds(entropy, 3)
+    random.seed(for_python)
+    np.random.seed(for_numpy)
+    torch.default_generator.manual_seed(for_torch)
+
+
 @contextmanager
 def seeded(*entropy: int) -> Iterator[None]:
     """Seed Python's, NumPy's and torch's CPU generator for a block; after it they go on as if nothing was drawn."""
     states = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
     try:
-        # One for each: NumPy and torch would draw the same numbers from the same seed.
-        for_python, for_numpy, for_torch = mixed_seeds(entropy, 3)
-        random.seed(for_python)
-        np.random.seed(for_numpy)
-        torch.default_generator.manual_seed(for_torch)
+        seed_generators(entropy)
         yield
     finally:
         random.setstate(states[0])
@@ -80,5 +85,8 @@ class SeededImages(CommDataset):
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
         index, entropy = key
+        if get_worker_info() is not None:  # in a loader's process nothing else draws random numbers
+            seed_generators(entropy)
+            return super().__getitem__(index)
         with seeded(*entropy):
             return super().__getitem__(index)

@@ -139,11 +139,12 @@ def _load_program(path: Path) -> Encoder:
 
 
 def _load_checkpoint(path: Path) -> Encoder:
-    card = _card(path, read_checkpoint(str(path)).get(RECORD_KEY, {}).get(CARD_KEY))
+    content = read_checkpoint(str(path))
+    card = _card(path, content.get(RECORD_KEY, {}).get(CARD_KEY))
     predictor = DefaultPredictor(
         merge_config(str(path.with_name(CONFIG_NAME)), ["MODEL.WEIGHTS", str(path)], CONFIG_NAME)
     )
-    load_for_evaluation(predictor.model, str(path), CONFIG_NAME)  # which FastReID does with whatever fits
+    load_for_evaluation(predictor.model, str(path), CONFIG_NAME, content)  # which FastReID does with whatever fits
     return Encoder(card, lambda images: predictor(images.clone()))  # it normalises them in place
 
 

@@ -54,9 +54,9 @@ class TrainedRun:
             InputError: A file that cannot be used, or a checkpoint that does not fit the config.
         """
         cfg = load_source(Source(config_file, weights), opts)
-        record = read_checkpoint(weights).get(RECORD_KEY) or run_record(cfg)
-        run = cls._build(cfg, weights, record)
-        load_for_evaluation(run.model, weights, config_file)
+        content = read_checkpoint(weights)
+        run = cls._build(cfg, weights, content.get(RECORD_KEY) or run_record(cfg))
+        load_for_evaluation(run.model, weights, config_file, content)
         return replace(run, family=family_digest(run.model.state_dict()))
 
     @classmethod

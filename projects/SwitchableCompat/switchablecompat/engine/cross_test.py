@@ -123,10 +123,8 @@ def extract_sources(
         InputError: files that cannot be used, or models that cannot be compared.
     """
     configs = [load_source(source, opts) for source in sources]
-    records = [
-        read_checkpoint(source.weights).get(RECORD_KEY) or run_record(cfg)
-        for source, cfg in zip(sources, configs, strict=True)
-    ]
+    contents = [read_checkpoint(source.weights) for source in sources]
+    records = [content.get(RECORD_KEY) or run_record(cfg) for content, cfg in zip(contents, configs, strict=True)]
     for cfg in configs:
         strip_training(cfg)
     check_alike([source.config_file for source in sources], configs)
@@ -143,7 +141,8 @@ def extract_sources(
     check_datasets(first, eval_only=True)
 
     # All models first: a wrong one is refused before time goes into the features of another.
-    models = [_build(source, cfg) for source, cfg in zip(sources, configs, strict=True)]
+    models = [_build(*one) for one in zip(sources, configs, contents, strict=True)]
+    del contents  # as large as the models
     (name,) = first.DATASETS.TESTS
     loader, num_query = SwitchableTrainer.build_test_loader(first, name)
     members = []
@@ -203,10 +202,10 @@ def strip_training(cfg) -> None:
     check_device(cfg)
 
 
-def _build(source: Source, cfg):
+def _build(source: Source, cfg, content: dict):
     """The model with its weights, and the indices of the sub-models to take."""
     model = build_model(cfg)
-    load_for_evaluation(model, source.weights)
+    load_for_evaluation(model, source.weights, content=content)
     widths = list(model.switch.widths)
     if source.width is None:
         return model, list(range(len(widths)))

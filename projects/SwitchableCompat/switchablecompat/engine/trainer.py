@@ -128,11 +128,12 @@ class SwitchableTrainer(DefaultTrainer):
                 load_as_start(self.checkpointer.model, self.cfg.MODEL.WEIGHTS)
             return
         path = self.checkpointer.get_checkpoint_file()
-        widths = read_checkpoint(path).get(RECORD_KEY, {}).get("widths")
+        content = read_checkpoint(path)
+        widths = content.get(RECORD_KEY, {}).get("widths")
         if widths not in (None, run_record(self.cfg)["widths"]):
             rule = f"must be {widths} to resume {path}"
             raise InputError("MODEL.SWITCHABLE.WIDTHS", rule, self.cfg.MODEL.SWITCHABLE.WIDTHS)
-        check_same(self.checkpointer.model, path)
+        check_same(self.checkpointer.model, path, content)
         super().resume_or_load(resume)
         # The loader has been reading the first epoch since it was built.
         self.data_loader.shutdown()

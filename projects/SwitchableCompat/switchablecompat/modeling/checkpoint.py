@@ -69,16 +69,20 @@ def read_checkpoint(path: str) -> dict:
     return checkpoint
 
 
-def read_weights(path: str) -> dict[str, Tensor]:
+def read_weights(path: str, content: dict | None = None) -> dict[str, Tensor]:
     """Weights by the names that they have in FastReID's Baseline (``backbone.conv1.weight``).
 
     Taken are FastReID's checkpoints of any age (below ``model``), also with NumPy arrays or of a model in a
     data-parallel wrapper, and plain state dicts of a backbone, such as torchvision's (``conv1.weight``).
 
+    Args:
+        path: The file.
+        content: What :func:`read_checkpoint` has read from it already.
+
     Raises:
         InputError: As :func:`read_checkpoint`, or something else than tensors in it.
     """
-    content = _read(path)
+    content = _read(path) if content is None else content
     content = next((content[key] for key in ("model", "state_dict") if isinstance(content.get(key), dict)), content)
     weights = {}
     for key, value in content.items():
@@ -90,13 +94,16 @@ def read_weights(path: str) -> dict[str, Tensor]:
     return weights
 
 
-def load_for_evaluation(model: nn.Module, path: str, config: str = "this config") -> Tensor | None:
+def load_for_evaluation(
+    model: nn.Module, path: str, config: str = "this config", content: dict | None = None
+) -> Tensor | None:
     """Load a trained model; only the classifier, which features do not need, may be missing or differ.
 
     Args:
         model: A module whose state dict has the checkpoint's keys.
         path: The checkpoint.
         config: What a message calls the model's config.
+        content: What :func:`read_checkpoint` has read from it already.
 
     Returns:
         The checkpoint's classifier [K, D], which is not loaded; None if it has none.
@@ -104,7 +111,7 @@ def load_for_evaluation(model: nn.Module, path: str, config: str = "this config"
     Raises:
         InputError: The file is not a checkpoint of a model of this shape: other widths, depth, layers or dimensions.
     """
-    weights = read_weights(path)
+    weights = read_weights(path, content)
     classifier = weights.pop(CLASSIFIER_KEY, None)
     report = LoadReport.compare(model.state_dict(), weights, _not_for_features)
     report.refuse_harm(path, f"must be a checkpoint of {config} (same backbone, widths and embedding)")
@@ -130,13 +137,18 @@ def load_as_start(model: nn.Module, path: str) -> None:
     model.load_state_dict({key: weights[key] for key in report.loaded}, strict=False)
 
 
-def check_same(model: nn.Module, path: str) -> None:
+def check_same(model: nn.Module, path: str, content: dict | None = None) -> None:
     """Refuse to resume from a checkpoint of another model: FastReID would skip what does not fit, with a warning.
+
+    Args:
+        model: The model that is to go on.
+        path: The checkpoint.
+        content: What :func:`read_checkpoint` has read from it already.
 
     Raises:
         InputError: A tensor is missing, unknown or of another shape.
     """
-    report = LoadReport.compare(model.state_dict(), read_weights(path), lambda key: False)
+    report = LoadReport.compare(model.state_dict(), read_weights(path, content), lambda key: False)
     report.refuse_harm(path, "must be a checkpoint of this config to be resumed")
 
 
