@@ -33,6 +33,8 @@ bench: $(READY)
 	$(BIN)/python tools/benchmark.py grid --repeats 3 --output results/benchmark
 	$(BIN)/python tools/benchmark.py extraction --output results/benchmark
 	$(BIN)/python tools/benchmark.py scaling --repeats 3 --output results/benchmark
+	$(BIN)/python tools/benchmark.py options --batch 32 --repeats 3 --output results/benchmark
+	$(BIN)/python tools/update_docs.py
 
 clean:
 	rm -rf $(VENV) build projects/SwitchableCompat/*.egg-info

@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tabulate import tabulate
@@ -67,13 +68,16 @@ def comparison_table(path: Path) -> str:
     return render_overview(Comparison(suite, results))
 
 
-def benchmark_table(path: Path) -> str:
-    """All ratios of ``tools/benchmark.py``, from its JSON files in a folder."""
+def benchmark_table(path: Path, *, only_targets: bool = False) -> str:
+    """The ratios of ``tools/benchmark.py``, from its JSON files in a folder; all, or those that have a target."""
     records = [
         json.loads((path / f"{name}.json").read_text()) for name in BENCHMARKS if (path / f"{name}.json").is_file()
     ]
     if not records:
         raise InputError(path, "must have results of tools/benchmark.py")
+    if only_targets:
+        records = [{**r, "rows": [row for row in r["rows"] if row["target"] is not None]} for r in records]
+        return report.render(records)
     return f"{report.render(records)}\n\n{report.describe(records)}"
 
 
@@ -114,6 +118,7 @@ def profile_table(path: Path) -> str:
 
 RENDERERS: dict[str, Callable[[Path], str]] = {
     "benchmark": benchmark_table,
+    "targets": partial(benchmark_table, only_targets=True),
     "grid": grid_table,
     "profile": profile_table,
     "difficulty": difficulty_table,
