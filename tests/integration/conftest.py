@@ -14,6 +14,13 @@ from switchablecompat.fastreid_shims import use_cpu_loader
 TOOLS = Path(__file__).parents[2] / "tools"
 
 
+@pytest.fixture(autouse=True)
+def _log_of_this_test():
+    """FastReID's handlers hold on to the output of the test that they were made in."""
+    yield
+    logging.getLogger("fastreid").handlers.clear()
+
+
 @pytest.fixture
 def run_tool(monkeypatch, capsys):
     """Run a script of tools/ in this process; returns exit code, output and errors."""
@@ -42,8 +49,7 @@ def refused(run_tool):
         assert "Traceback" not in err
         return errors[0]
 
-    yield run
-    logging.getLogger("fastreid").handlers.clear()  # they hold on to the output of this test
+    return run
 
 
 @pytest.fixture(scope="module")

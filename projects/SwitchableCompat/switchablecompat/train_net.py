@@ -8,6 +8,7 @@ Example:
 from __future__ import annotations
 
 import argparse
+from typing import NoReturn
 
 import torch
 from fastreid.engine import default_argument_parser, launch
@@ -39,6 +40,7 @@ def main() -> None:
     parser = default_argument_parser()
     parser.description = "Train or evaluate a switchable model; writes checkpoints, metrics and the grid to OUTPUT_DIR."
     parser.epilog = "example: python tools/train_net.py --config-file configs/Synthetic/sfsc_demo.yml SEED 1"
+    parser.error = _refuse_usage
     parser.set_defaults(dist_url="auto")  # a free port: FastReID's default is one for all runs of a user
     args = parser.parse_args()
     _check_processes(args)
@@ -55,6 +57,11 @@ def main() -> None:
         if "InputError: " in str(error):
             raise InputError(str(error)) from None
         raise
+
+
+def _refuse_usage(message: str) -> NoReturn:
+    """One line instead of the whole usage."""
+    raise InputError("command line", f"{message} (see --help)")
 
 
 def _check_processes(args: argparse.Namespace) -> None:
