@@ -25,6 +25,7 @@ def test_a_card_survives_its_file(tmp_path):
     [
         ({"format": 2}, "card.json: format: must be 1, found 2"),
         ({"family": None}, "card.json: family: must be given"),
+        ({"widths": 5}, "card.json: must be a model card, found 'int' object is not iterable"),
         ({"kind": "pickle"}, "model card: kind: must be one of checkpoint, onnx, program, found pickle"),
     ],
 )

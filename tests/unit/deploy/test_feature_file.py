@@ -94,9 +94,9 @@ def test_another_parquet_file_is_refused(tmp_path):
     pq.write_table(table.drop_columns("camid"), path)
     with pytest.raises(InputError, match=r"must have the columns .*camid \(string\), .*, found id \(int64\), path"):
         FeatureFile(path)
-    for metadata in ({}, {"model_card": "{"}):
+    for metadata, rule in (({}, "have a model card in its schema's metadata"), ({"model_card": "{"}, "be a readable")):
         pq.write_table(table.replace_schema_metadata(metadata), path)
-        with pytest.raises(InputError, match="must have a model card in its schema's metadata"):
+        with pytest.raises(InputError, match=f"f.parquet: must {rule}"):
             FeatureFile(path)
 
 

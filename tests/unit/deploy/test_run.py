@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from fastreid.utils.checkpoint import Checkpointer
 
-from builders import tiny_config, tiny_model
+from builders import save_run, tiny_config, tiny_model
 from switchablecompat.config import load_config, run_record
 from switchablecompat.deploy.run import TrainedRun
 from switchablecompat.errors import InputError
@@ -41,3 +42,12 @@ def test_what_features_depend_on_is_still_checked(tmp_path):
     torch.save({"model": {}}, tmp_path / "model_final.pth")
     with pytest.raises(InputError, match="CHANNEL_DIVISOR: must be at least 1"):
         TrainedRun.load(str(tmp_path / "config.yaml"), str(tmp_path / "model_final.pth"))
+
+
+def test_a_checkpoint_is_read_once_for_its_record_and_its_weights(tmp_path, monkeypatch):
+    save_run(tmp_path / "run")
+    files = [str(tmp_path / "run" / name) for name in ("config.yaml", "model_final.pth")]
+    read, load = [], Checkpointer._load_file
+    monkeypatch.setattr(Checkpointer, "_load_file", lambda self, path: read.append(path) or load(self, path))
+    assert TrainedRun.load(*files).widths == (0.25, 0.5, 0.75, 1.0)
+    assert read == files[1:]
