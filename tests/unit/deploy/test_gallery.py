@@ -231,3 +231,16 @@ def test_an_unlabelled_image_makes_an_unlabelled_gallery(tmp_path):
         [FeatureFile(write_shard(tmp_path / "f.parquet", unit_features(5), 0, items))], tmp_path / "g", "Flat", ""
     )
     assert Gallery.open(tmp_path / "g").labels() is None
+
+
+def test_a_disk_that_is_full_before_the_index_is_written_leaves_nothing(tmp_path):
+    resource = pytest.importorskip("resource")  # not on Windows
+    shard = write_shard(tmp_path / "shards" / "a.parquet", unit_features(2000))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # the index has 192 kB, its items less than half
+    try:
+        with pytest.raises(InputError, match="^--output: must be a folder that can be written, found "):
+            build_from_shards([FeatureFile(shard)], tmp_path / "gallery", "Flat", "shards")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in tmp_path.iterdir()] == ["shards"]

@@ -104,7 +104,8 @@ def _write(folder: Path, files: Sequence[FeatureFile], factory: str, source: str
                 for batch, features in feature_blocks(files, "Adding"):
                     index.add(features)
                     write(batch.select(schema.names))
-    faiss.write_index(index, str(folder / INDEX))
+    with faiss_errors("--output", "must be a folder that can be written"):
+        faiss.write_index(index, str(folder / INDEX))
     description = {
         "format": FORMAT,
         "num_items": num_items,
