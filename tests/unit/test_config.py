@@ -3,11 +3,14 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from fastreid.config import get_cfg
+from fastreid.layers import any_softmax
 
 from builders import R18, TINY, tiny_config
 from switchablecompat.config import add_switchablecompat_config, load_config, method_name
 from switchablecompat.errors import InputError
+from switchablecompat.losses.compatible import PRESETS, CompatibleLoss
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "projects" / "SwitchableCompat" / "switchablecompat"
@@ -244,3 +247,22 @@ def test_methods_have_the_fields_names(name, opts):
 def test_configs_of_the_tests_differ_in_what_they_cover():
     assert load_config(R18).MODEL.SWITCHABLE.BACKBONE == "build_resnet_backbone"
     assert load_config(TINY).MODEL.SWITCHABLE.BACKBONE == "build_thin_resnet_backbone"
+
+
+@pytest.mark.parametrize(("layer", "scale", "margin", "logit"), [
+    ("CircleSoftmax", 64, 0.35, "-56"), ("CosSoftmax", 64, 0.35, "-22"), ("ArcSoftmax", 30, 0.5, "-14"),
+])  # fmt: skip
+def test_margins_that_leave_no_evidence_are_refused_with_an_evidential_loss(layer, scale, margin, logit):
+    opts = ("MODEL.HEADS.CLS_LAYER", layer, "MODEL.HEADS.SCALE", scale, "MODEL.HEADS.MARGIN", margin)
+    with pytest.raises(InputError, match=rf"^MODEL.HEADS.CLS_LAYER: .* logit of {logit} for .*, found {layer}"):
+        tiny_config(*opts)
+    tiny_config(*opts, "MODEL.LOSSES.COMPAT.KIND", "ce")
+
+    # The rule is right: the right class's own vector is not pulled, and the cross-entropy would pull it.
+    pulls = {}
+    for kind, loss in (("evidential", CompatibleLoss(PRESETS["stable"])), ("ce", CompatibleLoss(None))):
+        cosines = torch.zeros(8, 100, requires_grad=True)
+        targets = torch.arange(8)
+        loss(getattr(any_softmax, layer)(100, scale, margin)(cosines.clone(), targets), targets)[0].backward()
+        pulls[kind] = -cosines.grad[torch.arange(8), targets].max().item()
+    assert pulls["evidential"] < 1e-3 * pulls["ce"]

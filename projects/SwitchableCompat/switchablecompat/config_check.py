@@ -16,6 +16,7 @@ CUSTOM_KEYS = ("EVIDENCE", "RISK", "PRIOR", "PRIOR_UNIT", "KL_WEIGHT", "KL_UNIT"
 OUR_LOSSES = ("CompatibleLoss", "InfluenceLoss", "AsymmetricLoss", "DistillationLoss")
 AGGREGATORS = ("sum", "projection", "gradvac", "cagrad", "mgda", "upgrad", "imtl_g", "cgi")
 OTHER_LOSSES = ("TripletLoss", "CircleLoss", "Cosface")
+LOWEST_LOGIT = -5.0  # of the right class at a cosine of 0: exp(-5) is 2 % of the stable preset's prior
 OPTIMIZERS = sorted(
     name
     for name, item in vars(torch.optim).items()
@@ -37,6 +38,7 @@ def check_config(cfg: CN, defaults: CN) -> None:
     """
     _check_model(cfg)
     _check_losses(cfg, defaults)
+    _check_evidence(cfg)
     _check_compatibility(cfg)
     _check_solver(cfg)
     _check_numbers(cfg)
@@ -166,6 +168,28 @@ def _check_losses(cfg: CN, defaults: CN) -> None:
     epsilon = cfg.MODEL.LOSSES.CE.EPSILON
     if node.KIND == "evidential" and not 0 <= epsilon < 1:
         raise InputError("MODEL.LOSSES.CE.EPSILON", "must be in [0, 1) with an evidential loss", epsilon)
+
+
+def _check_evidence(cfg: CN) -> None:
+    """Refuse margins that leave no evidence for the right class where training starts, at a cosine of 0.
+
+    Evidence is ``exp`` (or ``softplus``) of a logit, and so is the gradient that pulls a feature and its class vector
+    together. The cross-entropy has no such floor: it sees differences of logits only.
+    """
+    heads, node = cfg.MODEL.HEADS, cfg.MODEL.LOSSES.COMPAT
+    scale, margin = heads.SCALE, heads.MARGIN
+    logit = {
+        "Linear": 0.0,
+        "ArcSoftmax": -scale * math.sin(margin),
+        "CosSoftmax": -scale * margin,
+        "CircleSoftmax": -scale * (1 - margin**2),
+    }[heads.CLS_LAYER]
+    if node.KIND == "evidential" and logit / node.TEMPERATURE < LOWEST_LOGIT:
+        rule = (
+            f"must not start with a logit of {logit:.0f} for the right class (SCALE {scale}, MARGIN {margin}), which "
+            "is no evidence and has no gradient; take Linear, a smaller SCALE or MARGIN, or MODEL.LOSSES.COMPAT.KIND ce"
+        )
+        raise InputError("MODEL.HEADS.CLS_LAYER", rule, heads.CLS_LAYER)
 
 
 def _check_compatibility(cfg: CN) -> None:

@@ -71,7 +71,8 @@ def reference_logits(kind, cosine, targets, scale, margin):
 
 @pytest.mark.parametrize("kind", ["ArcSoftmax", "CosSoftmax", "CircleSoftmax"])
 def test_margin_softmax_at_every_width(kind):
-    model = tiny_model("MODEL.HEADS.CLS_LAYER", kind, "MODEL.HEADS.SCALE", 16, "MODEL.HEADS.MARGIN", 0.3).train()
+    margin = ("MODEL.HEADS.CLS_LAYER", kind, "MODEL.HEADS.SCALE", 16, "MODEL.HEADS.MARGIN", 0.3)
+    model = tiny_model(*margin, "MODEL.LOSSES.COMPAT.KIND", "ce").train()
     targets = torch.tensor([0, 1, 2, 3])
     for index in range(4):
         with model.switch.use(index):

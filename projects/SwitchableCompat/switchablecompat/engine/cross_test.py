@@ -198,6 +198,7 @@ def strip_training(cfg) -> None:
     cfg.MODEL.HEADS.NUM_CLASSES = 1
     cfg.MODEL.LOSSES, cfg.MODEL.REFERENCE, cfg.SOLVER = defaults.MODEL.LOSSES, defaults.MODEL.REFERENCE, defaults.SOLVER
     cfg.MODEL.LOSSES.NAME = ("CompatibleLoss",)
+    cfg.MODEL.LOSSES.COMPAT.KIND = "ce"  # which goes with every classification layer
     check_switchablecompat_config(cfg)
     check_device(cfg)
 
