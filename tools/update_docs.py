@@ -118,12 +118,12 @@ def profile_table(path: Path) -> str:
 
 RENDERERS: dict[str, Callable[[Path], str]] = {
     "benchmark": benchmark_table,
-    "targets": partial(benchmark_table, only_targets=True),
     "grid": grid_table,
     "profile": profile_table,
     "difficulty": difficulty_table,
     "comparison": comparison_table,
     "backbones": backbone_table,
+    "targets": partial(benchmark_table, only_targets=True),
 }
 BLOCK = re.compile(r"<!-- (?P<kind>\w+): (?P<path>\S+) -->\n(?P<body>.*?)<!-- /(?P=kind) -->", re.DOTALL)
 
