@@ -7,7 +7,7 @@ from switchablecompat.layers import (
     SwitchableBatchNorm2d,
     SwitchableInstanceNorm2d,
     WidthSwitch,
-    reset_running_stats,
+    running_norms,
 )
 
 WIDTHS = [0.25, 0.5, 1.0]
@@ -128,9 +128,14 @@ def test_instance_norm_has_private_affine_parameters():
     assert torch.equal(norm.weight, torch.ones(8))
 
 
-def test_reset_running_stats_touches_one_width():
+def test_running_norms_are_those_of_one_width():
     _, norm, _ = make()
-    assert reset_running_stats(nn.Sequential(norm), 1) == [norm.narrow["w050"]]
-    assert torch.equal(norm.narrow["w050"].running_mean, torch.zeros(4))
-    assert norm.running_mean.abs().sum() > 0
-    assert norm.narrow["w025"].running_mean.abs().sum() > 0
+    assert running_norms(nn.Sequential(norm), 1) == [norm.narrow["w050"]]
+    assert running_norms(nn.Sequential(norm), 2) == [norm]
+
+
+def test_norms_without_statistics_are_no_running_norms():
+    _, norm, switch = make()
+    plain = nn.BatchNorm2d(8, track_running_stats=False)
+    without = SwitchableBatchNorm2d.convert(plain, switch, norm.layout)
+    assert running_norms(nn.Sequential(without, norm), 0) == [norm.narrow["w025"]]

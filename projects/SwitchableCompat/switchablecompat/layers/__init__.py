@@ -9,7 +9,7 @@ from .switchable_norm import (
     SwitchableLayerNorm,
     SwitchableNorm,
     SwitchableSyncBatchNorm,
-    reset_running_stats,
+    running_norms,
 )
 from .width_switch import WidthSwitch, check_widths
 
@@ -26,6 +26,6 @@ __all__ = [
     "SwitchableSyncBatchNorm",
     "WidthSwitch",
     "check_widths",
-    "reset_running_stats",
+    "running_norms",
     "scaled_channels",
 ]

@@ -6,6 +6,7 @@ parameters, same state-dict keys): at full width it runs that layer's own forwar
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from .channels import ChannelLayout
 from .width_switch import WidthSwitch
 
 M = TypeVar("M", bound=nn.Module)
+S = TypeVar("S", bound="_Slimmable")
 
 
 def adopt(cls: type[M], module: nn.Module) -> M:
@@ -26,16 +28,27 @@ def adopt(cls: type[M], module: nn.Module) -> M:
     return new
 
 
-class _Slimmable:
-    """What slimmable layers share. ``axes`` maps each parameter to the layouts of its leading axes."""
+def replace_tensors(module: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
+    """Replace ``module``'s own parameters and buffers, not those of its children, by what ``change`` makes of them."""
+    for key, parameter in module._parameters.items():
+        if parameter is not None:
+            module._parameters[key] = nn.Parameter(change(parameter.detach()), parameter.requires_grad)
+    for key, buffer in module._buffers.items():
+        if buffer is not None:
+            module._buffers[key] = change(buffer)
 
+
+class _Slimmable(nn.Module):
+    """Mixin before a layer class. ``axes`` maps each parameter to the layouts of its leading axes."""
+
+    weight: Tensor
     switch: WidthSwitch
     in_layout: ChannelLayout
     out_layout: ChannelLayout
 
     def axes(self) -> dict[str, tuple[ChannelLayout, ...]]:
         axes: dict[str, tuple[ChannelLayout, ...]] = {"weight": (self.out_layout, self.in_layout)}
-        if self.bias is not None:
+        if self._parameters["bias"] is not None:
             axes["bias"] = (self.out_layout,)
         return axes
 
@@ -43,7 +56,8 @@ class _Slimmable:
         return self.in_layout.take(self.out_layout.take(self.weight, 0, index), 1, index)
 
     def _bias(self, index: int) -> Tensor | None:
-        return None if self.bias is None else self.out_layout.take(self.bias, 0, index)
+        bias = self._parameters["bias"]
+        return None if bias is None else self.out_layout.take(bias, 0, index)
 
     def _static(self, cls: type[M], index: int) -> M:
         static = adopt(cls, self)
@@ -56,7 +70,9 @@ class _Slimmable:
         return static
 
     @classmethod
-    def convert(cls, module: nn.Module, switch: WidthSwitch, in_layout: ChannelLayout, out_layout: ChannelLayout):
+    def convert(
+        cls: type[S], module: nn.Module, switch: WidthSwitch, in_layout: ChannelLayout, out_layout: ChannelLayout
+    ) -> S:
         """The slimmable twin of ``module``; both hold the same parameters."""
         new = adopt(cls, module)
         new.switch, new.in_layout, new.out_layout = switch, in_layout, out_layout
@@ -75,7 +91,7 @@ class SlimmableConv2d(_Slimmable, nn.Conv2d):
     @classmethod
     def convert(
         cls,
-        module: nn.Conv2d,
+        module: nn.Module,
         switch: WidthSwitch,
         in_layout: ChannelLayout,
         out_layout: ChannelLayout,
@@ -83,7 +99,7 @@ class SlimmableConv2d(_Slimmable, nn.Conv2d):
     ) -> SlimmableConv2d:
         """The slimmable twin; ``kept_groups[i]`` is the number of groups of sub-model ``i`` (default: all of them)."""
         new = super().convert(module, switch, in_layout, out_layout)
-        new.kept_groups = kept_groups or (module.groups,) * len(switch)
+        new.kept_groups = kept_groups or (new.groups,) * len(switch)
         return new
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,16 +9,18 @@ with the leading channels.
 from __future__ import annotations
 
 import copy
+from typing import Any, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from .channels import ChannelLayout
-from .slimmable import adopt
+from .slimmable import adopt, replace_tensors
 from .width_switch import WidthSwitch
 
+N = TypeVar("N", bound="SwitchableNorm")
 
-class SwitchableNorm:
+
+class SwitchableNorm(nn.Module):
     """Mixin before a norm class: itself is the full model's layer, ``narrow`` holds the others'."""
 
     switch: WidthSwitch
@@ -27,7 +29,7 @@ class SwitchableNorm:
     plain: type[nn.Module]
 
     @classmethod
-    def convert(cls, module: nn.Module, switch: WidthSwitch, layout: ChannelLayout):
+    def convert(cls: type[N], module: nn.Module, switch: WidthSwitch, layout: ChannelLayout) -> N:
         """The switchable twin of ``module``; narrower layers start from its leading channels."""
         new = adopt(cls, module)
         new.switch, new.layout = switch, layout
@@ -58,18 +60,14 @@ class SwitchableNorm:
     def _leading(self, index: int) -> nn.Module:
         new = copy.deepcopy(self._plain())
         self._resize(new, self.layout.count(index))
-        for registry in (new._parameters, new._buffers):
-            for key, value in registry.items():
-                if value is not None and value.dim():
-                    kept = self.layout.take(value.detach(), 0, index).clone()
-                    registry[key] = nn.Parameter(kept, value.requires_grad) if registry is new._parameters else kept
+        replace_tensors(new, lambda value: self.layout.take(value, 0, index).clone() if value.dim() else value)
         return new
 
     @staticmethod
-    def _resize(norm: nn.Module, channels: int) -> None:
+    def _resize(norm: Any, channels: int) -> None:
         norm.num_features = channels
 
-    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         for index, name in enumerate(self.switch.names[:-1]):
             own = f"{prefix}narrow.{name}."
             if any(key.startswith(own) for key in state_dict):
@@ -105,15 +103,14 @@ class SwitchableLayerNorm(SwitchableNorm, nn.LayerNorm):
     plain = nn.LayerNorm
 
     @staticmethod
-    def _resize(norm: nn.LayerNorm, channels: int) -> None:
+    def _resize(norm: Any, channels: int) -> None:
         norm.normalized_shape = (channels,)
 
 
-@torch.no_grad()
-def reset_running_stats(model: nn.Module, index: int) -> list[nn.Module]:
-    """Reset sub-model ``index``'s running statistics; returns its norm layers that keep any."""
+RunningNorm = nn.BatchNorm2d | nn.SyncBatchNorm | nn.InstanceNorm2d
+
+
+def running_norms(model: nn.Module, index: int) -> list[RunningNorm]:
+    """Sub-model ``index``'s norm layers that keep running statistics."""
     norms = [m.of(index) for m in model.modules() if isinstance(m, SwitchableNorm)]
-    norms = [norm for norm in norms if getattr(norm, "running_mean", None) is not None]
-    for norm in norms:
-        norm.reset_running_stats()
-    return norms
+    return [norm for norm in norms if isinstance(norm, RunningNorm) and norm.running_mean is not None]

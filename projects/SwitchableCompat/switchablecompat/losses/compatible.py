@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from fastreid.config import CfgNode
 from fastreid.modeling.losses import cross_entropy_loss
 from torch import Tensor, nn
 
@@ -83,7 +84,7 @@ class CompatibleLoss(nn.Module):
         self.scale = scale
 
     @classmethod
-    def from_config(cls, cfg) -> CompatibleLoss:
+    def from_config(cls, cfg: CfgNode) -> CompatibleLoss:
         """Read ``MODEL.LOSSES.COMPAT`` and the label smoothing of ``MODEL.LOSSES.CE``."""
         node, ce = cfg.MODEL.LOSSES.COMPAT, cfg.MODEL.LOSSES.CE
         options = None

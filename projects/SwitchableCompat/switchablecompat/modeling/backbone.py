@@ -7,6 +7,7 @@ import pickle
 from itertools import pairwise
 from urllib.error import URLError
 
+from fastreid.config import CfgNode
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from torch import nn
 
@@ -14,11 +15,11 @@ from ..errors import InputError
 from ..layers import SlimmableConv2d, WidthSwitch
 from . import mobilenet, osnet, regnet, repvgg, resnest, resnet, shufflenet, thin_resnet, vit  # noqa: F401  (converters)
 from .checkpoint import check_pretrained, read_weights
-from .convert import Conversion, extract_module
+from .convert import Conversion, SwitchableNetwork, extract_module
 
 
 @BACKBONE_REGISTRY.register()
-def build_switchable_backbone(cfg) -> nn.Module:
+def build_switchable_backbone(cfg: CfgNode) -> SwitchableNetwork:
     """Build ``MODEL.SWITCHABLE.BACKBONE`` with its own builder, pretrained weights included, and convert it.
 
     With ``MODEL.SWITCHABLE.ONLY_WIDTH`` that sub-model is then cut out, with the weights it has in the switchable
@@ -32,8 +33,8 @@ def build_switchable_backbone(cfg) -> nn.Module:
             PRETRAIN_PATH that is no file of this backbone's weights.
     """
     switchable = cfg.MODEL.SWITCHABLE
-    network = build_plain_backbone(cfg, switchable.BACKBONE)
-    network, layout = Conversion(switchable.WIDTHS, switchable.CHANNEL_DIVISOR).convert_network(network)
+    plain = build_plain_backbone(cfg, switchable.BACKBONE)
+    network, layout = Conversion(switchable.WIDTHS, switchable.CHANNEL_DIVISOR).convert_network(plain)
     if layout.total != cfg.MODEL.BACKBONE.FEAT_DIM:
         raise InputError("MODEL.BACKBONE.FEAT_DIM", f"must be {layout.total}", cfg.MODEL.BACKBONE.FEAT_DIM)
     for smaller, larger in pairwise(range(len(switchable.WIDTHS))):
@@ -43,12 +44,12 @@ def build_switchable_backbone(cfg) -> nn.Module:
             rule = f"no two may keep the same channels (CHANNEL_DIVISOR {switchable.CHANNEL_DIVISOR})"
             raise InputError("MODEL.SWITCHABLE.WIDTHS", rule, found)
     if switchable.ONLY_WIDTH:
-        network = extract_module(network, network.switch.index_of(switchable.ONLY_WIDTH))
-        network, _ = Conversion(switch=WidthSwitch.single(switchable.ONLY_WIDTH)).convert_network(network)
+        plain = extract_module(network, network.switch.index_of(switchable.ONLY_WIDTH))
+        network, _ = Conversion(switch=WidthSwitch.single(switchable.ONLY_WIDTH)).convert_network(plain)
     return network
 
 
-def build_plain_backbone(cfg, name: str) -> nn.Module:
+def build_plain_backbone(cfg: CfgNode, name: str) -> nn.Module:
     """An ordinary network by FastReID's builder of this ``name``.
 
     Raises:

@@ -8,7 +8,8 @@ import torch
 from fastreid.utils import comm
 from torch import Tensor
 
-from ..layers import SwitchableNorm, reset_running_stats
+from ..layers import running_norms
+from ..layers.switchable_norm import RunningNorm
 from .meta_arch import SwitchableBaseline
 from .modes import kept_modes
 
@@ -23,7 +24,7 @@ def calibrate_bn(model: SwitchableBaseline, batches: Iterable[dict | Tensor]) ->
     Returns:
         Number of batches used; with none the statistics are left alone.
     """
-    momenta: dict[torch.nn.Module, float | None] = {}
+    momenta: dict[RunningNorm, float | None] = {}
     used = 0
     with kept_modes(model):
         model.eval()
@@ -32,7 +33,8 @@ def calibrate_bn(model: SwitchableBaseline, batches: Iterable[dict | Tensor]) ->
                 images = model.preprocess_image(batch)
                 if not momenta:
                     for index in range(len(model.switch)):
-                        for norm in reset_running_stats(model, index):
+                        for norm in running_norms(model, index):
+                            norm.reset_running_stats()
                             momenta[norm] = norm.momentum
                             norm.momentum = None  # cumulative average
                             norm.train()
@@ -48,9 +50,8 @@ def calibrate_bn(model: SwitchableBaseline, batches: Iterable[dict | Tensor]) ->
 @torch.no_grad()
 def average_statistics(model: SwitchableBaseline) -> None:
     """Average every width's BN statistics over the processes, so that all hold the same ones."""
-    norms = [m.of(i) for m in model.modules() if isinstance(m, SwitchableNorm) for i in range(len(m.switch))]
-    norms = [norm for norm in norms if getattr(norm, "running_mean", None) is not None]
-    buffers = [b for norm in norms for b in (norm.running_mean, norm.running_var)]
+    norms = [norm for index in range(len(model.switch)) for norm in running_norms(model, index)]
+    buffers = [b for norm in norms for b in (norm.running_mean, norm.running_var) if b is not None]
     flat = torch.cat(buffers)
     torch.distributed.all_reduce(flat)
     flat /= comm.get_world_size()

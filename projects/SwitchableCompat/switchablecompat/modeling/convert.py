@@ -14,7 +14,9 @@ time. What has no converter is refused by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
+import torch
 from torch import nn
 
 from ..errors import InputError
@@ -26,15 +28,28 @@ from ..layers import (
     SwitchableBatchNorm2d,
     SwitchableInstanceNorm2d,
     SwitchableLayerNorm,
+    SwitchableNorm,
     SwitchableSyncBatchNorm,
     WidthSwitch,
 )
-from ..layers.slimmable import adopt
+from ..layers.slimmable import adopt, replace_tensors
 
 Converted = tuple[nn.Module, ChannelLayout]
-Converter = Callable[[nn.Module, "Conversion", ChannelLayout], Converted]
+Converter = Callable[[Any, "Conversion", ChannelLayout], Converted]  # the first argument: of the registered type
 
 _CONVERTERS: dict[type[nn.Module], Converter] = {}
+
+
+class SwitchableNetwork(nn.Module):
+    """A converted network, for the type checker only: of the class that it had, with two attributes more.
+
+    Attributes:
+        switch: Selects the sub-model.
+        out_layout: Channels of the output.
+    """
+
+    switch: WidthSwitch
+    out_layout: ChannelLayout
 
 
 def register_converter(*types: type[nn.Module]) -> Callable[[Converter], Converter]:
@@ -62,16 +77,17 @@ class Conversion:
         self.rule = ChannelRule(self.switch.shares, divisor)
         self._names: dict[int, str] = {}
 
-    def convert_network(self, network: nn.Module, image_channels: int = 3) -> Converted:
+    def convert_network(self, network: nn.Module, image_channels: int = 3) -> tuple[SwitchableNetwork, ChannelLayout]:
         """Convert a whole network whose input has ``image_channels`` channels at every width.
 
         Raises:
             InputError: A layer in it has no converter, or does not fit its input.
         """
         self._names = {id(module): name for name, module in network.named_modules()}
-        network, layout = self.convert(network, self.rule.fixed(image_channels))
-        network.switch, network.out_layout = self.switch, layout
-        return network, layout
+        converted, layout = self.convert(network, self.rule.fixed(image_channels))
+        switchable = cast(SwitchableNetwork, converted)
+        switchable.switch, switchable.out_layout = self.switch, layout
+        return switchable, layout
 
     def convert(self, module: nn.Module, x: ChannelLayout) -> Converted:
         """Convert one module; ``x`` is the layout of its input."""
@@ -86,7 +102,7 @@ class Conversion:
             names: Which children, in the order of their application (default: all, as ``nn.Sequential`` does).
         """
         for name in names or tuple(module._modules):
-            module._modules[name], x = self.convert(module._modules[name], x)
+            module._modules[name], x = self.convert(module.get_submodule(name), x)
         return x
 
     def conv(self, module: nn.Conv2d, x: ChannelLayout, out: ChannelLayout | None = None) -> Converted:
@@ -187,15 +203,21 @@ def _convert_linear(module: nn.Linear, ctx: Conversion, x: ChannelLayout) -> Con
 
 
 @register_converter(nn.BatchNorm2d, nn.SyncBatchNorm, nn.InstanceNorm2d)
-def _convert_norm(module: nn.Module, ctx: Conversion, x: ChannelLayout) -> Converted:
-    twin = {nn.BatchNorm2d: SwitchableBatchNorm2d, nn.SyncBatchNorm: SwitchableSyncBatchNorm}
+def _convert_norm(
+    module: nn.BatchNorm2d | nn.SyncBatchNorm | nn.InstanceNorm2d, ctx: Conversion, x: ChannelLayout
+) -> Converted:
+    twins: dict[Any, type[SwitchableNorm]] = {
+        nn.BatchNorm2d: SwitchableBatchNorm2d,
+        nn.SyncBatchNorm: SwitchableSyncBatchNorm,
+        nn.InstanceNorm2d: SwitchableInstanceNorm2d,
+    }
     ctx.require(module, module.num_features, x)
-    if type(module).forward not in (plain.forward for plain in (*twin, nn.InstanceNorm2d)):
+    if type(module).forward not in (plain.forward for plain in twins):
         raise ctx.refuse(
             module, "this kind of normalization has no converter; use MODEL.BACKBONE.NORM BN", type(module)
         )
-    cls = next((new for plain, new in twin.items() if isinstance(module, plain)), SwitchableInstanceNorm2d)
-    return cls.convert(module, ctx.switch, x), x
+    twin = next(new for plain, new in twins.items() if isinstance(module, plain))
+    return twin.convert(module, ctx.switch, x), x
 
 
 @register_converter(nn.LayerNorm)
@@ -219,21 +241,13 @@ def extract_module(module: nn.Module, index: int) -> nn.Module:
     A module that does something of its own per width says with ``shell(index)`` what it is at one width, before its
     children are made static.
     """
-    if hasattr(module, "to_static"):
-        return module.to_static(index)
-    if hasattr(module, "shell"):
-        new = module.shell(index)
-    else:
-        new = adopt(getattr(module, "plain_class", type(module)), module)
+    to_static, shell = getattr(module, "to_static", None), getattr(module, "shell", None)
+    if to_static is not None:
+        return to_static(index)
+    new = adopt(getattr(module, "plain_class", type(module)), module) if shell is None else shell(index)
     for key in ("switch", "out_layout"):
         new.__dict__.pop(key, None)
-    for registry in (new._parameters, new._buffers):
-        for key, value in registry.items():
-            if value is not None:
-                copied = value.detach().clone()
-                if registry is new._parameters:
-                    copied = nn.Parameter(copied, requires_grad=value.requires_grad)
-                registry[key] = copied
+    replace_tensors(new, torch.clone)
     for name, child in new._modules.items():
         new._modules[name] = None if child is None else extract_module(child, index)
     return new

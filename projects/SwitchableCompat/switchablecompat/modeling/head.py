@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
-from fastreid.config import configurable
+from fastreid.config import CfgNode, configurable
 from fastreid.modeling.heads import REID_HEADS_REGISTRY, build_heads
 from fastreid.modeling.heads.embedding_head import EmbeddingHead
 from torch import Tensor, nn
@@ -28,16 +30,18 @@ class SwitchableEmbeddingHead(EmbeddingHead):
     """
 
     plain_class = EmbeddingHead
+    weight: nn.Parameter
+    bottleneck: nn.Sequential
 
     @configurable
-    def __init__(self, *, classifier_grad: str = "full", classifier: str = "learned", **kwargs) -> None:
+    def __init__(self, *, classifier_grad: str = "full", classifier: str = "learned", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.classifier_grad, self.classifier = classifier_grad, classifier
         if classifier == "simplex" and len(self.weight) > 1:  # built without classes, it only gives features
             self._fix_classifier()
 
     @classmethod
-    def from_config(cls, cfg) -> dict:
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         node = cfg.MODEL.SWITCHABLE
         return {
             **super().from_config(cfg),
@@ -52,7 +56,7 @@ class SwitchableEmbeddingHead(EmbeddingHead):
             raise InputError("MODEL.HEADS.EMBEDDING_DIM", rule, dimension)
         self.weight = nn.Parameter(regular_simplex(classes, dimension), requires_grad=False)
 
-    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         if self.classifier == "simplex":  # fixed is fixed, whatever the checkpoint's classifier was
             state_dict[f"{prefix}weight"] = self.weight.detach()
         super()._load_from_state_dict(state_dict, prefix, *args)
@@ -86,7 +90,7 @@ class SwitchableEmbeddingHead(EmbeddingHead):
         if not self.training:
             return neck_feat
 
-        weight = self.weight
+        weight: Tensor = self.weight
         if self.classifier_grad == "full" and not self.switch.is_full:
             weight = weight.detach()
         kind = type(self.cls_layer).__name__
@@ -107,7 +111,7 @@ class SwitchableEmbeddingHead(EmbeddingHead):
         }
 
 
-def build_heads_for(cfg, channels: int) -> nn.Module:
+def build_heads_for(cfg: CfgNode, channels: int) -> nn.Module:
     """FastReID's ``build_heads`` for a backbone that returns ``channels``, which with ONLY_WIDTH is not FEAT_DIM."""
     cfg = cfg.clone()
     cfg.defrost()

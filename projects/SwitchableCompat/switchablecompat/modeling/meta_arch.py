@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from fastreid.config import configurable
+from fastreid.config import CfgNode, configurable
 from fastreid.modeling.losses import pairwise_circleloss, pairwise_cosface, triplet_loss
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.modeling.meta_arch.baseline import Baseline
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..layers import WidthSwitch
 from ..losses import CompatibleLoss, asymmetric_loss, distillation_loss, influence_loss
-from .head import build_heads_for
+from .convert import SwitchableNetwork
+from .head import SwitchableEmbeddingHead, build_heads_for
 from .reference import ReferenceSource
 from .teachers import Teachers
 
@@ -55,12 +57,12 @@ class SwitchableBaseline(Baseline):
     def __init__(
         self,
         *,
-        backbone: nn.Module,
-        heads: nn.Module,
+        backbone: SwitchableNetwork,
+        heads: SwitchableEmbeddingHead,
         compatible_loss: CompatibleLoss,
         reference_source: ReferenceSource | None = None,
         channels_last: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(backbone=backbone, heads=heads, **kwargs)
         heads.make_switchable(backbone.switch, backbone.out_layout)
@@ -71,7 +73,7 @@ class SwitchableBaseline(Baseline):
             self.to(memory_format=torch.channels_last)
 
     @classmethod
-    def from_config(cls, cfg) -> dict:
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         kwargs = super().from_config(cfg)
         channels = kwargs["backbone"].out_layout.total
         if channels != cfg.MODEL.BACKBONE.FEAT_DIM:
@@ -102,6 +104,7 @@ class SwitchableBaseline(Baseline):
         images = self.preprocess_image(batched_inputs)
         if not self.training:
             return self.heads(self.backbone(images))
+        assert isinstance(batched_inputs, dict)  # FastReID's trainer gives identities with the images
         losses: dict[str, Tensor] = {}
         for index in self.switch.descending:
             losses.update(self.submodel_losses(images, batched_inputs["targets"], index)[0])
@@ -173,6 +176,7 @@ class SwitchableBaseline(Baseline):
 
     def _influence_loss(self, features: Tensor, targets: Tensor) -> Tensor:
         reference, smoothing = self.teachers.reference(features.device), self.loss_kwargs["ce"]
+        assert reference.classifier is not None  # its source has seen to it
         loss = influence_loss(
             features,
             targets,

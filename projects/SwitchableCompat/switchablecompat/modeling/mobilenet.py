@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fastreid.modeling.backbones import mobilenet, mobilenetv3
-from torch import nn
 
 from ..layers import ChannelLayout
 from .convert import Conversion, Converted, register_converter
@@ -17,7 +16,9 @@ def _convert_squeeze(module: mobilenetv3.SqueezeExcitation, ctx: Conversion, x: 
 
 
 @register_converter(mobilenet.InvertedResidual, mobilenetv3.InvertedResidual)
-def _convert_block(block: nn.Module, ctx: Conversion, x: ChannelLayout) -> Converted:
+def _convert_block(
+    block: mobilenet.InvertedResidual | mobilenetv3.InvertedResidual, ctx: Conversion, x: ChannelLayout
+) -> Converted:
     is_v2 = isinstance(block, mobilenet.InvertedResidual)
     out = ctx.in_order(block, x, "conv" if is_v2 else "block")
     if block.identity if is_v2 else block.use_res_connect:
@@ -26,5 +27,7 @@ def _convert_block(block: nn.Module, ctx: Conversion, x: ChannelLayout) -> Conve
 
 
 @register_converter(mobilenet.MobileNetV2, mobilenetv3.MobileNetV3)
-def _convert_mobilenet(network: nn.Module, ctx: Conversion, x: ChannelLayout) -> Converted:
+def _convert_mobilenet(
+    network: mobilenet.MobileNetV2 | mobilenetv3.MobileNetV3, ctx: Conversion, x: ChannelLayout
+) -> Converted:
     return network, ctx.in_order(network, x, "features", "conv")

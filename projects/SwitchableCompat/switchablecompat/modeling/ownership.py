@@ -41,8 +41,9 @@ def shared_parameters(model: nn.Module) -> list[SharedParameter]:
     private = {id(p) for p in private_parameters(model)}
     axes: dict[int, tuple[ChannelLayout, ...]] = {}
     for module in model.modules():
-        if hasattr(module, "axes"):
-            axes.update({id(module._parameters[key]): value for key, value in module.axes().items()})
+        own_axes = getattr(module, "axes", None)
+        if own_axes is not None:
+            axes.update({id(module._parameters[key]): value for key, value in own_axes().items()})
     shared = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and id(parameter) not in private:

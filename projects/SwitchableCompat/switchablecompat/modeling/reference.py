@@ -6,7 +6,9 @@ import logging
 from dataclasses import dataclass
 
 import torch
+from fastreid.config import CfgNode
 from fastreid.modeling.backbones import build_backbone
+from fastreid.modeling.heads.embedding_head import EmbeddingHead
 from torch import Tensor, nn
 
 from ..config import check_switchablecompat_config, merge_config
@@ -44,6 +46,7 @@ class ReferenceModel(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone, self.heads = backbone, heads
+        self.classifier: Tensor | None
         self.register_buffer("classifier", classifier)
         self.cosine, self.scale = cosine, scale
         self.requires_grad_(False)
@@ -81,7 +84,7 @@ class ReferenceSource:
     datasets: tuple[str, ...]
 
     @classmethod
-    def from_config(cls, cfg, dimension: int) -> ReferenceSource | None:
+    def from_config(cls, cfg: CfgNode, dimension: int) -> ReferenceSource | None:
         """The reference that a checked config needs, for a model with features of this dimension; None if it does not.
 
         The classifier is needed by the influence loss only: the asymmetric loss also takes a reference of other
@@ -119,7 +122,7 @@ class ReferenceSource:
         cosine = type(heads.cls_layer).__name__ != "Linear"
         return ReferenceModel(backbone, heads, classifier=classifier, cosine=cosine, scale=heads.cls_layer.s)
 
-    def _build(self, cfg) -> tuple[nn.Module, nn.Module]:
+    def _build(self, cfg: CfgNode) -> tuple[nn.Module, EmbeddingHead]:
         cfg.MODEL.BACKBONE.PRETRAIN = False  # its weights come from the checkpoint
         cfg.MODEL.HEADS.NUM_CLASSES = 1  # its classifier is kept apart
         try:
@@ -134,7 +137,7 @@ class ReferenceSource:
             backbone.to(memory_format=torch.channels_last)
         return backbone, heads
 
-    def _check_config(self, cfg) -> None:
+    def _check_config(self, cfg: CfgNode) -> None:
         architecture = cfg.MODEL.META_ARCHITECTURE
         if architecture == "SwitchableBaseline":
             check_switchablecompat_config(cfg)

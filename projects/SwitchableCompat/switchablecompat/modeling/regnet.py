@@ -22,7 +22,7 @@ def _convert_swish(module: nn.Module, ctx: Conversion, x: ChannelLayout) -> Conv
 
 
 @register_converter(regnet.SE, effnet.SE)
-def _convert_squeeze(module: nn.Module, ctx: Conversion, x: ChannelLayout) -> Converted:
+def _convert_squeeze(module: regnet.SE | effnet.SE, ctx: Conversion, x: ChannelLayout) -> Converted:
     squeeze, _, excite, _ = module.f_ex
     module.f_ex[0], hidden = ctx.conv(squeeze, x)
     module.f_ex[2], _ = ctx.conv(excite, hidden, out=x)

@@ -40,7 +40,7 @@ def _convert_non_local(module: Non_local, ctx: Conversion, x: ChannelLayout) -> 
 
 
 @register_converter(BasicBlock, Bottleneck, resnext.Bottleneck)
-def _convert_block(block: nn.Module, ctx: Conversion, x: ChannelLayout) -> Converted:
+def _convert_block(block: BasicBlock | Bottleneck | resnext.Bottleneck, ctx: Conversion, x: ChannelLayout) -> Converted:
     out, stages = x, 3 if hasattr(block, "conv3") else 2
     for stage in range(1, stages + 1):
         conv, norm = getattr(block, f"conv{stage}"), getattr(block, f"bn{stage}")
@@ -67,12 +67,12 @@ def group_size(conv: nn.Conv2d | None) -> int:
 
 
 @register_converter(ResNet, resnext.ResNeXt)
-def _convert_resnet(network: nn.Module, ctx: Conversion, x: ChannelLayout) -> Converted:
+def _convert_resnet(network: ResNet | resnext.ResNeXt, ctx: Conversion, x: ChannelLayout) -> Converted:
     maxpool = "maxpool" if isinstance(network, ResNet) else "maxpool1"
     x = ctx.in_order(network, x, "conv1", "bn1", "relu", maxpool)
     for stage in range(1, 5):
         x = ctx.in_order(network, x, f"layer{stage}")
-        non_local = getattr(network, f"NL_{stage}", ())
+        non_local: nn.ModuleList | list[nn.Module] = getattr(network, f"NL_{stage}", [])
         for i, module in enumerate(non_local):
             non_local[i], _ = ctx.convert(module, x)
     return network, x

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastreid.config import CfgNode
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.modeling.meta_arch.baseline import Baseline
 
@@ -31,7 +32,7 @@ def extract_submodel(model: SwitchableBaseline, width: float) -> Baseline:
 
 
 @META_ARCH_REGISTRY.register()
-def build_submodel(cfg) -> Baseline:
+def build_submodel(cfg: CfgNode) -> Baseline:
     """The plain network of the sub-model ``MODEL.SWITCHABLE.ONLY_WIDTH``, for a checkpoint exported from it.
 
     Its channels are no setting of FastReID's builders: the ordinary network is built, converted and cut.

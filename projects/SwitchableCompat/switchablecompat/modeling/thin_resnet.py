@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+from fastreid.config import CfgNode
 from fastreid.layers import get_norm
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.modeling.backbones.resnet import BasicBlock
@@ -32,6 +33,11 @@ class ThinResNet(nn.Module):
         with_ibn: IBN in the first three stages.
         with_se: Squeeze-and-excitation in every block, reduction 4 (there are few channels).
     """
+
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+    layer4: nn.Sequential
 
     def __init__(
         self, *, channels: int, blocks: tuple[int, ...], last_stride: int, norm: str, with_ibn: bool, with_se: bool
@@ -67,7 +73,7 @@ class ThinResNet(nn.Module):
 
 
 @BACKBONE_REGISTRY.register()
-def build_thin_resnet_backbone(cfg) -> ThinResNet:
+def build_thin_resnet_backbone(cfg: CfgNode) -> ThinResNet:
     """Build a :class:`ThinResNet` from FastReID's own backbone keys (DEPTH ``10x`` or ``18x``, FEAT_DIM its width).
 
     Raises:
