@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 
 class InputError(ValueError):
@@ -24,7 +25,9 @@ class InputError(ValueError):
             return
         super().__init__(f"{subject}: {rule}" + ("" if found is None else f", found {found}"))
 
-    def __reduce__(self):  # several positional arguments: the default would not survive a process boundary
+    def __reduce__(
+        self,
+    ) -> tuple[Any, ...]:  # several positional arguments: the default would not survive a process boundary
         return type(self), (self.subject, self.rule, self.found)
 
 

@@ -44,7 +44,7 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = "checkout"
     spec = importlib.util.find_spec("fastreid")
-    if spec is not None and "site-packages" not in Path(spec.origin).parts:
+    if spec is not None and "site-packages" not in Path(spec.origin or "").parts:
         found["fastreid"] = "checkout"  # first on PYTHONPATH, whatever wheel is installed beside it
     return found
 

@@ -8,7 +8,8 @@ Example:
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
 import torch
 from fastreid.engine import default_argument_parser, launch
@@ -21,7 +22,7 @@ from .engine.checkpointer import RECORD_KEY
 from .errors import InputError, exit_on_input_error
 
 
-def run(args: argparse.Namespace):
+def run(args: argparse.Namespace) -> Mapping[str, Any]:
     """Train, resume or evaluate, in one process of the launch; returns FastReID's flat results."""
     cfg = setup(args)
     if args.eval_only:

@@ -14,7 +14,7 @@ RECIPE = "fastreid/modeling/backbones/regnet/regnetx/RegNetX-200MF_dds_8gpu.yaml
 def recipe_node(original: type[CfgNode], defaults: CfgNode, root: Path) -> type[CfgNode]:
     """``original`` whose recipes are found below ``root`` and start from ``defaults``, whatever was merged before."""
 
-    class RecipeNode(original):  # type: ignore[misc, valid-type]
+    class RecipeNode(original):
         """FastReID's global config of RegNet and EfficientNet."""
 
         def merge_from_file(self, cfg_filename: str) -> None:

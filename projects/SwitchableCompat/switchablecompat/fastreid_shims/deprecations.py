@@ -96,10 +96,10 @@ def _patch_euclidean() -> None:
     compute_dist.compute_euclidean_distance = compute_euclidean_distance
 
 
-def current_amp_trainer(original: type) -> type:
+def current_amp_trainer(original: Any) -> Any:
     """``original`` (FastReID's ``AMPTrainer``) whose gradient scaler is made by ``torch.amp``."""
 
-    class AMPTrainer(original):  # type: ignore[misc, valid-type]
+    class AMPTrainer(original):
         """FastReID's ``AMPTrainer``; the scaler is that of the model's device."""
 
         current_scaler = True

@@ -6,7 +6,6 @@ import gc
 import inspect
 import sys
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -49,7 +48,7 @@ def cpu_worker(
     dist.destroy_process_group()
 
 
-def _launch_module() -> ModuleType:
+def _launch_module() -> Any:
     import fastreid.engine  # noqa: F401
 
     return sys.modules["fastreid.engine.launch"]  # the attribute fastreid.engine.launch is the function

@@ -50,7 +50,7 @@ def _bool_missing() -> bool:
 
 def _provide_bool() -> None:
     """fastreid/evaluation/rank.py:69 (the cuhk03 metric) uses ``np.bool``, which NumPy 1.24 to 1.26 do not have."""
-    np.bool = bool  # type: ignore[misc]
+    np.bool = bool  # type: ignore[misc, assignment]
 
 
 def cython_tool_available() -> bool:

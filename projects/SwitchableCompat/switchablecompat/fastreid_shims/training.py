@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -62,15 +63,16 @@ def _patch_zero_grad() -> None:
     build.maybe_add_freeze_layer = maybe_add_freeze_layer
 
 
-def numpy_safe_globals() -> list[tuple[Any, str]]:
+def numpy_safe_globals() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
     """What ``torch.load(weights_only=True)`` must allow for NumPy arrays and scalars of either NumPy generation."""
     core = np._core if hasattr(np, "_core") else np.core
     functions = (core.multiarray._reconstruct, core.multiarray.scalar)
     # Files written with NumPy 1 name numpy.core, those written with NumPy 2 numpy._core.
     modules = ("numpy.core.multiarray", "numpy._core.multiarray")
+    allowed: list[Callable[..., Any] | tuple[Callable[..., Any], str]]
     allowed = [(function, f"{module}.{function.__name__}") for function in functions for module in modules]
     dtypes = {type(np.dtype(code)) for code in ("?", "u1", "i1", "i2", "i4", "i8", "f2", "f4", "f8")}
-    classes = (np.ndarray, np.dtype, *sorted(dtypes, key=lambda cls: cls.__name__))
+    classes: tuple[type, ...] = (np.ndarray, np.dtype, *sorted(dtypes, key=lambda cls: cls.__name__))
     return allowed + [(cls, f"{cls.__module__}.{cls.__qualname__}") for cls in classes]
 
 
