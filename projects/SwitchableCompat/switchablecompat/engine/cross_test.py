@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastreid.config import get_cfg
+from fastreid.config import CfgNode, get_cfg
+from fastreid.data import CommDataset
 from fastreid.modeling.meta_arch import build_model
 from fastreid.utils.logger import setup_logger
 from torch import Tensor
@@ -18,10 +19,11 @@ from ..errors import InputError
 from ..evaluation.cells import QueryResults
 from ..evaluation.cross_test import Member, cross_test
 from ..evaluation.evaluator import grid_metadata
-from ..evaluation.features import extract_features
+from ..evaluation.features import Features, extract_features
 from ..evaluation.grid import CompatibilityGrid
 from ..evaluation.refinement import Refinement
 from ..fastreid_shims.loading import use_cpu_loader
+from ..modeling import SwitchableBaseline
 from ..provenance import family_digest
 from ..widths import width_name
 from .checkpoint import load_for_evaluation, read_checkpoint
@@ -149,14 +151,17 @@ def extract_sources(
     for number, (source, (model, indices)) in enumerate(zip(sources, models, strict=True), start=1):
         widths = [model.switch.widths[index] for index in indices]
         logger.info(f"Model {number}/{len(sources)}: {source.weights}, widths {widths}")
-        features = extract_features(model, loader, flip=first.TEST.FLIP.ENABLED, indices=indices)
+        extracted = extract_features(model, loader, flip=first.TEST.FLIP.ENABLED, indices=indices)
+        assert extracted is not None  # there is one process
+        features: Features = extracted
         family = family_digest(model.state_dict())
         members += [Member(w, v, source.weights, family) for w, v in zip(widths, features.values, strict=True)]
 
     record = {key: _common([one.get(key) for one in records]) for key in ("method", "seed", "config")}
     record["method"] = method or record["method"]
     metadata = grid_metadata(first, "", num_query, len(features.pids) - num_query, record)
-    paths = [path for path, *_ in loader.dataset.img_items]
+    images: CommDataset = loader.dataset
+    paths = [path for path, *_ in images.img_items]
     refinement = Refinement.from_config(first)
     return SourceFeatures(members, features.pids, features.camids, paths, num_query, name, metadata, refinement)
 
@@ -176,7 +181,7 @@ def check_alike(names: Sequence[str], configs: Sequence[Any]) -> None:
                 raise InputError(key, "must be the same for all models", found)
 
 
-def load_source(source: Source, opts: Sequence[str] = ()):
+def load_source(source: Source, opts: Sequence[str] = ()) -> CfgNode:
     """The config, neither frozen nor checked: :func:`strip_training` does that."""
     if not os.path.isfile(source.config_file):
         raise InputError(source.config_file, "must be an existing config")
@@ -185,7 +190,7 @@ def load_source(source: Source, opts: Sequence[str] = ()):
     return merge_config(source.config_file, opts)
 
 
-def strip_training(cfg) -> None:
+def strip_training(cfg: CfgNode) -> None:
     """Leave out of a config what features do not depend on: starting weights, classes, losses, solver; check the rest.
 
     A run of an earlier version, whose losses had other defaults, can so be evaluated still.
@@ -203,7 +208,7 @@ def strip_training(cfg) -> None:
     check_device(cfg)
 
 
-def _build(source: Source, cfg, content: dict):
+def _build(source: Source, cfg: CfgNode, content: dict[str, Any]) -> tuple[SwitchableBaseline, list[int]]:
     """The model with its weights, and the indices of the sub-models to take."""
     model = build_model(cfg)
     load_for_evaluation(model, source.weights, content=content)
@@ -216,7 +221,7 @@ def _build(source: Source, cfg, content: dict):
     return model, [names.index(width_name(source.width))]
 
 
-def _get(cfg, key: str):
+def _get(cfg: CfgNode, key: str) -> Any:
     for part in key.split("."):
         cfg = cfg[part]
     return list(cfg) if isinstance(cfg, tuple | list) else cfg

@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
+from fastreid.config import CfgNode
+from fastreid.data.datasets.bases import ImageDataset
 from fastreid.engine import default_setup
 from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
 
 from ..config import load_config
 from ..data.check import Finding, check_items, raise_on_errors
-from ..data.opening import check_test_set, data_root, open_dataset
+from ..data.opening import Splits, check_test_set, data_root, open_dataset
 from ..data.training_sets import check_training_sets
 from ..errors import InputError
 from ..evaluation.gallery_draws import check_drawable
@@ -30,7 +32,7 @@ from .checkpointer import RECORD_KEY
 logger = logging.getLogger("fastreid.switchablecompat.setup")
 
 
-def setup(args: argparse.Namespace):
+def setup(args: argparse.Namespace) -> CfgNode:
     """Load and check the config, prepare device, folder and log, check the data, and seed everything.
 
     Args:
@@ -79,7 +81,7 @@ def setup(args: argparse.Namespace):
     return cfg
 
 
-def check_device(cfg) -> None:
+def check_device(cfg: CfgNode) -> None:
     """Refuse a device that this machine does not have."""
     device = torch.device(cfg.MODEL.DEVICE)
     if device.type == "cuda" and not torch.cuda.is_available():
@@ -98,7 +100,7 @@ def _seed_of_former_run(folder: str) -> int | None:
         return read_checkpoint(os.path.join(folder, file.read().strip())).get(RECORD_KEY, {}).get("seed")
 
 
-def _check_batches(cfg, args: argparse.Namespace) -> None:
+def _check_batches(cfg: CfgNode, args: argparse.Namespace) -> None:
     """Every process has the same share of a training batch, and at least one image of a test batch."""
     world = comm.get_world_size()
     if not args.eval_only and cfg.SOLVER.IMS_PER_BATCH % world:
@@ -141,7 +143,7 @@ def _record_kept(folder: str) -> Iterator[None]:
                 temporary.write_text(kept)
 
 
-def check_datasets(cfg, *, eval_only: bool) -> None:
+def check_datasets(cfg: CfgNode, *, eval_only: bool) -> None:
     """Check the items of all data sets of a run before anything is trained; log warnings.
 
     Raises:
@@ -182,7 +184,7 @@ def check_datasets(cfg, *, eval_only: bool) -> None:
     comm.synchronize()
 
 
-def _open(cfg, name: str):
+def _open(cfg: CfgNode, name: str) -> tuple[ImageDataset, Splits]:
     return open_dataset(name, data_root(), cfg.DATASETS.MANIFEST)
 
 

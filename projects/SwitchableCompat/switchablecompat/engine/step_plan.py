@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from fastreid.config import CfgNode
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class StepPlan:
     seed: int = 0
 
     @classmethod
-    def from_config(cls, cfg, count: int) -> StepPlan:
+    def from_config(cls, cfg: CfgNode, count: int) -> StepPlan:
         """Read ``MODEL.SWITCHABLE`` for a network of ``count`` sub-models."""
         node = cfg.MODEL.SWITCHABLE
         return cls(count, tuple(node.LOSS_WEIGHTS), node.SLOW_START_ITERS, node.SANDWICH, cfg.SEED)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 import time
+from typing import cast
 
 import numpy as np
 import torch
 from fastreid.engine.train_loop import SimpleTrainer
 from fastreid.utils import comm
 from fastreid.utils.events import get_event_storage
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..aggregation import GradientAggregation
@@ -18,6 +21,11 @@ from ..modeling import SwitchableBaseline
 from ..modeling.ownership import private_parameters
 from .priorities import UncertaintyPriorities
 from .step_plan import StepPlan
+
+
+def unwrapped(model: nn.Module) -> SwitchableBaseline:
+    """A model without its distributed wrapper, if it has one."""
+    return cast(SwitchableBaseline, model.module if isinstance(model, DistributedDataParallel) else model)
 
 
 class SwitchableTrainLoop(SimpleTrainer):
@@ -73,7 +81,7 @@ class SwitchableTrainLoop(SimpleTrainer):
     @property
     def switchable(self) -> SwitchableBaseline:
         """The model without its distributed wrapper, which is made for one backward a step."""
-        return self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
+        return unwrapped(self.model)
 
     def run_step(self) -> None:
         """Load a batch, train every sub-model on it, and step once."""
@@ -95,7 +103,7 @@ class SwitchableTrainLoop(SimpleTrainer):
         for index in trained:
             with torch.autocast(images.device.type, self.autocast, enabled=self.autocast is not None):
                 submodel_losses, diagnostics = model.submodel_losses(images, targets, index)
-                loss = sum(submodel_losses.values()) * self.plan.factor(index, self.iter)
+                loss = functools.reduce(operator.add, submodel_losses.values()) * self.plan.factor(index, self.iter)
                 if priorities is not None:
                     priority = priorities[index].to(loss.device)
                     loss = loss * priority

@@ -10,12 +10,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from fastreid.config import CfgNode
 from fastreid.data import build_reid_test_loader, build_reid_train_loader
 from fastreid.data.build import _test_loader_from_config, _train_loader_from_config
-from fastreid.engine import DefaultTrainer, hooks
+from fastreid.engine import DefaultTrainer, SimpleTrainer, hooks
 from fastreid.solver import build_optimizer
 from fastreid.utils import comm
+from fastreid.utils.checkpoint import Checkpointer
+from torch import nn
 from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 
 from ..aggregation import build_aggregation
 from ..config import run_record
@@ -23,6 +27,7 @@ from ..data.opening import fixed_split
 from ..data.streams import EpochSampler, SeededImages
 from ..errors import InputError
 from ..evaluation.evaluator import evaluate_grid
+from ..evaluation.grid import CompatibilityGrid
 from ..evaluation.report import render_summary, write_report
 from ..modeling import SwitchableBaseline
 from .checkpoint import check_same, load_as_start, read_checkpoint
@@ -38,7 +43,7 @@ from .hooks import (
 )
 from .priorities import UncertaintyPriorities
 from .step_plan import StepPlan
-from .train_loop import SwitchableTrainLoop
+from .train_loop import SwitchableTrainLoop, unwrapped
 
 logger = logging.getLogger("fastreid.switchablecompat.trainer")
 
@@ -51,10 +56,13 @@ class SwitchableTrainer(DefaultTrainer):
     BN calibration replaces PreciseBN, and the evaluator is the grid's.
     """
 
-    def __init__(self, cfg) -> None:
+    _trainer: SimpleTrainer
+    checkpointer: Checkpointer
+
+    def __init__(self, cfg: CfgNode) -> None:
         super().__init__(cfg)
         inner = self._trainer
-        model = getattr(inner.model, "module", inner.model)
+        model = unwrapped(inner.model)
         aggregation = build_aggregation(self.cfg, model)
         plan = StepPlan.from_config(self.cfg, len(model.switch))
         priorities = UncertaintyPriorities(model.switch.names, self.cfg.MODEL.LOSSES.COMPAT.PRIORITY)
@@ -63,7 +71,7 @@ class SwitchableTrainer(DefaultTrainer):
         self.checkpointer.checkpointables |= {"aggregation": aggregation, "priorities": priorities}
 
     @classmethod
-    def build_optimizer(cls, cfg, model: SwitchableBaseline) -> tuple[Optimizer, None]:
+    def build_optimizer(cls, cfg: CfgNode, model: SwitchableBaseline) -> tuple[Optimizer, None]:
         """FastReID's optimiser on the parameters themselves.
 
         FastReID's flat ``ContiguousParams`` would let private parameters of idle widths move by weight decay, and tie
@@ -83,7 +91,7 @@ class SwitchableTrainer(DefaultTrainer):
         return optimizer, None
 
     @classmethod
-    def build_lr_scheduler(cls, cfg, optimizer: Optimizer, iters_per_epoch: int) -> dict:
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: Optimizer, iters_per_epoch: int) -> dict:
         """FastReID's schedule, which starts after warm-up and DELAY_EPOCHS: some epochs must be left for it.
 
         Raises:
@@ -98,7 +106,7 @@ class SwitchableTrainer(DefaultTrainer):
 
     def build_hooks(self) -> list[hooks.HookBase]:
         """FastReID's hooks; those that know one width only, or one process, are replaced by ours."""
-        model = getattr(self.model, "module", self.model)
+        model = unwrapped(self.model)
         if self.grad_scaler is not None and self.cfg.SOLVER.AMP.DTYPE == "bfloat16":  # has float32's range
             self._trainer.grad_scaler = None
         scaler = {} if self.grad_scaler is None else {"grad_scaler": self.grad_scaler}
@@ -153,7 +161,7 @@ class SwitchableTrainer(DefaultTrainer):
         ]
 
     @classmethod
-    def build_train_loader(cls, cfg):
+    def build_train_loader(cls, cfg: CfgNode) -> DataLoader:
         """FastReID's training loader, with :mod:`~switchablecompat.data.streams` that depend on the seed alone.
 
         Data sets also get ``manifest=cfg.DATASETS.MANIFEST``.
@@ -169,7 +177,7 @@ class SwitchableTrainer(DefaultTrainer):
         return build_reid_train_loader(**{**args, "sampler": EpochSampler(args["sampler"], cfg.SEED, length)})
 
     @classmethod
-    def build_test_loader(cls, cfg, dataset_name: str):
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> tuple[DataLoader, int]:
         """FastReID's test loader, with DATALOADER.NUM_WORKERS workers (upstream always starts four).
 
         Every process and every evaluation has the same items.
@@ -179,7 +187,7 @@ class SwitchableTrainer(DefaultTrainer):
         return build_reid_test_loader(**args, num_workers=cfg.DATALOADER.NUM_WORKERS)
 
     @classmethod
-    def test(cls, cfg, model, record: Mapping[str, Any] | None = None) -> OrderedDict[str, float]:
+    def test(cls, cfg: CfgNode, model: nn.Module, record: Mapping[str, Any] | None = None) -> OrderedDict[str, Any]:
         """Evaluate on every test set; write grid.json, .csv, .md and .png into OUTPUT_DIR.
 
         Args:
@@ -192,7 +200,7 @@ class SwitchableTrainer(DefaultTrainer):
             ``metric`` (what ``model_best`` is chosen by): the mean of mAP and Rank-1 over all cells. Per data set if
             there are several; empty on all ranks but the first.
         """
-        model = getattr(model, "module", model)
+        model = unwrapped(model)
         results: OrderedDict[str, OrderedDict[str, float]] = OrderedDict()
         several = len(cfg.DATASETS.TESTS) > 1
         for dataset in cfg.DATASETS.TESTS:
@@ -207,7 +215,7 @@ class SwitchableTrainer(DefaultTrainer):
             return OrderedDict()
         return results if several else next(iter(results.values()))
 
-    def train(self):
+    def train(self) -> OrderedDict[str, Any]:
         """Train to MAX_EPOCH; a run that is finished already is only evaluated again."""
         try:
             if self.start_epoch >= self.max_epoch:
@@ -220,11 +228,11 @@ class SwitchableTrainer(DefaultTrainer):
             self.data_loader.shutdown()  # a loader thread that outlives the interpreter's CUDA context aborts it
 
 
-def _scalars(grid) -> OrderedDict[str, float]:
+def _scalars(grid: CompatibilityGrid) -> OrderedDict[str, float]:
     full = len(grid.widths) - 1
     own = {name: grid.values[name][full][full] for name in ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")}
     scalars = OrderedDict((name, value) for name, value in own.items() if value is not None)  # small galleries
-    cells = [value for name in ("mAP", "Rank-1") for row in grid.values[name] for value in row]
+    cells = [v for name in ("mAP", "Rank-1") for row in grid.values[name] for v in row if v is not None]
     scalars["metric"] = sum(cells) / len(cells)
     scalars.update(grid.scalars())
     return scalars
