@@ -64,7 +64,7 @@ class EpochSampler(Sampler[Key]):
         first_epoch: Where the next iterator starts.
     """
 
-    def __init__(self, sampler: Sampler, seed: int, length: int) -> None:
+    def __init__(self, sampler: Any, seed: int, length: int) -> None:
         self.sampler, self.seed, self.length, self.first_epoch = sampler, seed, length, 0
 
     def __iter__(self) -> Iterator[Key]:

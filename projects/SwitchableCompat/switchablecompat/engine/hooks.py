@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from collections import defaultdict
+from typing import Any
 
 from fastreid.engine.hooks import HookBase, LayerFreeze
 from fastreid.utils import comm
@@ -44,7 +45,7 @@ class BNCalibration(HookBase):
         num_iter: Number of batches.
     """
 
-    def __init__(self, model: SwitchableBaseline, data_loader, num_iter: int) -> None:
+    def __init__(self, model: SwitchableBaseline, data_loader: Any, num_iter: int) -> None:
         self._model, self._data_loader, self._num_iter = model, data_loader, num_iter
 
     def after_epoch(self) -> None:
@@ -108,6 +109,7 @@ class _WritesLateScalars:
     """
 
     _written: dict[str, int]
+    _window_size: int  # of FastReID's writers
 
     def _news(self) -> dict[str, tuple[float, int]]:
         self.__dict__.setdefault("_written", {})
@@ -141,6 +143,8 @@ class CompleteJSONWriter(_WritesLateScalars, EventWriter):
 
 class ShortRunMetricPrinter(CommonMetricPrinter):
     """FastReID's lines on the screen, which divide by zero in runs of so few iterations that none has been timed."""
+
+    _last_write: tuple[int, float] | None
 
     def write(self) -> None:
         if self._last_write is not None and self._last_write[0] == get_event_storage().iter:
