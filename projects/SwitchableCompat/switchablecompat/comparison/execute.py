@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from .results import finished, result_path, write_result
-from .runs import DONE, INTERRUPTED, Job, Run, code_digest, read_record
+from .runs import DONE, INTERRUPTED, NO_RECORD, Job, Run, code_digest, read_record
 from .suite import Suite
 
 TRAIN, CROSS_TEST = "train_net.py", "cross_test.py"
@@ -70,8 +70,8 @@ class Runner:
         self._states = {folder: run.state() for folder, run in runs.items()}
         for folder, run in runs.items():
             if self._states[folder] == DONE:
-                self._estimate.add(_kind(run), (read_record(folder) or {"seconds": 0.0})["seconds"])
-        others = {run.title for f, run in runs.items() if {*(read_record(f) or {}).get("code", [])} - {code_digest()}}
+                self._estimate.add(_kind(run), (read_record(folder) or NO_RECORD)["seconds"])
+        others = {run.title for f, run in runs.items() if {*(read_record(f) or NO_RECORD)["code"]} - {code_digest()}}
         if others:
             self._say(f"note: the code has changed since these runs were started: {', '.join(sorted(others))}")
         self._tasks: list[Run | Job] = []
@@ -135,14 +135,17 @@ class Runner:
         """Make the grid and the result file."""
         problem = self._execute(self._command(job), job.folder / "cross_test.txt")
         if not problem:
-            commands = [self._command(task, python="python", tools="tools") for task in (*job.runs, job)]
+            tasks: list[Run | Job] = [*job.runs, job]
+            commands = [self._command(task, python="python", tools="tools") for task in tasks]
             write_result(self._result(job), self._suite, job, commands, self._places)
         return problem
 
     def _result(self, job: Job) -> Path:
         return result_path(self._results_dir, job.method.name, job.seed)
 
-    def _command(self, task: Run | Job, *, resume: bool = False, python: str = sys.executable, tools: str = ""):
+    def _command(
+        self, task: Run | Job, *, resume: bool = False, python: str = sys.executable, tools: str = ""
+    ) -> list[str]:
         script = str(Path(tools or self._tools) / (CROSS_TEST if isinstance(task, Job) else TRAIN))
         arguments = task.arguments()
         if resume:  # FastReID takes everything after the first KEY as KEY VALUE

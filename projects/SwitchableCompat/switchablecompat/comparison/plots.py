@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from textwrap import fill
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -77,7 +78,7 @@ def draw_curves(comparison: Comparison) -> Figure:
         axes.set_xticks(comparison.widths)
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("mAP (%)")
-    lines = {axes_line.get_label(): axes_line for axes in figure.axes for axes_line in axes.containers}
+    lines: dict[str, Any] = {str(line.get_label()): line for axes in figure.axes for line in axes.containers}
     names = [comparison.titles[m] for m in comparison.methods if comparison.titles[m] in lines]
     figure.legend([lines[n] for n in names], names, loc="outside lower center", ncols=min(5, len(names)), frameon=False)
     return figure

@@ -13,7 +13,7 @@ from ..evaluation.cells import QueryResults
 from ..evaluation.grid import CompatibilityGrid
 from ..evaluation.statistics import negative_flips
 from ..provenance import hardware
-from .runs import Job, code_digest, difference, read_json, read_record, write_json
+from .runs import NO_RECORD, Job, code_digest, difference, read_json, read_record, write_json
 from .suite import Suite
 
 FORMAT = 1
@@ -79,6 +79,7 @@ def write_result(path: Path, suite: Suite, job: Job, commands: Sequence[Sequence
     queries = QueryResults.read(job.folder / "queries.npz")
     if queries.family != grid["family"]:
         raise InputError(job.folder / "queries.npz", "must be of the same models as grid.json", queries.family)
+    codes = [digest for run in job.models for digest in (read_record(run.folder) or NO_RECORD)["code"]]
     runs = [{"width": run.width, **_timing(run.folder)} for run in job.runs]
     content = {
         "format": FORMAT,
@@ -93,7 +94,7 @@ def write_result(path: Path, suite: Suite, job: Job, commands: Sequence[Sequence
         "timing": {"train_seconds": sum(run["seconds"] for run in runs), "runs": runs},
         "versions": grid["versions"],
         "hardware": hardware(),
-        "code": sorted({code_digest(), *(digest for run in job.models for digest in read_record(run.folder)["code"])}),
+        "code": sorted({code_digest(), *codes}),
         "commands": [" ".join(command) for command in commands],
     }
     write_json(path, portable(content, places))
@@ -150,5 +151,5 @@ def _without_root(word: str) -> str:
 
 
 def _timing(folder: Path) -> dict[str, Any]:
-    record = read_record(folder) or {"seconds": 0.0, "starts": 0}
+    record = read_record(folder) or NO_RECORD
     return {"seconds": round(record["seconds"], 1), "starts": record["starts"]}

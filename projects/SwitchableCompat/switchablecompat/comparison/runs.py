@@ -27,6 +27,8 @@ from .suite import Method, Suite
 
 NEW, INTERRUPTED, DONE = "new", "interrupted", "done"
 RECORD = "run.json"
+# The record of a run that was never started.
+NO_RECORD: dict[str, Any] = {"settings": {}, "starts": 0, "seconds": 0.0, "code": []}
 REFERENCE = "reference."  # prefix of the reference's settings
 # Where a run is, or where its reference is, does not change what it trains.
 PLACES = ("OUTPUT_DIR", "MODEL.REFERENCE.CONFIG_FILE", "MODEL.REFERENCE.WEIGHTS")
@@ -85,7 +87,7 @@ class Run:
 
     def record(self, *, started: int = 0, seconds: float = 0.0) -> None:
         """Note a start of the run, or the seconds that it took."""
-        before = read_record(self.folder) or {"starts": 0, "seconds": 0.0, "code": []}
+        before = read_record(self.folder) or NO_RECORD
         content = {
             "settings": self.settings(),
             "starts": before["starts"] + started,
@@ -221,7 +223,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     record = read_json(path)
-    if not isinstance(record, dict) or not {"settings", "starts", "seconds", "code"} <= {*record}:
+    if not isinstance(record, dict) or not {*NO_RECORD} <= {*record}:
         raise InputError(path, "must be the record of a run; move its folder away")
     return record
 

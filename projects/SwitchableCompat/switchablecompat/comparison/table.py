@@ -12,6 +12,7 @@ from functools import cached_property
 
 from ..errors import InputError
 from ..evaluation.statistics import (
+    CompatibilityScores,
     Difference,
     Spread,
     Value,
@@ -127,7 +128,7 @@ class Comparison:
     def _mean_gain(self, result: Result) -> Value:
         return _mean([self._gain(result, *pair) for pair in itertools.combinations(range(len(self.widths)), 2)])
 
-    def _scores(self, result: Result):
+    def _scores(self, result: Result) -> CompatibilityScores:
         new, grid = len(self.widths) - 1, result.grid
         return compatibility_scores(grid[new, 0], grid[0, 0], grid[new, new], self.independent(result.seed, new))
 
