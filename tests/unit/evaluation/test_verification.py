@@ -9,7 +9,13 @@ from sklearn.metrics import roc_curve
 from switchablecompat.errors import InputError
 from switchablecompat.evaluation.ranking import ProtocolMatches
 from switchablecompat.evaluation.similarities import STEPS, SimilarityCounts, count_similarities
-from switchablecompat.evaluation.verification import OperatingPoint, operating_point, threshold_at, verify
+from switchablecompat.evaluation.verification import (
+    MeasuredPoint,
+    OperatingPoint,
+    operating_point,
+    threshold_at,
+    verify,
+)
 
 
 def counts_of(genuine, impostor):
@@ -35,7 +41,7 @@ def test_agrees_with_sorting_all_scores_and_with_scikit_learn(target, seed):
     # The exact threshold lies above the first score that must be refused; ours is the next edge of four decimals.
     refused = np.sort(impostor)[::-1][int(target * len(impostor))]
     assert refused < threshold <= refused + 1 / STEPS
-    assert point == OperatingPoint(threshold, 100 * np.mean(genuine >= threshold), np.mean(impostor >= threshold))
+    assert point == MeasuredPoint(threshold, 100 * np.mean(genuine >= threshold), np.mean(impostor >= threshold))
     fpr, tpr, thresholds = roc_curve(
         np.repeat([1, 0], [2000, 20_000]), np.concatenate([genuine, impostor]), drop_intermediate=False
     )
@@ -49,11 +55,11 @@ def test_hand_computed():
     impostor = [0.9, *[0.5] * 9, 0.4999, *[0.0] * 989]
     counts = counts_of([0.8, 0.5, 0.4999, 0.1], impostor)
     assert threshold_at(counts, 0.01) == (0.5, "")
-    assert operating_point(counts, 0.5) == OperatingPoint(0.5, 50.0, 0.01)
+    assert operating_point(counts, 0.5) == MeasuredPoint(0.5, 50.0, 0.01)
     # An eleventh at 0.5: all of the ten must go, up to the step above them; one pair is left.
     crowded = counts_of([0.8, 0.5, 0.4999, 0.1], [0.5, *impostor[:-1]])
     assert threshold_at(crowded, 0.01) == (0.5001, "")
-    assert operating_point(crowded, 0.5001) == OperatingPoint(0.5001, 25.0, 0.001)
+    assert operating_point(crowded, 0.5001) == MeasuredPoint(0.5001, 25.0, 0.001)
 
 
 def test_too_few_impostors_give_no_number_and_the_reason():
@@ -89,8 +95,8 @@ def test_shared_thresholds_by_hand():
     # At 0.5 thirty pairs of the second cell are accepted: 0.15 of all. A step above, ten: 0.05.
     assert found.pooled.threshold == found.strictest.threshold == 0.5001
     assert found.pooled.points == {
-        (0, 0): OperatingPoint(0.5001, 50.0, 0.0),
-        (0, 1): OperatingPoint(0.5001, 100.0, 0.1),
+        (0, 0): MeasuredPoint(0.5001, 50.0, 0.0),
+        (0, 1): MeasuredPoint(0.5001, 100.0, 0.1),
     }
     assert (found.pooled.highest_far, found.pooled.lowest_tar) == ((0, 1), (0, 0))
 

@@ -129,7 +129,7 @@ class QueryResults:
                 if int(content["format"]) != QUERIES_FORMAT:
                     raise InputError(path, f"must have format {QUERIES_FORMAT}", int(content["format"]))
                 names = ("widths", "defined", "first_hit_rank", "average_precision")
-                return cls(*(content[name] for name in names), family=str(content["family"]))
+                return cls(**{name: content[name] for name in names}, family=str(content["family"]))
         except InputError:
             raise
         except Exception as error:  # NumPy raises OSError, ValueError, KeyError, BadZipFile, EOFError...

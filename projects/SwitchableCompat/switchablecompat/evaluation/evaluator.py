@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sized
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from fastreid.config import CfgNode
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -25,7 +26,7 @@ logger = logging.getLogger("fastreid.switchablecompat.evaluation")
 
 
 def evaluate_grid(
-    cfg,
+    cfg: CfgNode,
     model: SwitchableBaseline,
     loader: DataLoader,
     num_query: int,
@@ -49,7 +50,7 @@ def evaluate_grid(
         InputError: Features that are not finite, no query with a match in the gallery, or draws from a data set whose
             gallery is given.
     """
-    total = len(loader.dataset)
+    total = len(cast(Sized, loader.dataset))
     if not 0 < num_query < total:
         raise InputError(
             f"data set {dataset}", "needs query and gallery images", f"{num_query} and {total - num_query}"
@@ -90,7 +91,7 @@ def evaluate_grid(
 
 
 def grid_metadata(
-    cfg, family: str, num_query: int, num_gallery: int, record: Mapping[str, Any] | None = None
+    cfg: CfgNode, family: str, num_query: int, num_gallery: int, record: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """What a grid of this config's model carries besides its values."""
     record = run_record(cfg) if record is None else record

@@ -37,7 +37,7 @@ def render_queries(report: FamilyReport) -> str:
     measures = [f"{measure} {report.cell_name(cell)}" for cell in cells for measure in ("AP", "first_hit_rank")]
     writer.writerow(["query", "pid", "camid", *measures])
     for number, item in enumerate(report.items):
-        values = []
+        values: list[object] = []
         for q, g in cells:
             rank = int(report.queries.first_hit_rank[q, g, number])
             values += [float(report.queries.average_precision[q, g, number]), rank] if rank else ["", ""]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from fastreid.utils import comm
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from ..modeling import SwitchableBaseline
 from ..modeling.modes import kept_modes
@@ -45,7 +46,11 @@ def inference_mode(model: nn.Module) -> Iterator[None]:
 
 
 def extract_features(
-    model: SwitchableBaseline, loader: Iterable[dict], *, flip: bool = False, indices: Sequence[int] | None = None
+    model: SwitchableBaseline,
+    loader: DataLoader | Sequence[dict],
+    *,
+    flip: bool = False,
+    indices: Sequence[int] | None = None,
 ) -> Features | None:
     """Run every sub-model on every batch; each image is decoded and normalised once.
 

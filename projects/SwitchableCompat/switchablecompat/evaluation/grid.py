@@ -103,11 +103,12 @@ class CompatibilityGrid:
     def margins(self, metric: str = "mAP") -> dict[Cell, float]:
         """``M_qg - min(M_qq, M_gg)`` of every cross-test for which all three are defined: it passes iff positive."""
         alone = self.self_tests(metric)
-        return {
-            (q, g): value - min(alone[q], alone[g])
-            for (q, g), value in self.cross_tests(metric).items()
-            if value is not None and alone[q] is not None and alone[g] is not None
-        }
+        margins = {}
+        for (q, g), value in self.cross_tests(metric).items():
+            query, gallery = alone[q], alone[g]
+            if value is not None and query is not None and gallery is not None:
+                margins[q, g] = value - min(query, gallery)
+        return margins
 
     def failed_cells(self, metric: str = "mAP") -> list[Cell]:
         """Cross-tests that do not pass the strict criterion; cells that cannot be judged are skipped."""
@@ -146,7 +147,7 @@ class CompatibilityGrid:
             lines[-1] += f" {skipped} not judged: a value that the criterion needs is not defined."
         if failed:
             q, g = worst = min(failed, key=margins.__getitem__)
-            bar = min(self[q, q], self[g, g])
+            bar = min(value for value in (self[q, q], self[g, g]) if value is not None)
             lines.append(
                 f"Worst: query {self.names[q]} on gallery {self.names[g]} reaches {format_value(self[worst])}, "
                 f"{-margins[worst]:.2f} below the {format_value(bar)} to beat."
@@ -230,8 +231,8 @@ def grid_from_cells(
     cells: Cells, widths: Sequence[float], dataset: str, *, metadata: Mapping[str, Any] | None = None
 ) -> CompatibilityGrid:
     """The metrics of rankings ``[m][m]`` that were made already; see :func:`~.cells.rank_cells`."""
-    rows = [[cell and _metrics(cell) for cell in row] for row in cells]
-    values = {metric: [[cell and cell[metric] for cell in row] for row in rows] for metric in METRICS}
+    rows = [[None if cell is None else _metrics(cell) for cell in row] for row in cells]
+    values = {m: tuple(tuple(None if cell is None else cell[m] for cell in row) for row in rows) for m in METRICS}
     return CompatibilityGrid(tuple(widths), values, dataset, metadata or {})
 
 

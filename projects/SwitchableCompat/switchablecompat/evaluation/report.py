@@ -138,7 +138,7 @@ def draw_heat_map(grid: CompatibilityGrid) -> Figure:
             text.set_color("white" if dark and (q, g) not in failed else "black")
             if (q, g) in failed:  # keep the number readable over the hatch
                 text.set_bbox({"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"})
-    frame = {"fill": False, "hatch": "///", "edgecolor": FAIL_COLOUR, "linewidth": 2.0}
+    frame: dict[str, Any] = {"fill": False, "hatch": "///", "edgecolor": FAIL_COLOUR, "linewidth": 2.0}
     for q, g in failed:
         axes.add_patch(Rectangle((g - 0.46, q - 0.46), 0.92, 0.92, zorder=2, **frame))
 

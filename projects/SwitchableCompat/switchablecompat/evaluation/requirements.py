@@ -76,7 +76,7 @@ def broken_requirements(requirements: Requirements, grid: CompatibilityGrid) -> 
     if requirements.minimum_ac is not None and (ac is None or ac < requirements.minimum_ac):
         broken.append(Broken("AC", f"at least {requirements.minimum_ac:g}", _text(ac)))
     if requirements.baseline is not None:
-        _check_baseline(requirements, grid)
+        _check_baseline(requirements.baseline, grid, requirements.source)
         for metric, drop in requirements.max_drop.items():
             for name, before in _cells(requirements.baseline, metric).items():
                 value = _value(grid, metric, name, requirements.source)
@@ -145,15 +145,14 @@ def _cells(grid: CompatibilityGrid, metric: str) -> dict[str, float | None]:
     return {f"{q}/{g}": value for q, row in rows for g, value in zip(grid.names, row, strict=True)}
 
 
-def _check_baseline(requirements: Requirements, grid: CompatibilityGrid) -> None:
+def _check_baseline(baseline: CompatibilityGrid, grid: CompatibilityGrid, source: str) -> None:
     """Refuse a baseline whose values mean something else."""
-    baseline = requirements.baseline
     pairs = [("data set", grid.dataset, baseline.dataset), ("sub-models", grid.names, baseline.names)]
     pairs += [(key, grid.metadata[key], baseline.metadata[key]) for key in TEST_SET
               if key in grid.metadata and key in baseline.metadata]  # fmt: skip
     for key, ours, theirs in pairs:
         if ours != theirs:
-            raise InputError(f"{requirements.source}: baseline", f"must have the grid's {key} {ours}", theirs)
+            raise InputError(f"{source}: baseline", f"must have the grid's {key} {ours}", theirs)
 
 
 def _text(value: float | None) -> str:

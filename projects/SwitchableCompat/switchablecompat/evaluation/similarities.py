@@ -54,8 +54,8 @@ class SimilarityCounts:
     def histogram(self, steps_per_bin: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Coarser bins: their lower edges, and the genuine and impostor pairs in each; the last bin holds 1 alone."""
         starts = np.arange(0, len(self.genuine), steps_per_bin)
-        sums = (np.add.reduceat(counts, starts) for counts in (self.genuine, self.impostor))
-        return (starts - STEPS) / STEPS, *sums
+        genuine, impostor = (np.add.reduceat(counts, starts) for counts in (self.genuine, self.impostor))
+        return (starts - STEPS) / STEPS, genuine, impostor
 
 
 @torch.no_grad()

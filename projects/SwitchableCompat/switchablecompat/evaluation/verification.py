@@ -44,6 +44,15 @@ class OperatingPoint:
 
 
 @dataclass(frozen=True)
+class MeasuredPoint(OperatingPoint):
+    """One whose threshold exists."""
+
+    threshold: float
+    tar: float
+    far: float
+
+
+@dataclass(frozen=True)
 class SharedThreshold:
     """One threshold in all cells.
 
@@ -54,7 +63,7 @@ class SharedThreshold:
     """
 
     threshold: float | None
-    points: Mapping[Cell, OperatingPoint]
+    points: Mapping[Cell, MeasuredPoint]
     reason: str = ""
 
     @property
@@ -100,10 +109,9 @@ def verify(cells: Mapping[Cell, SimilarityCounts], target: float) -> Verificatio
     if missing:
         nowhere = SharedThreshold(None, {}, missing)
         return Verification(target, own, nowhere, nowhere)
-    pooled, _ = threshold_at(
-        functools.reduce(operator.add, cells.values()), target
-    )  # there is one if each cell has one
-    strictest = max(point.threshold for point in own.values())
+    pooled, _ = threshold_at(functools.reduce(operator.add, cells.values()), target)
+    assert pooled is not None  # there is one if each cell has one
+    strictest = max(point.threshold for point in own.values() if point.threshold is not None)
     return Verification(target, own, _shared(cells, pooled), _shared(cells, strictest))
 
 
@@ -120,13 +128,18 @@ def threshold_at(counts: SimilarityCounts, target: float) -> tuple[float | None,
 
 
 def operating_point(counts: SimilarityCounts, threshold: float | None, reason: str = "") -> OperatingPoint:
-    """TAR and FAR of a threshold of four decimals; without one, a point that carries the reason."""
+    """:func:`measured_point`; without a threshold, a point that carries the reason."""
     if threshold is None:
         return OperatingPoint(None, None, None, reason)
+    return measured_point(counts, threshold)
+
+
+def measured_point(counts: SimilarityCounts, threshold: float) -> MeasuredPoint:
+    """TAR and FAR of a threshold of four decimals."""
     step = round(threshold * STEPS) + STEPS
     tar = 100.0 * int(counts.genuine[step:].sum()) / counts.num_genuine
-    return OperatingPoint(threshold, tar, int(counts.impostor[step:].sum()) / counts.num_impostor)
+    return MeasuredPoint(threshold, tar, int(counts.impostor[step:].sum()) / counts.num_impostor)
 
 
 def _shared(cells: Mapping[Cell, SimilarityCounts], threshold: float) -> SharedThreshold:
-    return SharedThreshold(threshold, {cell: operating_point(pairs, threshold) for cell, pairs in cells.items()})
+    return SharedThreshold(threshold, {cell: measured_point(pairs, threshold) for cell, pairs in cells.items()})

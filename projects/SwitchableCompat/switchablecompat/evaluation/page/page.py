@@ -74,11 +74,11 @@ def _refined(refined: CompatibilityGrid) -> dict[str, Any]:
 
 
 def _threshold_verdict(report: FamilyReport, one: Verification) -> dict[str, Any]:
-    own_mean = sum(point.tar for point in one.own.values()) / len(one.own)
+    own = [point.tar for point in one.own.values() if point.tar is not None]
     lowest = min(point.far for point in one.pooled.points.values())
     return {
         "target": f"{one.target:g}",
-        "own_mean": format_value(own_mean),
+        "own_mean": format_value(sum(own) / len(own)),
         "lowest_far": format_far(lowest),
         "pooled": rule_line(report, one, "pooled", one.pooled),
         "strictest": rule_line(report, one, "strictest", one.strictest),

@@ -26,7 +26,10 @@ def cmc_charts(report: FamilyReport) -> list[dict[str, Any]]:
         if not curves:
             continue
         length = len(next(iter(curves.values())))
-        lines = [Curve(range(1, length + 1), curve, g, "strong" if g == q else "line") for g, curve in curves.items()]
+        lines = [
+            Curve(range(1, length + 1), curve.tolist(), g, "strong" if g == q else "line")
+            for g, curve in curves.items()
+        ]
         ends = ", ".join(f"{report.grid.names[g]} {curve[0]:.1f} to {curve[-1]:.1f}" for g, curve in curves.items())
         chart = line_chart(
             lines,
@@ -55,9 +58,8 @@ def histogram_charts(report: FamilyReport, headline: Verification | None) -> lis
         x = [*np.repeat(edges, 2)[1:].tolist(), 1.0]
         curves = [Curve(x, np.repeat(side, 2).tolist(), style, "area") for style, side in ((1, impostor), (0, genuine))]
         name, counts = report.cell_name(cell), report.counts[cell]
-        rules = []
-        if headline:
-            rules = [Rule("x", headline.own[cell].threshold, "own"), Rule("x", headline.pooled.threshold, "pooled")]
+        thresholds = {"own": headline.own[cell].threshold, "pooled": headline.pooled.threshold} if headline else {}
+        rules = [Rule("x", value, style) for style, value in thresholds.items() if value is not None]
         means = ", ".join(
             f"{kind} pairs {side.sum()}, mean {_mean(side)}"
             for kind, side in (("genuine", counts.genuine), ("impostor", counts.impostor))

@@ -72,6 +72,8 @@ def verification_tables(report: FamilyReport, one: Verification) -> dict[str, An
 def rule_line(report: FamilyReport, one: Verification, name: str, rule: SharedThreshold) -> dict[str, str]:
     """One line of the table of shared thresholds."""
     far, tar = rule.highest_far, rule.lowest_tar
+    assert far is not None  # this and the next: where there is a threshold it has been measured
+    assert tar is not None
     over = sum(point.far > one.target for point in rule.points.values())
     return {
         "name": name,
