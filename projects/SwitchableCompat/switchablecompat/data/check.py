@@ -24,14 +24,15 @@ from switchablecompat.fastreid_shims.loading import READ_RIGHT
 
 Item = tuple[str, Any, Any]
 
-LEVELS = ("error", "warning", "note")
+Level = Literal["error", "warning", "note"]
+LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 LOOK_AGAIN = "check the folder and the suffix of the images (FastReID's own data sets read .jpg only)"
 REAL_CAMERAS = "give the real cameras, or use a manifest without the column camid"
 IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler")
 MIN_SIDE, MAX_SIDE = 16, 4096  # pixels; re-ID crops are about 64 to 512 pixels high
 
 # code -> (level, what is said of the images, fix).
-_IMAGE_TROUBLES = {
+_IMAGE_TROUBLES: dict[str, tuple[Level, str, str]] = {
     "empty-image": ("error", "are empty", "restore the files or take them out of the list"),
     "unreadable-image": ("error", "cannot be decoded", "restore the files or take them out of the list"),
     "wrong-mode": ("error", "are neither RGB nor greyscale", "convert them to RGB"),
@@ -44,7 +45,7 @@ _IMAGE_TROUBLES = {
 class Finding:
     """One thing that is wrong: how bad, a short fixed ``code``, what was found, and what to do about it."""
 
-    level: Literal["error", "warning", "note"]
+    level: Level
     code: str
     message: str
     fix: str

@@ -145,7 +145,8 @@ def draw_crop(identity: Identity, camera: Camera, rng: Generator, height: int = 
 
 
 def _shade(colour: Colour, factor: float) -> Colour:
-    return tuple(min(255, int(channel * factor)) for channel in colour)
+    red, green, blue = (min(255, int(channel * factor)) for channel in colour)
+    return red, green, blue
 
 
 class _Figure:

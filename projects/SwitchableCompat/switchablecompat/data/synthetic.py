@@ -206,6 +206,14 @@ def render(layout: str, spec: SyntheticSpec, jobs: list[Job]) -> int:
     return len(jobs)
 
 
+def _numbers(path: Path) -> tuple[int, int, int]:
+    """Identity (from 1), camera and index (from 0) of a picture, from its file's name; see :func:`render`."""
+    found = re.match(r"(\d+)_c(\d)s1_\d+_(\d+)", path.name)
+    assert found is not None
+    pid, camera, number = map(int, found.groups())
+    return pid, camera - 1, number - 1
+
+
 @DATASET_REGISTRY.register()
 class SyntheticReID(Market1501):
     """Generated pedestrians: 300 training and 200 test identities, 6 cameras, pictures of 64 x 32 pixels."""
@@ -220,11 +228,11 @@ class SyntheticReID(Market1501):
         """(path, identity, camera) of each picture, sorted: the file system's order differs between machines."""
         items = []
         for path in sorted(Path(dir_path).glob("*.jpg")):
-            pid, camera = map(int, re.match(r"(\d+)_c(\d)", path.name).groups())
-            labels: tuple[int | str, ...] = (pid, camera - 1)
+            pid, camera, _ = _numbers(path)
+            item: tuple[str, int | str, int | str] = (str(path), pid, camera)
             if is_train:  # FastReID numbers identities over several training sets by these names
-                labels = tuple(f"{self.dataset_name}_{label}" for label in labels)
-            items.append((str(path), *labels))
+                item = (str(path), f"{self.dataset_name}_{pid}", f"{self.dataset_name}_{camera}")
+            items.append(item)
         return items
 
 
@@ -263,10 +271,10 @@ class SyntheticReIDVal(SyntheticReID):
         """As in :class:`SyntheticReID`, but all three parts come from the training folder."""
         spec, role = self.spec, Path(dir_path).name
         first_test = spec.train_ids - spec.train_ids // 3 + 1
-        items, names = [], {f"{pid}-{camera}-{index}" for _, pid, camera, index in self._queries(first_test)}
+        items, names = [], {(pid, camera, index) for _, pid, camera, index in self._queries(first_test)}
         for item in super().process_dir(self.train_dir, is_train):
-            pid, camera, index = (int(n) for n in re.match(r"(\d+)_c(\d)s1_\d+_(\d+)", Path(item[0]).name).groups())
-            part = TRAIN if pid < first_test else QUERY if f"{pid}-{camera - 1}-{index - 1}" in names else GALLERY
+            pid, camera, index = _numbers(Path(item[0]))
+            part = TRAIN if pid < first_test else QUERY if (pid, camera, index) in names else GALLERY
             if part == role:
                 items.append(item)
         return items
