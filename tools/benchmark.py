@@ -10,11 +10,12 @@ import argparse
 import dataclasses
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from fastreid.config import CfgNode
 
 import startup
 from switchablecompat.benchmarks import aggregation, extraction, grid, report, scaling, training_step
@@ -65,7 +66,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
-def load(arguments: argparse.Namespace):
+def load(arguments: argparse.Namespace) -> CfgNode:
     """The config, on the CPU where there is no GPU."""
     opts = list(arguments.opts)
     if not torch.cuda.is_available():
@@ -78,7 +79,7 @@ def step(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
     cfg = load(arguments)
     batch, device = training_step.random_batch(cfg, arguments.batch), cfg.MODEL.DEVICE
     summed = training_step.changed(cfg, "SOLVER.AGGREGATION.NAME", "sum")
-    tasks = {
+    tasks: dict[str, Callable[[], object]] = {
         "ours": training_step.SwitchableStep(cfg, batch),
         "sum": training_step.SwitchableStep(summed, batch),
         "ideal": training_step.IdealStep(cfg, batch),

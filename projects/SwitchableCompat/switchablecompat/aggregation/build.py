@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from fastreid.config import CfgNode
+
 from ..errors import InputError
 from ..modeling import SwitchableBaseline, shared_parameters
 from .aggregation import GradientAggregation
@@ -27,7 +29,7 @@ AGGREGATORS: dict[str, Callable[[Any], Aggregator]] = {  # by SOLVER.AGGREGATION
 }
 
 
-def build_aggregator(cfg) -> Aggregator:
+def build_aggregator(cfg: CfgNode) -> Aggregator:
     """The aggregator that ``SOLVER.AGGREGATION.NAME`` asks for.
 
     Raises:
@@ -39,7 +41,7 @@ def build_aggregator(cfg) -> Aggregator:
     return AGGREGATORS[node.NAME](node)
 
 
-def build_aggregation(cfg, model: SwitchableBaseline) -> GradientAggregation:
+def build_aggregation(cfg: CfgNode, model: SwitchableBaseline) -> GradientAggregation:
     """The gradient aggregation of a model that is already on its device."""
     node = cfg.SOLVER.AGGREGATION
     return GradientAggregation(

@@ -19,7 +19,7 @@ class MGDA(WholeAggregator):
     gradient of norm zero has no say: of a frozen or private group it would stop everyone.
     """
 
-    def group_weights(self, grams: Tensor, generator) -> Tensor:
+    def group_weights(self, grams: Tensor, generator: torch.Generator) -> Tensor:
         there = present(grams)
         return simplex_minimum(grams, grams.new_zeros(grams.shape[:-1]), there) * there.sum(dim=-1, keepdim=True)
 
@@ -42,7 +42,7 @@ class CAGrad(WholeAggregator):
             raise ValueError(f"c must be in [0, 1), found {c}")
         self.c = c
 
-    def group_weights(self, grams: Tensor, generator) -> Tensor:
+    def group_weights(self, grams: Tensor, generator: torch.Generator) -> Tensor:
         there = present(grams)
         count = there.sum(dim=-1, keepdim=True)
         mean = there.to(grams.dtype) / count.clamp_min(1)

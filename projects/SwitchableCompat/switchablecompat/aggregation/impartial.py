@@ -16,7 +16,7 @@ class IMTLG(WholeAggregator):
     they cannot be scaled to sum to 1 the gradients are summed.
     """
 
-    def group_weights(self, grams: Tensor, generator) -> Tensor:
+    def group_weights(self, grams: Tensor, generator: torch.Generator) -> Tensor:
         there = present(grams)
         norms = grams.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt()
         largest = norms.amax(dim=-1)

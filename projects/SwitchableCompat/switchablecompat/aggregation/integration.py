@@ -24,7 +24,7 @@ class ConflictAwareIntegration(WholeAggregator):
             raise ValueError(f"power must not be negative, found {power}")
         self.power = power
 
-    def group_weights(self, grams: Tensor, generator) -> Tensor:
+    def group_weights(self, grams: Tensor, generator: torch.Generator) -> Tensor:
         m = grams.shape[-1]
         there = present(grams)
         norms2 = grams.diagonal(dim1=-2, dim2=-1)

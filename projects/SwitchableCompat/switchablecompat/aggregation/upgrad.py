@@ -17,7 +17,7 @@ class UPGrad(WholeAggregator):
     one at a time, nothing conflicts with the result here.
     """
 
-    def group_weights(self, grams: Tensor, generator) -> Tensor:
+    def group_weights(self, grams: Tensor, generator: torch.Generator) -> Tensor:
         m = grams.shape[-1]
         problems = grams.unsqueeze(-3).expand(*grams.shape[:-2], m, m, m)
         # v = e_i + u, u >= 0: u'Gu/2 + (G e_i)'u

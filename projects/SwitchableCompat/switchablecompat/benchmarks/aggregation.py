@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+from fastreid.config import CfgNode
 from fastreid.modeling.meta_arch import build_model
 from torch import Tensor
 
@@ -31,7 +32,7 @@ def random_gradients(shared: Sequence[SharedParameter], m: int) -> list[list[Ten
     return gradients
 
 
-def shared_of(cfg, m: int) -> list[SharedParameter]:
+def shared_of(cfg: CfgNode, m: int) -> list[SharedParameter]:
     """The shared parameters of the config's network with ``m`` widths."""
     torch.manual_seed(0)
     return shared_parameters(build_model(changed(cfg, "MODEL.SWITCHABLE.WIDTHS", widths_of(m))))

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from ..evaluation.features import extract_features, inference_mode
 from ..modeling import SwitchableBaseline
 
 
-def one_pass(model: SwitchableBaseline, loader: Iterable[dict]) -> Callable[[], object]:
+def one_pass(model: SwitchableBaseline, loader: DataLoader) -> Callable[[], object]:
     """Features of all sub-models: each image is decoded and normalised once."""
     return lambda: extract_features(model, loader)
 
 
-def pass_for_each_width(model: SwitchableBaseline, loader: Iterable[dict]) -> Callable[[], object]:
+def pass_for_each_width(model: SwitchableBaseline, loader: DataLoader) -> Callable[[], object]:
     """The same by one pass for each sub-model, as separate models need it."""
     return lambda: [extract_features(model, loader, indices=[index]) for index in range(len(model.switch))]
 
 
-def data_alone(loader: Iterable[dict]) -> Callable[[], int]:
+def data_alone(loader: DataLoader) -> Callable[[], int]:
     """Read, decode and collate every batch, and nothing else."""
     return lambda: sum(len(batch["targets"]) for batch in loader)
 

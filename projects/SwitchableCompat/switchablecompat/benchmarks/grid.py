@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -114,7 +115,7 @@ def fastreid(task: Task, cell: tuple[int, int], *, cython: bool) -> Callable[[],
         distances = (1 - task.query[q] @ task.gallery[g].T).numpy()
         # by position, as its Cython signature has them: query ids, gallery ids, query cameras, gallery cameras
         cmc, precisions, penalties = rank.evaluate_rank(distances, *task.labels, 50, False, cython)
-        return tuple(100 * float(np.mean(values)) for values in (precisions, cmc[0], penalties))
+        return 100 * float(np.mean(precisions)), 100 * float(cmc[0]), 100 * float(np.mean(penalties))
 
     return run
 
@@ -126,7 +127,7 @@ def compiled_fastreid(folder: Path) -> Iterator[None]:
     Raises:
         InputError: It cannot be built here.
     """
-    rank = importlib.import_module("fastreid.evaluation.rank")
+    rank: Any = importlib.import_module("fastreid.evaluation.rank")
     shutil.copy(Path(rank.__file__).parent / "rank_cylib" / "rank_cy.pyx", folder)
     built = subprocess.run(
         [sys.executable, "-m", "Cython.Build.Cythonize", "-q", "-i", "rank_cy.pyx"],

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from fastreid.config import CfgNode
 from fastreid.modeling.meta_arch import build_model
 
 from ..deploy.extractor import count_macs
@@ -16,7 +17,7 @@ from ..modeling import SwitchableBaseline
 from .training_step import SwitchableStep, random_batch
 
 
-def macs_of_all_widths(cfg) -> int:
+def macs_of_all_widths(cfg: CfgNode) -> int:
     """Multiply-accumulates of one image through every sub-model."""
     model: SwitchableBaseline = build_model(cfg).eval()
     image = random_batch(cfg, 1)["images"]
@@ -27,7 +28,7 @@ def macs_of_all_widths(cfg) -> int:
     return total
 
 
-def seconds_of_steps(cfg, size: int, steps: int, processes: int) -> list[float]:
+def seconds_of_steps(cfg: CfgNode, size: int, steps: int, processes: int) -> list[float]:
     """Seconds of each step when processes of one thread each train ``size`` images each and average over gloo."""
     port = 20_000 + os.getpid() % 20_000
     with mp.get_context("spawn").Manager() as manager:
@@ -36,7 +37,7 @@ def seconds_of_steps(cfg, size: int, steps: int, processes: int) -> list[float]:
         return list(found)
 
 
-def _train(rank: int, cfg, size: int, steps: int, processes: int, port: int, found: Any) -> None:
+def _train(rank: int, cfg: CfgNode, size: int, steps: int, processes: int, port: int, found: Any) -> None:
     import switchablecompat  # noqa: F401  (a spawned process starts here: shims first)
 
     torch.set_num_threads(1)

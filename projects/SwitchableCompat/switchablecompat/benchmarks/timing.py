@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -104,7 +104,7 @@ class Peak:
 
 
 @contextmanager
-def peak_memory(device: str = "cpu"):
+def peak_memory(device: str = "cpu") -> Iterator[Peak]:
     """Measure the extra memory that a block needs: of the process (Linux), or of the GPU's allocator.
 
     Freed blocks that the C library keeps would hide an allocation: measure in a fresh process where that matters.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+from fastreid.config import CfgNode
 from fastreid.engine.train_loop import AMPTrainer, SimpleTrainer
 from fastreid.modeling.meta_arch import build_model
 from fastreid.utils.events import EventStorage
@@ -34,13 +35,13 @@ class Endless:
             yield self.batch
 
 
-def random_batch(cfg, size: int) -> dict[str, Tensor]:
+def random_batch(cfg: CfgNode, size: int) -> dict[str, Tensor]:
     """Random images in the config's training size, four of each identity."""
     images = torch.randint(0, 256, (size, 3, *cfg.INPUT.SIZE_TRAIN)).float().to(cfg.MODEL.DEVICE)
     return {"images": images, "targets": (torch.arange(size) // 4 % CLASSES).to(cfg.MODEL.DEVICE)}
 
 
-def load(config_file: str, opts: Sequence[str]):
+def load(config_file: str, opts: Sequence[str]) -> CfgNode:
     """The config of a measurement: nothing is read from disk, every run gets the same random numbers."""
     fixed = ["MODEL.BACKBONE.PRETRAIN", "False", "MODEL.HEADS.NUM_CLASSES", str(CLASSES), "SEED", "0"]
     cfg = load_config(config_file, [*fixed, *opts])
@@ -53,7 +54,7 @@ def load(config_file: str, opts: Sequence[str]):
 class SwitchableStep:
     """One step of the plug-in's training loop, with everything that it does in a real run but loading."""
 
-    def __init__(self, cfg, batch: dict[str, Tensor]) -> None:
+    def __init__(self, cfg: CfgNode, batch: dict[str, Tensor]) -> None:
         torch.manual_seed(0)
         self.model: SwitchableBaseline = build_model(cfg)
         optimizer, _ = SwitchableTrainer.build_optimizer(cfg, self.model)
@@ -77,7 +78,7 @@ class IdealStep:
     the optimiser step are in the full one's: their parameters are slices of it.
     """
 
-    def __init__(self, cfg, batch: dict[str, Tensor]) -> None:
+    def __init__(self, cfg: CfgNode, batch: dict[str, Tensor]) -> None:
         torch.manual_seed(0)
         self.model: SwitchableBaseline = build_model(cfg)
         self.plain = [extract_submodel(self.model, width).train() for width in reversed(self.model.switch.widths)]
@@ -102,7 +103,7 @@ class IdealStep:
             scaler.update()
 
 
-def optimizer_step(cfg, *, fused: bool) -> Callable[[], object]:
+def optimizer_step(cfg: CfgNode, *, fused: bool) -> Callable[[], object]:
     """The optimiser's step alone, in PyTorch's fused form or as FastReID builds it; gradients are random."""
     model = build_model(cfg)
     optimizer, _ = SwitchableTrainer.build_optimizer(cfg, model)
@@ -114,7 +115,7 @@ def optimizer_step(cfg, *, fused: bool) -> Callable[[], object]:
     return optimizer.step
 
 
-def changed(cfg, *keys_and_values: Any):
+def changed(cfg: CfgNode, *keys_and_values: Any) -> CfgNode:
     """A frozen copy of a config with other values."""
     cfg = cfg.clone()
     cfg.defrost()
@@ -123,18 +124,19 @@ def changed(cfg, *keys_and_values: Any):
     return cfg
 
 
-def full_step(cfg, batch: dict[str, Tensor]) -> IdealStep:
+def full_step(cfg: CfgNode, batch: dict[str, Tensor]) -> IdealStep:
     """An ordinary training step of the full model alone."""
     return IdealStep(changed(cfg, "MODEL.SWITCHABLE.WIDTHS", [1.0]), batch)
 
 
-def peak_of(name: str, cfg, size: int, threads: int) -> float:
+def peak_of(name: str, cfg: CfgNode, size: int, threads: int) -> float:
     """Highest memory of the second step of ``switchable`` or ``full``, above that of the model and optimiser, in MiB.
 
     The first step makes what stays: the optimiser's state, the aggregation's flat gradients, which are counted apart.
     """
     torch.set_num_threads(threads)
-    step = {"switchable": SwitchableStep, "full": full_step}[name](cfg, random_batch(cfg, size))
+    makers: dict[str, Callable[..., SwitchableStep | IdealStep]] = {"switchable": SwitchableStep, "full": full_step}
+    step = makers[name](cfg, random_batch(cfg, size))
     with peak_memory(cfg.MODEL.DEVICE) as peak:
         step()
         step()
@@ -150,7 +152,7 @@ def _loss(model: SwitchableBaseline, outputs: dict[str, Tensor], targets: Tensor
     return loss
 
 
-def _autocast(cfg) -> torch.dtype | None:
+def _autocast(cfg: CfgNode) -> torch.dtype | None:
     """What networks compute in under mixed precision, as in training; None without it."""
     dtype = getattr(torch, cfg.SOLVER.AMP.DTYPE) if cfg.SOLVER.AMP.ENABLED else None
     return None if dtype == torch.float16 and not cfg.MODEL.DEVICE.startswith("cuda") else dtype
