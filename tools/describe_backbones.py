@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fastreid.config import get_cfg
+from fastreid.config import CfgNode, get_cfg
 from torch import Tensor, nn
 
 import startup
@@ -44,7 +44,7 @@ FAMILIES: dict[str, tuple[str, str, str]] = {
 }
 
 
-def config(builder: str, depth: str):
+def config(builder: str, depth: str) -> CfgNode:
     """FastReID's config of a backbone for 256x128 images."""
     cfg = get_cfg()
     cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.DEPTH = f"build_{builder}_backbone", depth

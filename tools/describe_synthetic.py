@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def stripe_histograms(images: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.sqrt(np.array(rows, dtype=np.float32))).flatten(1)
 
 
-def retrieve(features, query: list, gallery: list) -> dict[str, float]:
+def retrieve(features: Callable[[np.ndarray], torch.Tensor], query: list, gallery: list) -> dict[str, float]:
     """mAP and Rank-1 (per cent) of a hand-made feature under the Market-1501 protocol."""
     images = [np.stack([np.asarray(Image.open(path)) for path, _, _ in items]) for items in (query, gallery)]
     parts = [F.normalize(features(one)) for one in images]

@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = ROOT / "projects" / "SwitchableCompat"
 sys.path.insert(0, str(PROJECT / "switchablecompat"))
 
-from errors import InputError, exit_on_input_error  # noqa: E402  (a file: the package would need FastReID and torch)
+# A file of the package, which as a whole would need FastReID and torch.
+from errors import InputError, exit_on_input_error  # type: ignore[import-not-found]  # noqa: E402
 
 SOURCES = {
     "README.md": PROJECT / "README.md",
@@ -124,7 +125,9 @@ def fill(target: Path, link: bool) -> dict[str, str]:
 def version() -> str:
     """The package's version, without importing it."""
     text = (PROJECT / "switchablecompat" / "__init__.py").read_text()
-    return re.search(r'__version__ = "(.+)"', text).group(1)
+    found = re.search(r'__version__ = "(.+)"', text)
+    assert found is not None
+    return found[1]
 
 
 def install(target: Path, link: bool) -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 try:
     from switchablecompat.errors import InputError
@@ -17,7 +17,7 @@ except ImportError as error:
 class Parser(argparse.ArgumentParser):
     """A tool's command line: its docstring and examples as written, one line for bad usage and exit code 2."""
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **kwargs})
 
     def error(self, message: str) -> NoReturn:

@@ -28,10 +28,8 @@ from switchablecompat.deploy.recall import exact_neighbours, recall
 from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.files import atomic_write, refuse_unwritable
 
-try:
+if sys.platform != "win32":
     import resource
-except ImportError:  # not on Windows
-    resource = None
 
 EXAMPLES = """examples:
   python tools/try_index.py --generate 2000000 --factory IVF1024,PQ32 --parameters nprobe=8 nprobe=32 \\
@@ -70,7 +68,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def peak_memory() -> int | None:
     """The most memory that this process has had so far, in bytes; None on Windows."""
-    if resource is None:
+    if sys.platform == "win32":
         return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 

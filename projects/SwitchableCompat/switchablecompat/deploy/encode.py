@@ -68,7 +68,7 @@ def encode(
             while reading:
                 positions, images = reading.popleft().result()
                 reading.extend(pool.submit(read, start) for start in islice(starts, 1))
-                if positions:
+                if images is not None:
                     yield Encoded(positions, [items[i] for i in positions], encoder(images).numpy())
         finally:
             for future in reading:

@@ -113,7 +113,7 @@ def open_shards(folders: Sequence[str | Path]) -> list[FeatureFile]:
     Raises:
         InputError: no folder, none in it, one that is not whole, or an extraction that has not come to its end.
     """
-    files = []
+    files: list[FeatureFile] = []
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise InputError(folder, "must be a folder of feature files", "no such folder")

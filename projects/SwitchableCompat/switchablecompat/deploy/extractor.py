@@ -17,6 +17,9 @@ class FeatureExtractor(nn.Module):
         model: An extracted sub-model.
     """
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     def __init__(self, model: Baseline) -> None:
         super().__init__()
         self.backbone, self.heads = model.backbone, model.heads

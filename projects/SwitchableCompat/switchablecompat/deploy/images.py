@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fastreid.config import get_cfg
+from fastreid.config import CfgNode, get_cfg
 from fastreid.data import common
 from fastreid.data.transforms import build_transforms
 from torch import Tensor
@@ -17,7 +17,7 @@ from ..errors import InputError
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 
 
-def preprocessing_of(cfg) -> dict[str, Any]:
+def preprocessing_of(cfg: CfgNode) -> dict[str, Any]:
     """What a config's test pipeline and its model do to an image, as a model card's ``preprocessing``."""
     size = [int(side) for side in cfg.INPUT.SIZE_TEST]
     crop = {"center_crop": [int(side) for side in cfg.INPUT.CROP.SIZE]} if cfg.INPUT.CROP.ENABLED else {}

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import faiss
 
@@ -47,7 +48,8 @@ def set_parameters(index: faiss.Index, parameters: str) -> None:
     """
     if parameters:
         with faiss_errors("--parameters", f"must be NAME=VALUE that this index has, not {parameters}"):
-            faiss.ParameterSpace().set_index_parameters(index, parameters)
+            space: Any = faiss.ParameterSpace()  # whose annotations know of numbers only
+            space.set_index_parameters(index, parameters)
 
 
 def sample_size(index: faiss.Index) -> int:

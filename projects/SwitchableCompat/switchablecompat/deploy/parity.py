@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
+from fastreid.config import CfgNode
 from torch import Tensor
 
 from ..data.opening import data_root, open_dataset
@@ -35,7 +37,7 @@ def largest_differences(
     return found
 
 
-def parity_images(cfg, preprocessing: dict, folder: str = "") -> tuple[Tensor, str]:
+def parity_images(cfg: CfgNode, preprocessing: dict, folder: str = "") -> tuple[Tensor, str]:
     """Real images to compare features on, evenly spaced over a folder, or over the config's first test set.
 
     Returns:
@@ -44,6 +46,7 @@ def parity_images(cfg, preprocessing: dict, folder: str = "") -> tuple[Tensor, s
     Raises:
         InputError: There are fewer than 8, or they cannot be read.
     """
+    paths: Sequence[str | Path]
     if folder:
         paths, source = list_images(folder), "--images"
     else:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fastreid.config import CfgNode
 from fastreid.modeling.meta_arch import build_model
 from fastreid.modeling.meta_arch.baseline import Baseline
 from torch import Tensor, nn
@@ -70,7 +71,7 @@ class TrainedRun:
         return cls._build(cfg, "", run_record(cfg))
 
     @classmethod
-    def _build(cls, cfg, weights: str, record: dict[str, Any]) -> TrainedRun:
+    def _build(cls, cfg: CfgNode, weights: str, record: dict[str, Any]) -> TrainedRun:
         strip_training(cfg)
         cfg.MODEL.SWITCHABLE.CHANNELS_LAST = False
         cfg.freeze()

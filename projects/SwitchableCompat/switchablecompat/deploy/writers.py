@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import torch
+from fastreid.config import CfgNode
 from fastreid.modeling.meta_arch.baseline import Baseline
 
 from ..engine.checkpointer import RECORD_KEY
@@ -18,7 +19,7 @@ from .plain_config import plain_config
 BATCH = "batch"
 
 
-def write_checkpoint(model: Baseline, path: Path, card: ModelCard, cfg, final: Path) -> None:
+def write_checkpoint(model: Baseline, path: Path, card: ModelCard, cfg: CfgNode, final: Path) -> None:
     """FastReID's checkpoint, and ``config.yaml`` beside it.
 
     Args:
@@ -56,6 +57,7 @@ def write_onnx(model: Baseline, path: Path, card: ModelCard) -> None:
         output_names=["features"],
         dynamic_shapes={"images": {0: BATCH}},
     )
+    assert exported is not None  # with dynamo
     content = exported.model
     content.graph.metadata_props.clear()
     for node in content.graph:  # where in which file of this machine each operation comes from
