@@ -19,12 +19,12 @@ demo: $(READY)
 	$(BIN)/python tools/search.py query $(DEMO) --width 0.25 --dataset SyntheticReID --gallery outputs/demo/gallery \
 		--top 9 --rows 5 --show 1 --picture outputs/demo/search.png
 
-test: $(READY)
-	$(BIN)/ruff check .
+test: lint
 	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
