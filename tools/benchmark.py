@@ -190,7 +190,11 @@ def extract(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
             compare(name, seconds, "ours", "limit", 1.05, "one pass over the data + the forwards"),
             compare(name, seconds, "ours", "separate", None, "a pass for each width"),
         ]
-    settings = {"config": arguments.config_file, "opts": arguments.opts, "images": len(loader.dataset)}
+    settings = {
+        "config": arguments.config_file,
+        "opts": arguments.opts,
+        "images": sum(len(batch["targets"]) for batch in loader),
+    }
     return rows, settings
 
 

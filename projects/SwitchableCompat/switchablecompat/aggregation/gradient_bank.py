@@ -15,12 +15,12 @@ _CHUNK = {"cpu": 1 << 16, "cuda": 1 << 23}  # columns treated at a time: in a co
 
 
 class _Chunk(NamedTuple):
-    """Consecutive columns of a shell: ``count`` segments of equal length from number ``segment`` on, or part of one."""
+    """Consecutive columns of a shell: a number of segments of equal length from ``segment`` on, or part of one."""
 
     columns: slice
     shell: int
     segment: int
-    count: int
+    number: int
 
 
 class GradientBank:

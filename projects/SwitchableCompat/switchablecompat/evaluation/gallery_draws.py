@@ -44,12 +44,14 @@ def mean_grid(grids: Sequence[CompatibilityGrid]) -> CompatibilityGrid:
     values = {metric: _mean_matrix([grid.values[metric] for grid in grids]) for metric in METRICS}
     metadata = {**first.metadata, "gallery_draws": len(grids)}
     mean = CompatibilityGrid(first.widths, values, first.dataset, metadata)
-    return mean if first.refined is None else mean.with_refined(mean_grid([grid.refined for grid in grids]))
+    refined = [grid.refined for grid in grids if grid.refined is not None]
+    return mean.with_refined(mean_grid(refined)) if refined else mean
 
 
-def _mean_matrix(matrices: Sequence[Matrix]) -> list[list[float | None]]:
-    def mean(values: tuple[float | None, ...]) -> float | None:
-        return None if None in values else float(np.mean(values))
+def _mean_matrix(matrices: Sequence[Matrix]) -> Matrix:
+    def mean(cells: tuple[float | None, ...]) -> float | None:
+        defined = [value for value in cells if value is not None]
+        return float(np.mean(defined)) if len(defined) == len(cells) else None
 
     rows = zip(*matrices, strict=True)
-    return [[mean(cells) for cells in zip(*same, strict=True)] for same in rows]
+    return tuple(tuple(mean(cells) for cells in zip(*same, strict=True)) for same in rows)

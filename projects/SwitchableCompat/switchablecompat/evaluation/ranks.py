@@ -50,4 +50,4 @@ def ranks_of(scores: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 def _later_equals(scores: np.ndarray, place: int) -> int:
     """How many scores behind ``place`` equal the one there."""
-    return np.count_nonzero(scores[place + 1 :] == scores[place])
+    return int(np.count_nonzero(scores[place + 1 :] == scores[place]))

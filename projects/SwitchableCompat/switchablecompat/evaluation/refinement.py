@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from fastreid.config import CfgNode
 from torch import Tensor
 
 from ..widths import width_name
@@ -41,12 +42,17 @@ class Refinement:
     rerank: ReRanking | None
 
     @classmethod
-    def from_config(cls, cfg) -> Refinement | None:
+    def from_config(cls, cfg: CfgNode) -> Refinement | None:
         """What ``TEST.AQE`` and ``TEST.RERANK`` ask for; None for neither."""
         node = cfg.TEST
         aqe = QueryExpansion(node.AQE.QE_K, node.AQE.QE_TIME, node.AQE.ALPHA) if node.AQE.ENABLED else None
         rerank = ReRanking(node.RERANK.K1, node.RERANK.K2, node.RERANK.LAMBDA) if node.RERANK.ENABLED else None
         return cls(aqe, rerank) if aqe or rerank else None
+
+    @property
+    def neighbours(self) -> int:
+        """How many of each image are looked at first."""
+        return self.aqe.k if self.aqe else self.rerank.k1 if self.rerank else 0
 
     def to_dict(self) -> dict[str, Any]:
         """The options by name, for ``grid.json``; only of what is used."""
@@ -73,7 +79,7 @@ def refine_cells(
     ``block_bytes``.
     """
     matches = ProtocolMatches(query_pids, gallery_pids, query_camids, gallery_camids)
-    k = refinement.aqe.k if refinement.aqe else refinement.rerank.k1
+    k = refinement.neighbours
     query_alone = [nearest(features, features, k) for features in query_features]
     gallery_alone = [nearest(features, features, k) for features in gallery_features]
     cells: Cells = [[None] * len(widths) for _ in widths]

@@ -92,8 +92,9 @@ def render_csv(grid: CompatibilityGrid) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["metric", "query_width", "gallery_width", "value"])
-    for prefix, one in (("", grid), ("refined ", grid.refined)):
-        for metric in _defined(one) if one else ():
+    grids = {"": grid} if grid.refined is None else {"": grid, "refined ": grid.refined}
+    for prefix, one in grids.items():
+        for metric in _defined(one):
             name = f"{prefix}{metric}"
             for query_width, row in zip(one.widths, one.values[metric], strict=True):
                 writer.writerows([name, query_width, width, item] for width, item in zip(one.widths, row, strict=True))
