@@ -19,7 +19,7 @@ from fastreid.config import CfgNode
 
 import startup
 from switchablecompat.benchmarks import aggregation, extraction, grid, report, scaling, training_step
-from switchablecompat.benchmarks.timing import Row, compare, compare_once, in_fresh_process, interleave, peak_memory
+from switchablecompat.benchmarks.timing import Row, compare, compare_once, in_fresh_process, interleave
 from switchablecompat.engine import SwitchableTrainer
 from switchablecompat.engine.setup import check_datasets
 from switchablecompat.errors import InputError, exit_on_input_error
@@ -152,19 +152,16 @@ def evaluate(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
         for name, peer in peers.items():
             rows.append(compare("one cell, 512-d", seconds, "ours", name))
             agreement = max(agreement, grid.largest_difference(task, cells, (0, 0), peer()))
-    extra = in_fresh_process(msmt_memory, torch.get_num_threads())
+    threads = torch.get_num_threads()
+    extra = in_fresh_process(grid.memory_of_a_cell, MSMT, threads)
     rows.append(compare_once("extra memory of a cell, MSMT17's size", extra, "1 GiB", 1024.0, 1.0, "MiB"))
+    dense = 4 * sum(MARKET[:2]) ** 2 / 2**20
+    for name in ("re-ranking", "query expansion"):
+        extra = in_fresh_process(grid.memory_of_a_cell, MARKET, threads, name)
+        against = "a matrix of all images against all (FastReID has several)"
+        rows.append(compare_once(f"extra memory of {name}, Market-1501's size", extra, against, dense, 1.0, "MiB"))
     settings = {"market": MARKET, "msmt": MSMT, "largest_difference_to_fastreid_in_points": agreement}
     return rows, settings
-
-
-def msmt_memory(threads: int) -> float:
-    """MiB that ranking one cell of MSMT17's size needs beside the features."""
-    torch.set_num_threads(threads)
-    task = grid.random_task(*MSMT, 512, 1)
-    with peak_memory() as peak:
-        grid.ours(task)()
-    return peak.mib
 
 
 def extract(arguments: argparse.Namespace) -> tuple[list[Row], dict]:

@@ -6,9 +6,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
@@ -32,7 +33,15 @@ PAGES = (
     "docs/backbones.md",
     "docs/speed.md",
     "docs/deploy.md",
+    "docs/recipes.md",
 )
+REFINEMENTS = {
+    "plain": "plain",
+    "flip": "flip test",
+    "aqe": "AQE",
+    "rerank": "re-ranking",
+    "aqe_rerank": "AQE, then re-ranking",
+}
 BENCHMARKS = ("step", "aggregation", "grid", "extraction", "scaling", "options")
 
 
@@ -40,13 +49,17 @@ def grid_table(path: Path) -> str:
     """The mAP grid as it is printed at the end of a run, and its verdict."""
     content = json.loads(path.read_text())
     grid = CompatibilityGrid.from_dict(content)
+    return f"```text\n{render_table(grid, 'mAP')}\n{grid.verdict()}\n```\n\n({made_with(content)})"
+
+
+def made_with(content: Mapping[str, Any]) -> str:
+    """Data, method, seed, hardware and versions of a grid."""
     versions, machine = content["versions"], content["hardware"]
-    made = (
+    return (
         f"{content['dataset']}, {content['method']}, seed {content['seed']}; {machine['gpu'] or machine['cpu']}, "
         f"{machine['cores']} cores; Python {versions['python']}, torch {versions['torch']}, "
         f"FastReID {versions['fastreid']}"
     )
-    return f"```text\n{render_table(grid, 'mAP')}\n{grid.verdict()}\n```\n\n({made})"
 
 
 def difficulty_table(path: Path) -> str:
@@ -79,6 +92,22 @@ def benchmark_table(path: Path, *, only_targets: bool = False) -> str:
         records = [{**r, "rows": [row for row in r["rows"] if row["target"] is not None]} for r in records]
         return report.render(records)
     return f"{report.render(records)}\n\n{report.describe(records)}"
+
+
+def refinement_table(path: Path) -> str:
+    """mAP of the outermost cells, plain and with FastReID's extras at test time, from a folder of grids."""
+    rows, plain = [], CompatibilityGrid.from_dict(json.loads((path / "plain.json").read_text()))
+    for file, title in REFINEMENTS.items():
+        grid = CompatibilityGrid.from_dict(json.loads((path / f"{file}.json").read_text()))
+        grid = grid.refined or grid
+        last = len(grid.widths) - 1
+        cells = [grid[cell] for cell in ((0, 0), (last, last), (0, last), (last, 0))]
+        passed = len(grid.cross_tests()) - len(grid.failed_cells())
+        rows.append([title, *cells, f"{passed} of {len(grid.cross_tests())}"])
+    small, large = plain.names[0], plain.names[-1]
+    headers = ["mAP (%)", small, large, f"{small} on {large}", f"{large} on {small}", "cross-tests that pass"]
+    table = tabulate(rows, headers=headers, tablefmt="github", floatfmt=".2f")
+    return f"{table}\n\n({made_with(json.loads((path / 'plain.json').read_text()))})"
 
 
 def backbone_table(path: Path) -> str:
@@ -123,6 +152,7 @@ RENDERERS: dict[str, Callable[[Path], str]] = {
     "difficulty": difficulty_table,
     "comparison": comparison_table,
     "backbones": backbone_table,
+    "refinements": refinement_table,
     "targets": partial(benchmark_table, only_targets=True),
 }
 BLOCK = re.compile(r"<!-- (?P<kind>\w+): (?P<path>\S+) -->\n(?P<body>.*?)<!-- /(?P=kind) -->", re.DOTALL)

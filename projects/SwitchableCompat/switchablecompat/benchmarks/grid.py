@@ -18,11 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from fastreid.config import get_cfg
 from torch import Tensor
 
 from ..errors import InputError
 from ..evaluation.cells import rank_cells
 from ..evaluation.ranking import BLOCK_BYTES
+from ..evaluation.refinement import Refinement, refine_cells
+from .timing import peak_memory
 
 TRAINED, UNTRAINED = 4.0, 0.01  # separations: mAP about 80 at Market-1501's size with 512 dimensions, and chance
 
@@ -89,6 +92,27 @@ def random_task(
 def ours(task: Task) -> Callable[[], list]:
     """All cells: mAP, every Rank-k, mINP."""
     return lambda: rank_cells(task.query, task.gallery, *task.labels, task.widths)
+
+
+def memory_of_a_cell(size: tuple[int, int, int], threads: int, extra: str = "") -> float:
+    """MiB that ranking one cell needs beside the features, or ``re-ranking`` or ``query expansion`` on top.
+
+    Args:
+        size: queries, gallery items, identities.
+        threads: of the CPU.
+        extra: which, with FastReID's default options; none by default.
+    """
+    torch.set_num_threads(threads)
+    task = random_task(*size, 512, 1)
+    cfg = get_cfg()
+    cfg.TEST.RERANK.ENABLED, cfg.TEST.AQE.ENABLED = extra == "re-ranking", extra == "query expansion"
+    refinement = Refinement.from_config(cfg)
+    with peak_memory() as peak:
+        if refinement is None:
+            ours(task)()
+        else:
+            refine_cells(task.query, task.gallery, *task.labels, task.widths, refinement)
+    return peak.mib
 
 
 def products(task: Task) -> Callable[[], None]:
