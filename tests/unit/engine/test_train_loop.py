@@ -238,6 +238,15 @@ def test_the_full_model_comes_first_and_the_batch_ends_once(monkeypatch):
     assert loop.model.steps == 2
 
 
+def test_several_processes_have_nothing_to_average_while_all_private_parameters_are_frozen(monkeypatch):
+    loop = make()
+    monkeypatch.setattr("fastreid.utils.comm.get_world_size", lambda: 2)
+    for row in loop.aggregation.bank.rows:
+        row.fill_(3.0)  # the sum over two processes
+    loop._finish_averaging([])
+    assert all((row == 1.5).all() for row in loop.aggregation.bank.rows)
+
+
 def test_one_graph_at_a_time(monkeypatch):
     loop = make()
     alive, original = [], ToyArchitecture.submodel_losses

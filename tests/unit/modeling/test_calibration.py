@@ -1,8 +1,10 @@
 import torch
+from torch import nn
 
 from builders import images, tiny_model
 from switchablecompat.layers import SwitchableNorm
-from switchablecompat.modeling.calibration import calibrate_bn
+from switchablecompat.modeling.calibration import average_statistics, calibrate_bn
+from switchablecompat.modeling.convert import Conversion
 
 
 def test_statistics_are_the_average_over_the_batches_at_every_width():
@@ -42,3 +44,8 @@ def test_a_frozen_backbone_in_evaluation_mode_comes_back_in_it():
     assert not model.backbone.bn1.training
     assert not model.backbone.bn1.narrow["w025"].training
     assert model.heads.training
+
+
+def test_a_network_without_running_statistics_has_none_to_average():
+    network, _ = Conversion([0.5, 1.0]).convert_network(nn.Sequential(nn.Conv2d(3, 8, 1)))
+    average_statistics(network)

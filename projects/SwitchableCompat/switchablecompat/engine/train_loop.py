@@ -144,10 +144,11 @@ class SwitchableTrainLoop(SimpleTrainer):
         if world == 1:
             return
         grads = [p.grad for p in self.private if p.grad is not None]
-        flat = torch.cat([g.reshape(-1) for g in grads])
-        torch.distributed.all_reduce(flat)
-        for grad, piece in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
-            grad.copy_(piece.view_as(grad) / world)
+        if grads:  # none while all norms are frozen
+            flat = torch.cat([g.reshape(-1) for g in grads])
+            torch.distributed.all_reduce(flat)
+            for grad, piece in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+                grad.copy_(piece.view_as(grad) / world)
         for work in started:
             work.wait()
         for row in self.aggregation.bank.rows:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..layers import running_norms
 from ..layers.switchable_norm import RunningNorm
+from .convert import SwitchableNetwork
 from .meta_arch import SwitchableBaseline
 from .modes import kept_modes
 
@@ -48,10 +49,12 @@ def calibrate_bn(model: SwitchableBaseline, batches: Iterable[dict | Tensor]) ->
 
 
 @torch.no_grad()
-def average_statistics(model: SwitchableBaseline) -> None:
+def average_statistics(model: SwitchableBaseline | SwitchableNetwork) -> None:
     """Average every width's BN statistics over the processes, so that all hold the same ones."""
     norms = [norm for index in range(len(model.switch)) for norm in running_norms(model, index)]
     buffers = [b for norm in norms for b in (norm.running_mean, norm.running_var) if b is not None]
+    if not buffers:  # such as a vision transformer whose head has no BN-neck
+        return
     flat = torch.cat(buffers)
     torch.distributed.all_reduce(flat)
     flat /= comm.get_world_size()
