@@ -187,8 +187,8 @@ class Conversion:
     nn.AdaptiveAvgPool2d,
     nn.Dropout,
 )
-def _convert_channelwise(module: nn.Module, ctx: Conversion, x: ChannelLayout) -> Converted:
-    """Layers without parameters that treat every channel alike work at any width as they are."""
+def convert_channelwise(module: nn.Module, ctx: Conversion, x: ChannelLayout) -> Converted:
+    """For layers without parameters that treat every channel alike: they work at any width as they are."""
     return module, x
 
 

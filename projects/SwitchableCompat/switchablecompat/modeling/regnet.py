@@ -6,7 +6,7 @@ from fastreid.modeling.backbones.regnet import effnet, regnet
 from torch import nn
 
 from ..layers import ChannelLayout
-from .convert import Conversion, Converted, register_converter
+from .convert import Conversion, Converted, convert_channelwise, register_converter
 from .resnet import group_size
 
 
@@ -16,9 +16,7 @@ def _convert_chain(module: nn.Module, ctx: Conversion, x: ChannelLayout) -> Conv
     return module, ctx.in_order(module, x)
 
 
-@register_converter(effnet.Swish)
-def _convert_swish(module: nn.Module, ctx: Conversion, x: ChannelLayout) -> Converted:
-    return module, x
+register_converter(effnet.Swish)(convert_channelwise)
 
 
 @register_converter(regnet.SE, effnet.SE)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..layers import ChannelLayout, WidthSwitch
 from ..layers.slimmable import adopt
-from .convert import Conversion, Converted, register_converter
+from .convert import Conversion, Converted, convert_channelwise, register_converter
 
 TOKENS = ("cls_token", "pos_embed")
 
@@ -75,9 +75,7 @@ class SlimmableVisionTransformer(VisionTransformer):
         return static
 
 
-@register_converter(nn.GELU, DropPath)
-def _convert_channelwise(module: nn.Module, ctx: Conversion, x: ChannelLayout) -> Converted:
-    return module, x
+register_converter(nn.GELU, DropPath)(convert_channelwise)
 
 
 @register_converter(Attention)
