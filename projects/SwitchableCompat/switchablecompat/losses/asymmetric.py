@@ -25,6 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .precision import at_least_float32
+
 KINDS = ("reg", "contr", "contr_plus", "triplet")
 _SMALLEST = 1e-12  # below, a distance in float32 is rounding, and the slope of its square root is noise
 
@@ -42,7 +44,7 @@ def asymmetric_loss(student: Tensor, teacher: Tensor, labels: Tensor, *, kind: s
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {KINDS}, found {kind!r}")
     with torch.autocast(student.device.type, enabled=False):
-        student = student if student.dtype == torch.float64 else student.float()
+        student = at_least_float32(student)
         anchors = F.normalize(student)
         targets = F.normalize(teacher.detach().to(student.dtype))
         if kind == "reg":

@@ -10,6 +10,7 @@ from fastreid.modeling.losses import cross_entropy_loss
 from torch import Tensor, nn
 
 from . import evidential
+from .precision import at_least_float32
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class CompatibleLoss(nn.Module):
         with torch.autocast(logits.device.type, enabled=False):
             classes = logits.shape[1]
             prior = self.options.prior_mass(classes)
-            logits = logits.double() if logits.dtype == torch.float64 else logits.float()
+            logits = at_least_float32(logits)
             log_alphas = evidential.log_alpha(logits / self.temperature, self.options.evidence, prior)
             targets = evidential.smoothed_targets(labels, classes, self.label_smoothing)
             loss = evidential.bayes_risk(log_alphas, targets, self.options.risk).mean()

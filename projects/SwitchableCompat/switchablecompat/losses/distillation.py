@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .asymmetric import regression
+from .precision import at_least_float32
 
 KINDS = ("logits", "features")
 
@@ -35,7 +36,7 @@ def distillation_loss(student: Tensor, teacher: Tensor, *, kind: str, temperatur
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {KINDS}, found {kind!r}")
     with torch.autocast(student.device.type, enabled=False):
-        student = student if student.dtype == torch.float64 else student.float()
+        student = at_least_float32(student)
         teacher = teacher.detach().to(student.dtype)
         if kind == "features":
             return regression(F.normalize(student), F.normalize(teacher)).mean()

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from fastreid.modeling.losses import cross_entropy_loss
 from torch import Tensor
 
+from .precision import at_least_float32
+
 
 def old_logits(features: Tensor, classifier: Tensor, *, cosine: bool, scale: float) -> Tensor:
     """What the old classifier says of new features, [N, K], without any margin.
@@ -58,6 +60,6 @@ def influence_loss(
         smoothing_alpha: Alpha of FastReID's adaptive smoothing (``label_smoothing`` -1).
     """
     with torch.autocast(features.device.type, enabled=False):
-        features = features if features.dtype == torch.float64 else features.float()
+        features = at_least_float32(features)
         logits = old_logits(features, classifier.detach().to(features.dtype), cosine=cosine, scale=scale)
         return cross_entropy_loss(logits, labels, label_smoothing, smoothing_alpha)
