@@ -1,6 +1,6 @@
 """Training and evaluation runs."""
 
-from .checkpoint import load_for_evaluation, read_checkpoint
+from ..modeling.checkpoint import load_for_evaluation, read_checkpoint
 from .hooks import BNCalibration
 from .setup import setup
 from .train_loop import SwitchableTrainLoop

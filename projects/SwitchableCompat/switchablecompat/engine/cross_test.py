@@ -24,9 +24,9 @@ from ..evaluation.grid import CompatibilityGrid
 from ..evaluation.refinement import Refinement
 from ..fastreid_shims.loading import use_cpu_loader
 from ..modeling import SwitchableBaseline
+from ..modeling.checkpoint import load_for_evaluation, read_checkpoint
 from ..provenance import family_digest
 from ..widths import width_name
-from .checkpoint import load_for_evaluation, read_checkpoint
 from .checkpointer import RECORD_KEY
 from .setup import check_datasets, check_device
 from .trainer import SwitchableTrainer

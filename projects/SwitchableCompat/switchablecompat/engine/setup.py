@@ -26,7 +26,7 @@ from ..evaluation.gallery_draws import check_drawable
 from ..fastreid_shims import applied
 from ..fastreid_shims.loading import use_cpu_loader
 from ..files import atomic_write
-from .checkpoint import read_checkpoint
+from ..modeling.checkpoint import read_checkpoint
 from .checkpointer import RECORD_KEY
 
 logger = logging.getLogger("fastreid.switchablecompat.setup")

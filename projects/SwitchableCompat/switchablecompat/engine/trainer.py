@@ -30,7 +30,7 @@ from ..evaluation.evaluator import evaluate_grid
 from ..evaluation.grid import CompatibilityGrid
 from ..evaluation.report import render_summary, write_report
 from ..modeling import SwitchableBaseline
-from .checkpoint import check_same, load_as_start, read_checkpoint
+from ..modeling.checkpoint import check_same, load_as_start, read_checkpoint
 from .checkpointer import RECORD_KEY, SwitchableCheckpointer
 from .hooks import (
     BNCalibration,
