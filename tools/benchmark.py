@@ -24,7 +24,7 @@ from switchablecompat.engine import SwitchableTrainer
 from switchablecompat.engine.setup import check_datasets
 from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.fastreid_shims.loading import use_cpu_loader
-from switchablecompat.files import refuse_unwritable
+from switchablecompat.files import refuse_unwritable, write_json
 
 EXAMPLES = """examples:
   python tools/benchmark.py step --threads 2 --batch 16
@@ -294,7 +294,7 @@ def main() -> None:
     content = report.record(arguments.command, command, {"repeats": arguments.repeats, **settings}, rows)
     print(report.render([content]))
     if arguments.output:
-        print(f"Written: {report.write(content, Path(arguments.output) / f'{arguments.command}.json')}")
+        print(f"Written: {write_json(Path(arguments.output) / f'{arguments.command}.json', content)}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ Prints images, identities and cameras per split, and every finding with its fix.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -21,7 +20,7 @@ from switchablecompat.data.check import LEVELS, Finding, Item, check_images, che
 from switchablecompat.data.opening import check_test_set, data_root, open_dataset
 from switchablecompat.data.training_sets import check_training_sets
 from switchablecompat.errors import InputError, exit_on_input_error
-from switchablecompat.files import atomic_write, refuse_unwritable_file
+from switchablecompat.files import refuse_unwritable_file, write_json
 
 EXAMPLES = """examples:
   python tools/check_dataset.py --config-file configs/Market1501/sfsc_R50.yml SOLVER.IMS_PER_BATCH 64
@@ -88,12 +87,11 @@ def count(name: str, split: str, items: list[Item]) -> dict[str, Any]:
     return {"data set": name, "split": split, **sizes}
 
 
-def write_json(path: str, counts: list[dict[str, Any]], findings: list[Finding]) -> None:
+def write_result(path: str, counts: list[dict[str, Any]], findings: list[Finding]) -> None:
     """Write the result as data; the file appears only when it is complete."""
     content = {"format": 1, "counts": counts, "findings": [asdict(one) for one in findings]}
     try:
-        with atomic_write(path) as partial:
-            partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_json(path, content)
     except OSError as error:
         raise InputError(path, "must be a file that can be written", error) from error
 
@@ -106,7 +104,7 @@ def main() -> int:
     counts, findings = check(arguments)
     print(tabulate(counts, headers="keys"), summarise(findings), sep="\n\n", flush=True)
     if arguments.json:
-        write_json(arguments.json, counts, findings)
+        write_result(arguments.json, counts, findings)
     raise_on_errors(findings)
     return 0
 

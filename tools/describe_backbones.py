@@ -8,7 +8,6 @@ the full width with FastReID's network (evaluation and training mode) and each e
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 import startup
 from switchablecompat.deploy.extractor import count_macs
 from switchablecompat.errors import InputError, exit_on_input_error
-from switchablecompat.files import atomic_write, refuse_unwritable_file
+from switchablecompat.files import refuse_unwritable_file, write_json
 from switchablecompat.modeling.backbone import build_plain_backbone
 from switchablecompat.modeling.convert import Conversion, extract_module
 from switchablecompat.provenance import versions
@@ -125,8 +124,7 @@ def main() -> None:
         row = {"family": family, "builder": f"build_{builder}_backbone", "converts": converts, "refused": refused}
         rows.append(row | (describe(builder, depth) if depth in converts else {"depth": depth}))
     figures = {"command": COMMAND, "size": SIZE, "widths": WIDTHS, "channel_divisor": DIVISOR, "families": rows}
-    with atomic_write(args.json) as temporary:
-        temporary.write_text(json.dumps(figures | {"versions": versions()}, indent=2) + "\n")
+    write_json(args.json, figures | {"versions": versions()})
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import startup
 from switchablecompat.data.opening import open_dataset
 from switchablecompat.errors import exit_on_input_error
 from switchablecompat.evaluation.ranking import rank_queries
-from switchablecompat.files import atomic_write, refuse_unwritable_file
+from switchablecompat.files import atomic_write, refuse_unwritable_file, write_json
 from switchablecompat.provenance import versions
 
 COMMAND = "python tools/describe_synthetic.py --json results/synthetic/difficulty.json --sheet docs/synthetic.jpg"
@@ -91,8 +91,7 @@ def main() -> None:
         if args.sheet:
             with atomic_write(args.sheet) as temporary:
                 sheet(train, IDENTITIES).save(temporary, quality=85)
-    with atomic_write(args.json) as temporary:
-        temporary.write_text(json.dumps(figures, indent=2) + "\n")
+    write_json(args.json, figures)
     print(json.dumps(figures, indent=2))
 
 

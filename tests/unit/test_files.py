@@ -1,12 +1,13 @@
 """A final name holds a complete file or what it held before; so does a folder of files that belong together."""
 
+import json
 import os
 
 import pytest
 
 from switchablecompat import files
 from switchablecompat.errors import InputError
-from switchablecompat.files import atomic_folder, atomic_write, refuse_unwritable, refuse_unwritable_file
+from switchablecompat.files import atomic_folder, atomic_write, refuse_unwritable, refuse_unwritable_file, write_json
 
 
 def test_writes_the_file_and_leaves_nothing_else(tmp_path):
@@ -131,3 +132,11 @@ def test_a_folder_without_permission_to_write(tmp_path):
     (tmp_path / "locked").mkdir(mode=0o500)
     with pytest.raises(InputError, match="locked$"):
         refuse_unwritable(tmp_path / "locked" / "new", "--output")
+
+
+def test_json_reads_back_and_what_is_no_json_leaves_no_file(tmp_path):
+    content = {"name": "Zürich", "values": [1, 0.1, None]}
+    assert json.loads(write_json(tmp_path / "a.json", content).read_text(encoding="utf-8")) == content
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "b.json", {"value": float("nan")})
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .errors import InputError
 
@@ -71,6 +73,17 @@ def write_texts(folder: str | Path, texts: Mapping[str, str]) -> list[Path]:
         with atomic_write(Path(folder) / name) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="\n")
     return [Path(folder) / name for name in texts]
+
+
+def write_json(path: str | Path, content: Any, *, indent: int = 2) -> Path:
+    """Write strict JSON (no NaN) in UTF-8; the file appears complete or not at all.
+
+    Returns:
+        Its path.
+    """
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=indent, allow_nan=False) + "\n", encoding="utf-8")
+    return Path(path)
 
 
 @contextmanager

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..files import atomic_write
 from ..provenance import hardware, versions
 from .timing import Row
 
@@ -30,13 +27,6 @@ def record(name: str, command: str, settings: Mapping[str, Any], rows: Sequence[
         "hardware": hardware(),
         "versions": versions(),
     }
-
-
-def write(content: Mapping[str, Any], path: Path) -> Path:
-    """Write a record as JSON."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
-    return path
 
 
 def render(records: Sequence[Mapping[str, Any]]) -> str:

@@ -12,8 +12,9 @@ from ..errors import InputError
 from ..evaluation.cells import QueryResults
 from ..evaluation.grid import CompatibilityGrid
 from ..evaluation.statistics import negative_flips
+from ..files import write_json
 from ..provenance import hardware
-from .runs import NO_RECORD, Job, code_digest, difference, read_json, read_record, write_json
+from .runs import NO_RECORD, Job, code_digest, difference, read_json, read_record
 from .suite import Suite
 
 FORMAT = 1
@@ -97,7 +98,7 @@ def write_result(path: Path, suite: Suite, job: Job, commands: Sequence[Sequence
         "code": sorted({code_digest(), *codes}),
         "commands": [" ".join(command) for command in commands],
     }
-    write_json(path, portable(content, places))
+    write_json(path, portable(content, places), indent=1)
 
 
 def read_result(path: Path) -> Result:

@@ -21,7 +21,7 @@ from fastreid.config import get_cfg
 from ..config import add_switchablecompat_config, load_config
 from ..config_check import CUSTOM_KEYS
 from ..errors import InputError
-from ..files import atomic_write
+from ..files import write_json
 from ..widths import width_name
 from .suite import Method, Suite
 
@@ -94,7 +94,7 @@ class Run:
             "seconds": before["seconds"] + seconds,
             "code": sorted({*before["code"], code_digest()}),
         }
-        write_json(self.folder / RECORD, content)
+        write_json(self.folder / RECORD, content, indent=1)
 
 
 @dataclass(frozen=True)
@@ -234,12 +234,6 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(path, "must be a readable JSON file", " ".join(str(error).split())) from None
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON; the file appears complete or not at all."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

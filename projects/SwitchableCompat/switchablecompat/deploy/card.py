@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..files import atomic_write
+from ..files import write_json
 from ..widths import width_name
 
 FORMAT = 1
@@ -114,9 +114,7 @@ class ModelCard:
 
     def write(self, path: str | Path) -> Path:
         """Write it as JSON."""
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
-        return Path(path)
+        return write_json(path, self.to_dict())
 
     @classmethod
     def read(cls, path: str | Path) -> ModelCard:

@@ -20,7 +20,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..errors import InputError
-from ..files import atomic_write
+from ..files import write_json
 from .card import SAME
 from .encode import encode, write_features
 from .encoder import Encoder
@@ -140,8 +140,7 @@ def _claim(folder: Path, job: dict[str, Any]) -> str:
                 rule = f"holds an extraction of another {key}, {earlier.get(key)}; choose a new folder"
                 raise InputError(folder, rule, value)
     else:  # several processes may come here at a time, and write the same
-        with atomic_write(folder / JOB) as temporary:
-            temporary.write_text(json.dumps(job, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / JOB, job)
     return _digest([json.dumps(job, sort_keys=True)])
 
 
