@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
 
 import torch
 
@@ -19,7 +18,7 @@ except ImportError:
 from switchablecompat.deploy.encoder import Encoder, load_encoder, run_encoder
 from switchablecompat.deploy.items import Item, items_of_dataset, items_of_paths
 from switchablecompat.deploy.run import TrainedRun
-from switchablecompat.errors import InputError
+from switchablecompat.errors import InputError, name_some
 
 
 def add_encoder(parser: startup.Parser) -> None:
@@ -68,15 +67,10 @@ def default_device() -> str:
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
 
 
-def name_some(paths: Sequence[str]) -> str:
-    """The first of the paths, and how many there are."""
-    return paths[0] + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
-
-
 def read_items(arguments: argparse.Namespace, split: str) -> tuple[list[Item], str]:
     """The images that the command line names, and what to call them."""
     if bool(arguments.images) == bool(arguments.dataset):
         raise InputError("command line", "must have --images or --dataset (see --help)")
     if arguments.images:
-        return items_of_paths(arguments.images), name_some(arguments.images)
+        return items_of_paths(arguments.images), name_some(arguments.images, 1)
     return items_of_dataset(arguments.dataset, split, arguments.manifest), f"{split} of {arguments.dataset}"

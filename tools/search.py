@@ -10,7 +10,6 @@ Features of two families, or with different dimension, metric or preprocessing, 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,8 +26,8 @@ from switchablecompat.deploy.extract import open_shards
 from switchablecompat.deploy.gallery import Gallery
 from switchablecompat.deploy.query import Hit, find, measure, pick
 from switchablecompat.deploy.rank_list import draw_rank_list
-from switchablecompat.errors import InputError, exit_on_input_error
-from switchablecompat.files import atomic_write, refuse_unwritable, refuse_unwritable_file
+from switchablecompat.errors import InputError, exit_on_input_error, name_some
+from switchablecompat.files import atomic_write, refuse_unwritable, refuse_unwritable_file, write_json
 
 EXAMPLES = """examples:
   python tools/search.py index --config-file outputs/demo/config.yaml --weights outputs/demo/model_final.pth \\
@@ -89,7 +88,7 @@ def run_index(arguments: argparse.Namespace) -> None:
     if arguments.shards:
         if arguments.model or arguments.config_file or arguments.images or arguments.dataset:
             raise InputError("--shards", "must stand without a model and images: the shards say what they are")
-        source = gallery_arguments.name_some(arguments.shards)
+        source = name_some(arguments.shards, 1)
         card = build_from_shards(open_shards(arguments.shards), arguments.output, arguments.factory, source)
     else:
         items, source = gallery_arguments.read_items(arguments, "gallery")
@@ -150,8 +149,7 @@ def run_query(arguments: argparse.Namespace) -> None:
                 for query, hits in zip(queries, found, strict=True)
             ],
         }
-        with atomic_write(arguments.json) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(arguments.json, content, indent=1)
 
 
 def table_rows(path: str, hits: Sequence[Hit]) -> list[dict[str, object]]:

@@ -7,7 +7,6 @@ On shards of features that tools/extract.py wrote, or on generated ones at a siz
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,8 +24,8 @@ from switchablecompat.deploy.gallery import INDEX, Gallery
 from switchablecompat.deploy.generated import write_generated
 from switchablecompat.deploy.index import create_index, set_parameters
 from switchablecompat.deploy.recall import exact_neighbours, recall
-from switchablecompat.errors import InputError, exit_on_input_error
-from switchablecompat.files import atomic_write, refuse_unwritable
+from switchablecompat.errors import InputError, exit_on_input_error, name_some
+from switchablecompat.files import refuse_unwritable, write_json
 
 if sys.platform != "win32":
     import resource
@@ -96,7 +95,7 @@ def try_index(arguments: argparse.Namespace) -> None:
     for file in query_files:
         check_comparable(files[0].card, shards[0], file.card, str(file.path))
     check_search(arguments, files[0].card.dimension, sum(file.num_rows for file in files))
-    build_from_shards(files, output / "gallery", arguments.factory, gallery_arguments.name_some(shards))
+    build_from_shards(files, output / "gallery", arguments.factory, name_some(shards, 1))
     peak = peak_memory()
 
     gallery = Gallery.open(output / "gallery")
@@ -122,8 +121,7 @@ def try_index(arguments: argparse.Namespace) -> None:
         "recall": rows,
         "versions": gallery.description["versions"],
     }
-    with atomic_write(output / "trial.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_json(output / "trial.json", result)
     print(f"{len(gallery)} vectors of {gallery.card.dimension} dimensions, {arguments.factory}")
     for key in ("vector", "index", "peak", "imports"):
         if result[f"{key}_bytes"] is not None:

@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from switchablecompat.errors import InputError, exit_on_input_error
+from switchablecompat.errors import InputError, exit_on_input_error, name_some
 
 
 def test_one_line_with_subject_rule_and_value():
@@ -29,3 +29,9 @@ def test_exit_codes(capsys):
         exit_on_input_error(bad)
     assert stop.value.code == 2
     assert capsys.readouterr().err == "error: KEY: must be small, found 9\n"
+
+
+def test_some_names_and_how_many_more():
+    assert name_some(["a", "b", "c", "d"]) == "a, b, c and 1 more"
+    assert name_some(("a", 2), limit=2) == "a, 2"
+    assert name_some([]) == ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
@@ -29,6 +29,12 @@ class InputError(ValueError):
         self,
     ) -> tuple[Any, ...]:  # several positional arguments: the default would not survive a process boundary
         return type(self), (self.subject, self.rule, self.found)
+
+
+def name_some(names: Sequence[object], limit: int = 3) -> str:
+    """The first ``limit`` names, and the number of the others, for a message."""
+    shown = ", ".join(str(name) for name in names[:limit])
+    return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def exit_on_input_error(main: Callable[[], int | None]) -> None:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from PIL import Image
 from tqdm import tqdm
 
-from switchablecompat.errors import InputError
+from switchablecompat.errors import InputError, name_some
 from switchablecompat.fastreid_shims.loading import READ_RIGHT
 
 Item = tuple[str, Any, Any]
@@ -49,12 +49,6 @@ class Finding:
     code: str
     message: str
     fix: str
-
-
-def name_some(names: Sequence[Any], limit: int = 3) -> str:
-    """The first ``limit`` names, and the number of the others."""
-    shown = ", ".join(str(name) for name in names[:limit])
-    return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def missing_files(paths: Iterable[str]) -> list[str]:

@@ -28,8 +28,9 @@ from typing import Any, NamedTuple
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 
-from switchablecompat.data.check import Item, missing_files, name_some
-from switchablecompat.errors import InputError
+from switchablecompat.data.check import Item, missing_files
+from switchablecompat.errors import InputError, name_some
+from switchablecompat.files import atomic_write
 
 SPLITS = ("train", "query", "gallery")
 REQUIRED_COLUMNS = ("path", "pid", "split")
@@ -48,16 +49,10 @@ class Row(NamedTuple):
 
 def write_manifest(rows: Iterable[Row], path: str | os.PathLike[str]) -> None:
     """Write ``rows`` as a manifest; a file of that name appears only when it is complete."""
-    path = Path(path)
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    try:
-        with open(partial, "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            writer.writerows(row[: len(COLUMNS)] for row in rows)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic_write(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(row[: len(COLUMNS)] for row in rows)
 
 
 def find_manifest(manifest: str, root: str = "datasets") -> str:

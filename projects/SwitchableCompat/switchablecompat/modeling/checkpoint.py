@@ -12,7 +12,7 @@ import torch
 from fastreid.utils.checkpoint import Checkpointer
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, name_some
 from ..provenance import CLASSIFIER_KEY
 
 logger = logging.getLogger("fastreid.switchablecompat.checkpoint")
@@ -49,12 +49,12 @@ class LoadReport:
         """Log the groups."""
         logger.info(f"{path}: {len(self.loaded)} tensors loaded")
         if self.absent:
-            logger.info(f"{path}: absent or of another shape, as expected: {_some(self.absent, 8)}")
+            logger.info(f"{path}: absent or of another shape, as expected: {name_some(self.absent, 8)}")
 
     def refuse_harm(self, path: str, rule: str) -> None:
         """Raise InputError if the third group is not empty."""
         if self.harmful:
-            raise InputError(path, f"{rule}; these tensors do not fit", _some(self.harmful, 3))
+            raise InputError(path, f"{rule}; these tensors do not fit", name_some(self.harmful))
 
 
 def read_checkpoint(path: str) -> dict:
@@ -65,7 +65,9 @@ def read_checkpoint(path: str) -> dict:
     """
     checkpoint = _read(path)
     if not isinstance(checkpoint.get("model"), dict):
-        raise InputError(path, "must be a FastReID checkpoint with the key 'model'", _some(tuple(checkpoint), 3))
+        raise InputError(
+            path, "must be a FastReID checkpoint with the key 'model'", name_some(tuple(checkpoint)) or "nothing"
+        )
     return checkpoint
 
 
@@ -195,8 +197,3 @@ def _read(path: str) -> dict:
     if not isinstance(content, dict):
         raise InputError(path, "must be a checkpoint or a state dict of tensors", type(content).__name__)
     return content
-
-
-def _some(keys: tuple[str, ...], limit: int) -> str:
-    shown = ", ".join(str(key) for key in keys[:limit]) or "nothing"
-    return shown + (f" and {len(keys) - limit} more" if len(keys) > limit else "")
