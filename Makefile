@@ -1,5 +1,6 @@
 # make demo: trains SFSC on generated pedestrians, prints the compatibility grid, and searches the full model's gallery with
-# the smallest sub-model. make test: the test suite. make bench: speed and memory as ratios, on a machine that is idle.
+# the smallest sub-model. make test: what CI runs, make lint (ruff, mypy) and the test suite. make bench: speed and memory as
+# ratios, on a machine that is idle.
 # Each of them first builds a virtual environment; only Python 3.10 or newer and make have to be there.
 
 PYTHON ?= python3

@@ -15,7 +15,7 @@ from switchablecompat.engine import SwitchableTrainer, setup
 from switchablecompat.errors import InputError
 from switchablecompat.fastreid_shims import use_cpu_loader
 
-# Two widths and no evaluation before the end, for speed; augmentation that draws from Python's, NumPy's and torch's
+# No evaluation before the end, for speed; augmentation that draws from Python's, NumPy's and torch's
 # generators; gradient vaccine and priorities, which carry states of their own from step to step.
 OPTIONS = (
     "SEED", "3", "SOLVER.MAX_EPOCH", "3", "TEST.EVAL_PERIOD", "3", "MODEL.SWITCHABLE.WIDTHS", "[0.25, 0.5, 0.75, 1.0]",
