@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from switchablecompat.comparison.execute import Estimate, Runner, format_seconds
+from switchablecompat.comparison.records import code_digest
 from switchablecompat.comparison.results import load_results, portable, read_result
-from switchablecompat.comparison.runs import code_digest, plan
+from switchablecompat.comparison.runs import plan
 from switchablecompat.errors import InputError
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from switchablecompat.comparison.runs import DONE, INTERRUPTED, NEW, difference, plan, read_record
+from switchablecompat.comparison.records import difference, read_record
+from switchablecompat.comparison.runs import DONE, INTERRUPTED, NEW, plan
 from switchablecompat.errors import InputError
 
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import InputError
+from .records import NO_RECORD, code_digest, read_record
 from .results import finished, result_path, write_result
-from .runs import DONE, INTERRUPTED, NO_RECORD, Job, Run, code_digest, read_record
+from .runs import DONE, INTERRUPTED, Job, Run
 from .suite import Suite
 
 TRAIN, CROSS_TEST = "train_net.py", "cross_test.py"

@@ -14,7 +14,8 @@ from ..evaluation.grid import CompatibilityGrid
 from ..evaluation.statistics import negative_flips
 from ..files import write_json
 from ..provenance import hardware
-from .runs import NO_RECORD, Job, code_digest, difference, read_json, read_record
+from .records import NO_RECORD, code_digest, difference, read_json, read_record
+from .runs import Job
 from .suite import Suite
 
 FORMAT = 1

@@ -7,29 +7,21 @@ which states of the code it was run by.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from fastreid.config import get_cfg
 
-from ..config import add_switchablecompat_config, load_config
-from ..config_check import CUSTOM_KEYS
+from ..config import load_config
 from ..errors import InputError
 from ..files import write_json
 from ..widths import width_name
+from .records import NO_RECORD, RECORD, REFERENCE, code_digest, difference, flat, read_json, read_record
 from .suite import Method, Suite
 
 NEW, INTERRUPTED, DONE = "new", "interrupted", "done"
-RECORD = "run.json"
-# The record of a run that was never started.
-NO_RECORD: dict[str, Any] = {"settings": {}, "starts": 0, "seconds": 0.0, "code": []}
-REFERENCE = "reference."  # prefix of the reference's settings
 # Where a run is, or where its reference is, does not change what it trains.
 PLACES = ("OUTPUT_DIR", "MODEL.REFERENCE.CONFIG_FILE", "MODEL.REFERENCE.WEIGHTS")
 
@@ -58,7 +50,7 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """Everything that decides what is trained, as flat ``KEY: value``."""
         cfg = load_config(self.config, [*self.opts, "OUTPUT_DIR", str(self.folder)])
-        settings = {key: value for key, value in _flat(yaml.safe_load(cfg.dump())).items() if key not in PLACES}
+        settings = {key: value for key, value in flat(yaml.safe_load(cfg.dump())).items() if key not in PLACES}
         if self.reference:
             settings |= {f"{REFERENCE}{key}": value for key, value in self.reference.settings().items()}
         return settings
@@ -173,74 +165,3 @@ def make_job(suite: Suite, method: Method, seed: int, jobs_dir: Path) -> Job:
         for width in (widths[:-1] if reference else widths)
     )  # fmt: skip
     return Job(method, seed, runs, (*runs, reference) if reference else runs, folder / "cross_test")
-
-
-@cache
-def code_digest() -> str:
-    """Digest of the package's sources: it tells apart two runs of equal settings between which the code changed."""
-    package = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        if path.is_relative_to(Path(__file__).parent):
-            continue  # tables and plots do not change what a run gives
-        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
-    return f"sha256:{digest.hexdigest()}"
-
-
-def difference(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-    """The first key in which two settings differ, in words; empty if they mean the same.
-
-    A key that was not known there, and has its default here, changes nothing: results survive an update that adds keys.
-    Neither does a key that nobody reads, here or there.
-    """
-    defaults = _flat(yaml.safe_load(add_switchablecompat_config(get_cfg()).dump()))
-    for key in sorted({*there, *asked}):
-        if idle(key, there) and idle(key, asked):
-            continue
-        before = there[key] if key in there else defaults.get(key.removeprefix(REFERENCE))
-        if key not in asked or before != asked[key]:
-            return f"{key} {before!r} there, {asked.get(key)!r} asked"
-    return ""
-
-
-def idle(key: str, settings: Mapping[str, Any]) -> bool:
-    """Whether nobody reads a key: how gradients are compared, where they are summed; a custom loss that is not used."""
-    prefix = REFERENCE if key.startswith(REFERENCE) else ""
-    node, _, option = key.removeprefix(prefix).rpartition(".")
-    if node == "SOLVER.AGGREGATION" and option != "NAME":
-        return settings.get(f"{prefix}SOLVER.AGGREGATION.NAME") == "sum"
-    if node == "MODEL.LOSSES.COMPAT" and option in CUSTOM_KEYS:
-        return (settings.get(f"{prefix}{node}.KIND"), settings.get(f"{prefix}{node}.PRESET")) != (
-            "evidential",
-            "custom",
-        )
-    return False
-
-
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """The run's ``run.json``; None if there is none."""
-    path = folder / RECORD
-    if not path.exists():
-        return None
-    record = read_json(path)
-    if not isinstance(record, dict) or not {*NO_RECORD} <= {*record}:
-        raise InputError(path, "must be the record of a run; move its folder away")
-    return record
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file; refuses one that is not."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(path, "must be a readable JSON file", " ".join(str(error).split())) from None
-
-
-def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
