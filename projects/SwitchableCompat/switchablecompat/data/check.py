@@ -19,6 +19,7 @@ from typing import Any, Literal
 from PIL import Image
 from tqdm import tqdm
 
+from switchablecompat.config_check import IDENTITY_SAMPLERS
 from switchablecompat.errors import InputError, name_some
 from switchablecompat.fastreid_shims.loading import READ_RIGHT
 
@@ -28,7 +29,6 @@ Level = Literal["error", "warning", "note"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 LOOK_AGAIN = "check the folder and the suffix of the images (FastReID's own data sets read .jpg only)"
 REAL_CAMERAS = "give the real cameras, or use a manifest without the column camid"
-IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler")
 MIN_SIDE, MAX_SIDE = 16, 4096  # pixels; re-ID crops are about 64 to 512 pixels high
 
 # code -> (level, what is said of the images, fix).
