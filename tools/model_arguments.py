@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 import startup
-from switchablecompat.engine.cross_test import Source
+from switchablecompat.engine.sources import Source
 from switchablecompat.errors import InputError
 from switchablecompat.widths import width_name
 

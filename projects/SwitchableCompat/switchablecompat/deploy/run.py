@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..config import merge_config, run_record
 from ..engine.checkpointer import RECORD_KEY
-from ..engine.cross_test import Source, load_source, strip_training
+from ..engine.sources import Source, load_source, strip_training
 from ..evaluation.features import inference_mode
 from ..modeling import SwitchableBaseline, extract_submodel
 from ..modeling.checkpoint import load_for_evaluation, read_checkpoint

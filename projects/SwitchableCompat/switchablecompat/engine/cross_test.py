@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastreid.config import CfgNode, get_cfg
 from fastreid.data import CommDataset
-from fastreid.modeling.meta_arch import build_model
 from fastreid.utils.logger import setup_logger
 from torch import Tensor
 
-from ..config import add_switchablecompat_config, check_switchablecompat_config, merge_config, run_record
+from ..config import run_record
 from ..errors import InputError
 from ..evaluation.cells import QueryResults
 from ..evaluation.cross_test import Member, cross_test
@@ -23,47 +20,14 @@ from ..evaluation.features import Features, extract_features
 from ..evaluation.grid import CompatibilityGrid
 from ..evaluation.refinement import Refinement
 from ..fastreid_shims.loading import use_cpu_loader
-from ..modeling import SwitchableBaseline
-from ..modeling.checkpoint import load_for_evaluation, read_checkpoint
+from ..modeling.checkpoint import read_checkpoint
 from ..provenance import family_digest
-from ..widths import width_name
 from .checkpointer import RECORD_KEY
-from .setup import check_datasets, check_device
+from .setup import check_datasets
+from .sources import Source, build_source, check_alike, load_source, strip_training
 from .trainer import SwitchableTrainer
 
 logger = logging.getLogger("fastreid.switchablecompat.cross_test")
-
-# What turns an image into a feature: if two models differ in one of these, they do not see, or mean, the same thing.
-SAME = (
-    "MODEL.PIXEL_MEAN",
-    "MODEL.PIXEL_STD",
-    "INPUT.SIZE_TEST",
-    "INPUT.CROP.ENABLED",
-    "INPUT.CROP.SIZE",
-    "TEST.FLIP.ENABLED",
-    "MODEL.HEADS.NECK_FEAT",
-    "MODEL.HEADS.EMBEDDING_DIM",
-)
-
-
-@dataclass(frozen=True)
-class Source:
-    """A trained model, and which of its sub-models to take.
-
-    Attributes:
-        config_file: its config.
-        weights: its checkpoint.
-        width: the one sub-model to take; None for all of them.
-    """
-
-    config_file: str
-    weights: str
-    width: float | None = None
-
-    @classmethod
-    def of_run(cls, folder: str, width: float | None) -> Source:
-        """The final model of a training run."""
-        return cls(os.path.join(folder, "config.yaml"), os.path.join(folder, "model_final.pth"), width)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +107,7 @@ def extract_sources(
     check_datasets(first, eval_only=True)
 
     # All models first: a wrong one is refused before time goes into the features of another.
-    models = [_build(*one) for one in zip(sources, configs, contents, strict=True)]
+    models = [build_source(*one) for one in zip(sources, configs, contents, strict=True)]
     del contents  # as large as the models
     (name,) = first.DATASETS.TESTS
     loader, num_query = SwitchableTrainer.build_test_loader(first, name)
@@ -169,62 +133,6 @@ def extract_sources(
 def log_to_screen() -> None:
     """Show FastReID's log lines, progress among them, for a tool that has no OUTPUT_DIR of a run."""
     setup_logger()
-
-
-def check_alike(names: Sequence[str], configs: Sequence[Any]) -> None:
-    """Refuse models whose features cannot be compared, with both values."""
-    for key in SAME:
-        first = _get(configs[0], key)
-        for name, cfg in zip(names, configs, strict=True):
-            if _get(cfg, key) != first:
-                found = f"{first} in {names[0]} and {_get(cfg, key)} in {name}"
-                raise InputError(key, "must be the same for all models", found)
-
-
-def load_source(source: Source, opts: Sequence[str] = ()) -> CfgNode:
-    """The config, neither frozen nor checked: :func:`strip_training` does that."""
-    if not os.path.isfile(source.config_file):
-        raise InputError(source.config_file, "must be an existing config")
-    if not os.path.isfile(source.weights):
-        raise InputError(source.weights, "must be an existing checkpoint")
-    return merge_config(source.config_file, opts)
-
-
-def strip_training(cfg: CfgNode) -> None:
-    """Leave out of a config what features do not depend on: starting weights, classes, losses, solver; check the rest.
-
-    A run of an earlier version, whose losses had other defaults, can so be evaluated still.
-
-    Raises:
-        InputError: What is left contradicts itself, or names a device that is not there.
-    """
-    defaults = add_switchablecompat_config(get_cfg())
-    cfg.MODEL.BACKBONE.PRETRAIN = False
-    cfg.MODEL.HEADS.NUM_CLASSES = 1
-    cfg.MODEL.LOSSES, cfg.MODEL.REFERENCE, cfg.SOLVER = defaults.MODEL.LOSSES, defaults.MODEL.REFERENCE, defaults.SOLVER
-    cfg.MODEL.LOSSES.NAME = ("CompatibleLoss",)
-    cfg.MODEL.LOSSES.COMPAT.KIND = "ce"  # which goes with every classification layer
-    check_switchablecompat_config(cfg)
-    check_device(cfg)
-
-
-def _build(source: Source, cfg: CfgNode, content: dict[str, Any]) -> tuple[SwitchableBaseline, list[int]]:
-    """The model with its weights, and the indices of the sub-models to take."""
-    model = build_model(cfg)
-    load_for_evaluation(model, source.weights, content=content)
-    widths = list(model.switch.widths)
-    if source.width is None:
-        return model, list(range(len(widths)))
-    names = [width_name(width) for width in widths]
-    if width_name(source.width) not in names:
-        raise InputError(source.weights, f"must have a sub-model of width {source.width}", f"widths {widths}")
-    return model, [names.index(width_name(source.width))]
-
-
-def _get(cfg: CfgNode, key: str) -> Any:
-    for part in key.split("."):
-        cfg = cfg[part]
-    return list(cfg) if isinstance(cfg, tuple | list) else cfg
 
 
 def _common(values: list) -> Any:
