@@ -67,7 +67,7 @@ def _patch_rerank() -> None:
     ) -> Any:
         return original(features.cpu(), k1=k1, k2=k2, search_option=CPU_SEARCH, fp16=fp16)
 
-    compute_jaccard_distance.cpu_fallback = True  # type: ignore[attr-defined]
+    compute_jaccard_distance.cpu_fallback = True  # type: ignore[attr-defined]  # the mark of our function
     compute_dist.compute_jaccard_distance = compute_jaccard_distance
 
 

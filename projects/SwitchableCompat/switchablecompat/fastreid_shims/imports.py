@@ -26,7 +26,7 @@ def _provide_mapping() -> None:
 
     Python 3.10 removed that alias: ``ImportError: cannot import name 'Mapping' from 'collections'``.
     """
-    collections.Mapping = collections.abc.Mapping  # type: ignore[attr-defined]
+    collections.Mapping = collections.abc.Mapping  # type: ignore[attr-defined]  # the name that is missing
 
 
 def _six_missing() -> bool:
@@ -40,7 +40,7 @@ def _provide_six() -> None:
     torch < 1.8 only; there the stand-in is never looked at.
     """
     module = types.ModuleType("torch._six", "Stand-in for the module that torch 2.0 removed.")
-    module.string_classes = (str, bytes)  # type: ignore[attr-defined]
+    module.string_classes = (str, bytes)  # type: ignore[attr-defined]  # a stand-in
     sys.modules["torch._six"] = module
 
 
@@ -50,7 +50,7 @@ def _bool_missing() -> bool:
 
 def _provide_bool() -> None:
     """fastreid/evaluation/rank.py:69 (the cuhk03 metric) uses ``np.bool``, which NumPy 1.24 to 1.26 do not have."""
-    np.bool = bool  # type: ignore[misc, assignment]
+    np.bool = bool  # type: ignore[misc, assignment]  # the name that is missing
 
 
 def cython_tool_available() -> bool:

@@ -42,7 +42,7 @@ def cpu_loader_in_use() -> bool:
 def device_aware_loader(original: type[DataLoader]) -> type[DataLoader]:
     """``original`` (FastReID's ``DataLoaderX``) with a mode for the CPU, in which it is a plain ``DataLoader``."""
 
-    class DataLoaderX(original):  # type: ignore[misc, valid-type]
+    class DataLoaderX(original):  # type: ignore[misc, valid-type]  # a base chosen at run time
         """FastReID's ``DataLoaderX`` where batches go to a GPU, a plain ``DataLoader`` otherwise."""
 
         device_aware = True
@@ -95,7 +95,7 @@ class _Failure:
 def error_forwarding_generator(original: type[threading.Thread]) -> type[threading.Thread]:
     """``original`` (FastReID's ``BackgroundGenerator``) whose exceptions reach the thread that reads from it."""
 
-    class BackgroundGenerator(original):  # type: ignore[misc, valid-type]
+    class BackgroundGenerator(original):  # type: ignore[misc, valid-type]  # a base chosen at run time
         """FastReID's ``BackgroundGenerator``; what fails in its thread is raised by ``next``."""
 
         forwards_errors = True
