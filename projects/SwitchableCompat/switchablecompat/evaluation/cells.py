@@ -15,7 +15,15 @@ from torch import Tensor
 from ..errors import InputError
 from ..files import atomic_write
 from ..widths import width_name
-from .ranking import BLOCK_BYTES, Labels, ProtocolMatches, RankingResult, check_features, rank_matches
+from .ranking import (
+    BLOCK_BYTES,
+    Labels,
+    ProtocolMatches,
+    RankingResult,
+    check_features,
+    rank_matches,
+    similarity_buffer,
+)
 
 QUERIES_FORMAT = 1
 
@@ -63,12 +71,14 @@ def rank_cells(
             check_features(f"{width_name(width)} query", query, matches.num_queries)
         if gallery is not None:
             check_features(f"{width_name(width)} gallery", gallery, matches.num_gallery)
-    return [
-        [None if query is None or gallery is None or (q, g) in undefined
-         else rank_matches(query, gallery, matches, block_bytes=block_bytes)
-         for g, gallery in enumerate(gallery_features)]
-        for q, query in enumerate(query_features)
-    ]  # fmt: skip
+    cells: Cells = [[None] * len(widths) for _ in widths]
+    buffer = None
+    for q, query in enumerate(query_features):
+        for g, gallery in enumerate(gallery_features):
+            if query is not None and gallery is not None and (q, g) not in undefined:
+                buffer = similarity_buffer(query, matches, block_bytes) if buffer is None else buffer
+                cells[q][g] = rank_matches(query, gallery, matches, block_bytes=block_bytes, buffer=buffer)
+    return cells
 
 
 @dataclass(frozen=True, eq=False)
