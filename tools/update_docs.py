@@ -90,7 +90,7 @@ def benchmark_table(path: Path, *, only_targets: bool = False) -> str:
         raise InputError(path, "must have results of tools/benchmark.py")
     if only_targets:
         records = [{**r, "rows": [row for row in r["rows"] if row["target"] is not None]} for r in records]
-        return report.render(records)
+        records = [r for r in records if r["rows"]]
     return f"{report.render(records)}\n\n{report.describe(records)}"
 
 
