@@ -32,7 +32,7 @@ def record(name: str, command: str, settings: Mapping[str, Any], rows: Sequence[
 
 
 def render(records: Sequence[Mapping[str, Any]]) -> str:
-    """All rows as one Markdown table, and what they were made with."""
+    """All rows as one Markdown table."""
     lines = ["| | ours | against | theirs | ratio (quartiles) | target |", "| --- | ---: | --- | ---: | ---: | ---: |"]
     for content in records:
         for row in content["rows"]:

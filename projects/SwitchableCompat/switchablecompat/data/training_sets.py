@@ -7,7 +7,9 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from .check import Finding, Item, name_some
+from switchablecompat.errors import name_some
+
+from .check import Finding, Item
 
 TrainingSets = Sequence[tuple[str, Sequence[Item]]]  # names, in order and as often as they are trained, with items
 NAMES_APART = "give training items names that start with the data set's, as FastReID's own do: market1501_12"

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .ranking import BLOCK_BYTES, ProtocolMatches, rank_matches
+from .ranking import BLOCK_BYTES, ProtocolMatches, rank_matches, similarity_buffer
 
 SHARES = tuple(range(0, 101, 10))  # per cent of the gallery
 NEIGHBOURS = 10
@@ -44,10 +44,12 @@ def mixed_gallery_map(
         block_bytes: see :func:`~.ranking.rank_queries`; one more copy of the gallery comes on top.
     """
     gallery, values = old.clone(), []
+    buffer = similarity_buffer(query_features, matches, block_bytes)
     for share in shares:
         renewed = torch.as_tensor(order[: round(share * len(order) / 100)], dtype=torch.long, device=old.device)
         gallery[renewed] = new[renewed]
-        values.append(rank_matches(query_features, gallery, matches, block_bytes=block_bytes).mAP)
+        ranking = rank_matches(query_features, gallery, matches, block_bytes=block_bytes, buffer=buffer)
+        values.append(ranking.mAP)
     return values
 
 
