@@ -98,7 +98,7 @@ BAD = [
     ("MODEL.SWITCHABLE.LOSS_WEIGHTS", "[1.0, 1.0, 1.0, -1.0]", "positive"),
     ("MODEL.SWITCHABLE.LOSS_WEIGHTS", "[1, 1, 1, 0]", "positive"),
     ("MODEL.SWITCHABLE.LOSS_WEIGHTS", "['a', 1, 1, True]", "positive"),
-    ("MODEL.SWITCHABLE.SLOW_START_ITERS", -1, "not be negative"),
+    ("MODEL.SWITCHABLE.SLOW_START", -0.1, "must be between 0 and 1"),
     ("MODEL.SWITCHABLE.SANDWICH", 3, "between 0 and 2"),
     ("SOLVER.AGGREGATION.BETA", 1.5, r"in \[0, 1\]"),
     ("SOLVER.AGGREGATION.RADIUS", 1.0, r"in \[0, 1\)"),
@@ -183,7 +183,7 @@ def test_one_width_needs_no_embedding():
 ASYMMETRIC, INFLUENCE = "('CompatibleLoss', 'AsymmetricLoss')", "('CompatibleLoss', 'InfluenceLoss')"
 BOTH = "('CompatibleLoss', 'AsymmetricLoss', 'DistillationLoss')"
 AGGREGATOR, PRIORITY = "SOLVER.AGGREGATION.NAME", "MODEL.LOSSES.COMPAT.PRIORITY"
-WEIGHTS, SLOW = "MODEL.SWITCHABLE.LOSS_WEIGHTS", "MODEL.SWITCHABLE.SLOW_START_ITERS"
+WEIGHTS, SLOW = "MODEL.SWITCHABLE.LOSS_WEIGHTS", "MODEL.SWITCHABLE.SLOW_START"
 DISTILLATION = "('CompatibleLoss', 'DistillationLoss')"
 NAMES, TEACHER, ONLY = "MODEL.LOSSES.NAME", "MODEL.LOSSES.ASYMMETRIC.TEACHER", "MODEL.SWITCHABLE.ONLY_WIDTH"
 CE, SUM = ("MODEL.LOSSES.COMPAT.KIND", "ce"), ("SOLVER.AGGREGATION.NAME", "sum")
@@ -199,9 +199,9 @@ REFERENCE = ("MODEL.REFERENCE.CONFIG_FILE", "a.yml", "MODEL.REFERENCE.WEIGHTS", 
         ((NAMES, ASYMMETRIC, TEACHER, "full", *REFERENCE), "MODEL.REFERENCE.CONFIG_FILE", "and by no other"),
         ((NAMES, BOTH, TEACHER, "full"), NAMES, "must not hold DistillationLoss of KIND features beside"),
         ((AGGREGATOR, "mgda", WEIGHTS, "[1, 1, 1, 2]"), WEIGHTS, "has no use with SOLVER.AGGREGATION.NAME mgda"),
-        ((AGGREGATOR, "imtl_g", SLOW, 9), SLOW, "has no use with SOLVER.AGGREGATION.NAME imtl_g"),
+        ((AGGREGATOR, "imtl_g", SLOW, 0.5), SLOW, "has no use with SOLVER.AGGREGATION.NAME imtl_g"),
         ((AGGREGATOR, "mgda", PRIORITY, 1.0), PRIORITY, "has no use with"),
-        ((ONLY, 0.5, SLOW, 9), SLOW, "is not read for a network of one width"),
+        ((ONLY, 0.5, SLOW, 0.5), SLOW, "is not read for a network of one width"),
         ((ONLY, 0.5, PRIORITY, 1.0), PRIORITY, "is not read for a network of one width"),
         ((ONLY, 0.5, "MODEL.SWITCHABLE.SANDWICH", 1), "MODEL.SWITCHABLE.SANDWICH", "is not read for a network of one"),
         (("MODEL.SWITCHABLE.WIDTHS", "[1.0]", WEIGHTS, "[2.0]"), WEIGHTS, "is not read for a network of one width"),
@@ -266,3 +266,23 @@ def test_margins_that_leave_no_evidence_are_refused_with_an_evidential_loss(laye
         loss(getattr(any_softmax, layer)(100, scale, margin)(cosines.clone(), targets), targets)[0].backward()
         pulls[kind] = -cosines.grad[torch.arange(8), targets].max().item()
     assert pulls["evidential"] < 1e-3 * pulls["ce"]
+
+
+@pytest.mark.parametrize(
+    ("key", "advice"),
+    [
+        (
+            "MODEL.SWITCHABLE.SLOW_START_ITERS",
+            "MODEL.SWITCHABLE.SLOW_START, a share of the training (0.5 for half of it)",
+        ),
+        ("SOLVER.AGGREGATION.PROJECT_CLASSIFIER", "SOLVER.AGGREGATION.CLASSIFIER_GRANULARITY none"),
+    ],
+)
+def test_a_key_that_went_says_what_to_write_instead(key, advice, tmp_path):
+    with pytest.raises(InputError, match=rf"^{key}: is now {re.escape(advice)}"):
+        tiny_config(key, 9)
+    *nodes, last = key.split(".")
+    lines = [f"{'  ' * depth}{node}:" for depth, node in enumerate(nodes)] + [f"{'  ' * len(nodes)}{last}: 9"]
+    (tmp_path / "old.yml").write_text("\n".join(lines))
+    with pytest.raises(InputError, match=rf"^{tmp_path}/old.yml, {key}: is now {re.escape(advice)}"):
+        tiny_config(config_file=str(tmp_path / "old.yml"))

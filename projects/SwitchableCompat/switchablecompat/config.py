@@ -14,6 +14,12 @@ from fastreid.config import get_cfg
 from .config_check import check_config, single_width
 from .errors import InputError
 
+# Keys of earlier versions, and what they are now.
+REPLACED = {
+    "MODEL.SWITCHABLE.SLOW_START_ITERS": "MODEL.SWITCHABLE.SLOW_START, a share of the training (0.5 for half of it)",
+    "SOLVER.AGGREGATION.PROJECT_CLASSIFIER": "SOLVER.AGGREGATION.CLASSIFIER_GRANULARITY none, instead of False",
+}
+
 
 def add_switchablecompat_config(cfg: CN) -> CN:
     """Add the plug-in's keys, with their defaults, to a FastReID config; returns ``cfg``."""
@@ -29,14 +35,15 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     cfg.MODEL.SWITCHABLE.BACKBONE = "build_resnet_backbone"
     # Channel counts of sub-models are multiples of this; 1 is plain rounding.
     cfg.MODEL.SWITCHABLE.CHANNEL_DIVISOR = 8
-    # Whose loss trains the shared classifier W. options: all (sub-models), full (model only)
+    # Whose loss trains the shared classifier W. options: all (sub-models), full (model only), certain (each sub-model
+    # as far as it is certain of a class, beside the full model)
     cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD = "full"
     # Class vectors W. options: learned, simplex (fixed vertices of a regular one; EMBEDDING_DIM >= classes - 1)
     cfg.MODEL.SWITCHABLE.CLASSIFIER = "learned"
     # Factor on the losses of each sub-model, in the order of WIDTHS. Empty: 1 for all
     cfg.MODEL.SWITCHABLE.LOSS_WEIGHTS = []
-    # Slow start: iterations over which the factors of all but the full model rise from 0. 0: none
-    cfg.MODEL.SWITCHABLE.SLOW_START_ITERS = 0
+    # Head start of the full model: share of the training, 0 to 1, over which the factors of the others rise from 0.
+    cfg.MODEL.SWITCHABLE.SLOW_START = 0.0
     # Sandwich rule: a step trains the full model, the smallest and this many of the others, drawn at random. 0: all
     cfg.MODEL.SWITCHABLE.SANDWICH = 0
     # Train only the sub-model of this width, as an independent network with no shared weights; one of WIDTHS.
@@ -73,6 +80,8 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     cfg.MODEL.LOSSES.COMPAT.KL_SUBMODELS = "all"
     # Logits are divided by it before they become evidence.
     cfg.MODEL.LOSSES.COMPAT.TEMPERATURE = 1.0
+    # Power of a sub-model's certainty, relative to the full model's, in CLASSIFIER_GRAD certain.
+    cfg.MODEL.LOSSES.COMPAT.CERTAINTY_POWER = 1.0
     # gamma: the losses of a sub-model count by its mean uncertainty to this power, relative to the others'. 0.0: alike
     cfg.MODEL.LOSSES.COMPAT.PRIORITY = 0.0
     # Factor on the compatible loss.
@@ -114,10 +123,14 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     # Over what two sub-models' gradients are compared. options: pairwise (what both own), full (everything); of
     # projection, the others compare everything
     cfg.SOLVER.AGGREGATION.SUPPORT = "pairwise"
-    # What is compared at a time. options: global, layer, tensor, filter (an output channel of a tensor)
+    # What is compared at a time. options: global, layer, tensor, filter (an output channel of a layer, with its bias),
+    # none (all is summed)
     cfg.SOLVER.AGGREGATION.GRANULARITY = "filter"
-    # Whether the shared classifier's gradient is aggregated too, or just summed.
-    cfg.SOLVER.AGGREGATION.PROJECT_CLASSIFIER = True
+    # The same for the shared classifier, of which each class vector is a filter. Empty: as GRANULARITY says
+    cfg.SOLVER.AGGREGATION.CLASSIFIER_GRANULARITY = ""
+    # Projection: who gives up what conflicts. options: none (is protected: all do), full (model is: the others give up
+    # what conflicts with it)
+    cfg.SOLVER.AGGREGATION.PROTECT = "none"
     # gradvac: share of the newest cosine in its running target.
     cfg.SOLVER.AGGREGATION.BETA = 0.01
     # cagrad: radius c of the ball around the mean gradient, relative to its norm. Many rounds of small quadratic
@@ -177,15 +190,24 @@ def merge_config(config_file: str, opts: Sequence[str] = (), file_key: str = "--
         except RecursionError:
             raise InputError(config_file, "must not be its own _BASE_") from None
         except (KeyError, ValueError, AssertionError, TypeError, AttributeError, OSError, yaml.YAMLError) as error:
+            _refuse_replaced(_one_line(error), f"{config_file}, ")
             raise InputError(config_file, "must be a valid config", _one_line(error)) from None
     if len(opts) % 2:
         raise InputError("KEY VALUE overrides", "must come in pairs", " ".join(opts))
     for key, value in zip(opts[::2], opts[1::2], strict=True):
+        _refuse_replaced(key)
         try:
             cfg.merge_from_list([key, value])
         except (KeyError, ValueError, AssertionError, AttributeError, TypeError, RecursionError) as error:
             raise InputError(key, "must be an existing key with a value of its type", _one_line(error)) from None
     return cfg
+
+
+def _refuse_replaced(text: str, where: str = "") -> None:
+    """Say what a key of an earlier version is now; ``text`` is the key, or a message that ends with it."""
+    for key, now in REPLACED.items():
+        if text.endswith(key):
+            raise InputError(f"{where}{key}", f"is now {now}")
 
 
 def check_switchablecompat_config(cfg: CN) -> None:
@@ -246,7 +268,7 @@ def method_name(cfg: CN) -> str:
         (False, False): "bct_s",
     }[evidential, projected]
     if name == "bct_s" and cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD == "full" and not simplex:
-        name = "bct_s_slow_start" if cfg.MODEL.SWITCHABLE.SLOW_START_ITERS else "bct_s_full_classifier"
+        name = "bct_s_slow_start" if cfg.MODEL.SWITCHABLE.SLOW_START else "bct_s_full_classifier"
     return "_".join([name, *added])
 
 

@@ -72,7 +72,7 @@ def _check_model(cfg: CN) -> None:
         raise InputError("MODEL.SWITCHABLE.BACKBONE", "must name the ordinary builder", model.SWITCHABLE.BACKBONE)
     if model.SWITCHABLE.CHANNEL_DIVISOR < 1:
         raise InputError("MODEL.SWITCHABLE.CHANNEL_DIVISOR", "must be at least 1", model.SWITCHABLE.CHANNEL_DIVISOR)
-    _one_of(cfg, "MODEL.SWITCHABLE.CLASSIFIER_GRAD", ["all", "full"])
+    _one_of(cfg, "MODEL.SWITCHABLE.CLASSIFIER_GRAD", ["all", "full", "certain"])
     _one_of(cfg, "MODEL.SWITCHABLE.CLASSIFIER", ["learned", "simplex"])
     _check_step_plan(cfg, len(widths))
     _one_of(cfg, "MODEL.BACKBONE.NORM", ["BN", "syncBN"])
@@ -93,14 +93,13 @@ def _check_step_plan(cfg: CN, count: int) -> None:
     if weights and (len(weights) != count or not positive):
         rule = f"must be empty, or one positive factor for each of the {count} widths"
         raise InputError("MODEL.SWITCHABLE.LOSS_WEIGHTS", rule, weights)
-    if node.SLOW_START_ITERS < 0:
-        raise InputError("MODEL.SWITCHABLE.SLOW_START_ITERS", "must not be negative", node.SLOW_START_ITERS)
+    _check_ranges(("MODEL.SWITCHABLE.SLOW_START", node.SLOW_START, 0, 1))
     if not 0 <= node.SANDWICH <= max(count - 2, 0):
         rule = f"must be between 0 and {max(count - 2, 0)}, the widths between the smallest and the full model"
         raise InputError("MODEL.SWITCHABLE.SANDWICH", rule, node.SANDWICH)
     factors = (
         ("MODEL.SWITCHABLE.LOSS_WEIGHTS", weights),
-        ("MODEL.SWITCHABLE.SLOW_START_ITERS", node.SLOW_START_ITERS),
+        ("MODEL.SWITCHABLE.SLOW_START", node.SLOW_START),
         ("MODEL.LOSSES.COMPAT.PRIORITY", cfg.MODEL.LOSSES.COMPAT.PRIORITY),
     )
     for key, value in (*factors, ("MODEL.SWITCHABLE.SANDWICH", node.SANDWICH)):
@@ -264,7 +263,9 @@ def _check_solver(cfg: CN) -> None:
         raise InputError("MODEL.FREEZE_LAYERS", "must be [], ['backbone'] or ['heads']", frozen)
     _one_of(cfg, "SOLVER.AGGREGATION.NAME", AGGREGATORS)
     _one_of(cfg, "SOLVER.AGGREGATION.SUPPORT", ["full", "pairwise"])
-    _one_of(cfg, "SOLVER.AGGREGATION.GRANULARITY", ["global", "layer", "tensor", "filter"])
+    _one_of(cfg, "SOLVER.AGGREGATION.GRANULARITY", ["none", "global", "layer", "tensor", "filter"])
+    _one_of(cfg, "SOLVER.AGGREGATION.CLASSIFIER_GRANULARITY", ["", "none", "global", "layer", "tensor", "filter"])
+    _one_of(cfg, "SOLVER.AGGREGATION.PROTECT", ["none", "full"])
     node = cfg.SOLVER.AGGREGATION
     for key, rule, bad in (
         ("BETA", "must be in [0, 1]", not 0 <= node.BETA <= 1),

@@ -35,15 +35,16 @@ def aggregate(model, data, aggregation):
 
 def make(model, aggregator, granularity, summed=(), seed=5):
     return GradientAggregation(
-        shared_parameters(model), model.switch.names, aggregator, granularity=granularity, summed=summed, seed=seed
-    )
+        shared_parameters(model), model.switch.names, aggregator, granularity=granularity,
+        exceptions=dict.fromkeys(summed, "none"), seed=seed,
+    )  # fmt: skip
 
 
 def loop_over_vectors(model, gradients, support, granularity, orders, summed):
     """PCGrad group by group on flat vectors, masks from the owned elements."""
+    shared = shared_parameters(model)
     if granularity == "filter":
         return loop_over_filters(model, gradients, support, orders, summed)
-    shared = shared_parameters(model)
     group_of = {"global": lambda n: "", "layer": lambda n: n.rpartition(".")[0], "tensor": lambda n: n}[granularity]
     groups = {}
     for p in shared:

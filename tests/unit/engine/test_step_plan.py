@@ -36,7 +36,7 @@ def test_with_nobody_to_leave_out_all_are_trained(m):
 
 def test_it_is_read_from_the_config():
     cfg = tiny_config(
-        "MODEL.SWITCHABLE.LOSS_WEIGHTS", "[0.5, 1, 1, 2.0]", "MODEL.SWITCHABLE.SLOW_START_ITERS", 9,
+        "MODEL.SWITCHABLE.LOSS_WEIGHTS", "[0.5, 1, 1, 2.0]", "MODEL.SWITCHABLE.SLOW_START", 0.25,
         "MODEL.SWITCHABLE.SANDWICH", 1, "SEED", 4,
     )  # fmt: skip
-    assert StepPlan.from_config(cfg, 4) == StepPlan(4, (0.5, 1, 1, 2.0), 9, 1, 4)
+    assert StepPlan.from_config(cfg, 4, 120) == StepPlan(4, (0.5, 1, 1, 2.0), 30, 1, 4)

@@ -21,7 +21,7 @@ def test_paper_preset_is_edl():
     y = F.one_hot(labels, K)
     tilde = y + (1 - y) * alphas
     kl = kl_divergence(Dirichlet(tilde), Dirichlet(torch.ones_like(tilde)))
-    loss, uncertainty = CompatibleLoss(PRESETS["paper"])(logits, labels)
+    loss, uncertainty, _ = CompatibleLoss(PRESETS["paper"])(logits, labels)
     torch.testing.assert_close(loss, (risk + 5e-4 * kl).mean())
     torch.testing.assert_close(uncertainty, (K / alphas.sum(1)).mean())
 
@@ -59,7 +59,7 @@ def test_stable_preset_gives_hard_negatives_a_gradient_of_the_cross_entropys_siz
 def test_cross_entropy_is_fastreids():
     logits = torch.randn(4, K)
     for epsilon in (0.0, 0.1, -1.0):
-        loss, uncertainty = CompatibleLoss(None, label_smoothing=epsilon, smoothing_alpha=0.2, scale=2.0)(
+        loss, uncertainty, _ = CompatibleLoss(None, label_smoothing=epsilon, smoothing_alpha=0.2, scale=2.0)(
             logits, labels
         )
         torch.testing.assert_close(loss, 2 * cross_entropy_loss(logits, labels, epsilon, 0.2))
@@ -68,16 +68,16 @@ def test_cross_entropy_is_fastreids():
 
 def test_temperature_divides_the_logits():
     logits = torch.randn(4, K)
-    hot, _ = CompatibleLoss(PRESETS["stable"], temperature=4.0)(logits * 4, labels)
-    plain, _ = CompatibleLoss(PRESETS["stable"])(logits, labels)
+    hot, *_ = CompatibleLoss(PRESETS["stable"], temperature=4.0)(logits * 4, labels)
+    plain, *_ = CompatibleLoss(PRESETS["stable"])(logits, labels)
     torch.testing.assert_close(hot, plain)
 
 
 def test_evidential_terms_stay_out_of_autocast():
     logits = torch.randn(4, 751)
-    expected, _ = CompatibleLoss(PRESETS["paper"])(logits.bfloat16().float(), labels)
+    expected, *_ = CompatibleLoss(PRESETS["paper"])(logits.bfloat16().float(), labels)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss, _ = CompatibleLoss(PRESETS["paper"])(logits.bfloat16(), labels)
+        loss, *_ = CompatibleLoss(PRESETS["paper"])(logits.bfloat16(), labels)
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, expected)
 
@@ -88,7 +88,7 @@ def test_it_can_train():
     for preset in PRESETS.values():
         losses = []
         for _ in range(30):
-            loss, _ = CompatibleLoss(preset)(logits, labels)
+            loss, *_ = CompatibleLoss(preset)(logits, labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

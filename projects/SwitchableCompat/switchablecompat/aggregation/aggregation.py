@@ -13,8 +13,7 @@ from ..modeling.ownership import SharedParameter
 from . import gram
 from .aggregators import Aggregator
 from .gradient_bank import GradientBank
-
-GRANULARITIES = ("global", "layer", "tensor", "filter")
+from .groups import SUMMED, groups_of
 
 
 class GradientAggregation:
@@ -24,9 +23,9 @@ class GradientAggregation:
         shared: Shared parameters of the model, on their final device.
         names: Names of the sub-models, in order of width.
         aggregator: Function of the Gram matrices.
-        granularity: One Gram matrix for the whole network (``global``), for each ``layer``, for each ``tensor``, or for
-            each ``filter`` (output channel) of each tensor.
-        summed: Names of shared parameters that are summed plainly, whatever the aggregator (the classifier, say).
+        granularity: What has a Gram matrix of its own, see :func:`.groups.groups_of`.
+        exceptions: Another granularity for some parameters, by name.
+        class_vectors: Name of the classifier, on which sub-models may count by class.
         seed: Seed of the aggregator's random orders; with the iteration it determines them on every rank.
     """
 
@@ -37,34 +36,37 @@ class GradientAggregation:
         aggregator: Aggregator,
         *,
         granularity: str,
-        summed: Sequence[str] = (),
+        exceptions: dict[str, str] | None = None,
+        class_vectors: str = "",
         seed: int = 0,
     ) -> None:
-        if granularity not in GRANULARITIES:
-            raise ValueError(f"granularity must be one of {GRANULARITIES}, found {granularity!r}")
-        group_of = {
-            "global": lambda name: "all",
-            "layer": lambda name: name.rpartition(".")[0],
-            "tensor": lambda name: name,
-            "filter": lambda name: name,
-        }[granularity]
-        plain = "(summed)"
-        groups = [plain if p.name in summed else group_of(p.name) for p in shared]
+        groups = groups_of(shared, granularity, exceptions)
         self.names = tuple(names)
         self.aggregator = aggregator
-        by_filter = {group for group in groups if group != plain} if granularity == "filter" else ()
-        self.bank = GradientBank(shared, len(names), groups, by_filter)
+        self.bank = GradientBank(shared, len(names), [g.name for g in groups], {g.name for g in groups if g.by_filter})
         device = shared[0].parameter.device
-        self._aggregated = torch.tensor([name != plain for name in self.bank.group_names], device=device)
+        compared = torch.tensor([name != SUMMED for name in self.bank.group_names], device=device)
+        # Where a pair has one number in common, what conflicts is all that they have: projection would erase it.
+        self._aggregated = compared & (self.bank.common_elements > 1)
+        classes = [p.name for p in shared].index(class_vectors) if class_vectors else None
+        self._class_groups = [] if classes is None else self.bank.groups_named(groups[classes].name)
+        self._factors = torch.ones(len(names), dtype=torch.float64, device=device)
         self._seed = seed
 
-    def collect(self, index: int) -> None:
-        """Take over sub-model ``index``'s gradients from ``.grad``."""
+    def collect(self, index: int, factor: float | Tensor = 1.0) -> None:
+        """Take over sub-model ``index``'s gradients from ``.grad``.
+
+        Args:
+            index: Which sub-model.
+            factor: How much its loss counts, that is what it was multiplied by before it was differentiated.
+        """
         self.bank.collect(index)
+        self._factors[index] = factor
 
     def skip(self, index: int) -> None:
         """Sub-model ``index`` takes no part in this step."""
         self.bank.rows[index].zero_()
+        self._factors[index] = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """State of the aggregator, and what it belongs to, for checkpoints."""
@@ -86,8 +88,13 @@ class GradientAggregation:
         return f"{type(self.aggregator).__name__}, {len(self.bank.group_names)} groups"
 
     @torch.no_grad()
-    def aggregate(self, iteration: int) -> dict[str, Tensor]:
+    def aggregate(self, iteration: int, class_factors: Tensor | None = None) -> dict[str, Tensor]:
         """Write the aggregate into ``.grad``.
+
+        Args:
+            iteration: Of the training, from 0.
+            class_factors: [K, m], how much each sub-model counts on each class vector, on top of its loss's factor. By
+                default all count alike. Where class vectors are not compared class by class, their mean counts.
 
         Returns:
             Scalars on the parameters' device: ``grad_norm_<sub-model>`` and ``grad_cosine_<a>_<b>`` over all shared
@@ -96,8 +103,14 @@ class GradientAggregation:
         """
         shell_grams = self.bank.shell_grams()
         generator = torch.Generator().manual_seed((self._seed * 1_000_003 + iteration) % 2**63)
-        weights = self.aggregator(shell_grams, generator)
-        weights = torch.where(self._aggregated.view(-1, 1, 1), weights, 1.0)
+        own = self._own_factors(class_factors)
+        if own is None:
+            weights = self.aggregator(shell_grams, generator, self._factors)
+            weights = torch.where(self._aggregated.view(-1, 1, 1), weights, 1.0)
+        else:
+            scaled = shell_grams * (own.unsqueeze(-1) * own.unsqueeze(-2)).unsqueeze(1)
+            weights = self.aggregator(scaled, generator, self._factors * own)
+            weights = torch.where(self._aggregated.view(-1, 1, 1), weights, 1.0) * own.unsqueeze(1)
         self.bank.write(weights)
 
         grams = shell_grams.sum(dim=1)
@@ -110,3 +123,12 @@ class GradientAggregation:
         if self._aggregated.any():
             scalars["conflict_rate"] = gram.conflict_rate(grams[self._aggregated])
         return scalars
+
+    def _own_factors(self, class_factors: Tensor | None) -> Tensor | None:
+        """Factors of each group beside those of the losses, [groups, m]; None if all are 1."""
+        if class_factors is None:
+            return None
+        own = self._factors.new_ones(len(self.bank.group_names), len(self.names))
+        by_class = len(self._class_groups) == len(class_factors)
+        own[self._class_groups] = (class_factors if by_class else class_factors.mean(dim=0)).to(own)
+        return own

@@ -11,27 +11,30 @@ from torch import Tensor
 from . import gram
 
 SUPPORTS = ("full", "pairwise")
+PROTECTED = ("none", "full")
 
 
 class Aggregator(ABC):
     """Function of Gram matrices."""
 
-    def __call__(self, shell_grams: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, shell_grams: Tensor, generator: torch.Generator, factors: Tensor | None = None) -> Tensor:
         """Weights of the gradients.
 
         Args:
             shell_grams: [groups, R, m, m] float64, one matrix for each shell; their sum is that of the whole group.
             generator: Source of any randomness (a CPU generator; the same on every rank).
+            factors: [m] or [groups, m] float64, how much each loss counts; the gradients have these factors already.
+                By default all count alike. Only projection asks for them.
 
         Returns:
             [groups, R, m]: the aggregate is sum_j weights[g, r, j] g_j on the elements of group g and shell r.
         """
         if shell_grams.dim() != 4 or shell_grams.shape[-1] != shell_grams.shape[-2]:
             raise ValueError(f"shell_grams must be [groups, R, m, m], found {tuple(shell_grams.shape)}")
-        return self.weights(shell_grams, generator)
+        return self.weights(shell_grams, generator, factors)
 
     @abstractmethod
-    def weights(self, shell_grams: Tensor, generator: torch.Generator) -> Tensor:
+    def weights(self, shell_grams: Tensor, generator: torch.Generator, factors: Tensor | None) -> Tensor:
         """See :meth:`__call__`."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -47,7 +50,7 @@ class Aggregator(ABC):
 class WholeAggregator(Aggregator):
     """Function of one Gram matrix for each group, over everything in it (support ``full``)."""
 
-    def weights(self, shell_grams: Tensor, generator: torch.Generator) -> Tensor:
+    def weights(self, shell_grams: Tensor, generator: torch.Generator, factors: Tensor | None) -> Tensor:
         grams = shell_grams.sum(dim=-3)
         # An overflow is the gradient scaler's to find, not a solver's.
         finite = grams.isfinite().all(dim=-1).all(dim=-1)
@@ -71,29 +74,41 @@ def present(grams: Tensor) -> Tensor:
 class SumAggregator(Aggregator):
     """Plain summation: every weight is 1 (joint training, BCT-S)."""
 
-    def weights(self, shell_grams: Tensor, generator: torch.Generator) -> Tensor:
+    def weights(self, shell_grams: Tensor, generator: torch.Generator, factors: Tensor | None) -> Tensor:
         return shell_grams.new_ones(shell_grams.shape[:-1])
 
 
 class GradientProjection(Aggregator):
     """PCGrad in Gram form; conflicting gradients are projected to the orthogonal direction, then summed.
 
-    Every weight is at least 1, without conflict all are exactly 1; the weights do not change with a common scale.
+    Where losses do not count alike, what sub-model i gives up to j is proportional to what j's loss counts beside i's
+    (:func:`.gram.yields`). Every weight is at least 1, without conflict all are exactly 1; the weights do not change
+    with a common scale.
 
     Args:
         support: ``full``: over the whole flattened gradient; ``pairwise``: over what both sub-models of a pair own,
             so that a small sub-model is never projected into channels it does not have.
+        protect: ``none``: all give up what conflicts; ``full``: the full model gives up nothing, and the others give
+            up what conflicts with it and nothing to each other.
     """
 
-    def __init__(self, support: str = "pairwise") -> None:
+    def __init__(self, support: str = "pairwise", protect: str = "none") -> None:
         if support not in SUPPORTS:
             raise ValueError(f"support must be one of {SUPPORTS}, found {support!r}")
-        self.support = support
+        if protect not in PROTECTED:
+            raise ValueError(f"protect must be one of {PROTECTED}, found {protect!r}")
+        self.support, self.protect = support, protect
 
-    def weights(self, shell_grams: Tensor, generator: torch.Generator) -> Tensor:
-        orders = gram.random_orders(shell_grams.shape[-1], generator)
+    def weights(self, shell_grams: Tensor, generator: torch.Generator, factors: Tensor | None) -> Tensor:
+        m = shell_grams.shape[-1]
+        orders = gram.random_orders(m, generator)
+        shares = None if factors is None else gram.yields(factors)
+        if self.protect == "full":
+            to_full = shell_grams.new_zeros(m, m)
+            to_full[:-1, -1] = 1.0
+            shares = to_full if shares is None else shares * to_full
         if self.support == "full":
-            coefficients = gram.projection_coefficients(gram.full_grams(shell_grams), orders)
+            coefficients = gram.projection_coefficients(gram.full_grams(shell_grams), orders, shares)
             return gram.full_weights(coefficients, shell_grams.shape[-3])
-        coefficients = gram.projection_coefficients(gram.pairwise_grams(shell_grams), orders)
+        coefficients = gram.projection_coefficients(gram.pairwise_grams(shell_grams), orders, shares)
         return gram.pairwise_weights(coefficients)

@@ -9,6 +9,7 @@ from fastreid.config import CfgNode
 
 from ..errors import InputError
 from ..modeling import SwitchableBaseline, shared_parameters
+from ..provenance import CLASSIFIER_KEY
 from .aggregation import GradientAggregation
 from .aggregators import Aggregator, GradientProjection, SumAggregator
 from .common_descent import MGDA, CAGrad
@@ -19,7 +20,7 @@ from .vaccine import GradVac
 
 AGGREGATORS: dict[str, Callable[[Any], Aggregator]] = {  # by SOLVER.AGGREGATION.NAME
     "sum": lambda node: SumAggregator(),
-    "projection": lambda node: GradientProjection(node.SUPPORT),
+    "projection": lambda node: GradientProjection(node.SUPPORT, node.PROTECT),
     "gradvac": lambda node: GradVac(node.BETA),
     "cagrad": lambda node: CAGrad(node.RADIUS),
     "mgda": lambda node: MGDA(),
@@ -49,6 +50,7 @@ def build_aggregation(cfg: CfgNode, model: SwitchableBaseline) -> GradientAggreg
         model.switch.names,
         build_aggregator(cfg),
         granularity=node.GRANULARITY,
-        summed=() if node.PROJECT_CLASSIFIER else ("heads.weight",),
+        exceptions={CLASSIFIER_KEY: node.CLASSIFIER_GRANULARITY} if node.CLASSIFIER_GRANULARITY else {},
+        class_vectors=CLASSIFIER_KEY if cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD == "certain" else "",
         seed=cfg.SEED,
     )

@@ -32,13 +32,15 @@ class GradientBank:
 
     Attributes:
         group_names: Group of each Gram matrix.
+        common_elements: How much of each group the smallest sub-model has that has any of it, int64 [groups].
         rows: The flat gradient of each sub-model, [elements that it owns].
 
     Args:
         shared: The shared parameters, on their final device.
         m: Number of sub-models.
         groups: Group of each parameter, in any order; Gram matrices are made for each group on its own.
-        by_filter: Groups of one parameter that are split further, by its first axis (output channel).
+        by_filter: Groups that are split further, by the first axis of their parameters (output channel), which all
+            have in common.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class GradientBank:
         filters = dict.fromkeys(groups, 1)
         for p, group in zip(shared, groups, strict=True):
             if group in by_filter:
-                filters[group] = p.parameter.shape[0] if p.parameter.dim() else 1
+                filters[group] = p.parameter.shape[0]
         self.group_names = [name for name, count in filters.items() for _ in range(count)]
         first = dict(zip(filters, accumulate(filters.values(), initial=0), strict=False))
         self.parameters = [p.parameter for p in shared]
@@ -56,19 +58,23 @@ class GradientBank:
         groups_of = []
         for p, group in zip(shared, groups, strict=True):
             index = torch.full(p.parameter.shape, first[group], dtype=torch.int32)
-            if group in by_filter and p.parameter.dim():
+            if group in by_filter:
                 index += torch.arange(len(index), dtype=torch.int32).view(-1, *[1] * (index.dim() - 1))
             if p.shells is not None:
                 index += p.shells.int() * len(self.group_names)
             groups_of.append(index.flatten())
         shell_groups = torch.cat(groups_of)  # shell * groups + group
         lengths = torch.bincount(shell_groups, minlength=len(self.group_names) * m).view(m, -1)
+        owned_of_group = lengths.cumsum(dim=0)
+        first_owner = (owned_of_group > 0).int().argmax(dim=0, keepdim=True)
+        common = owned_of_group.gather(0, first_owner).squeeze(0)
         by_length, order = lengths.sort(dim=1, stable=True)
         order += torch.arange(m)[:, None] * lengths.shape[1]
         segment_of = _inverse(order.flatten())
         owned = lengths.sum(dim=1).cumsum(dim=0).tolist()
         like = self.parameters[0]
         self.rows = [like.new_zeros(size) for size in owned]
+        self.common_elements = common.to(like.device)
         self._segment_of, self._shell_group_of = segment_of.to(like.device), order.flatten().to(like.device)
         small = torch.int32 if len(shell_groups) < 2**31 else torch.int64  # as large as one gradient, not two
         element = torch.argsort(segment_of[shell_groups], stable=True)
@@ -78,6 +84,10 @@ class GradientBank:
         # Kept from step to step: memory that is new to a process costs as much as the sums.
         self._scratch, self._aggregate = torch.empty_like(self.rows[-1]), torch.empty_like(self.rows[-1])
         self._reached = [False] * len(self._sizes)  # by any sub-model since the last write
+
+    def groups_named(self, name: str) -> list[int]:
+        """Indices of the Gram matrices of a group."""
+        return [index for index, other in enumerate(self.group_names) if other == name]
 
     def collect(self, index: int) -> None:
         """Move the gradients of sub-model ``index`` from ``.grad`` into the bank; a missing one counts as zero."""

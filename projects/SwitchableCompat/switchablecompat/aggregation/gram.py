@@ -9,6 +9,10 @@ With *pairwise support* inner product, norm and projection of (i, j) are restric
 sub-models own. Sub-models are nested, so this region is the smaller one's; g_k enters v_i restricted to the region of
 min(i, k), and the products needed are those over the region of min(i, j, k).
 
+PCGrad does not depend on the length of its targets: a gradient whose loss counts next to nothing would still remove the
+whole conflicting part of all others. Here v gives up a *share* of the conflicting part, Y_ij in [0, 1] (ours, see
+:func:`yields`): v <- v - Y_ij (v.g_j / ||g_j||^2) g_j. With Y = 1 it is PCGrad.
+
 Shape shorthand: m sub-models (in order of width), R shells (shell r: the elements owned by sub-model r but not by r-1).
 """
 
@@ -24,12 +28,29 @@ def random_orders(m: int, generator: torch.Generator) -> Tensor:
     return torch.tensor(orders, dtype=torch.int64).view(m, m - 1)
 
 
-def projection_coefficients(grams: Tensor, orders: Tensor) -> Tensor:
+def yields(factors: Tensor) -> Tensor:
+    """Share of a conflicting part that sub-model i gives up to sub-model j: min(1, f_j / f_i).
+
+    Equal factors give PCGrad; a factor of zero equals leaving the sub-model out; in between i never gives up more than
+    what j's loss counts beside its own.
+
+    Args:
+        factors: [..., m], how much the loss of each sub-model counts; not negative.
+
+    Returns:
+        [..., m, m].
+    """
+    own, other = factors.unsqueeze(-1), factors.unsqueeze(-2)
+    return torch.where(own > other, other / own.clamp_min(1e-300), (other > 0).to(factors.dtype))
+
+
+def projection_coefficients(grams: Tensor, orders: Tensor, shares: Tensor | None = None) -> Tensor:
     """Coefficients C of the projected gradients, v_i = sum_k C_ik g_k.
 
     Args:
         grams: [..., m, m, m] float64; ``grams[..., i, :, :]`` holds the inner products that count for v_i.
         orders: [m, m - 1], in which order v_i meets the others.
+        shares: [..., m, m], Y_ij, how much of a conflicting part v_i gives up to g_j; by default all of it.
 
     Returns:
         [..., m, m]. Gradients of norm zero are never projected on.
@@ -41,7 +62,8 @@ def projection_coefficients(grams: Tensor, orders: Tensor) -> Tensor:
         for j in orders[i].tolist():
             product = (row * gram[..., :, j]).sum(dim=-1)
             norm = gram[..., j, j]
-            row[..., j] -= torch.where((product < 0) & (norm > 0), product / norm.clamp_min(1e-300), 0.0)
+            given_up = torch.where((product < 0) & (norm > 0), product / norm.clamp_min(1e-300), 0.0)
+            row[..., j] -= given_up if shares is None else given_up * shares[..., i, j]
     return coefficients
 
 

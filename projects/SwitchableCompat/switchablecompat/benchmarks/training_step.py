@@ -144,7 +144,7 @@ def peak_of(name: str, cfg: CfgNode, size: int, threads: int) -> float:
 
 
 def _loss(model: SwitchableBaseline, outputs: dict[str, Tensor], targets: Tensor, *, is_full: bool) -> Tensor:
-    loss, _ = model.compatible_loss(outputs["cls_outputs"], targets, is_full)
+    loss, *_ = model.compatible_loss(outputs["cls_outputs"], targets, is_full)
     for name, (_, key, function) in PAIR_LOSSES.items():
         if name in model.loss_kwargs["loss_names"]:
             kwargs = model.loss_kwargs[key]

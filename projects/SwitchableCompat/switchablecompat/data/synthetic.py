@@ -259,6 +259,14 @@ class SyntheticReIDDev(SyntheticReID):
 
 
 @DATASET_REGISTRY.register()
+class SyntheticReIDStart(SyntheticReID):
+    """For pretraining: 1,000 people and cameras that are neither in SyntheticReID nor in SyntheticReIDDev."""
+
+    dataset_name = "synthetic_reid_start"
+    spec: ClassVar[SyntheticSpec] = SyntheticSpec(name="start", seed=2, train_ids=1000, test_ids=100)
+
+
+@DATASET_REGISTRY.register()
 class SyntheticReIDVal(SyntheticReID):
     """SyntheticReID's training identities alone, for tuning: the last third serves as query and gallery.
 

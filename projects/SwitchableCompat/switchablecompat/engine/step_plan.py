@@ -16,7 +16,7 @@ class StepPlan:
     Attributes:
         count: Number of sub-models m.
         weights: Factor on the losses of each sub-model, smallest first; empty: 1 for all.
-        slow_start: Iterations over which the factors of all but the full model rise linearly from 0; 0: at once.
+        slow_start: Iterations over which the factors of all but the full model rise linearly from 0; 0: none.
         sandwich: How many sub-models, drawn at random, are trained beside the smallest and the full one (the sandwich
             rule, Yu & Huang, "Universally Slimmable Networks", ICCV 2019, section 3.2); 0: all of them.
         seed: Of the draws.
@@ -29,10 +29,11 @@ class StepPlan:
     seed: int = 0
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, count: int) -> StepPlan:
-        """Read ``MODEL.SWITCHABLE`` for a network of ``count`` sub-models."""
+    def from_config(cls, cfg: CfgNode, count: int, iterations: int) -> StepPlan:
+        """Read ``MODEL.SWITCHABLE`` for a network of ``count`` sub-models and a training of so many iterations."""
         node = cfg.MODEL.SWITCHABLE
-        return cls(count, tuple(node.LOSS_WEIGHTS), node.SLOW_START_ITERS, node.SANDWICH, cfg.SEED)
+        slow_start = round(node.SLOW_START * iterations)
+        return cls(count, tuple(node.LOSS_WEIGHTS), slow_start, node.SANDWICH, cfg.SEED)
 
     def submodels(self, iteration: int) -> list[int]:
         """The sub-models of a step, the full model first."""

@@ -103,13 +103,14 @@ class SwitchableTrainLoop(SimpleTrainer):
         for index in trained:
             with torch.autocast(images.device.type, self.autocast, enabled=self.autocast is not None):
                 submodel_losses, diagnostics = model.submodel_losses(images, targets, index)
-                loss = functools.reduce(operator.add, submodel_losses.values()) * self.plan.factor(index, self.iter)
+                factor: float | Tensor = self.plan.factor(index, self.iter)
                 if priorities is not None:
-                    priority = priorities[index].to(loss.device)
-                    loss = loss * priority
+                    priority = priorities[index].to(images.device)
+                    factor = factor * priority
                     diagnostics[f"priority_{model.switch.names[index]}"] = priority
+                loss = functools.reduce(operator.add, submodel_losses.values()) * factor
             (loss if scaler is None else scaler.scale(loss)).backward()
-            self.aggregation.collect(index)
+            self.aggregation.collect(index, factor)
             averaging += self._start_averaging(index)
             losses.update({key: value.detach() for key, value in submodel_losses.items()})
             scalars.update(diagnostics)
@@ -119,7 +120,8 @@ class SwitchableTrainLoop(SimpleTrainer):
         model.end_step()
         self.priorities.update(scalars)
         self._finish_averaging(averaging)
-        gradients = self.aggregation.aggregate(self.iter)
+        certainty = model.class_certainty
+        gradients = self.aggregation.aggregate(self.iter, None if certainty is None else certainty.factors())
         if scaler is not None:
             scale = scaler.get_scale()
             gradients = {k: v / scale if k.startswith("grad_norm") else v for k, v in gradients.items()}

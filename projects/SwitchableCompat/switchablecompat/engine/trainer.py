@@ -31,6 +31,7 @@ from ..evaluation.grid import CompatibilityGrid
 from ..evaluation.report import render_summary, write_report
 from ..modeling import SwitchableBaseline
 from ..modeling.checkpoint import check_same, load_as_start, read_checkpoint
+from .certainty import ClassCertainty
 from .checkpointer import RECORD_KEY, SwitchableCheckpointer
 from .hooks import (
     BNCalibration,
@@ -64,11 +65,16 @@ class SwitchableTrainer(DefaultTrainer):
         inner = self._trainer
         model = unwrapped(inner.model)
         aggregation = build_aggregation(self.cfg, model)
-        plan = StepPlan.from_config(self.cfg, len(model.switch))
+        plan = StepPlan.from_config(self.cfg, len(model.switch), self.max_iter)
         priorities = UncertaintyPriorities(model.switch.names, self.cfg.MODEL.LOSSES.COMPAT.PRIORITY)
         autocast = getattr(torch, self.cfg.SOLVER.AMP.DTYPE) if self.cfg.SOLVER.AMP.ENABLED else None
         self._trainer = SwitchableTrainLoop.take_over(inner, aggregation, plan, priorities, autocast)
         self.checkpointer.checkpointables |= {"aggregation": aggregation, "priorities": priorities}
+        if self.cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD == "certain":
+            model.class_certainty = ClassCertainty(
+                len(model.switch), len(model.heads.weight), self.cfg.MODEL.LOSSES.COMPAT.CERTAINTY_POWER
+            )
+            self.checkpointer.checkpointables["class_certainty"] = model.class_certainty
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: SwitchableBaseline) -> tuple[Optimizer, None]:

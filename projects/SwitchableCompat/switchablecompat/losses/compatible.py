@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from fastreid.config import CfgNode
@@ -52,6 +53,20 @@ PRESETS = {
     # (docs/experiments.md).
     "stable": EvidentialOptions("exp", "log", 1.0 / 3.0, "classes", 0.0, "per_class"),
 }
+
+
+class CompatibleTerms(NamedTuple):
+    """What the loss says of a batch of N images.
+
+    Attributes:
+        loss: Scalar, to be differentiated.
+        uncertainty: Mean uncertainty mass, scalar without graph; None for the cross-entropy.
+        certainty: Expected probability of the right class, [N] without graph; None for the cross-entropy.
+    """
+
+    loss: Tensor
+    uncertainty: Tensor | None = None
+    certainty: Tensor | None = None
 
 
 class CompatibleLoss(nn.Module):
@@ -107,8 +122,8 @@ class CompatibleLoss(nn.Module):
             scale=node.SCALE,
         )
 
-    def forward(self, logits: Tensor, labels: Tensor, is_full: bool = True) -> tuple[Tensor, Tensor | None]:
-        """Scalar loss and mean uncertainty (None for the cross-entropy).
+    def forward(self, logits: Tensor, labels: Tensor, is_full: bool = True) -> CompatibleTerms:
+        """Loss of one sub-model's logits, and what it knows.
 
         Args:
             logits: [N, K], margins and scale already applied.
@@ -117,7 +132,7 @@ class CompatibleLoss(nn.Module):
         """
         if self.options is None:
             loss = cross_entropy_loss(logits, labels, self.label_smoothing, self.smoothing_alpha)
-            return loss * self.scale, None
+            return CompatibleTerms(loss * self.scale)
         with torch.autocast(logits.device.type, enabled=False):
             classes = logits.shape[1]
             prior = self.options.prior_mass(classes)
@@ -131,7 +146,8 @@ class CompatibleLoss(nn.Module):
                 loss = loss + factor * kl.to(loss.dtype)
             with torch.no_grad():
                 mean_uncertainty = evidential.uncertainty(log_alphas, prior).mean()
-            return loss * self.scale, mean_uncertainty
+                certainty = evidential.expected_probability(log_alphas, labels)
+            return CompatibleTerms(loss * self.scale, mean_uncertainty, certainty)
 
     def extra_repr(self) -> str:
         return f"options={self.options}, temperature={self.temperature}, label_smoothing={self.label_smoothing}"

@@ -47,6 +47,11 @@ def uncertainty(log_alphas: Tensor, prior: float) -> Tensor:
     return torch.exp(math.log(prior) - torch.logsumexp(log_alphas, dim=1))
 
 
+def expected_probability(log_alphas: Tensor, labels: Tensor) -> Tensor:
+    """Mean of the Dirichlet for the right class, alpha_y / S, of each image, [N]; 1/K without evidence."""
+    return log_alphas.log_softmax(dim=1).gather(1, labels.unsqueeze(1)).squeeze(1).exp()
+
+
 def bayes_risk(log_alphas: Tensor, targets: Tensor, risk: str) -> Tensor:
     """Expected cross-entropy under the Dirichlet, per image, [N].
 

@@ -69,6 +69,7 @@ class SwitchableBaseline(Baseline):
         self.switch: WidthSwitch = backbone.switch
         self.compatible_loss = compatible_loss
         self.teachers = Teachers(reference_source)
+        self.class_certainty: Any = None
         if channels_last:
             self.to(memory_format=torch.channels_last)
 
@@ -159,9 +160,14 @@ class SwitchableBaseline(Baseline):
             diagnostics[f"cls_accuracy_{name}"] = hits.float().mean()
         wanted = self.loss_kwargs["loss_names"]
         if "CompatibleLoss" in wanted and (is_full or self.loss_kwargs["compat"]["submodels"] == "all"):
-            losses[f"loss_compat_{name}"], uncertainty = self.compatible_loss(outputs["cls_outputs"], targets, is_full)
-            if uncertainty is not None:
-                diagnostics[f"uncertainty_{name}"] = uncertainty
+            terms = self.compatible_loss(outputs["cls_outputs"], targets, is_full)
+            losses[f"loss_compat_{name}"] = terms.loss
+            if terms.uncertainty is not None:
+                diagnostics[f"uncertainty_{name}"] = terms.uncertainty
+            if terms.certainty is not None:
+                diagnostics[f"certainty_{name}"] = terms.certainty.mean()
+                if self.class_certainty is not None:
+                    self.class_certainty.update(index, targets, terms.certainty)
         if "InfluenceLoss" in wanted:
             losses[f"loss_influence_{name}"] = self._influence_loss(outputs["neck_features"], targets)
         if "AsymmetricLoss" in wanted and not (is_full and self.loss_kwargs["asymmetric"]["teacher"] == "full"):

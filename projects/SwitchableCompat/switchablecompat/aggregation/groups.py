@@ -1,0 +1,61 @@
+"""What is compared at a time: which parameters, or which output channels of them, have one Gram matrix in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..modeling.ownership import SharedParameter
+
+GRANULARITIES = ("none", "global", "layer", "tensor", "filter")
+SUMMED = "(summed)"
+
+
+class Group(NamedTuple):
+    """Group of a parameter.
+
+    Attributes:
+        name: Parameters of one name are compared together; ``SUMMED``: not compared at all.
+        by_filter: Whether the group is split by output channel, the parameters' first axis.
+    """
+
+    name: str
+    by_filter: bool = False
+
+
+def groups_of(
+    shared: Sequence[SharedParameter], granularity: str, exceptions: dict[str, str] | None = None
+) -> list[Group]:
+    """The group of each parameter.
+
+    ``global``: one group. ``layer``: one for each module. ``tensor``: one for each parameter. ``filter``: one for each
+    output channel of a layer, its weights and its bias; what has no output channel (GeM's exponent, a layer scale) is
+    summed, since numbers that are compared one by one cancel whenever their signs differ. ``none``: all is summed.
+
+    Args:
+        shared: The shared parameters.
+        granularity: Of all of them.
+        exceptions: Another granularity for some, by name.
+    """
+    by_name = {p.name: p for p in shared}
+    exceptions = exceptions or {}
+    return [_group(p, exceptions.get(p.name, granularity), by_name) for p in shared]
+
+
+def _group(p: SharedParameter, granularity: str, by_name: dict[str, SharedParameter]) -> Group:
+    if granularity not in GRANULARITIES:
+        raise ValueError(f"granularity must be one of {GRANULARITIES}, found {granularity!r}")
+    layer, _, key = p.name.rpartition(".")
+    if granularity == "global":
+        return Group("all")
+    if granularity == "layer":
+        return Group(layer)
+    if granularity == "tensor":
+        return Group(p.name)
+    if granularity == "none":
+        return Group(SUMMED)
+    if p.parameter.dim() > 1:
+        return Group(p.name, by_filter=True)
+    weight = by_name.get(f"{layer}.{key.replace('bias', 'weight')}")  # also of in_proj_bias
+    filters = weight is not None and weight.parameter.dim() > 1 and weight.parameter.shape[0] == p.parameter.numel()
+    return Group(weight.name, by_filter=True) if weight is not None and filters else Group(SUMMED)

@@ -1,0 +1,59 @@
+"""How certain each sub-model is of each identity, beside the full model: who may move the shared class vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from fastreid.utils import comm
+from torch import Tensor
+
+MEMORY = 0.9  # of the running means, per step that shows the class
+
+
+class ClassCertainty:
+    """Running mean of the expected probability of the right class, for every sub-model and every class.
+
+    ``factors`` is what a sub-model's gradient on a class vector counts beside the full model's:
+    ((p_i - 1/K) / (p_m - 1/K))^gamma, between 0 and 1. Who knows no more of a class than chance does not move its
+    vector; who knows as much as the full model counts as much. The state belongs into checkpoints.
+
+    Args:
+        m: Number of sub-models.
+        classes: K.
+        power: gamma.
+    """
+
+    def __init__(self, m: int, classes: int, power: float) -> None:
+        self.power = power
+        self.probabilities = torch.full((classes, m), 1.0 / classes)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The running means, [K, m]."""
+        return {"probabilities": self.probabilities}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from :meth:`state_dict`."""
+        self.probabilities = state["probabilities"]
+
+    @torch.no_grad()
+    def update(self, index: int, labels: Tensor, certainty: Tensor) -> None:
+        """Take in what sub-model ``index`` knew of a batch: identities [N] and expected probabilities [N]."""
+        self.probabilities = self.probabilities.to(certainty.device)
+        classes = len(self.probabilities)
+        sums = certainty.new_zeros(2, classes).index_add_(
+            1, labels, torch.stack((certainty, torch.ones_like(certainty)))
+        )
+        if comm.get_world_size() > 1:
+            torch.distributed.all_reduce(sums)
+        seen = sums[1] > 0
+        means = sums[0] / sums[1].clamp_min(1)
+        own = self.probabilities[:, index]
+        self.probabilities[:, index] = torch.where(seen & means.isfinite(), MEMORY * own + (1 - MEMORY) * means, own)
+
+    def factors(self) -> Tensor:
+        """[K, m]; 1 for the full model."""
+        known = (self.probabilities - 1.0 / len(self.probabilities)).clamp_min(0)
+        ratio = known / known[:, -1:].clamp_min(1e-12)
+        ratio[:, -1] = 1.0
+        return ratio.clamp_max(1.0).pow(self.power)
