@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -43,6 +42,7 @@ from .hooks import (
     SwitchableLayerFreeze,
 )
 from .priorities import UncertaintyPriorities
+from .schedule_check import check_schedule
 from .step_plan import StepPlan
 from .train_loop import SwitchableTrainLoop, unwrapped
 
@@ -98,16 +98,13 @@ class SwitchableTrainer(DefaultTrainer):
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: Optimizer, iters_per_epoch: int) -> dict:
-        """FastReID's schedule, which starts after warm-up and DELAY_EPOCHS: some epochs must be left for it.
+        """FastReID's schedule, where it and the other counts fit the run's real length.
 
         Raises:
-            InputError: None are (upstream divides by zero after the first epoch).
+            InputError: See :func:`~.schedule_check.check_schedule`.
         """
-        solver = cfg.SOLVER
-        before = max(math.ceil(solver.WARMUP_ITERS / iters_per_epoch), solver.DELAY_EPOCHS)
-        if solver.SCHED == "CosineAnnealingLR" and before >= solver.MAX_EPOCH:
-            rule = f"must leave epochs for the cosine schedule after warm-up and DELAY_EPOCHS ({before})"
-            raise InputError("SOLVER.MAX_EPOCH", rule, solver.MAX_EPOCH)
+        for line in check_schedule(cfg, iters_per_epoch):
+            logger.warning(line)
         return super().build_lr_scheduler(cfg, optimizer, iters_per_epoch)
 
     def build_hooks(self) -> list[hooks.HookBase]:

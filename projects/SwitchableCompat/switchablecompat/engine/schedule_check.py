@@ -1,0 +1,55 @@
+"""Counts of a schedule against the real length of the run, which is known once the loader is built."""
+
+from __future__ import annotations
+
+import math
+
+from fastreid.config import CfgNode
+
+from ..errors import InputError
+
+
+def check_schedule(cfg: CfgNode, iters_per_epoch: int) -> list[str]:
+    """Compare warm-up, freezing, milestones, delay and BN calibration with the run's epochs and iterations.
+
+    FastReID's schedulers step once an epoch, and only after warm-up and ``DELAY_EPOCHS``; its milestones count these
+    steps.
+
+    Args:
+        cfg: Config.
+        iters_per_epoch: Training images divided by the batch size, rounded down.
+
+    Returns:
+        A line for each count that never takes effect, with both numbers.
+
+    Raises:
+        InputError: The learning rate would never leave its warm-up, or its schedule would have no epoch left.
+    """
+    solver = cfg.SOLVER
+    iterations = solver.MAX_EPOCH * iters_per_epoch
+    run = f"{solver.MAX_EPOCH} epochs of {iters_per_epoch} iterations"
+    before = max(math.ceil(solver.WARMUP_ITERS / max(iters_per_epoch, 1)), solver.DELAY_EPOCHS)
+    if solver.WARMUP_ITERS >= iterations > 0:
+        rule = f"must be below the {iterations} iterations of this run ({run}), or the rate never reaches BASE_LR"
+        raise InputError("SOLVER.WARMUP_ITERS", rule, solver.WARMUP_ITERS)
+    if solver.SCHED == "CosineAnnealingLR" and before >= solver.MAX_EPOCH:
+        rule = f"must leave epochs for the cosine schedule after warm-up and DELAY_EPOCHS ({before})"
+        raise InputError("SOLVER.MAX_EPOCH", rule, solver.MAX_EPOCH)
+
+    unfit = []
+    if cfg.MODEL.FREEZE_LAYERS and iterations <= solver.FREEZE_ITERS:
+        layers = ", ".join(cfg.MODEL.FREEZE_LAYERS)
+        unfit.append(f"SOLVER.FREEZE_ITERS {solver.FREEZE_ITERS}: {layers} stays frozen in all {iterations} iterations")
+    steps = solver.MAX_EPOCH - before
+    never = [step for step in solver.STEPS if step >= steps]
+    if solver.SCHED == "MultiStepLR" and never:
+        when = (
+            f"the schedule has {max(steps, 0)} of {solver.MAX_EPOCH} epochs, after warm-up and DELAY_EPOCHS ({before})"
+        )
+        unfit.append(f"SOLVER.STEPS {never}: the rate never falls there; {when}")
+    calibration = cfg.TEST.PRECISE_BN
+    if calibration.ENABLED and calibration.DATASET in cfg.DATASETS.NAMES and iters_per_epoch < calibration.NUM_ITER:
+        unfit.append(
+            f"TEST.PRECISE_BN.NUM_ITER {calibration.NUM_ITER}: an epoch has {iters_per_epoch} batches, so images repeat"
+        )
+    return unfit
