@@ -11,7 +11,8 @@ from switchablecompat.errors import InputError
 FREEZE = ("MODEL.FREEZE_LAYERS", "['backbone']", "SOLVER.FREEZE_ITERS")
 STEPS = ("SOLVER.SCHED", "MultiStepLR", "SOLVER.WARMUP_ITERS", 0, "SOLVER.STEPS")
 STEPS_LINE = (
-    "SOLVER.STEPS {}: the rate never falls there; the schedule has {} of 3 epochs, after warm-up and DELAY_EPOCHS ({})"
+    "SOLVER.STEPS {}: the rate never falls there; after warm-up and DELAY_EPOCHS this run of 3 epochs of 4 iterations "
+    "has {} steps of the schedule"
 )
 BN = ("TEST.PRECISE_BN.ENABLED", True, "TEST.PRECISE_BN.DATASET", "SyntheticReIDTiny", "TEST.PRECISE_BN.NUM_ITER")
 
@@ -28,9 +29,9 @@ def of_run(epochs, iterations, *opts):
         ((*FREEZE, 11), []),
         (("SOLVER.FREEZE_ITERS", 5000), []),
         ((*STEPS, "[1, 2]"), []),
-        ((*STEPS, "[2, 30, 55]"), [STEPS_LINE.format([30, 55], 3, 0)]),
-        ((*STEPS, "[2]", "SOLVER.DELAY_EPOCHS", 1), [STEPS_LINE.format([2], 2, 1)]),
-        ((*STEPS, "[1]", "SOLVER.WARMUP_ITERS", 9), [STEPS_LINE.format([1], 0, 3)]),
+        ((*STEPS, "[2, 30, 55]"), [STEPS_LINE.format([30, 55], 2)]),
+        ((*STEPS, "[2]", "SOLVER.DELAY_EPOCHS", 1), [STEPS_LINE.format([2], 1)]),
+        ((*STEPS, "[1]", "SOLVER.WARMUP_ITERS", 9), [STEPS_LINE.format([1], 0)]),
         (("SOLVER.STEPS", "[30, 55]", "SOLVER.SCHED", "CosineAnnealingLR"), []),
         ((*BN, 5), ["TEST.PRECISE_BN.NUM_ITER 5: an epoch has 4 batches, so images repeat"]),
         ((*BN, 4), []),

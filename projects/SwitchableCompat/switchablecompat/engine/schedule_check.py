@@ -40,13 +40,12 @@ def check_schedule(cfg: CfgNode, iters_per_epoch: int) -> list[str]:
     if cfg.MODEL.FREEZE_LAYERS and iterations <= solver.FREEZE_ITERS:
         layers = ", ".join(cfg.MODEL.FREEZE_LAYERS)
         unfit.append(f"SOLVER.FREEZE_ITERS {solver.FREEZE_ITERS}: {layers} stays frozen in all {iterations} iterations")
-    steps = solver.MAX_EPOCH - before
-    never = [step for step in solver.STEPS if step >= steps]
+    first = max(solver.WARMUP_ITERS // max(iters_per_epoch, 1), solver.DELAY_EPOCHS)  # after this epoch, from 0
+    steps = max(solver.MAX_EPOCH - 1 - first, 0)
+    never = [step for step in solver.STEPS if step > steps]
     if solver.SCHED == "MultiStepLR" and never:
-        when = (
-            f"the schedule has {max(steps, 0)} of {solver.MAX_EPOCH} epochs, after warm-up and DELAY_EPOCHS ({before})"
-        )
-        unfit.append(f"SOLVER.STEPS {never}: the rate never falls there; {when}")
+        after = f"after warm-up and DELAY_EPOCHS this run of {run} has {steps} steps of the schedule"
+        unfit.append(f"SOLVER.STEPS {never}: the rate never falls there; {after}")
     calibration = cfg.TEST.PRECISE_BN
     if calibration.ENABLED and calibration.DATASET in cfg.DATASETS.NAMES and iters_per_epoch < calibration.NUM_ITER:
         unfit.append(
