@@ -9,6 +9,7 @@ from fastreid.layers import any_softmax
 
 from builders import R18, TINY, tiny_config
 from switchablecompat.config import add_switchablecompat_config, load_config, method_name
+from switchablecompat.engine.components import check_components, warn_of_unread
 from switchablecompat.errors import InputError
 from switchablecompat.losses.compatible import PRESETS, CompatibleLoss
 
@@ -34,7 +35,7 @@ def test_every_key_we_add_is_read_somewhere(key):
     leaf = key.rpartition(".")[2]
     readers = []
     for path in PACKAGE.rglob("*.py"):
-        if path.name in ("config.py", "config_check.py"):
+        if path.name in ("config.py", "config_check.py", "config_unread.py"):
             continue
         attributes = {n.attr for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Attribute)}
         readers += [path.name] if leaf in attributes else []
@@ -76,9 +77,7 @@ BAD = [
     ("MODEL.LOSSES.COMPAT.KIND", "edl", "must be one of"),
     ("MODEL.LOSSES.COMPAT.PRESET", "best", "must be one of"),
     ("MODEL.LOSSES.COMPAT.EVIDENCE", "relu", "must be one of"),
-    ("MODEL.LOSSES.COMPAT.EVIDENCE", "softplus", "PRESET custom only"),
     ("MODEL.LOSSES.COMPAT.PRIOR", -1.0, "must be positive"),
-    ("MODEL.LOSSES.COMPAT.PRIOR", 2.0, "PRESET custom only"),
     ("MODEL.LOSSES.COMPAT.KL_WEIGHT", -0.1, "not be negative"),
     ("MODEL.LOSSES.COMPAT.TEMPERATURE", 0.0, "must be positive"),
     ("MODEL.LOSSES.COMPAT.SCALE", 0.0, "must be positive"),
@@ -103,14 +102,11 @@ BAD = [
     ("SOLVER.AGGREGATION.BETA", 1.5, r"in \[0, 1\]"),
     ("SOLVER.AGGREGATION.RADIUS", 1.0, r"in \[0, 1\)"),
     ("SOLVER.AGGREGATION.POWER", -1.0, "not be negative"),
-    ("MODEL.LOSSES.DISTILL.SCALE", 2.0, "is read with DistillationLoss only"),
-    ("MODEL.LOSSES.DISTILL.TEMPERATURE", 2.0, "is read with DistillationLoss of KIND logits only"),
-    ("SOLVER.AGGREGATION.BETA", 0.5, "is read with NAME gradvac only"),
-    ("SOLVER.AGGREGATION.RADIUS", 0.5, "is read with NAME cagrad only"),
-    ("SOLVER.AGGREGATION.POWER", 2.0, "is read with NAME cgi only"),
     ("MODEL.LOSSES.COMPAT.KL_SUBMODELS", "none", "must be one of"),
-    ("MODEL.REFERENCE.CONFIG_FILE", "a.yml", "is read by InfluenceLoss"),
-    ("MODEL.REFERENCE.WEIGHTS", "a.pth", "is read by InfluenceLoss"),
+    ("MODEL.LOSSES.CE.SCALE", 0.0, "must be positive"),
+    ("MODEL.LOSSES.COMPAT.CERTAINTY_POWER", 0.0, "must be positive"),
+    ("SOLVER.AGGREGATION.PROTECT", "top", "must be one of"),
+    ("SOLVER.AGGREGATION.CLASSIFIER_GRANULARITY", "rows", "must be one of"),
     ("MODEL.LOSSES.CE.EPSILON", -1.0, r"in \[0, 1\)"),
     ("SOLVER.AGGREGATION.NAME", "mean", "must be one of"),
     ("SOLVER.AGGREGATION.SUPPORT", "half", "must be one of"),
@@ -123,9 +119,6 @@ BAD = [
     ("DATALOADER.SAMPLER_TRAIN", "Sampler", "must be one of"),
     ("DATALOADER.SAMPLER_TRAIN", "SetReWeightSampler", "must be one of"),
     ("SEED", 5000000000, "below 2"),
-    ("MODEL.FREEZE_LAYERS", "['backbon']", "must be"),
-    ("MODEL.FREEZE_LAYERS", "['backbone', 'heads']", "must be"),
-    ("MODEL.LOSSES.CE.SCALE", 2.0, "not read here"),
     ("SOLVER.CHECKPOINT_PERIOD", 0, "at least 1"),
     ("SOLVER.IMS_PER_BATCH", 18, "multiple of DATALOADER.NUM_INSTANCE"),
     ("TEST.EVAL_PERIOD", -1, "at least 1"),
@@ -137,7 +130,6 @@ BAD = [
     ("TEST.RERANK.K1", 0, "at least 1"),
     ("TEST.RERANK.K2", 21, "between 1 and 20"),
     ("TEST.RERANK.LAMBDA", 1.5, "between 0 and 1"),
-    ("TEST.ROC.ENABLED", True, "not part of the compatibility grid"),
     ("TEST.PRECISE_BN.NUM_ITER", 0, "at least 1"),
     ("SOLVER.NO_SUCH_KEY", 1, "existing key"),
     ("SOLVER.MAX_EPOCH", "many", "value of its type"),
@@ -147,7 +139,7 @@ BAD = [
 @pytest.mark.parametrize(("key", "value", "rule"), BAD, ids=[f"{k}={v}" for k, v, _ in BAD])
 def test_contradictions_are_refused_with_key_rule_and_value(key, value, rule):
     with pytest.raises(InputError, match=rf"^{key}: .*{rule}.*, found ") as error:
-        tiny_config(key, value)
+        check_components(tiny_config(key, value))
     assert "\n" not in str(error.value)
 
 
@@ -183,6 +175,7 @@ def test_one_width_needs_no_embedding():
 ASYMMETRIC, INFLUENCE = "('CompatibleLoss', 'AsymmetricLoss')", "('CompatibleLoss', 'InfluenceLoss')"
 BOTH = "('CompatibleLoss', 'AsymmetricLoss', 'DistillationLoss')"
 AGGREGATOR, PRIORITY = "SOLVER.AGGREGATION.NAME", "MODEL.LOSSES.COMPAT.PRIORITY"
+CLASSIFIER = "MODEL.SWITCHABLE.CLASSIFIER_GRAD"
 WEIGHTS, SLOW = "MODEL.SWITCHABLE.LOSS_WEIGHTS", "MODEL.SWITCHABLE.SLOW_START"
 DISTILLATION = "('CompatibleLoss', 'DistillationLoss')"
 NAMES, TEACHER, ONLY = "MODEL.LOSSES.NAME", "MODEL.LOSSES.ASYMMETRIC.TEACHER", "MODEL.SWITCHABLE.ONLY_WIDTH"
@@ -196,15 +189,8 @@ REFERENCE = ("MODEL.REFERENCE.CONFIG_FILE", "a.yml", "MODEL.REFERENCE.WEIGHTS", 
         ((NAMES, INFLUENCE), "MODEL.REFERENCE.CONFIG_FILE", "must name the config of a trained model, which Influence"),
         ((NAMES, ASYMMETRIC), "MODEL.REFERENCE.CONFIG_FILE", r"which AsymmetricLoss \(ASYMMETRIC.TEACHER reference\)"),
         ((NAMES, INFLUENCE, *REFERENCE[:2]), "MODEL.REFERENCE.WEIGHTS", "must name the checkpoint of a trained model"),
-        ((NAMES, ASYMMETRIC, TEACHER, "full", *REFERENCE), "MODEL.REFERENCE.CONFIG_FILE", "and by no other"),
         ((NAMES, BOTH, TEACHER, "full"), NAMES, "must not hold DistillationLoss of KIND features beside"),
-        ((AGGREGATOR, "mgda", WEIGHTS, "[1, 1, 1, 2]"), WEIGHTS, "has no use with SOLVER.AGGREGATION.NAME mgda"),
-        ((AGGREGATOR, "imtl_g", SLOW, 0.5), SLOW, "has no use with SOLVER.AGGREGATION.NAME imtl_g"),
-        ((AGGREGATOR, "mgda", PRIORITY, 1.0), PRIORITY, "has no use with"),
-        ((ONLY, 0.5, SLOW, 0.5), SLOW, "is not read for a network of one width"),
-        ((ONLY, 0.5, PRIORITY, 1.0), PRIORITY, "is not read for a network of one width"),
-        ((ONLY, 0.5, "MODEL.SWITCHABLE.SANDWICH", 1), "MODEL.SWITCHABLE.SANDWICH", "is not read for a network of one"),
-        (("MODEL.SWITCHABLE.WIDTHS", "[1.0]", WEIGHTS, "[2.0]"), WEIGHTS, "is not read for a network of one width"),
+        ((*CE, CLASSIFIER, "certain"), CLASSIFIER, "must not be certain without an evidential loss"),
         ((*CE, PRIORITY, 1.0), PRIORITY, "must be 0.0 without an evidential loss on all sub-models"),
         ((NAMES, DISTILLATION, ONLY, 0.5), NAMES, "must not hold DistillationLoss for a network of one width"),
         ((NAMES, ASYMMETRIC, TEACHER, "full", ONLY, 0.5), TEACHER, "must be reference for a network of one width"),
@@ -213,7 +199,7 @@ REFERENCE = ("MODEL.REFERENCE.CONFIG_FILE", "a.yml", "MODEL.REFERENCE.WEIGHTS", 
 )
 def test_a_teacher_and_its_loss_come_together(opts, key, rule):
     with pytest.raises(InputError, match=rf"^{key}: .*{rule}.*, found "):
-        tiny_config(*opts)
+        check_components(tiny_config(*opts))
 
 
 @pytest.mark.parametrize(
@@ -286,3 +272,56 @@ def test_a_key_that_went_says_what_to_write_instead(key, advice, tmp_path):
     (tmp_path / "old.yml").write_text("\n".join(lines))
     with pytest.raises(InputError, match=rf"^{tmp_path}/old.yml, {key}: is now {re.escape(advice)}"):
         tiny_config(config_file=str(tmp_path / "old.yml"))
+
+
+UNREAD = [
+    (("MODEL.LOSSES.COMPAT.EVIDENCE", "softplus"), "is read with KIND evidential and PRESET custom only"),
+    (("MODEL.LOSSES.COMPAT.PRESET", "custom", *CE, "MODEL.LOSSES.COMPAT.PRIOR", 2.0), "not with ce, custom"),
+    ((*CE, "MODEL.LOSSES.COMPAT.TEMPERATURE", 2.0), "is read with KIND evidential only"),
+    (("MODEL.LOSSES.COMPAT.CERTAINTY_POWER", 2.0), "is read with MODEL.SWITCHABLE.CLASSIFIER_GRAD certain only"),
+    (("MODEL.LOSSES.DISTILL.SCALE", 2.0), "is read with DistillationLoss only"),
+    (
+        (NAMES, DISTILLATION, "MODEL.LOSSES.DISTILL.TEMPERATURE", 2.0),
+        "is read with DistillationLoss of KIND logits only",
+    ),
+    (("MODEL.LOSSES.INFLUENCE.SCALE", 2.0), "is read with InfluenceLoss only"),
+    (("MODEL.LOSSES.ASYMMETRIC.MARGIN", 0.5), "is read with AsymmetricLoss only"),
+    (("SOLVER.AGGREGATION.BETA", 0.5), "is read with NAME gradvac only"),
+    (("SOLVER.AGGREGATION.RADIUS", 0.5), "is read with NAME cagrad only"),
+    (("SOLVER.AGGREGATION.POWER", 2.0), "is read with NAME cgi only"),
+    ((*SUM, "SOLVER.AGGREGATION.GRANULARITY", "layer"), "is not read with NAME sum"),
+    ((AGGREGATOR, "cagrad", "SOLVER.AGGREGATION.SUPPORT", "full"), "is read with NAME projection only"),
+    (("MODEL.REFERENCE.CONFIG_FILE", "a.yml"), "is read by InfluenceLoss"),
+    ((NAMES, ASYMMETRIC, TEACHER, "full", *REFERENCE), "is read by InfluenceLoss"),
+    ((AGGREGATOR, "mgda", WEIGHTS, "[1, 1, 1, 2]"), "has no effect with SOLVER.AGGREGATION.NAME mgda"),
+    ((AGGREGATOR, "imtl_g", SLOW, 0.5), "has no effect with SOLVER.AGGREGATION.NAME imtl_g"),
+    ((ONLY, 0.5, SLOW, 0.5), "is not read for a network of one width"),
+    ((ONLY, 0.5, PRIORITY, 1.0), "is not read for a network of one width"),
+    ((ONLY, 0.5, "MODEL.SWITCHABLE.SANDWICH", 1), "is not read for a network of one width"),
+    (("MODEL.SWITCHABLE.WIDTHS", "[1.0]", WEIGHTS, "[2.0]"), "is not read for a network of one width"),
+    ((ONLY, 0.5, "SOLVER.AGGREGATION.GRANULARITY", "layer"), "is not read for a network of one width"),
+    (("TEST.ROC.ENABLED", True), "is not part of the grid; tools/report.py has TAR at FAR of every cell"),
+]
+
+
+@pytest.mark.parametrize(("opts", "reason"), UNREAD, ids=[str(opts[-2:]) for opts, _ in UNREAD])
+def test_what_is_not_read_is_no_error_but_said_once_by_name(opts, reason, caplog):
+    cfg = tiny_config(*opts)
+    check_components(cfg)
+    warn_of_unread(cfg)
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    of_key = [line for line in said if line.startswith(f"not read: {opts[-2]} ")]
+    assert len(of_key) == 1, said
+    assert reason in of_key[0]
+
+
+@pytest.mark.parametrize("config_file", YAMLS)
+def test_no_config_of_ours_holds_what_is_not_read(config_file, caplog):
+    warn_of_unread(load_config(config_file))
+    assert not caplog.records
+
+
+def test_the_scale_of_the_cross_entropy_counts():
+    logits, labels = torch.randn(4, 5), torch.arange(4)
+    plain, doubled = (CompatibleLoss.from_config(tiny_config(*CE, "MODEL.LOSSES.CE.SCALE", s)) for s in (1.0, 2.0))
+    assert doubled(logits, labels).loss.item() == pytest.approx(2 * plain(logits, labels).loss.item())

@@ -216,7 +216,7 @@ def check_switchablecompat_config(cfg: CN) -> None:
     Raises:
         InputError: Key, rule and the value found.
     """
-    check_config(cfg, add_switchablecompat_config(get_cfg()))
+    check_config(cfg)
 
 
 def run_record(cfg: CN) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a config must not say: every rule that holds before anything is built."""
+"""What a config must not say, and no component of it can know alone: every other rule is where a component is built."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import torch
 from fastreid.config import CfgNode as CN  # noqa: N817  (FastReID's own abbreviation)
 from fastreid.layers import any_softmax, pooling
 
+from .config_unread import reference_readers, single, value_of
 from .errors import InputError
 from .layers.width_switch import check_widths
 
-CUSTOM_KEYS = ("EVIDENCE", "RISK", "PRIOR", "PRIOR_UNIT", "KL_WEIGHT", "KL_UNIT", "KL_SUBMODELS")
 OUR_LOSSES = ("CompatibleLoss", "InfluenceLoss", "AsymmetricLoss", "DistillationLoss")
-AGGREGATORS = ("sum", "projection", "gradvac", "cagrad", "mgda", "upgrad", "imtl_g", "cgi")
 OTHER_LOSSES = ("TripletLoss", "CircleLoss", "Cosface")
 LOWEST_LOGIT = -5.0  # of the right class at a cosine of 0: exp(-5) is 2 % of the stable preset's prior
 OPTIMIZERS = sorted(
@@ -26,44 +25,38 @@ OPTIMIZERS = sorted(
 IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler")
 
 
-def check_config(cfg: CN, defaults: CN) -> None:
+def check_config(cfg: CN) -> None:
     """Refuse settings that contradict each other.
-
-    Args:
-        cfg: The config to check.
-        defaults: A config with the plug-in's defaults.
 
     Raises:
         InputError: Key, rule and the value found.
     """
     _check_model(cfg)
-    _check_losses(cfg, defaults)
+    _check_losses(cfg)
     _check_evidence(cfg)
     _check_compatibility(cfg)
     _check_solver(cfg)
     _check_numbers(cfg)
-    _check_unread(cfg, defaults)
     _check_test(cfg)
 
 
 def single_width(cfg: CN) -> bool:
     """Whether the config trains a network of one width."""
-    return bool(cfg.MODEL.SWITCHABLE.ONLY_WIDTH) or len(cfg.MODEL.SWITCHABLE.WIDTHS) == 1
+    return single(lambda key: value_of(cfg, key))
 
 
-def _one_of(cfg: CN, key: str, options: Sequence[str]) -> None:
-    node = cfg
-    for part in key.split("."):
-        node = node[part]
-    if node not in options:
-        raise InputError(key, f"must be one of {list(options)}", repr(node))
+def one_of(cfg: CN, key: str, options: Sequence[str]) -> None:
+    """Refuse a value that is not among its options."""
+    value = value_of(cfg, key)
+    if value not in options:
+        raise InputError(key, f"must be one of {list(options)}", repr(value))
 
 
 def _check_model(cfg: CN) -> None:
     model = cfg.MODEL
-    _one_of(cfg, "MODEL.META_ARCHITECTURE", ["SwitchableBaseline"])
-    _one_of(cfg, "MODEL.BACKBONE.NAME", ["build_switchable_backbone"])
-    _one_of(cfg, "MODEL.HEADS.NAME", ["SwitchableEmbeddingHead"])
+    one_of(cfg, "MODEL.META_ARCHITECTURE", ["SwitchableBaseline"])
+    one_of(cfg, "MODEL.BACKBONE.NAME", ["build_switchable_backbone"])
+    one_of(cfg, "MODEL.HEADS.NAME", ["SwitchableEmbeddingHead"])
     widths, only = check_widths(model.SWITCHABLE.WIDTHS), model.SWITCHABLE.ONLY_WIDTH
     if only and not any(abs(only - width) < 1e-9 for width in widths):
         rule = f"must be 0.0 (all widths) or one of MODEL.SWITCHABLE.WIDTHS {list(widths)}"
@@ -72,49 +65,18 @@ def _check_model(cfg: CN) -> None:
         raise InputError("MODEL.SWITCHABLE.BACKBONE", "must name the ordinary builder", model.SWITCHABLE.BACKBONE)
     if model.SWITCHABLE.CHANNEL_DIVISOR < 1:
         raise InputError("MODEL.SWITCHABLE.CHANNEL_DIVISOR", "must be at least 1", model.SWITCHABLE.CHANNEL_DIVISOR)
-    _one_of(cfg, "MODEL.SWITCHABLE.CLASSIFIER_GRAD", ["all", "full", "certain"])
-    _one_of(cfg, "MODEL.SWITCHABLE.CLASSIFIER", ["learned", "simplex"])
-    _check_step_plan(cfg, len(widths))
-    _one_of(cfg, "MODEL.BACKBONE.NORM", ["BN", "syncBN"])
-    _one_of(cfg, "MODEL.HEADS.NORM", ["BN", "syncBN"])
-    _one_of(cfg, "MODEL.HEADS.CLS_LAYER", any_softmax.__all__)
-    _one_of(cfg, "MODEL.HEADS.POOL_LAYER", pooling.__all__)
-    _one_of(cfg, "MODEL.HEADS.NECK_FEAT", ["before", "after"])
+    one_of(cfg, "MODEL.BACKBONE.NORM", ["BN", "syncBN"])
+    one_of(cfg, "MODEL.HEADS.NORM", ["BN", "syncBN"])
+    one_of(cfg, "MODEL.HEADS.CLS_LAYER", any_softmax.__all__)
+    one_of(cfg, "MODEL.HEADS.POOL_LAYER", pooling.__all__)
+    one_of(cfg, "MODEL.HEADS.NECK_FEAT", ["before", "after"])
     if model.HEADS.EMBEDDING_DIM <= 0 and not single_width(cfg):
         rule = "must be positive: sub-models need features of one dimension"
         raise InputError("MODEL.HEADS.EMBEDDING_DIM", rule, model.HEADS.EMBEDDING_DIM)
 
 
-def _check_step_plan(cfg: CN, count: int) -> None:
-    """Which sub-models a step trains, and how much each counts."""
-    node = cfg.MODEL.SWITCHABLE
-    weights = list(node.LOSS_WEIGHTS)
-    positive = all(isinstance(w, int | float) and not isinstance(w, bool) and w > 0 for w in weights)
-    if weights and (len(weights) != count or not positive):
-        rule = f"must be empty, or one positive factor for each of the {count} widths"
-        raise InputError("MODEL.SWITCHABLE.LOSS_WEIGHTS", rule, weights)
-    _check_ranges(("MODEL.SWITCHABLE.SLOW_START", node.SLOW_START, 0, 1))
-    if not 0 <= node.SANDWICH <= max(count - 2, 0):
-        rule = f"must be between 0 and {max(count - 2, 0)}, the widths between the smallest and the full model"
-        raise InputError("MODEL.SWITCHABLE.SANDWICH", rule, node.SANDWICH)
-    factors = (
-        ("MODEL.SWITCHABLE.LOSS_WEIGHTS", weights),
-        ("MODEL.SWITCHABLE.SLOW_START", node.SLOW_START),
-        ("MODEL.LOSSES.COMPAT.PRIORITY", cfg.MODEL.LOSSES.COMPAT.PRIORITY),
-    )
-    for key, value in (*factors, ("MODEL.SWITCHABLE.SANDWICH", node.SANDWICH)):
-        if value and single_width(cfg):
-            raise InputError(
-                key, "is not read for a network of one width, which has no others to set it against", value
-            )
-    for key, value in factors:
-        if value and cfg.SOLVER.AGGREGATION.NAME in ("mgda", "imtl_g"):
-            rule = f"has no use with SOLVER.AGGREGATION.NAME {cfg.SOLVER.AGGREGATION.NAME}, which undoes such factors"
-            raise InputError(key, rule, value)
-
-
-def _check_losses(cfg: CN, defaults: CN) -> None:
-    names, node, key = cfg.MODEL.LOSSES.NAME, cfg.MODEL.LOSSES.COMPAT, "MODEL.LOSSES.COMPAT"
+def _check_losses(cfg: CN) -> None:
+    names, node = cfg.MODEL.LOSSES.NAME, cfg.MODEL.LOSSES.COMPAT
     if "CompatibleLoss" not in names:
         rule = "must hold CompatibleLoss (COMPAT.KIND ce makes it the plain cross-entropy)"
         raise InputError("MODEL.LOSSES.NAME", rule, tuple(names))
@@ -124,23 +86,8 @@ def _check_losses(cfg: CN, defaults: CN) -> None:
         if "CrossEntropyLoss" in unknown:
             rule += "; CompatibleLoss with COMPAT.KIND ce is the cross-entropy"
         raise InputError("MODEL.LOSSES.NAME", rule, tuple(names))
-    _one_of(cfg, f"{key}.KIND", ["evidential", "ce"])
-    _one_of(cfg, f"{key}.PRESET", ["stable", "paper", "custom"])
-    _one_of(cfg, f"{key}.EVIDENCE", ["softplus", "exp"])
-    _one_of(cfg, f"{key}.RISK", ["digamma", "log"])
-    _one_of(cfg, f"{key}.PRIOR_UNIT", ["classes", "absolute"])
-    _one_of(cfg, f"{key}.KL_UNIT", ["per_class", "absolute"])
-    _one_of(cfg, f"{key}.KL_SUBMODELS", ["all", "full"])
-    for name, rule, bad in (
-        ("PRIOR", "must be positive", node.PRIOR <= 0),
-        ("KL_WEIGHT", "must not be negative", node.KL_WEIGHT < 0),
-        ("TEMPERATURE", "must be positive", node.TEMPERATURE <= 0),
-        ("SCALE", "must be positive", node.SCALE <= 0),
-    ):
-        if bad:
-            raise InputError(f"{key}.{name}", rule, node[name])
     distill = cfg.MODEL.LOSSES.DISTILL
-    _one_of(cfg, "MODEL.LOSSES.DISTILL.KIND", ["logits", "features"])
+    one_of(cfg, "MODEL.LOSSES.DISTILL.KIND", ["logits", "features"])
     for name in ("SCALE", "TEMPERATURE"):
         if distill[name] <= 0:
             raise InputError(f"MODEL.LOSSES.DISTILL.{name}", "must be positive", distill[name])
@@ -152,21 +99,7 @@ def _check_losses(cfg: CN, defaults: CN) -> None:
         raise InputError("MODEL.LOSSES.NAME", rule, tuple(names))
     if node.PRIORITY and (node.KIND != "evidential" or node.SUBMODELS != "all"):
         rule = "must be 0.0 without an evidential loss on all sub-models: there is no uncertainty to follow"
-        raise InputError(f"{key}.PRIORITY", rule, node.PRIORITY)
-    if cfg.MODEL.LOSSES.CE.SCALE != 1.0:
-        rule = f"is not read here; the compatible loss has {key}.SCALE"
-        raise InputError("MODEL.LOSSES.CE.SCALE", rule, cfg.MODEL.LOSSES.CE.SCALE)
-    if node.KIND != "evidential" or node.PRESET != "custom":
-        for name in CUSTOM_KEYS:
-            if node[name] != defaults.MODEL.LOSSES.COMPAT[name]:
-                raise InputError(
-                    f"{key}.{name}",
-                    f"is read with KIND evidential and PRESET custom only, not with {node.KIND}, {node.PRESET}",
-                    node[name],
-                )
-    epsilon = cfg.MODEL.LOSSES.CE.EPSILON
-    if node.KIND == "evidential" and not 0 <= epsilon < 1:
-        raise InputError("MODEL.LOSSES.CE.EPSILON", "must be in [0, 1) with an evidential loss", epsilon)
+        raise InputError("MODEL.LOSSES.COMPAT.PRIORITY", rule, node.PRIORITY)
 
 
 def _check_evidence(cfg: CN) -> None:
@@ -183,7 +116,7 @@ def _check_evidence(cfg: CN) -> None:
         "CosSoftmax": -scale * margin,
         "CircleSoftmax": -scale * (1 - margin**2),
     }[heads.CLS_LAYER]
-    if node.KIND == "evidential" and logit / node.TEMPERATURE < LOWEST_LOGIT:
+    if node.KIND == "evidential" and logit < LOWEST_LOGIT * node.TEMPERATURE:
         rule = (
             f"must not start with a logit of {logit:.0f} for the right class (SCALE {scale}, MARGIN {margin}), which "
             "is no evidence and has no gradient; take Linear, a smaller SCALE or MARGIN, or MODEL.LOSSES.COMPAT.KIND ce"
@@ -195,9 +128,9 @@ def _check_compatibility(cfg: CN) -> None:
     """The influence and the asymmetric loss, the reference, and who has which loss."""
     names, losses, reference = cfg.MODEL.LOSSES.NAME, cfg.MODEL.LOSSES, cfg.MODEL.REFERENCE
     key = "MODEL.LOSSES.ASYMMETRIC"
-    _one_of(cfg, f"{key}.KIND", ["reg", "contr", "contr_plus", "triplet"])
-    _one_of(cfg, f"{key}.TEACHER", ["reference", "full"])
-    _one_of(cfg, "MODEL.LOSSES.COMPAT.SUBMODELS", ["all", "full"])
+    one_of(cfg, f"{key}.KIND", ["reg", "contr", "contr_plus", "triplet"])
+    one_of(cfg, f"{key}.TEACHER", ["reference", "full"])
+    one_of(cfg, "MODEL.LOSSES.COMPAT.SUBMODELS", ["all", "full"])
     for name, value in (
         ("MODEL.LOSSES.INFLUENCE.SCALE", losses.INFLUENCE.SCALE),
         (f"{key}.SCALE", losses.ASYMMETRIC.SCALE),
@@ -206,74 +139,30 @@ def _check_compatibility(cfg: CN) -> None:
         if value <= 0:
             raise InputError(name, "must be positive", value)
 
-    readers = [name for name in names if name == "InfluenceLoss"]
-    if "AsymmetricLoss" in names:
-        if losses.ASYMMETRIC.TEACHER == "reference":
-            readers.append("AsymmetricLoss (ASYMMETRIC.TEACHER reference)")
-        elif single_width(cfg):
-            rule = "must be reference for a network of one width (ONLY_WIDTH, or WIDTHS [1.0]): it has no others"
-            raise InputError(f"{key}.TEACHER", rule, "full")
+    if "AsymmetricLoss" in names and losses.ASYMMETRIC.TEACHER == "full" and single_width(cfg):
+        rule = "must be reference for a network of one width (ONLY_WIDTH, or WIDTHS [1.0]): it has no others"
+        raise InputError(f"{key}.TEACHER", rule, "full")
+    readers = reference_readers(lambda other: value_of(cfg, other))
     for name, what in (("CONFIG_FILE", "config"), ("WEIGHTS", "checkpoint")):
         if readers and not reference[name]:
             rule = f"must name the {what} of a trained model, which {' and '.join(readers)} needs"
             raise InputError(f"MODEL.REFERENCE.{name}", rule, repr(""))
-        if reference[name] and not readers:
-            rule = "is read by InfluenceLoss, and by AsymmetricLoss with ASYMMETRIC.TEACHER reference, and by no other"
-            raise InputError(f"MODEL.REFERENCE.{name}", rule, repr(reference[name]))
     teaching = {"InfluenceLoss", "AsymmetricLoss"} & set(names)
     if losses.COMPAT.SUBMODELS == "full" and not single_width(cfg) and not teaching:
         rule = "must be all where neither InfluenceLoss nor AsymmetricLoss makes the other sub-models compatible"
         raise InputError("MODEL.LOSSES.COMPAT.SUBMODELS", rule, "full")
 
 
-def _check_unread(cfg: CN, defaults: CN) -> None:
-    """Refuse options of what is not in use: whoever sets them believes in an experiment that does not take place."""
-    losses, aggregation, name = cfg.MODEL.LOSSES, cfg.SOLVER.AGGREGATION, cfg.SOLVER.AGGREGATION.NAME
-    distilled = "DistillationLoss" in losses.NAME
-    for node, unread, key, option, rule in (
-        (losses, not distilled, "MODEL.LOSSES", "DISTILL.KIND", "with DistillationLoss only"),
-        (losses, not distilled, "MODEL.LOSSES", "DISTILL.SCALE", "with DistillationLoss only"),
-        (losses, not distilled or losses.DISTILL.KIND != "logits", "MODEL.LOSSES", "DISTILL.TEMPERATURE",
-         "with DistillationLoss of KIND logits only"),
-        (aggregation, name != "gradvac", "SOLVER.AGGREGATION", "BETA", "with NAME gradvac only"),
-        (aggregation, name != "cagrad", "SOLVER.AGGREGATION", "RADIUS", "with NAME cagrad only"),
-        (aggregation, name != "cgi", "SOLVER.AGGREGATION", "POWER", "with NAME cgi only"),
-    ):  # fmt: skip
-        value, default = node, defaults
-        for part in option.split("."):
-            value = value[part]
-        for part in f"{key}.{option}".split("."):
-            default = default[part]
-        if unread and value != default:
-            raise InputError(f"{key}.{option}", f"is read {rule}", value)
-
-
 def _check_solver(cfg: CN) -> None:
-    _one_of(cfg, "SOLVER.OPT", OPTIMIZERS)
-    _one_of(cfg, "SOLVER.AMP.DTYPE", ["float16", "bfloat16"])
-    _one_of(cfg, "SOLVER.SCHED", ["MultiStepLR", "CosineAnnealingLR"])
+    one_of(cfg, "SOLVER.OPT", OPTIMIZERS)
+    one_of(cfg, "SOLVER.AMP.DTYPE", ["float16", "bfloat16"])
+    one_of(cfg, "SOLVER.SCHED", ["MultiStepLR", "CosineAnnealingLR"])
     if not 0 < cfg.SOLVER.BASE_LR < math.inf:
         raise InputError("SOLVER.BASE_LR", "must be positive", cfg.SOLVER.BASE_LR)
-    _one_of(cfg, "SOLVER.WARMUP_METHOD", ["constant", "linear", "exp"])
-    _one_of(cfg, "DATALOADER.SAMPLER_TRAIN", ["TrainingSampler", "ImbalancedDatasetSampler", *IDENTITY_SAMPLERS])
+    one_of(cfg, "SOLVER.WARMUP_METHOD", ["constant", "linear", "exp"])
+    one_of(cfg, "DATALOADER.SAMPLER_TRAIN", ["TrainingSampler", "ImbalancedDatasetSampler", *IDENTITY_SAMPLERS])
     if cfg.SEED >= 2**31:
         raise InputError("SEED", "must be below 2**31", cfg.SEED)
-    frozen = list(cfg.MODEL.FREEZE_LAYERS)
-    if frozen not in ([], ["backbone"], ["heads"]):
-        raise InputError("MODEL.FREEZE_LAYERS", "must be [], ['backbone'] or ['heads']", frozen)
-    _one_of(cfg, "SOLVER.AGGREGATION.NAME", AGGREGATORS)
-    _one_of(cfg, "SOLVER.AGGREGATION.SUPPORT", ["full", "pairwise"])
-    _one_of(cfg, "SOLVER.AGGREGATION.GRANULARITY", ["none", "global", "layer", "tensor", "filter"])
-    _one_of(cfg, "SOLVER.AGGREGATION.CLASSIFIER_GRANULARITY", ["", "none", "global", "layer", "tensor", "filter"])
-    _one_of(cfg, "SOLVER.AGGREGATION.PROTECT", ["none", "full"])
-    node = cfg.SOLVER.AGGREGATION
-    for key, rule, bad in (
-        ("BETA", "must be in [0, 1]", not 0 <= node.BETA <= 1),
-        ("RADIUS", "must be in [0, 1)", not 0 <= node.RADIUS < 1),
-        ("POWER", "must not be negative", node.POWER < 0),
-    ):
-        if bad:
-            raise InputError(f"SOLVER.AGGREGATION.{key}", rule, node[key])
     for key, value in (
         ("SOLVER.MAX_EPOCH", cfg.SOLVER.MAX_EPOCH),
         ("SOLVER.CHECKPOINT_PERIOD", cfg.SOLVER.CHECKPOINT_PERIOD),
@@ -309,7 +198,7 @@ def _check_numbers(cfg: CN) -> None:
         if not numbers or (name == "PIXEL_STD" and min(values) <= 0):
             rule = "must be three numbers" + (" above 0" if name == "PIXEL_STD" else "")
             raise InputError(f"MODEL.{name}", rule, values)
-    _check_ranges(
+    check_ranges(
         ("MODEL.HEADS.NUM_CLASSES", model.HEADS.NUM_CLASSES, 0, math.inf),
         ("MODEL.BACKBONE.LAST_STRIDE", model.BACKBONE.LAST_STRIDE, 1, math.inf),
         ("DATALOADER.NUM_WORKERS", cfg.DATALOADER.NUM_WORKERS, 0, math.inf),
@@ -320,7 +209,7 @@ def _check_numbers(cfg: CN) -> None:
     )
 
 
-def _check_ranges(*ranges: tuple[str, float, float, float]) -> None:
+def check_ranges(*ranges: tuple[str, float, float, float]) -> None:
     """Refuse a value outside its range; each is key, value, least and greatest."""
     for key, value, low, high in ranges:
         if not low <= value <= high:  # false for NaN too
@@ -334,11 +223,8 @@ def _check_test(cfg: CN) -> None:
     if cfg.TEST.METRIC != "cosine":
         rule = "must be cosine: sub-models' feature lengths are not comparable"
         raise InputError("TEST.METRIC", rule, repr(cfg.TEST.METRIC))
-    if cfg.TEST.ROC.ENABLED:
-        rule = "is not part of the compatibility grid; tools/report.py has the thresholds of every cell"
-        raise InputError("TEST.ROC.ENABLED", rule, True)
     aqe, rerank = cfg.TEST.AQE, cfg.TEST.RERANK
-    _check_ranges(
+    check_ranges(
         ("TEST.GALLERY_DRAWS", cfg.TEST.GALLERY_DRAWS, 1, math.inf),
         ("TEST.AQE.QE_K", aqe.QE_K, 1, math.inf),
         ("TEST.AQE.QE_TIME", aqe.QE_TIME, 1, math.inf),

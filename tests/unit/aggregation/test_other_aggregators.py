@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize, nnls
 from torchjd.aggregation import GradVacWeighting, IMTLGWeighting, PCGradWeighting
 
-from switchablecompat.aggregation import AGGREGATORS, GradientProjection
+from switchablecompat.aggregation import GradientProjection
 from switchablecompat.aggregation.common_descent import MGDA, CAGrad
 from switchablecompat.aggregation.gram import random_orders
 from switchablecompat.aggregation.impartial import IMTLG
@@ -16,7 +16,6 @@ from switchablecompat.aggregation.integration import ConflictAwareIntegration
 from switchablecompat.aggregation.quadratic import orthant_minimum, simplex_minimum, subsets
 from switchablecompat.aggregation.upgrad import UPGrad
 from switchablecompat.aggregation.vaccine import GradVac
-from switchablecompat.config_check import AGGREGATORS as NAMES
 
 OTHERS = [MGDA, CAGrad, UPGrad, IMTLG, ConflictAwareIntegration, GradVac]
 
@@ -227,10 +226,6 @@ def test_quadratic_programs_against_scipy(seed):
 
 def test_subsets_are_all_of_them():
     assert sorted(map(tuple, subsets(3).int().tolist())) == [(a, b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1)]
-
-
-def test_every_name_of_the_config_has_an_aggregator():
-    assert set(AGGREGATORS) == set(NAMES)
 
 
 @pytest.mark.parametrize(("make", "value"), [(CAGrad, 1.0), (GradVac, -0.1), (ConflictAwareIntegration, -1.0)])

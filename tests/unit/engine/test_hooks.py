@@ -2,12 +2,14 @@
 
 from types import SimpleNamespace
 
+import pytest
 import torch
 
 from builders import R18, batch, images, tiny_config, tiny_model
 from switchablecompat.aggregation import build_aggregation
 from switchablecompat.engine.hooks import BNCalibration, SwitchableLayerFreeze
 from switchablecompat.engine.trainer import SwitchableTrainer
+from switchablecompat.errors import InputError
 from switchablecompat.layers import SwitchableNorm
 
 
@@ -74,6 +76,32 @@ def test_narrow_widths_of_a_frozen_plain_backbone_do_not_feed_the_head_a_constan
     SwitchableLayerFreeze(model, ["backbone"], 1).freeze_specific_layer()
     assert not model.backbone.bn1.training
     assert spread() > 0.8 * free
+
+
+def test_a_part_of_the_backbone_can_be_frozen():
+    model = tiny_model().train()
+    hook = SwitchableLayerFreeze(model, ["backbone.layer1", "heads"], 1)
+    free = {name for name, p in model.named_parameters() if p.requires_grad}
+    hook.freeze_specific_layer()
+    held = free - {name for name, p in model.named_parameters() if p.requires_grad}
+    assert held == {name for name in free if name.startswith(("backbone.layer1.", "heads."))}
+    assert not model.backbone.layer1[0].bn1.training
+    assert model.backbone.layer2[0].bn1.training
+    hook.open_all_layer()
+    assert free == {name for name, p in model.named_parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (["backbon"], "must name modules of the model, as backbone.layer1, found backbon"),
+        (["backbone.layer9"], "must name modules of the model, .*, found backbone.layer9"),
+        (["backbone", "heads"], "must leave something to train, found .'backbone', 'heads'.$"),
+    ],
+)
+def test_wrong_names_of_layers_are_refused(layers, message):
+    with pytest.raises(InputError, match=f"^MODEL.FREEZE_LAYERS: {message}"):
+        SwitchableLayerFreeze(tiny_model(), layers, 5)
 
 
 def test_calibration_ends_its_loader_thread():

@@ -7,12 +7,14 @@ from typing import Any
 
 from fastreid.config import CfgNode
 
+from ..config_check import one_of
 from ..errors import InputError
 from ..modeling import SwitchableBaseline, shared_parameters
 from ..provenance import CLASSIFIER_KEY
 from .aggregation import GradientAggregation
-from .aggregators import Aggregator, GradientProjection, SumAggregator
+from .aggregators import PROTECTED, SUPPORTS, Aggregator, GradientProjection, SumAggregator
 from .common_descent import MGDA, CAGrad
+from .groups import GRANULARITIES
 from .impartial import IMTLG
 from .integration import ConflictAwareIntegration
 from .upgrad import UPGrad
@@ -34,11 +36,21 @@ def build_aggregator(cfg: CfgNode) -> Aggregator:
     """The aggregator that ``SOLVER.AGGREGATION.NAME`` asks for.
 
     Raises:
-        InputError: Unknown name.
+        InputError: An option that is unknown, or a number out of its range.
     """
-    node = cfg.SOLVER.AGGREGATION
-    if node.NAME not in AGGREGATORS:
-        raise InputError("SOLVER.AGGREGATION.NAME", f"must be one of {list(AGGREGATORS)}", repr(node.NAME))
+    node, key = cfg.SOLVER.AGGREGATION, "SOLVER.AGGREGATION"
+    one_of(cfg, f"{key}.NAME", [*AGGREGATORS])
+    one_of(cfg, f"{key}.SUPPORT", SUPPORTS)
+    one_of(cfg, f"{key}.PROTECT", PROTECTED)
+    one_of(cfg, f"{key}.GRANULARITY", GRANULARITIES)
+    one_of(cfg, f"{key}.CLASSIFIER_GRANULARITY", ["", *GRANULARITIES])
+    for name, rule, good in (
+        ("BETA", "must be in [0, 1]", 0 <= node.BETA <= 1),
+        ("RADIUS", "must be in [0, 1)", 0 <= node.RADIUS < 1),
+        ("POWER", "must not be negative", node.POWER >= 0),
+    ):
+        if not good:
+            raise InputError(f"{key}.{name}", rule, node[name])
     return AGGREGATORS[node.NAME](node)
 
 

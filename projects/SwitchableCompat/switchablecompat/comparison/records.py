@@ -13,7 +13,7 @@ import yaml
 from fastreid.config import get_cfg
 
 from ..config import add_switchablecompat_config
-from ..config_check import CUSTOM_KEYS
+from ..config_unread import why_unread
 from ..errors import InputError
 
 RECORD = "run.json"
@@ -45,7 +45,7 @@ def difference(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
     """
     defaults = flat(yaml.safe_load(add_switchablecompat_config(get_cfg()).dump()))
     for key in sorted({*there, *asked}):
-        if idle(key, there) and idle(key, asked):
+        if idle(key, there, defaults) and idle(key, asked, defaults):
             continue
         before = there[key] if key in there else defaults.get(key.removeprefix(REFERENCE))
         if key not in asked or before != asked[key]:
@@ -53,18 +53,11 @@ def difference(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
     return ""
 
 
-def idle(key: str, settings: Mapping[str, Any]) -> bool:
-    """Whether nobody reads a key: how gradients are compared, where they are summed; a custom loss that is not used."""
+def idle(key: str, settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
+    """Whether nothing reads a key of these settings, of a run or of its reference."""
     prefix = REFERENCE if key.startswith(REFERENCE) else ""
-    node, _, option = key.removeprefix(prefix).rpartition(".")
-    if node == "SOLVER.AGGREGATION" and option != "NAME":
-        return settings.get(f"{prefix}SOLVER.AGGREGATION.NAME") == "sum"
-    if node == "MODEL.LOSSES.COMPAT" and option in CUSTOM_KEYS:
-        return (settings.get(f"{prefix}{node}.KIND"), settings.get(f"{prefix}{node}.PRESET")) != (
-            "evidential",
-            "custom",
-        )
-    return False
+    own = key.removeprefix(prefix)
+    return bool(why_unread(own, lambda other: settings.get(f"{prefix}{other}", defaults.get(other))))
 
 
 @cache

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from fastreid.config import CfgNode
 from fastreid.utils import comm
 from torch import Tensor
+
+from ..modeling import SwitchableBaseline
 
 MEMORY = 0.9  # of the running means, per step that shows the class
 
@@ -27,6 +30,13 @@ class ClassCertainty:
     def __init__(self, m: int, classes: int, power: float) -> None:
         self.power = power
         self.probabilities = torch.full((classes, m), 1.0 / classes)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, model: SwitchableBaseline) -> ClassCertainty | None:
+        """What ``MODEL.SWITCHABLE.CLASSIFIER_GRAD`` certain asks for; None with the others."""
+        if cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD != "certain":
+            return None
+        return cls(len(model.switch), len(model.heads.weight), cfg.MODEL.LOSSES.COMPAT.CERTAINTY_POWER)
 
     def state_dict(self) -> dict[str, Any]:
         """The running means, [K, m]."""

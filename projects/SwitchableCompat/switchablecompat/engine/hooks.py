@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from fastreid.engine.hooks import HookBase, LayerFreeze
@@ -15,6 +16,7 @@ from fastreid.utils.env import seed_all_rng
 from fastreid.utils.events import CommonMetricPrinter, EventWriter, TensorboardXWriter, get_event_storage
 
 from ..data.streams import mixed_seeds
+from ..errors import InputError
 from ..layers import SwitchableNorm
 from ..modeling import SwitchableBaseline
 from ..modeling.calibration import average_statistics, calibrate_bn
@@ -82,23 +84,46 @@ class SwitchableLayerFreeze(LayerFreeze):
     The frozen layers' parameters need no gradient until they are opened again; FastReID counts optimiser steps instead,
     and freezes again after a resume. Norms of the narrow widths stay in training mode: before training their statistics
     are leading slices of the full model's, which do not fit a sliced layer, and would feed the head a constant.
+
+    Args:
+        model: The switchable model (not its distributed wrapper).
+        layers: Names of its modules: ``backbone``, ``heads``, or a part such as ``backbone.layer1``.
+        iterations: How many, from the first.
+
+    Raises:
+        InputError: A name that is no module's, or nothing is left to train.
     """
+
+    def __init__(self, model: SwitchableBaseline, layers: Sequence[str], iterations: int) -> None:
+        super().__init__(model, list(layers), iterations)
+        modules = dict(model.named_modules())
+        for name in layers:
+            if name not in modules:
+                raise InputError("MODEL.FREEZE_LAYERS", "must name modules of the model, as backbone.layer1", name)
+        self._frozen = [modules[name] for name in layers]
+        self._held = list(dict.fromkeys(p for m in self._frozen for p in m.parameters() if p.requires_grad))
+        if {*self._held} >= {p for p in model.parameters() if p.requires_grad}:
+            raise InputError("MODEL.FREEZE_LAYERS", "must leave something to train", list(layers))
 
     def freeze_specific_layer(self) -> None:
         """Freeze; see the class."""
-        super().freeze_specific_layer()
-        layers = [getattr(self.model, name) for name in self.freeze_layers]
-        for norm in (m for layer in layers for m in layer.modules() if isinstance(m, SwitchableNorm)):
-            norm.narrow.train()
-        self._held = [p for layer in layers for p in layer.parameters() if p.requires_grad]
+        self.is_frozen = True
+        for layer in self._frozen:
+            layer.eval()
+            for norm in (m for m in layer.modules() if isinstance(m, SwitchableNorm)):
+                norm.narrow.train()
         for parameter in self._held:
             parameter.requires_grad_(False)
+        logger.info(f"{', '.join(self.freeze_layers)}: frozen for {self.freeze_iters} iterations")
 
     def open_all_layer(self) -> None:
         """Open again what was frozen."""
-        super().open_all_layer()
+        self.is_frozen = False
+        for layer in self._frozen:
+            layer.train()
         for parameter in self._held:
             parameter.requires_grad_(True)
+        logger.info(f"{', '.join(self.freeze_layers)}: trained from now on")
 
 
 class _WritesLateScalars:

@@ -28,6 +28,7 @@ from ..fastreid_shims.loading import use_cpu_loader
 from ..files import atomic_write
 from ..modeling.checkpoint import read_checkpoint
 from .checkpointer import RECORD_KEY
+from .components import check_components, warn_of_unread
 
 logger = logging.getLogger("fastreid.switchablecompat.setup")
 
@@ -45,6 +46,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
         InputError: Anything that would fail, hang or mean nothing later.
     """
     cfg = load_config(args.config_file, args.opts)
+    check_components(cfg)
     cfg.defrost()
     check_device(cfg)
     on_cuda = cfg.MODEL.DEVICE.startswith("cuda")
@@ -74,6 +76,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     logger.info(f"FastReID shims in use: {', '.join(applied()) or 'none'}; seed {cfg.SEED}")
     if amp_off:
         logger.warning("SOLVER.AMP.ENABLED is set to False: float16 needs a CUDA device (SOLVER.AMP.DTYPE)")
+    warn_of_unread(cfg)
     check_datasets(cfg, eval_only=args.eval_only)
     if os.path.isfile(os.path.join(cfg.OUTPUT_DIR, "metrics.json")) and not (args.resume or args.eval_only):
         logger.warning(f"{cfg.OUTPUT_DIR} holds an earlier run, whose metrics.json is continued")

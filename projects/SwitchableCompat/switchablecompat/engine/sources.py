@@ -75,6 +75,7 @@ def strip_training(cfg: CfgNode) -> None:
     cfg.MODEL.BACKBONE.PRETRAIN = False
     cfg.MODEL.HEADS.NUM_CLASSES = 1
     cfg.MODEL.LOSSES, cfg.MODEL.REFERENCE, cfg.SOLVER = defaults.MODEL.LOSSES, defaults.MODEL.REFERENCE, defaults.SOLVER
+    cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD = defaults.MODEL.SWITCHABLE.CLASSIFIER_GRAD
     cfg.MODEL.LOSSES.NAME = ("CompatibleLoss",)
     cfg.MODEL.LOSSES.COMPAT.KIND = "ce"  # which goes with every classification layer
     check_switchablecompat_config(cfg)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from fastreid.config import CfgNode
+
+from ..config_check import check_ranges
+from ..errors import InputError
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,17 @@ class StepPlan:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, count: int, iterations: int) -> StepPlan:
-        """Read ``MODEL.SWITCHABLE`` for a network of ``count`` sub-models and a training of so many iterations."""
+        """Read ``MODEL.SWITCHABLE`` for a network of ``count`` sub-models and a training of so many iterations.
+
+        Factors of a config for several widths are not read for a network of one.
+
+        Raises:
+            InputError: A number out of its range.
+        """
         node = cfg.MODEL.SWITCHABLE
+        _check(node, len(node.WIDTHS))
+        if count == 1:
+            return cls(count)
         slow_start = round(node.SLOW_START * iterations)
         return cls(count, tuple(node.LOSS_WEIGHTS), slow_start, node.SANDWICH, cfg.SEED)
 
@@ -52,3 +65,16 @@ class StepPlan:
         if index == self.count - 1 or iteration >= self.slow_start:
             return weight
         return weight * (iteration + 1) / (self.slow_start + 1)
+
+
+def _check(node: CfgNode, widths: int) -> None:
+    weights = list(node.LOSS_WEIGHTS)
+    positive = all(isinstance(w, int | float) and not isinstance(w, bool) and 0 < w < math.inf for w in weights)
+    if weights and (len(weights) != widths or not positive):
+        rule = f"must be empty, or one positive factor for each of the {widths} widths"
+        raise InputError("MODEL.SWITCHABLE.LOSS_WEIGHTS", rule, weights)
+    check_ranges(("MODEL.SWITCHABLE.SLOW_START", node.SLOW_START, 0, 1))
+    most = max(widths - 2, 0)
+    if not 0 <= node.SANDWICH <= most:
+        rule = f"must be between 0 and {most}, the widths between the smallest and the full model"
+        raise InputError("MODEL.SWITCHABLE.SANDWICH", rule, node.SANDWICH)

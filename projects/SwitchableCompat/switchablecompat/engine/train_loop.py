@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..aggregation import GradientAggregation
 from ..modeling import SwitchableBaseline
 from ..modeling.ownership import private_parameters
+from .certainty import ClassCertainty
 from .priorities import UncertaintyPriorities
 from .step_plan import StepPlan
 
@@ -45,6 +46,7 @@ class SwitchableTrainLoop(SimpleTrainer):
     aggregation: GradientAggregation
     plan: StepPlan
     priorities: UncertaintyPriorities
+    certainty: ClassCertainty | None
     autocast: torch.dtype | None
 
     @classmethod
@@ -54,6 +56,7 @@ class SwitchableTrainLoop(SimpleTrainer):
         aggregation: GradientAggregation,
         plan: StepPlan | None = None,
         priorities: UncertaintyPriorities | None = None,
+        certainty: ClassCertainty | None = None,
         autocast: torch.dtype | None = None,
     ) -> SwitchableTrainLoop:
         """Continue from FastReID's inner trainer: its loader has started already and must not start twice.
@@ -63,6 +66,7 @@ class SwitchableTrainLoop(SimpleTrainer):
             aggregation: Of the sub-models' gradients.
             plan: Who is trained in a step; by default all sub-models, with equal weight.
             priorities: Further factors on their losses; by default none.
+            certainty: How much each of them counts on each class vector; by default all alike.
             autocast: What the networks compute in under mixed precision; by default there is none.
 
         Raises:
@@ -70,7 +74,7 @@ class SwitchableTrainLoop(SimpleTrainer):
         """
         loop = cls.__new__(cls)
         loop.__dict__.update(trainer.__dict__)
-        loop.aggregation, loop.autocast = aggregation, autocast
+        loop.aggregation, loop.certainty, loop.autocast = aggregation, certainty, autocast
         model = loop.switchable
         loop.plan = plan or StepPlan(len(model.switch))
         loop.priorities = priorities or UncertaintyPriorities(model.switch.names)
@@ -103,6 +107,7 @@ class SwitchableTrainLoop(SimpleTrainer):
         for index in trained:
             with torch.autocast(images.device.type, self.autocast, enabled=self.autocast is not None):
                 submodel_losses, diagnostics = model.submodel_losses(images, targets, index)
+                self._take_certainty(diagnostics, targets, index)
                 factor: float | Tensor = self.plan.factor(index, self.iter)
                 if priorities is not None:
                     priority = priorities[index].to(images.device)
@@ -120,8 +125,7 @@ class SwitchableTrainLoop(SimpleTrainer):
         model.end_step()
         self.priorities.update(scalars)
         self._finish_averaging(averaging)
-        certainty = model.class_certainty
-        gradients = self.aggregation.aggregate(self.iter, None if certainty is None else certainty.factors())
+        gradients = self.aggregation.aggregate(self.iter, self.certainty.factors() if self.certainty else None)
         if scaler is not None:
             scale = scaler.get_scale()
             gradients = {k: v / scale if k.startswith("grad_norm") else v for k, v in gradients.items()}
@@ -133,6 +137,14 @@ class SwitchableTrainLoop(SimpleTrainer):
         else:
             scaler.step(self.optimizer)
             scaler.update()
+
+    def _take_certainty(self, diagnostics: dict[str, Tensor], targets: Tensor, index: int) -> None:
+        """What a sub-model knew of each image goes to the running means of its classes, and as a mean to the log."""
+        key = f"certainty_{self.switchable.switch.names[index]}"
+        if key in diagnostics:
+            if self.certainty is not None:
+                self.certainty.update(index, targets, diagnostics[key])
+            diagnostics[key] = diagnostics[key].mean()
 
     def _start_averaging(self, index: int) -> list[torch.distributed.Work]:
         """Start to add up a sub-model's gradient over the processes, while the next sub-model computes its own."""

@@ -68,13 +68,11 @@ class SwitchableTrainer(DefaultTrainer):
         plan = StepPlan.from_config(self.cfg, len(model.switch), self.max_iter)
         priorities = UncertaintyPriorities(model.switch.names, self.cfg.MODEL.LOSSES.COMPAT.PRIORITY)
         autocast = getattr(torch, self.cfg.SOLVER.AMP.DTYPE) if self.cfg.SOLVER.AMP.ENABLED else None
-        self._trainer = SwitchableTrainLoop.take_over(inner, aggregation, plan, priorities, autocast)
+        certainty = ClassCertainty.from_config(self.cfg, model)
+        self._trainer = SwitchableTrainLoop.take_over(inner, aggregation, plan, priorities, certainty, autocast)
         self.checkpointer.checkpointables |= {"aggregation": aggregation, "priorities": priorities}
-        if self.cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD == "certain":
-            model.class_certainty = ClassCertainty(
-                len(model.switch), len(model.heads.weight), self.cfg.MODEL.LOSSES.COMPAT.CERTAINTY_POWER
-            )
-            self.checkpointer.checkpointables["class_certainty"] = model.class_certainty
+        if certainty is not None:
+            self.checkpointer.checkpointables["certainty"] = certainty
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: SwitchableBaseline) -> tuple[Optimizer, None]:

@@ -10,6 +10,8 @@ from fastreid.config import CfgNode
 from fastreid.modeling.losses import cross_entropy_loss
 from torch import Tensor, nn
 
+from ..config_check import one_of
+from ..errors import InputError
 from . import evidential
 from .precision import at_least_float32
 
@@ -101,8 +103,13 @@ class CompatibleLoss(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> CompatibleLoss:
-        """Read ``MODEL.LOSSES.COMPAT`` and the label smoothing of ``MODEL.LOSSES.CE``."""
+        """Read ``MODEL.LOSSES.COMPAT`` and the label smoothing and scale of ``MODEL.LOSSES.CE``, which it stands for.
+
+        Raises:
+            InputError: An option that is unknown, or a number out of its range.
+        """
         node, ce = cfg.MODEL.LOSSES.COMPAT, cfg.MODEL.LOSSES.CE
+        _check(cfg)
         options = None
         if node.KIND == "evidential":
             options = PRESETS.get(node.PRESET) or EvidentialOptions(
@@ -119,7 +126,7 @@ class CompatibleLoss(nn.Module):
             temperature=node.TEMPERATURE,
             label_smoothing=ce.EPSILON,
             smoothing_alpha=ce.ALPHA,
-            scale=node.SCALE,
+            scale=node.SCALE * ce.SCALE,
         )
 
     def forward(self, logits: Tensor, labels: Tensor, is_full: bool = True) -> CompatibleTerms:
@@ -151,3 +158,28 @@ class CompatibleLoss(nn.Module):
 
     def extra_repr(self) -> str:
         return f"options={self.options}, temperature={self.temperature}, label_smoothing={self.label_smoothing}"
+
+
+def _check(cfg: CfgNode) -> None:
+    node, key = cfg.MODEL.LOSSES.COMPAT, "MODEL.LOSSES.COMPAT"
+    one_of(cfg, f"{key}.KIND", ["evidential", "ce"])
+    one_of(cfg, f"{key}.PRESET", [*PRESETS, "custom"])
+    one_of(cfg, f"{key}.EVIDENCE", evidential.EVIDENCE)
+    one_of(cfg, f"{key}.RISK", evidential.RISK)
+    one_of(cfg, f"{key}.PRIOR_UNIT", ["classes", "absolute"])
+    one_of(cfg, f"{key}.KL_UNIT", ["per_class", "absolute"])
+    one_of(cfg, f"{key}.KL_SUBMODELS", ["all", "full"])
+    for name, rule, good in (
+        ("PRIOR", "must be positive", node.PRIOR > 0),
+        ("KL_WEIGHT", "must not be negative", node.KL_WEIGHT >= 0),
+        ("TEMPERATURE", "must be positive", node.TEMPERATURE > 0),
+        ("SCALE", "must be positive", node.SCALE > 0),
+        ("CERTAINTY_POWER", "must be positive", node.CERTAINTY_POWER > 0),
+    ):
+        if not good:  # NaN is not either
+            raise InputError(f"{key}.{name}", rule, node[name])
+    epsilon, scale = cfg.MODEL.LOSSES.CE.EPSILON, cfg.MODEL.LOSSES.CE.SCALE
+    if node.KIND == "evidential" and not 0 <= epsilon < 1:
+        raise InputError("MODEL.LOSSES.CE.EPSILON", "must be in [0, 1) with an evidential loss", epsilon)
+    if not scale > 0:
+        raise InputError("MODEL.LOSSES.CE.SCALE", "must be positive", scale)

@@ -10,6 +10,7 @@ from fastreid.modeling.heads import REID_HEADS_REGISTRY, build_heads
 from fastreid.modeling.heads.embedding_head import EmbeddingHead
 from torch import Tensor, nn
 
+from ..config_check import one_of
 from ..errors import InputError
 from ..layers import ChannelLayout, WidthSwitch
 from .convert import Conversion
@@ -43,6 +44,7 @@ class SwitchableEmbeddingHead(EmbeddingHead):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         node = cfg.MODEL.SWITCHABLE
+        check_classifier(cfg)
         return {
             **super().from_config(cfg),
             "classifier_grad": node.CLASSIFIER_GRAD,
@@ -109,6 +111,19 @@ class SwitchableEmbeddingHead(EmbeddingHead):
             "features": pool_feat[..., 0, 0] if self.neck_feat == "before" else neck_feat,
             "neck_features": neck_feat,
         }
+
+
+def check_classifier(cfg: CfgNode) -> None:
+    """Refuse unknown class vectors, and unknown ways to train them.
+
+    Raises:
+        InputError: Key, rule and the value found.
+    """
+    one_of(cfg, "MODEL.SWITCHABLE.CLASSIFIER", ["learned", "simplex"])
+    one_of(cfg, "MODEL.SWITCHABLE.CLASSIFIER_GRAD", ["all", "full", "certain"])
+    if cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD == "certain" and cfg.MODEL.LOSSES.COMPAT.KIND != "evidential":
+        rule = "must not be certain without an evidential loss: there is no certainty to follow"
+        raise InputError("MODEL.SWITCHABLE.CLASSIFIER_GRAD", rule, "certain")
 
 
 def build_heads_for(cfg: CfgNode, channels: int) -> nn.Module:

@@ -12,6 +12,7 @@ from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.modeling.meta_arch.baseline import Baseline
 from torch import Tensor
 
+from ..config_unread import reference_readers, value_of
 from ..layers import WidthSwitch
 from ..losses import CompatibleLoss, asymmetric_loss, distillation_loss, influence_loss
 from .convert import SwitchableNetwork
@@ -69,7 +70,6 @@ class SwitchableBaseline(Baseline):
         self.switch: WidthSwitch = backbone.switch
         self.compatible_loss = compatible_loss
         self.teachers = Teachers(reference_source)
-        self.class_certainty: Any = None
         if channels_last:
             self.to(memory_format=torch.channels_last)
 
@@ -96,7 +96,9 @@ class SwitchableBaseline(Baseline):
         return {
             **kwargs,
             "compatible_loss": CompatibleLoss.from_config(cfg),
-            "reference_source": ReferenceSource.from_config(cfg, kwargs["heads"].weight.shape[1]),
+            "reference_source": ReferenceSource.from_config(cfg, kwargs["heads"].weight.shape[1])
+            if reference_readers(lambda key: value_of(cfg, key))
+            else None,
             "channels_last": cfg.MODEL.SWITCHABLE.CHANNELS_LAST,
         }
 
@@ -146,7 +148,8 @@ class SwitchableBaseline(Baseline):
 
         Returns:
             Losses (to be summed and differentiated) and diagnostics (detached scalars: ``cls_accuracy_*`` as a share,
-            ``uncertainty_*`` in [0, 1]), keys ending in the sub-model's name, for example ``loss_compat_w025``.
+            ``uncertainty_*`` in [0, 1]; and ``certainty_*``, the expected probability of the right class, [N]), keys
+            ending in the sub-model's name, for example ``loss_compat_w025``.
         """
         with self.switch.use(index):
             name, is_full = self.switch.name, self.switch.is_full
@@ -165,9 +168,7 @@ class SwitchableBaseline(Baseline):
             if terms.uncertainty is not None:
                 diagnostics[f"uncertainty_{name}"] = terms.uncertainty
             if terms.certainty is not None:
-                diagnostics[f"certainty_{name}"] = terms.certainty.mean()
-                if self.class_certainty is not None:
-                    self.class_certainty.update(index, targets, terms.certainty)
+                diagnostics[f"certainty_{name}"] = terms.certainty
         if "InfluenceLoss" in wanted:
             losses[f"loss_influence_{name}"] = self._influence_loss(outputs["neck_features"], targets)
         if "AsymmetricLoss" in wanted and not (is_full and self.loss_kwargs["asymmetric"]["teacher"] == "full"):

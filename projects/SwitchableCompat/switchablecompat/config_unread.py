@@ -1,0 +1,118 @@
+"""Settings that nothing reads: no error, but whoever sets one believes in an experiment that does not take place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastreid.config import CfgNode as CN  # noqa: N817  (FastReID's own abbreviation)
+
+Get = Callable[[str], Any]
+
+COMPAT, AGGREGATION, SWITCHABLE = "MODEL.LOSSES.COMPAT", "SOLVER.AGGREGATION", "MODEL.SWITCHABLE"
+CUSTOM_KEYS = ("EVIDENCE", "RISK", "PRIOR", "PRIOR_UNIT", "KL_WEIGHT", "KL_UNIT", "KL_SUBMODELS")
+OF_LOSSES = {"DISTILL": "DistillationLoss", "INFLUENCE": "InfluenceLoss", "ASYMMETRIC": "AsymmetricLoss"}
+OF_AGGREGATORS = {
+    "SUPPORT": "projection", "PROTECT": "projection", "BETA": "gradvac", "RADIUS": "cagrad", "POWER": "cgi",
+}  # fmt: skip
+FACTORS = (f"{SWITCHABLE}.LOSS_WEIGHTS", f"{SWITCHABLE}.SLOW_START", f"{COMPAT}.PRIORITY")
+
+
+def why_unread(key: str, get: Get) -> str:
+    """Why a setting is not read, beside the others; empty if it is, or if that is not known.
+
+    Args:
+        key: Its full name.
+        get: The value of any key of the config.
+    """
+    node, _, option = key.rpartition(".")
+    if node == COMPAT:
+        return _of_compatible_loss(option, get) or _of_factors(key, get)
+    if node == AGGREGATION:
+        return _of_aggregation(option, get)
+    if node == SWITCHABLE:
+        return _of_factors(key, get)
+    if node == "MODEL.REFERENCE":
+        return (
+            "" if reference_readers(get) else "is read by InfluenceLoss, and by AsymmetricLoss with TEACHER reference"
+        )
+    if key == "TEST.ROC.ENABLED":
+        return "is not part of the grid; tools/report.py has TAR at FAR of every cell"
+    parent, _, loss = node.rpartition(".")
+    if parent == "MODEL.LOSSES" and loss in OF_LOSSES:
+        if OF_LOSSES[loss] not in get("MODEL.LOSSES.NAME"):
+            return f"is read with {OF_LOSSES[loss]} only"
+        if (loss, option) == ("DISTILL", "TEMPERATURE") and get("MODEL.LOSSES.DISTILL.KIND") != "logits":
+            return "is read with DistillationLoss of KIND logits only"
+    return ""
+
+
+def unread_settings(cfg: CN, defaults: CN) -> list[str]:
+    """A line for every setting of ``cfg`` that differs from its default and is not read: key, value and reason."""
+    lines = []
+    for key, value in _flat(cfg):
+        reason = why_unread(key, lambda other: value_of(cfg, other))
+        if reason and value != value_of(defaults, key):
+            lines.append(f"{key} {value!r} {reason}")
+    return lines
+
+
+def reference_readers(get: Get) -> list[str]:
+    """Which of the losses look at ``MODEL.REFERENCE``."""
+    names = get("MODEL.LOSSES.NAME")
+    readers = [name for name in names if name == "InfluenceLoss"]
+    if "AsymmetricLoss" in names and get("MODEL.LOSSES.ASYMMETRIC.TEACHER") == "reference":
+        readers.append("AsymmetricLoss (ASYMMETRIC.TEACHER reference)")
+    return readers
+
+
+def single(get: Get) -> bool:
+    """Whether a network of one width is trained."""
+    return bool(get(f"{SWITCHABLE}.ONLY_WIDTH")) or len(get(f"{SWITCHABLE}.WIDTHS")) == 1
+
+
+def _of_compatible_loss(option: str, get: Get) -> str:
+    kind, preset = get(f"{COMPAT}.KIND"), get(f"{COMPAT}.PRESET")
+    if option in CUSTOM_KEYS and (kind, preset) != ("evidential", "custom"):
+        return f"is read with KIND evidential and PRESET custom only, not with {kind}, {preset}"
+    if option == "TEMPERATURE" and kind != "evidential":
+        return "is read with KIND evidential only"
+    if option == "CERTAINTY_POWER" and get(f"{SWITCHABLE}.CLASSIFIER_GRAD") != "certain":
+        return f"is read with {SWITCHABLE}.CLASSIFIER_GRAD certain only"
+    return ""
+
+
+def _of_aggregation(option: str, get: Get) -> str:
+    if option == "NAME":
+        return ""
+    if single(get):
+        return "is not read for a network of one width"
+    name = get(f"{AGGREGATION}.NAME")
+    if option in OF_AGGREGATORS and name != OF_AGGREGATORS[option]:
+        return f"is read with NAME {OF_AGGREGATORS[option]} only"
+    if option in ("GRANULARITY", "CLASSIFIER_GRANULARITY") and name == "sum":
+        return "is not read with NAME sum"
+    return ""
+
+
+def _of_factors(key: str, get: Get) -> str:
+    """Factors on the losses set sub-models against each other, and two aggregators undo them."""
+    if (key in FACTORS or key == f"{SWITCHABLE}.SANDWICH") and single(get):
+        return "is not read for a network of one width, which has no others to set it against"
+    if key in FACTORS and get(f"{AGGREGATION}.NAME") in ("mgda", "imtl_g"):
+        return f"has no effect with {AGGREGATION}.NAME {get(f'{AGGREGATION}.NAME')}, which undoes such factors"
+    return ""
+
+
+def _flat(node: CN, prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in node.items():
+        found += _flat(value, f"{prefix}{key}.") if isinstance(value, CN) else [(f"{prefix}{key}", value)]
+    return found
+
+
+def value_of(cfg: CN, key: str) -> Any:
+    """The value of a key by its full name."""
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg

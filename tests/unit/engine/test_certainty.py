@@ -1,0 +1,32 @@
+"""What each sub-model knows of each class decides how much it moves the class's vector."""
+
+import pytest
+import torch
+
+from switchablecompat.engine.certainty import MEMORY, ClassCertainty
+
+
+def test_running_means_by_hand_of_the_classes_that_were_shown():
+    certainty = ClassCertainty(2, 4, power=1.0)
+    certainty.update(0, torch.tensor([1, 1, 3]), torch.tensor([0.2, 0.4, 1.0]))
+    expected = torch.full((4, 2), 0.25)
+    expected[1, 0] = MEMORY * 0.25 + (1 - MEMORY) * 0.3
+    expected[3, 0] = MEMORY * 0.25 + (1 - MEMORY) * 1.0
+    torch.testing.assert_close(certainty.probabilities, expected)
+
+
+def test_chance_moves_nothing_and_what_the_full_model_knows_counts_whole():
+    certainty = ClassCertainty(3, 2, power=2.0)
+    assert certainty.factors().tolist() == [[0.0, 0.0, 1.0]] * 2, "nobody knows anything yet: the full model alone"
+    certainty.probabilities = torch.tensor([[0.5, 0.6, 0.7], [0.9, 0.4, 0.8]])
+    # above chance: 0, 0.1, 0.2 and 0.4, -0.1, 0.3
+    torch.testing.assert_close(certainty.factors(), torch.tensor([[0.0, 0.25, 1.0], [1.0, 0.0, 1.0]]))
+
+
+def test_a_spoiled_batch_is_forgotten_and_the_state_comes_back():
+    certainty = ClassCertainty(2, 3, power=1.0)
+    certainty.update(1, torch.tensor([0, 1]), torch.tensor([torch.nan, 0.9]))
+    assert certainty.probabilities[0, 1].item() == pytest.approx(1 / 3)
+    again = ClassCertainty(2, 3, power=1.0)
+    again.load_state_dict(certainty.state_dict())
+    assert torch.equal(again.factors(), certainty.factors())
