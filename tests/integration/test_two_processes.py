@@ -38,9 +38,9 @@ def observe(folder):
 
     aggregator = aggregation.aggregator
 
-    def recording(grams, generator):
+    def recording(grams, generator, factors):
         step = {"rows": [row.clone() for row in aggregation.bank.rows], "orders": generator.get_state()}
-        step["weights"] = aggregator(grams, generator)
+        step["weights"] = aggregator(grams, generator, factors)
         seen["steps"].append(step)
         return step["weights"]
 
