@@ -65,6 +65,7 @@ BAD = [
     ("MODEL.SWITCHABLE.BACKBONE", "build_switchable_backbone", "ordinary builder"),
     ("MODEL.SWITCHABLE.CHANNEL_DIVISOR", 0, "at least 1"),
     ("MODEL.SWITCHABLE.CLASSIFIER_GRAD", "some", "must be one of"),
+    ("MODEL.SWITCHABLE.SUBMODEL_START", "random", r"must be one of \['slices', 'fresh', 'calibrated'\]"),
     ("MODEL.BACKBONE.NORM", "GhostBN", "must be one of"),
     ("MODEL.HEADS.NORM", "GN", "must be one of"),
     ("MODEL.HEADS.CLS_LAYER", "Softmax", "must be one of"),

@@ -46,6 +46,10 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     cfg.MODEL.SWITCHABLE.SLOW_START = 0.0
     # Sandwich rule: a step trains the full model, the smallest and this many of the others, drawn at random. 0: all
     cfg.MODEL.SWITCHABLE.SANDWICH = 0
+    # What the norm layers of narrow widths start from where a pretrained file has none for them; their convolutions are
+    # slices of the full model's. options: slices (of the full model's norms, statistics included), fresh (affine 1 and
+    # 0, statistics 0 and 1), calibrated (slices, with the statistics of TEST.PRECISE_BN.NUM_ITER training batches)
+    cfg.MODEL.SWITCHABLE.SUBMODEL_START = "slices"
     # Train only the sub-model of this width, as an independent network with no shared weights; one of WIDTHS.
     # MODEL.BACKBONE.FEAT_DIM stays that of the full network. 0.0: all widths
     cfg.MODEL.SWITCHABLE.ONLY_WIDTH = 0.0

@@ -65,6 +65,7 @@ def _check_model(cfg: CN) -> None:
         raise InputError("MODEL.SWITCHABLE.BACKBONE", "must name the ordinary builder", model.SWITCHABLE.BACKBONE)
     if model.SWITCHABLE.CHANNEL_DIVISOR < 1:
         raise InputError("MODEL.SWITCHABLE.CHANNEL_DIVISOR", "must be at least 1", model.SWITCHABLE.CHANNEL_DIVISOR)
+    one_of(cfg, "MODEL.SWITCHABLE.SUBMODEL_START", ["slices", "fresh", "calibrated"])
     one_of(cfg, "MODEL.BACKBONE.NORM", ["BN", "syncBN"])
     one_of(cfg, "MODEL.HEADS.NORM", ["BN", "syncBN"])
     one_of(cfg, "MODEL.HEADS.CLS_LAYER", any_softmax.__all__)

@@ -44,6 +44,7 @@ from .hooks import (
 from .priorities import UncertaintyPriorities
 from .schedule_check import check_schedule
 from .step_plan import StepPlan
+from .submodel_start import start_hooks
 from .train_loop import SwitchableTrainLoop, unwrapped
 
 logger = logging.getLogger("fastreid.switchablecompat.trainer")
@@ -113,6 +114,7 @@ class SwitchableTrainer(DefaultTrainer):
         scaler = {} if self.grad_scaler is None else {"grad_scaler": self.grad_scaler}
         self.checkpointer = SwitchableCheckpointer.take_over(self.checkpointer, run_record(self.cfg), **scaler)
         ours: list[hooks.HookBase] = [EpochSeed(self.cfg.SEED)]
+        ours += start_hooks(self.cfg, model, self.build_train_loader)
         for hook in super().build_hooks():
             if isinstance(hook, hooks.PreciseBN):
                 hook = BNCalibration(model, hook._data_loader, hook._num_iter)
