@@ -75,7 +75,7 @@ class Draw:
         """Which of the pictures are for the test.
 
         Raises:
-            InputError: A picture without unit, or a unit of several types.
+            InputError: A picture without unit, a unit of several types, or too few of them to draw from.
         """
         types: dict[str, str] = {}
         for picture in pictures:
@@ -97,6 +97,9 @@ class Draw:
             count = _round(after * self.share) - _round(before * self.share)
             tested |= {*sorted(by_type[kind], key=self._lot)[:count]}
             before = after
+        if not 0 < len(tested) < len(types):
+            rule = f"must leave some {self.unit} for training and some for the test"
+            raise InputError("--test-share", rule, f"{len(tested)} of {len(types)} for the test with {self.share}")
         return [picture.groups[self.unit] in tested for picture in pictures]
 
     def _lot(self, unit: str) -> bytes:
