@@ -141,7 +141,8 @@ def test_readable_image_is_unchanged(tmp_path: Path) -> None:
 def test_one_bit_per_pixel_is_black_and_white(tmp_path: Path) -> None:
     bits = np.array([[0, 1, 1], [1, 0, 0]], dtype=bool)
     Image.fromarray(bits).save(tmp_path / "x.png")
-    assert Image.open(tmp_path / "x.png").mode == "1"
+    with Image.open(tmp_path / "x.png") as image:
+        assert image.mode == "1"
     expected = np.repeat(bits[..., None] * np.uint8(255), 3, axis=2)
     assert np.array_equal(np.asarray(common.read_image(str(tmp_path / "x.png"))), expected)
 
