@@ -36,6 +36,9 @@ def resume(name, *opts):
     return [*CONFIG, "--resume", *opts, "OUTPUT_DIR", f"{{bad}}/{name}"]
 
 
+PRETRAIN = ["MODEL.BACKBONE.PRETRAIN", "True", "MODEL.BACKBONE.PRETRAIN_PATH"]
+
+
 def manifest(name, *opts):
     """Train on a manifest."""
     data = ["DATASETS.NAMES", "('ManifestReID',)", "DATASETS.TESTS", "('ManifestReID',)", "TEST.PRECISE_BN.ENABLED"]
@@ -128,6 +131,10 @@ TRAIN = [
     (weights("two_widths.pth"), "two_widths.pth: must be a checkpoint of this config (same backbone, widths and"),
     ([*CONFIG, "MODEL.WEIGHTS", "{bad}/half.pth"], "half.pth: must hold the whole backbone of this config"),
     ([*CONFIG, "MODEL.WEIGHTS", "{bad}/code.pth"], "code.pth: must be a whole checkpoint of tensors"),
+    ([*CONFIG, *PRETRAIN, "/nowhere.pth"], "MODEL.BACKBONE.PRETRAIN_PATH: must be an existing file"),
+    ([*CONFIG, *PRETRAIN, "{bad}/half.pth"], "half.pth: must hold the whole backbone of this config"),
+    ([*CONFIG, *PRETRAIN, "{bad}/code.pth"], "code.pth: must be a whole checkpoint of tensors"),
+    ([*CONFIG, "MODEL.BACKBONE.PRETRAIN", "True"], "MODEL.BACKBONE.PRETRAIN_PATH: must name a file: the thin ResNet"),
     (resume("lost"), "model_0007.pth: must be an existing checkpoint"),
     (resume("nameless"), "nameless/: must be a whole checkpoint of tensors"),
     (resume("cut"), "model_0000.pth: must be a whole checkpoint of tensors"),

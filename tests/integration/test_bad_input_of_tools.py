@@ -271,6 +271,18 @@ CHECK = [
     (["--dataset", "SyntheticReIDTiny", "SEED", "1"], "KEY VALUE needs --config-file, found SEED 1"),
     (["--config-file", TINY, "--json", "{m}/images"], "--json: must be a file, not a folder, found {m}/images"),
 ]
+PATTERN = ["--pattern", r"(?P<pid>\d+)"]
+MANIFEST = [
+    (["{m}/images", *PATTERN], "the following arguments are required: --output"),
+    (["{m}/absent", *PATTERN, "--only", "test", "--query", "1", *OUT], "absent: must be an existing folder of images"),
+    (["{m}/empty", *PATTERN, "--only", "test", "--query", "1", *OUT], "empty: must hold images"),
+    (["{m}/images", *PATTERN, "--output", "{m}/empty"], "--output: must be a file, not a folder"),
+    (["{m}/images", *PATTERN, "--output", FILE + "/m.csv"], "--output: must be a file that can be written"),
+    (["{m}/images", "--pattern", "(", *OUT], "--pattern: must be a regular expression"),
+    (["{m}/images", *PATTERN, *OUT], "--test-share or --test: must be given where the pattern has no group split"),
+    (["{m}/images", *PATTERN, "--only", "test", "--query", "1", *OUT], "split: gallery must not be empty"),
+]
+
 TOOLS = {
     "export_submodel": EXPORT,
     "profile_submodels": PROFILE,
@@ -283,6 +295,7 @@ TOOLS = {
     "describe_backbones": DESCRIBE,
     "describe_synthetic": SYNTHETIC,
     "check_dataset": CHECK,
+    "make_manifest": MANIFEST,
 }
 TABLE = [(tool, arguments, message) for tool, rows in TOOLS.items() for arguments, message in rows]
 

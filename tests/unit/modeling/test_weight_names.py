@@ -132,7 +132,7 @@ def without_a_layer(w):
 )
 def test_another_network_is_refused_with_what_does_not_fit(weights, change, wrapped, found, start, tmp_path):
     torch.save(wrapped(change(weights)), tmp_path / "w.pth")
-    rule = r"w.pth.*: must hold the whole backbone of this config and no other; these tensors do not fit, found .*"
+    rule = r"w.pth: must hold the whole backbone of this config and no other.*; these tensors do not fit, found .*"
     with pytest.raises(InputError, match=rule + found) as error:
         start(tmp_path / "w.pth")
     assert "\n" not in str(error.value)

@@ -145,7 +145,7 @@ def plan(suite: Suite, jobs_dir: str | Path, seeds: Sequence[int], only: Sequenc
 def make_job(suite: Suite, method: Method, seed: int, jobs_dir: Path) -> Job:
     """Everything that one method needs for one seed."""
     folder = jobs_dir / method.name / f"seed{seed}"
-    opts = (*suite.opts, *method.opts, "SEED", str(seed))
+    opts = (*(part.replace("{seed}", str(seed)) for part in (*suite.opts, *method.opts)), "SEED", str(seed))
     if method.kind == "switchable":
         run = Run(method.name, seed, None, folder, method.config, opts)
         return Job(method, seed, (run,), (run,), folder / "cross_test")

@@ -6,7 +6,7 @@
     dataset: what it is, for the reader of the table
     seeds: [0, 1, 2]
     ours: sfsc                       # compared with every other method; the first one by default
-    opts: {SOLVER.MAX_EPOCH: 24}     # config keys that all methods get, optional
+    opts: {SOLVER.MAX_EPOCH: 24}     # config keys that all methods get, optional; {seed} in a value is the run's
     published: results/paper/x.csv   # figures of others to print beside ours, optional (see published.py);
                                      # a method names the one it stands for: {..., published: BCT-S}
     methods:

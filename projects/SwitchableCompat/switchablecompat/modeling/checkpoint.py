@@ -181,9 +181,8 @@ def load_pretrained(backbone: nn.Module, path: str) -> None:
 
 def _load(model: nn.Module, path: str, found: FoundBackbone, weights: Mapping[str, Tensor], rule: str = WHOLE) -> None:
     report = LoadReport.compare(model.state_dict(), weights, _may_start_anew)
-    where = f"{path}, below {found.prefix!r}" if found.prefix else path
-    report.refuse_harm(where, rule)
-    report.tell(where)
+    report.refuse_harm(path, f"{rule}, here below {found.prefix!r}" if found.prefix else rule)
+    report.tell(path)
     if left_out := [
         key for key in found.elsewhere if key.removeprefix(found.prefix.removesuffix(BACKBONE)) not in weights
     ]:
