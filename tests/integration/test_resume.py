@@ -20,6 +20,7 @@ from switchablecompat.fastreid_shims import use_cpu_loader
 OPTIONS = (
     "SEED", "3", "SOLVER.MAX_EPOCH", "3", "TEST.EVAL_PERIOD", "3", "MODEL.SWITCHABLE.WIDTHS", "[0.25, 0.5, 0.75, 1.0]",
     "SOLVER.AGGREGATION.NAME", "gradvac", "MODEL.LOSSES.COMPAT.PRIORITY", "0.5", "MODEL.SWITCHABLE.SANDWICH", "1",
+    "MODEL.SWITCHABLE.SUBMODEL_START", "calibrated",
     "INPUT.REA.ENABLED", "True", "INPUT.CJ.ENABLED", "True", "INPUT.AUTOAUG.ENABLED", "True",
 )  # fmt: skip
 

@@ -6,6 +6,8 @@ import csv
 import hashlib
 import importlib.util
 import os
+import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -256,3 +258,63 @@ def test_an_output_that_cannot_be_written(make: Make, tmp_path: Path) -> None:
     pictures(tmp_path / "images", shots(4))
     with pytest.raises(InputError, match="--output: must be a file, not a folder"):
         make("--pattern", PATTERN, *SPLIT, output=tmp_path)
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "datasets.md"
+RECIPES = [line.split(" ", 2)[2] for line in PAGE.read_text().splitlines() if line.startswith("python tools/make_man")]
+LAYOUTS = {  # what the downloads look like, and of each set what its owner meant to be left out
+    "my_images": shots(4),
+    "datasets/pku/data": [
+        *(f"train/{p:03}/{c:02}_{s}.png" for p in range(5) for c in (1, 2) for s in (1, 2)),
+        *(f"val/all_imgs/{p:03}/{c:02}_{s}.png" for p in range(5, 8) for c in (1, 2) for s in (1, 2)),
+        *(f"val/{side}/{p:03}/{c:02}_1.png" for side in ("query", "gallery") for p in range(5, 8) for c in (1, 2)),
+    ],
+    "datasets/vehicle/images": [
+        f"{side}/{kind}_{number:04}_cam{c}.jpg"
+        for side, numbers in (("train", (1, 2)), ("test", (3, 4)))
+        for kind in ("car", "motorcycle", "truck", "bus")
+        for number in numbers
+        for c in (1, 2)
+    ],
+    "datasets/omniglot": [
+        f"images_background_small{1 + (a > 'C')}/{a}_(x)/character{k:02}/00{k}_{d:02}.png"
+        for a in "ABCDEF"
+        for k in (1, 2)
+        for d in range(1, 7)
+    ],
+    "datasets/grocery/dataset": [
+        *(
+            f"{part}/Fruit/{c}/{c}/{c}_{n}.jpg"
+            for part in ("train", "val", "test")
+            for c in ("Kiwi", "Lime")
+            for n in (1, 2)
+        ),
+        *(f"{part}/Packages/Milk/{c}/{c}_1.jpg" for part in ("train", "val", "test") for c in ("Oat-Milk", "Soy-Milk")),
+        "iconic-images-and-descriptions/Fruit/Kiwi/Kiwi_Iconic.jpg",
+    ],
+}
+
+
+@pytest.mark.parametrize("command", RECIPES)
+def test_the_recipes_fit_the_folders_that_they_are_for(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder, *options = shlex.split(command)
+    pictures(tmp_path / folder, LAYOUTS[folder])
+    if "grocery" in folder:
+        (tmp_path / "datasets/grocery/test_classes.txt").write_text("Oat-Milk\nSoy-Milk\n")
+    at = options.index("--output")
+    rows = make(tmp_path / folder, *options[:at], output=tmp_path / options[at + 1])
+    meant = [name for name in LAYOUTS[folder] if not re.search("val/query|val/gallery|iconic", name)]
+    assert len(rows) == len(meant)
+    assert "did not match" not in capsys.readouterr().out
+    train, tested = identities(rows, "train"), identities(rows, "gallery")
+    assert identities(rows, "query") == tested
+    assert abs(len(train) - len(tested)) <= 4
+    if "grocery" not in folder:
+        assert all(row.camid for row in rows)
+
+
+def test_there_is_a_recipe_for_each_set() -> None:
+    assert {shlex.split(command)[0] for command in RECIPES} == {*LAYOUTS}
