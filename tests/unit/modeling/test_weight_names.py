@@ -1,6 +1,8 @@
 """Files as people have them start a model, by MODEL.WEIGHTS and by PRETRAIN_PATH; what does not fit is named."""
 
 import argparse
+import copy
+import functools
 
 import numpy as np
 import pytest
@@ -34,8 +36,13 @@ def pretrained(path, *opts, config_file=R18):
     return tiny_config(*ORDINARY, *options, *opts, config_file=config_file)
 
 
+@functools.cache
+def untrained():
+    return tiny_model(*ORDINARY, config_file=R18)
+
+
 def start_by_weights(path):
-    model = tiny_model(*ORDINARY, config_file=R18)
+    model = copy.deepcopy(untrained())
     load_as_start(model, str(path))
     return model.backbone
 
@@ -157,6 +164,23 @@ def test_a_file_without_one_backbone_is_refused(weights, content, message, start
         start(tmp_path / "w.pth")
 
 
+def test_a_layer_of_the_backbone_may_be_called_head_and_must_be_there(tmp_path):
+    """EfficientNet's last convolution: a classifier's name is no excuse for what the network itself has."""
+    options = ("SWITCHABLE.BACKBONE", "build_effnet_backbone", "BACKBONE.DEPTH", "b0", "BACKBONE.FEAT_DIM", 1280)
+    options = [f"MODEL.{o}" if i % 2 == 0 else o for i, o in enumerate((*options, "SWITCHABLE.CHANNEL_DIVISOR", 8))]
+    own = build_backbone(tiny_config(*options)).state_dict()
+    weights = {key: value for key, value in own.items() if ".narrow." not in key}
+    assert any(key.startswith("head.") for key in weights)
+    path = tmp_path / "w.pth"
+    start = ("MODEL.BACKBONE.PRETRAIN", True, "MODEL.BACKBONE.PRETRAIN_PATH", path)
+    torch.save({"model_state": {**weights, **head("head.fc.weight")}}, path)
+    started = build_backbone(tiny_config(*options, *start)).state_dict()
+    assert all(torch.equal(started[key], value) for key, value in weights.items())
+    torch.save({key: value for key, value in weights.items() if not key.startswith("head.")}, path)
+    with pytest.raises(InputError, match=r"found head\.\S+ \(missing\)"):
+        build_backbone(tiny_config(*options, *start))
+
+
 def test_a_file_that_holds_itself_ends(tmp_path):
     content = {"x": torch.zeros(1)}
     content["again"] = content
@@ -242,6 +266,22 @@ def test_a_trained_models_file_starts_another_in_both_ways(kind, tmp_path):
         plain = {key: value for key, value in source.backbone.state_dict().items() if ".narrow." not in key}
         assert all(torch.equal(own[key], value) for key, value in plain.items())
     assert torch.equal(model.heads.bottleneck[0].weight, source.heads.bottleneck[0].weight), "the embedding too"
+
+
+@pytest.mark.parametrize("how", ["slices", "fresh"])
+def test_norms_of_a_whole_ordinary_model_give_the_narrow_ones_their_start_in_the_neck_too(how, tmp_path):
+    source, path = baseline(), str(tmp_path / "model_final.pth")
+    torch.save({"model": source.state_dict()}, path)
+    model = tiny_model("MODEL.SWITCHABLE.SUBMODEL_START", how, config_file=R18)
+    load_as_start(model, path)
+    for norm, plain in (
+        (model.backbone.bn1, source.backbone.bn1),
+        (model.heads.bottleneck[1], source.heads.bottleneck[1]),
+    ):
+        assert torch.equal(norm.running_mean, plain.running_mean)
+        narrow = norm.of(0)
+        expected = plain.running_mean[: narrow.num_features] if how == "slices" else torch.zeros(narrow.num_features)
+        assert torch.equal(narrow.running_mean, expected)
 
 
 @pytest.mark.parametrize("how", ["slices", "fresh", "calibrated"])

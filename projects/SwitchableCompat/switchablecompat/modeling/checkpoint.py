@@ -180,13 +180,15 @@ def load_pretrained(backbone: nn.Module, path: str) -> None:
 
 
 def _load(model: nn.Module, path: str, found: FoundBackbone, weights: Mapping[str, Tensor], rule: str = WHOLE) -> None:
-    report = LoadReport.compare(model.state_dict(), weights, _may_start_anew)
+    own = model.state_dict()
+    useless = [key for key in weights if key not in own and LEFT_OUT.fullmatch(key.removeprefix(BACKBONE))]
+    weights = {key: value for key, value in weights.items() if key not in {*useless}}
+    report = LoadReport.compare(own, weights, _may_start_anew)
     report.refuse_harm(path, f"{rule}, here below {found.prefix!r}" if found.prefix else rule)
     report.tell(path)
-    if left_out := [
-        key for key in found.elsewhere if key.removeprefix(found.prefix.removesuffix(BACKBONE)) not in weights
-    ]:
-        logger.info(f"{path}: left out, elsewhere in the file: {name_some(left_out, 8)}")
+    beside = found.prefix.removesuffix(BACKBONE)  # where the head was taken from, if there is one
+    if left_out := [*useless, *(key for key in found.elsewhere if key.removeprefix(beside) not in weights)]:
+        logger.info(f"{path}: left out: {name_some(left_out, 8)}")
     model.load_state_dict({key: weights[key] for key in report.loaded}, strict=False)
 
 
@@ -210,8 +212,7 @@ def _not_for_features(key: str) -> bool:
 
 
 def _may_start_anew(key: str) -> bool:
-    beside = LEFT_OUT.fullmatch(key.removeprefix(BACKBONE))
-    return _not_for_features(key) or beside is not None or ".narrow." in key or "NL_" in key
+    return _not_for_features(key) or key.startswith("heads.") or ".narrow." in key or "NL_" in key
 
 
 def _shape(tensor: Tensor) -> str:
