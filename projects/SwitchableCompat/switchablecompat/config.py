@@ -135,6 +135,8 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     # Projection: who gives up what conflicts. options: none (is protected: all do), full (model is: the others give up
     # what conflicts with it)
     cfg.SOLVER.AGGREGATION.PROTECT = "none"
+    # Projection: share of the past in the running mean of the inner products, in [0, 1). 0.0: every batch on its own
+    cfg.SOLVER.AGGREGATION.MEMORY = 0.0
     # gradvac: share of the newest cosine in its running target.
     cfg.SOLVER.AGGREGATION.BETA = 0.01
     # cagrad: radius c of the ball around the mean gradient, relative to its norm. Many rounds of small quadratic

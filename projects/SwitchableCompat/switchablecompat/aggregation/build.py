@@ -22,7 +22,7 @@ from .vaccine import GradVac
 
 AGGREGATORS: dict[str, Callable[[Any], Aggregator]] = {  # by SOLVER.AGGREGATION.NAME
     "sum": lambda node: SumAggregator(),
-    "projection": lambda node: GradientProjection(node.SUPPORT, node.PROTECT),
+    "projection": lambda node: GradientProjection(node.SUPPORT, node.PROTECT, node.MEMORY),
     "gradvac": lambda node: GradVac(node.BETA),
     "cagrad": lambda node: CAGrad(node.RADIUS),
     "mgda": lambda node: MGDA(),
@@ -45,6 +45,7 @@ def build_aggregator(cfg: CfgNode) -> Aggregator:
     one_of(cfg, f"{key}.GRANULARITY", GRANULARITIES)
     one_of(cfg, f"{key}.CLASSIFIER_GRANULARITY", ["", *GRANULARITIES])
     for name, rule, good in (
+        ("MEMORY", "must be in [0, 1)", 0 <= node.MEMORY < 1),
         ("BETA", "must be in [0, 1]", 0 <= node.BETA <= 1),
         ("RADIUS", "must be in [0, 1)", 0 <= node.RADIUS < 1),
         ("POWER", "must not be negative", node.POWER >= 0),
