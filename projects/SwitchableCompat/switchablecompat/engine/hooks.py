@@ -114,7 +114,8 @@ class SwitchableLayerFreeze(LayerFreeze):
                 norm.narrow.train()
         for parameter in self._held:
             parameter.requires_grad_(False)
-        logger.info(f"{', '.join(self.freeze_layers)}: frozen for {self.freeze_iters} iterations")
+        names = ", ".join(self.freeze_layers)
+        logger.info(f'Freeze layer group "{names}" training for {self.freeze_iters:d} iterations')
 
     def open_all_layer(self) -> None:
         """Open again what was frozen."""
@@ -123,7 +124,7 @@ class SwitchableLayerFreeze(LayerFreeze):
             layer.train()
         for parameter in self._held:
             parameter.requires_grad_(True)
-        logger.info(f"{', '.join(self.freeze_layers)}: trained from now on")
+        logger.info(f'Open layer group "{", ".join(self.freeze_layers)}" training')
 
 
 class _WritesLateScalars:
