@@ -35,8 +35,8 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     cfg.MODEL.SWITCHABLE.BACKBONE = "build_resnet_backbone"
     # Channel counts of sub-models are multiples of this; 1 is plain rounding.
     cfg.MODEL.SWITCHABLE.CHANNEL_DIVISOR = 8
-    # Whose loss trains the shared classifier W. options: all (sub-models), full (model only), certain (each sub-model
-    # as far as it is certain of a class, beside the full model)
+    # Whose loss trains the shared classifier W. options: all (sub-models), full (model only), certain (all, each with a
+    # share by its certainty of the class)
     cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD = "full"
     # Class vectors W. options: learned, simplex (fixed vertices of a regular one; EMBEDDING_DIM >= classes - 1)
     cfg.MODEL.SWITCHABLE.CLASSIFIER = "learned"
@@ -84,7 +84,7 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     cfg.MODEL.LOSSES.COMPAT.KL_SUBMODELS = "all"
     # Logits are divided by it before they become evidence.
     cfg.MODEL.LOSSES.COMPAT.TEMPERATURE = 1.0
-    # Power of a sub-model's certainty, relative to the full model's, in CLASSIFIER_GRAD certain.
+    # Power of the certainties in the shares of CLASSIFIER_GRAD certain.
     cfg.MODEL.LOSSES.COMPAT.CERTAINTY_POWER = 1.0
     # gamma: the losses of a sub-model count by its mean uncertainty to this power, relative to the others'. 0.0: alike
     cfg.MODEL.LOSSES.COMPAT.PRIORITY = 0.0
@@ -132,6 +132,9 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     cfg.SOLVER.AGGREGATION.GRANULARITY = "filter"
     # The same for the shared classifier, of which each class vector is a filter. Empty: as GRANULARITY says
     cfg.SOLVER.AGGREGATION.CLASSIFIER_GRANULARITY = ""
+    # What is divided by the number of sub-models that train it, and so learns at the rate of one network's. options: none
+    # (the plain sum), classifier, all (every element of every shared parameter)
+    cfg.SOLVER.AGGREGATION.MEAN = "none"
     # Projection: who gives up what conflicts. options: none (is protected: all do), full (model is: the others give up
     # what conflicts with it)
     cfg.SOLVER.AGGREGATION.PROTECT = "none"

@@ -42,6 +42,7 @@ def build_aggregator(cfg: CfgNode) -> Aggregator:
     one_of(cfg, f"{key}.NAME", [*AGGREGATORS])
     one_of(cfg, f"{key}.SUPPORT", SUPPORTS)
     one_of(cfg, f"{key}.PROTECT", PROTECTED)
+    one_of(cfg, f"{key}.MEAN", ["none", "classifier", "all"])
     one_of(cfg, f"{key}.GRANULARITY", GRANULARITIES)
     one_of(cfg, f"{key}.CLASSIFIER_GRANULARITY", ["", *GRANULARITIES])
     for name, rule, good in (
@@ -57,13 +58,18 @@ def build_aggregator(cfg: CfgNode) -> Aggregator:
 
 def build_aggregation(cfg: CfgNode, model: SwitchableBaseline) -> GradientAggregation:
     """The gradient aggregation of a model that is already on its device."""
-    node = cfg.SOLVER.AGGREGATION
+    node, trained_by = cfg.SOLVER.AGGREGATION, cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD
+    of_classifier = node.CLASSIFIER_GRANULARITY or node.GRANULARITY
+    if of_classifier == "global" and (trained_by == "certain" or node.MEAN == "classifier"):
+        of_classifier = "filter"  # what is treated apart cannot be in one vector with the rest
     return GradientAggregation(
         shared_parameters(model),
         model.switch.names,
         build_aggregator(cfg),
         granularity=node.GRANULARITY,
-        exceptions={CLASSIFIER_KEY: node.CLASSIFIER_GRANULARITY} if node.CLASSIFIER_GRANULARITY else {},
-        class_vectors=CLASSIFIER_KEY if cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD == "certain" else "",
+        exceptions={CLASSIFIER_KEY: of_classifier},
+        class_vectors=CLASSIFIER_KEY,
+        full_classifier=trained_by == "full",
+        mean=node.MEAN,
         seed=cfg.SEED,
     )
