@@ -132,8 +132,8 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     cfg.SOLVER.AGGREGATION.GRANULARITY = "filter"
     # The same for the shared classifier, of which each class vector is a filter. Empty: as GRANULARITY says
     cfg.SOLVER.AGGREGATION.CLASSIFIER_GRANULARITY = ""
-    # What is divided by the number of sub-models that train it, and so learns at the rate of one network's. options: none
-    # (the plain sum), classifier, all (every element of every shared parameter)
+    # What is divided by the number of sub-models that train it, and so learns at the rate of one network's.
+    # options: none (the plain sum), classifier, all (every element of every shared parameter)
     cfg.SOLVER.AGGREGATION.MEAN = "none"
     # Projection: who gives up what conflicts. options: none (is protected: all do), full (model is: the others give up
     # what conflicts with it)
