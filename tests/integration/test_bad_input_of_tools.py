@@ -15,11 +15,11 @@ import torch
 
 from builders import TINY, Hostile, tiny_config, tiny_model
 from gallery_builders import CARD, pooling_encoder, unit_features, write_images, write_onnx, write_shard
-from switchablecompat.config import run_record
 from switchablecompat.deploy.build_gallery import build_from_images
 from switchablecompat.deploy.encoder import CARD_KEY
 from switchablecompat.deploy.items import items_of_paths
-from switchablecompat.engine.checkpointer import RECORD_KEY
+from switchablecompat.modeling.checkpoint import RECORD_KEY
+from switchablecompat.modeling.trained import run_record
 
 ROOT = Path(__file__).parents[2]
 WIDTHS = ("MODEL.SWITCHABLE.WIDTHS", "[0.5, 1.0]")
@@ -44,7 +44,7 @@ BAD_RUNS = [
 
 EXPORT = [
     *((["--all", *run, *OUT], message) for run, message in BAD_RUNS),
-    (["--all", *of_run(config="{m}/absent.yml"), *OUT], "absent.yml: must be an existing config"),
+    (["--all", *of_run(config="{m}/absent.yml"), *OUT], "--config-file: must be an existing yaml file"),
     ([*RUN, "--width", "0.25", *OUT], "width: must be one of [0.5, 1.0], found 0.25"),
     ([*RUN, "--width", "nan", *OUT], "width: must be one of [0.5, 1.0], found nan"),
     ([*RUN, "--all", "--kind", "tflite", *OUT], "argument --kind: invalid choice: 'tflite'"),
@@ -80,7 +80,7 @@ REPORT = [
     ([*RUN, "--undefined", "1.0", *OUT], "--undefined: must be QUERY,GALLERY widths, such as 1.0,1.0, found 1.0"),
     ([*RUN, "--model", "0.5", *OUT], "--model: must be WIDTH=RUN_DIR with an existing folder, found 0.5"),
     (["--model", "0.75={run}", *OUT], "model_final.pth: must have a sub-model of width 0.75, found"),
-    (["--config-file", TINY, *OUT], "--config-file and --weights go together"),
+    (["--config-file", TINY, *OUT], "--config-file needs --weights"),
     ([*RUN, *OUT, "MODEL.DEVICE", "phone"], "MODEL.DEVICE: must be cpu, cuda or cuda:N, found 'phone'"),
     ([*RUN, *OUT, "DATASETS.TESTS", "()"], "DATASETS.TESTS: must "),
 ]
@@ -103,7 +103,7 @@ BAD_ENCODERS = [
     ([*of_run(config="{m}/broken.yml"), "--width", "0.5"], "broken.yml: must be a valid config"),
     ([*RUN, "--width", "0.75", "--device", "cpu"], "width: must be one of [0.5, 1.0], found 0.75"),
     ([*RUN, "--width", "0.5", "--device", "phone"], "MODEL.DEVICE: must be cpu, cuda or cuda:N, found 'phone'"),
-    ([*RUN], "command line: must have --model, or --config-file with --weights and --width"),
+    ([*RUN], "command line: must have --model, or --weights with --width"),
 ]
 BAD_IMAGES = [
     (["--images", "{m}/absent"], "absent: must be an existing folder of images"),

@@ -14,6 +14,7 @@ from builders import TINY
 from switchablecompat.engine import SwitchableTrainer, setup
 from switchablecompat.errors import InputError
 from switchablecompat.fastreid_shims import use_cpu_loader
+from switchablecompat.modeling.checkpoint import RECORD_KEY
 
 # No evaluation before the end, for speed; augmentation that draws from Python's, NumPy's and torch's
 # generators; gradient vaccine and priorities, which carry states of their own from step to step.
@@ -64,7 +65,9 @@ def run(folder, *opts, resume=False, stop_at=None):
 
 
 def final(folder):
-    return torch.load(folder / "model_final.pth", weights_only=True)
+    content = torch.load(folder / "model_final.pth", weights_only=True)
+    content[RECORD_KEY].pop("settings")  # the number of workers among them
+    return content
 
 
 @pytest.fixture(scope="module")

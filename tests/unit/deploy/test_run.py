@@ -5,18 +5,20 @@ import torch
 from fastreid.utils.checkpoint import Checkpointer
 
 from builders import save_run, tiny_config, tiny_model
-from switchablecompat.config import load_config, run_record
+from switchablecompat.config import load_config
 from switchablecompat.deploy.run import TrainedRun
 from switchablecompat.errors import InputError
+from switchablecompat.modeling.trained import run_record
 from switchablecompat.provenance import family_digest
+from switchablecompat.settings import feature_settings
 
 
 def test_the_family_is_that_of_the_weights_without_their_classifier(tiny):
     assert tiny.model.heads.weight.shape[0] == 7
-    assert tiny.run.family == family_digest(tiny.model.state_dict())
+    assert tiny.run.family == family_digest(tiny.model.state_dict(), feature_settings(tiny.run.cfg))
     with torch.no_grad():
         other = tiny_model("MODEL.SWITCHABLE.WIDTHS", "[0.25, 1.0]")
-    assert tiny.run.family != family_digest(other.state_dict())
+    assert tiny.run.family != family_digest(other.state_dict(), feature_settings(tiny.run.cfg))
     assert tiny.run.submodel(0.25).heads.weight.shape == (0, 128)
     assert not tiny.run.submodel(0.25).training
 
