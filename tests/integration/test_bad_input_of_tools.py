@@ -33,11 +33,15 @@ def of_run(weights="{run}/model_final.pth", config="{run}/config.yaml"):
     return ["--config-file", config, "--weights", weights]
 
 
+OTHER_WIDTHS = (
+    "MODEL.SWITCHABLE.WIDTHS: must be [0.25, 0.5, 1.0], as {m}/three_widths.pth was trained, found [0.5, 1.0] in "
+    "{run}/config.yaml"
+)
 BAD_RUNS = [
     (of_run("{m}/absent.pth"), "absent.pth: must be an existing checkpoint"),
     (of_run("{m}/cut.pth"), "cut.pth: must be a whole checkpoint of tensors"),
     (of_run("{m}/code.pth"), "code.pth: must be a whole checkpoint of tensors"),
-    (of_run("{m}/three_widths.pth"), "three_widths.pth: must be a checkpoint of "),
+    (of_run("{m}/three_widths.pth"), OTHER_WIDTHS),
     (of_run("{m}/list.pth"), "list.pth: must be a checkpoint"),
     (of_run(config="{m}/broken.yml"), "broken.yml: must be a valid config"),
 ]
@@ -99,7 +103,7 @@ BAD_ENCODERS = [
     (["--model", "{m}/cut.pt2"], "cut.pt2: must be a whole program of torch.export"),
     (["--model", "{run}/model_final.pth"], "model_final.pth: must be exported by tools/export_submodel.py"),
     ([*of_run("{m}/cut.pth"), "--width", "0.5"], "cut.pth: must be a whole checkpoint of tensors"),
-    ([*of_run("{m}/three_widths.pth"), "--width", "0.5"], "three_widths.pth: must be a checkpoint of "),
+    ([*of_run("{m}/three_widths.pth"), "--width", "0.5"], OTHER_WIDTHS),
     ([*of_run(config="{m}/broken.yml"), "--width", "0.5"], "broken.yml: must be a valid config"),
     ([*RUN, "--width", "0.75", "--device", "cpu"], "width: must be one of [0.5, 1.0], found 0.75"),
     ([*RUN, "--width", "0.5", "--device", "phone"], "MODEL.DEVICE: must be cpu, cuda or cuda:N, found 'phone'"),

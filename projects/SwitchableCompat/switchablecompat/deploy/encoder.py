@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from fastreid.engine import DefaultPredictor
 from torch import Tensor
 
+from ..config import merge_config
 from ..errors import InputError
-from ..modeling.checkpoint import load_for_evaluation
-from ..modeling.trained import CONFIG_NAME, open_trained
+from ..modeling.checkpoint import RECORD_KEY, load_for_evaluation, read_checkpoint
+from ..modeling.trained import CONFIG_NAME, check_features
 from .card import ModelCard
 from .images import input_size
 from .run import TrainedRun
@@ -137,11 +138,14 @@ def _load_program(path: Path) -> Encoder:
 
 
 def _load_checkpoint(path: Path) -> Encoder:
-    trained = open_trained(str(path), str(path.with_name(CONFIG_NAME)), ["MODEL.WEIGHTS", str(path)], CONFIG_NAME)
-    card = _card(path, trained.record.get(CARD_KEY))
-    predictor = DefaultPredictor(trained.cfg)
-    # which FastReID does with whatever fits
-    load_for_evaluation(predictor.model, str(path), CONFIG_NAME, trained.content)
+    content = read_checkpoint(str(path))
+    record = content.get(RECORD_KEY, {})
+    card = _card(path, record.get(CARD_KEY))
+    config = path.with_name(CONFIG_NAME)
+    cfg = merge_config(str(config), ["MODEL.WEIGHTS", str(path)], CONFIG_NAME)
+    check_features(str(path), record, cfg, str(config))
+    predictor = DefaultPredictor(cfg)
+    load_for_evaluation(predictor.model, str(path), CONFIG_NAME, content)  # which FastReID does with whatever fits
     return Encoder(card, lambda images: predictor(images.clone()))  # it normalises them in place
 
 

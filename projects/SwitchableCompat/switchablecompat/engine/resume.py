@@ -141,8 +141,8 @@ def follow_new_length(scheduler: LRScheduler, periods: int | None, epochs: tuple
 
 
 def _means_the_same(one: Difference, there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
-    """A seed that is to be the run's, classes that are to be counted, and what nothing reads."""
-    if (one.key, one.here) in (("SEED", -1), ("MODEL.HEADS.NUM_CLASSES", 0)):
+    """A seed that is to be the run's, classes that are to be counted, the folder, and what nothing reads."""
+    if one.key == "OUTPUT_DIR" or (one.key, one.here) in (("SEED", -1), ("MODEL.HEADS.NUM_CLASSES", 0)):
         return True
     return bool(why_unread(one.key, there.__getitem__) and why_unread(one.key, here.__getitem__))
 

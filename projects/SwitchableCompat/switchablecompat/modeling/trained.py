@@ -65,6 +65,22 @@ def open_trained(
     content = read_checkpoint(weights)
     record = content.get(RECORD_KEY, {})
     cfg, name = _config(weights, record, config_file, opts, file_key)
+    check_features(weights, record, cfg, name)
+    return Trained(weights, cfg, content, record or run_record(cfg))
+
+
+def check_features(weights: str, record: Mapping[str, Any], cfg: CfgNode, name: str) -> None:
+    """Refuse a config that contradicts what a checkpoint keeps; log a line where it keeps nothing.
+
+    Args:
+        weights: The checkpoint.
+        record: What it keeps of its run.
+        cfg: The config.
+        name: What to call it.
+
+    Raises:
+        InputError: A setting that features depend on has another value; the line has both.
+    """
     if "features" in record:
         found = differences(record["features"], feature_settings(cfg))
         refuse_differences(found, f", as {weights} was trained", f" in {name}")
@@ -73,7 +89,6 @@ def open_trained(
             f"{weights} keeps no settings (an earlier version's, or FastReID's): whether {name} is the config that it "
             "was trained with cannot be known"
         )
-    return Trained(weights, cfg, content, record or run_record(cfg))
 
 
 def _config(
@@ -125,14 +140,14 @@ def _content(cfg: CfgNode, key: str) -> str:
             with open(path, "rb") as file:
                 return f"sha256:{hashlib.sha256(file.read()).hexdigest()}"
         reference = cfg.MODEL.REFERENCE.CONFIG_FILE if key == "MODEL.REFERENCE.WEIGHTS" else None
-        return _weights(path, reference, os.stat(path).st_mtime_ns)
+        return _weights(path, reference, *(os.stat(file).st_mtime_ns for file in (path, reference) if file))
     except (InputError, OSError):  # whoever uses the file says so
         return ""
 
 
 @cache
-def _weights(path: str, reference_config: str | None, changed: int) -> str:
-    """Digest of the tensors in a file last changed then; of a reference with what its outputs depend on besides."""
+def _weights(path: str, reference_config: str | None, *changed: int) -> str:
+    """Digest of the tensors in a file, of a reference with what its outputs depend on besides; kept while unchanged."""
     content = read_weights(path)
     if reference_config is None:
         return weights_digest(content, {})
