@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR
 
 from builders import reference_files, tiny_config, tiny_model
 from switchablecompat.engine import resume
-from switchablecompat.engine.resume import check_settings, check_state, follow_new_length, identities_digest
+from switchablecompat.engine.resume import check_settings, check_state, follow_new_length, training_set_digest
 from switchablecompat.errors import InputError
 from switchablecompat.modeling.checkpoint import RECORD_KEY
 from switchablecompat.modeling.trained import run_record
@@ -135,33 +135,46 @@ def test_a_checkpoint_of_an_earlier_version_is_resumed_and_says_what_is_not_know
         check_settings(tiny_config("SEED", 3, "MODEL.SWITCHABLE.WIDTHS", "[0.5, 1.0]"), old, "m.pth")
 
 
-LABELS = ["a_0", "a_1", "a_2"]
+ITEMS = [("data/1.png", "a_0", 0), ("data/2.png", "a_1", 0), ("data/3.png", "a_1", 1), ("data/4.png", "a_2", 0)]
 
 
-def state(optimizer, labels=LABELS):
-    return {"optimizer": optimizer.state_dict(), RECORD_KEY: {"identities": identities_digest(labels)}}
+def state(optimizer, items=ITEMS):
+    return {"optimizer": optimizer.state_dict(), RECORD_KEY: {"training_set": training_set_digest(items)}}
+
+
+def test_a_training_set_may_move_and_be_listed_in_any_order():
+    optimizer = torch.optim.SGD(tiny_model().parameters(), 0.1)
+    moved = [(path.replace("data", "disk"), pid, camid) for path, pid, camid in reversed(ITEMS)]
+    check_state(state(optimizer), "m.pth", moved, optimizer)
 
 
 @pytest.mark.parametrize(
-    "labels", [["a_0", "a_2", "a_1"], ["b_0", "a_1", "a_2"], ["a_0", "a_1"], ["a_0", "a_1", "a_2", "a_3"]]
+    "items",
+    [
+        [*ITEMS[:3], ("data/4.png", "b_2", 0)],
+        [("data/1.png", "a_1", 0), ("data/2.png", "a_0", 0), ("data/3.png", "a_0", 1), ITEMS[3]],
+        ITEMS[:3],
+        [*ITEMS, ("data/5.png", "a_3", 0)],
+        [("data/2.png", "a_0", 0), ("data/1.png", "a_1", 0), *ITEMS[2:]],
+    ],
+    ids=["renamed", "reordered", "missing", "new", "other images of the same labels"],
 )
-def test_renamed_reordered_missing_and_new_identities_are_refused(labels):
+def test_other_identities_are_refused(items):
     optimizer = torch.optim.SGD(tiny_model().parameters(), 0.1)
-    check_state(state(optimizer), "m.pth", LABELS, optimizer)
-    with pytest.raises(InputError, match=r"^DATASETS.NAMES: must have the identities of the run, in the same order"):
-        check_state(state(optimizer), "m.pth", labels, optimizer)
+    with pytest.raises(InputError, match=r"^DATASETS.NAMES: must have the run's identities in the same order"):
+        check_state(state(optimizer), "m.pth", items, optimizer)
 
 
 def test_another_optimiser_and_other_groups_are_refused_also_where_no_settings_are_kept():
     parameters = list(tiny_model().parameters())
     sgd = torch.optim.SGD(parameters, 0.1)
     old = {"optimizer": sgd.state_dict()}
-    check_state(old, "m.pth", LABELS, torch.optim.SGD(parameters, 0.2))
+    check_state(old, "m.pth", ITEMS, torch.optim.SGD(parameters, 0.2))
     with pytest.raises(InputError, match=r"^SOLVER.OPT: must be the optimiser of the run, with .*momentum.*betas"):
-        check_state(old, "m.pth", LABELS, torch.optim.Adam(parameters, 0.1))
+        check_state(old, "m.pth", ITEMS, torch.optim.Adam(parameters, 0.1))
     two = torch.optim.SGD([{"params": parameters[:3]}, {"params": parameters[3:]}], 0.1)
     with pytest.raises(InputError, match=rf"groups of parameters, \[{len(parameters)}\], .* found \[3, "):
-        check_state(old, "m.pth", LABELS, two)
+        check_state(old, "m.pth", ITEMS, two)
 
 
 def trained(epochs, periods):

@@ -82,27 +82,37 @@ def check_settings(cfg: CfgNode, record: Mapping[str, Any], path: str) -> None:
         raise InputError("MODEL.REFERENCE.WEIGHTS", rule, f"another one in {cfg.MODEL.REFERENCE.WEIGHTS!r}")
 
 
-def identities_digest(labels: Sequence[object]) -> str:
-    """Digest of a training set's identities in the order of their class vectors."""
-    return f"sha256:{hashlib.sha256(json.dumps([str(label) for label in labels]).encode()).hexdigest()}"
+def training_set_digest(items: Sequence[tuple[Any, ...]]) -> str:
+    """Digest of the identities of a training set, in the order of their class vectors, with the names of their images.
+
+    Some data sets number the identities, so that their labels alone would not show that they have become other people.
+
+    Args:
+        items: FastReID's ``(path, pid, camid)``.
+    """
+    images: dict[Any, list[str]] = {}
+    for path, pid, *_ in items:
+        images.setdefault(pid, []).append(os.path.basename(path))
+    listed = [[str(pid), sorted(images[pid])] for pid in sorted(images)]
+    return f"sha256:{hashlib.sha256(json.dumps(listed).encode()).hexdigest()}"
 
 
-def check_state(content: Mapping[str, Any], path: str, labels: Sequence[object], optimizer: Optimizer) -> None:
+def check_state(content: Mapping[str, Any], path: str, items: Sequence[tuple[Any, ...]], optimizer: Optimizer) -> None:
     """Compare what a checkpoint's state belongs to with what it is to be loaded into.
 
     Args:
         content: The checkpoint.
         path: Its file.
-        labels: Identities of the training set, in the order of their class vectors.
+        items: Of the training set, FastReID's ``(path, pid, camid)``.
         optimizer: The optimiser.
 
     Raises:
-        InputError: Other identities or another order of them; another optimiser, or other groups of parameters.
+        InputError: Other identities or images, or another order; another optimiser, or other groups of parameters.
     """
-    digest = content.get(RECORD_KEY, {}).get("identities")
-    if digest is not None and digest != identities_digest(labels):
-        rule = f"must have the identities of the run, in the same order, to resume {path}"
-        found = f"others, or another order, among {len(labels)} from {labels[0]} to {labels[-1]}"
+    digest = content.get(RECORD_KEY, {}).get("training_set")
+    if digest is not None and digest != training_set_digest(items):
+        rule = f"must have the run's identities in the same order, with the same images, to resume {path}"
+        found = f"others, or another order, in {len(items)} images of {len({item[1] for item in items})} identities"
         raise InputError("DATASETS.NAMES", rule, found)
     if "optimizer" not in content:
         return

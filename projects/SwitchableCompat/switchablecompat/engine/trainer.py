@@ -41,7 +41,7 @@ from .hooks import (
     SwitchableLayerFreeze,
 )
 from .priorities import UncertaintyPriorities
-from .resume import check_state, follow_new_length, identities_digest
+from .resume import check_state, follow_new_length, training_set_digest
 from .schedule_check import check_schedule
 from .step_plan import StepPlan
 from .submodel_start import start_hooks
@@ -112,7 +112,8 @@ class SwitchableTrainer(DefaultTrainer):
         if self.grad_scaler is not None and self.cfg.SOLVER.AMP.DTYPE == "bfloat16":  # has float32's range
             self._trainer.grad_scaler = None
         scaler = {} if self.grad_scaler is None else {"grad_scaler": self.grad_scaler}
-        record = {**run_record(self.cfg), "identities": identities_digest(self._trainer.data_loader.dataset.pids)}
+        items = self._trainer.data_loader.dataset.img_items
+        record = {**run_record(self.cfg), "training_set": training_set_digest(items)}
         self.checkpointer = SwitchableCheckpointer.take_over(self.checkpointer, record, **scaler)
         ours: list[hooks.HookBase] = [EpochSeed(self.cfg.SEED)]
         ours += start_hooks(self.cfg, model, self.build_train_loader)
@@ -133,7 +134,7 @@ class SwitchableTrainer(DefaultTrainer):
         are the run's is checked by :func:`~.setup.setup`, before there is a model.
 
         Raises:
-            InputError: The checkpoint to resume from is of another model, optimiser or other identities; MODEL.WEIGHTS
+            InputError: The checkpoint to resume from is of another model, optimiser or training set; MODEL.WEIGHTS
                 are not those of this backbone.
         """
         if not (resume and self.checkpointer.has_checkpoint()):
@@ -142,7 +143,7 @@ class SwitchableTrainer(DefaultTrainer):
             return
         path = self.checkpointer.get_checkpoint_file()
         content = read_checkpoint(path)
-        check_state(content, path, self.data_loader.dataset.pids, self.optimizer)
+        check_state(content, path, self.data_loader.dataset.img_items, self.optimizer)
         check_same(self.checkpointer.model, path, content)
         schedule = self.scheduler["lr_sched"]
         periods = getattr(schedule, "T_max", None)
