@@ -44,7 +44,7 @@ def read_record(path: str) -> dict[str, Any]:
     return read_checkpoint(path).get(RECORD_KEY, {})
 
 
-def check_settings(cfg: CfgNode, record: Mapping[str, Any], path: str) -> None:
+def check_settings(cfg: CfgNode, record: Mapping[str, Any], path: str) -> list[str]:
     """Compare a config with that of the run it is to continue, key by key, before anything is loaded.
 
     The policy: what does not change what is trained (``RUN_KEYS``) is taken, the training may become longer, and
@@ -55,6 +55,9 @@ def check_settings(cfg: CfgNode, record: Mapping[str, Any], path: str) -> None:
         record: What the checkpoint keeps.
         path: The checkpoint.
 
+    Returns:
+        A line for each difference that is taken, and for what cannot be known, to be logged when there is a log.
+
     Raises:
         InputError: A setting that must not change has changed; the line has all of them, with both values.
     """
@@ -62,24 +65,23 @@ def check_settings(cfg: CfgNode, record: Mapping[str, Any], path: str) -> None:
     if seed is not None and cfg.SEED not in (seed, -1):
         raise InputError("SEED", f"must be {seed} to resume {path}, or -1", cfg.SEED)
     if "settings" not in record:
-        logger.warning(f"{path} keeps no settings (an earlier version's): only seed and shapes can be compared")
         _refuse_other_widths(cfg, record, path)
-        return
+        return [f"{path} keeps no settings (an earlier version's): only seed and shapes can be compared"]
     there, here = flat_settings(merge_kept(record["settings"], path)), flat_settings(cfg)
     found = [one for one in differences(there, here) if not _means_the_same(one, there, here)]
     taken = [one for one in found if one.key in RUN_KEYS or (one.key == LENGTH and one.here > one.there)]
     refuse_differences([one for one in found if one not in taken], f" to resume {path}")
-    for one in taken:
-        logger.info(f"Resumed with another {one.key}: {one.there!r} before, {one.here!r} now")
+    lines = [f"Resumed with another {one.key}: {one.there!r} before, {one.here!r} now" for one in taken]
     if any(one.key == LENGTH for one in taken) and here[SHARE] and not why_unread(SHARE, here.__getitem__):
-        logger.warning(
-            f"{SHARE} is a share of {LENGTH}: the epochs so far had that of {there[LENGTH]} "
-            f"epochs, so that this run is not that of {here[LENGTH]} from the start"
+        lines.append(
+            f"{SHARE} is a share of {LENGTH}: the epochs so far had that of {there[LENGTH]} epochs, so that this run "
+            f"is not that of {here[LENGTH]} from the start"
         )
     before, now = (files.get("MODEL.REFERENCE.WEIGHTS") for files in (record["files"], run_record(cfg)["files"]))
     if before and now and before != now:
         rule = f"must hold the model that the run was trained with, to resume {path}"
         raise InputError("MODEL.REFERENCE.WEIGHTS", rule, f"another one in {cfg.MODEL.REFERENCE.WEIGHTS!r}")
+    return lines
 
 
 def training_set_digest(items: Sequence[tuple[Any, ...]]) -> str:

@@ -59,8 +59,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     amp_off = cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.AMP.DTYPE == "float16" and not on_cuda
     if amp_off:
         cfg.SOLVER.AMP.ENABLED = False
-    if former:
-        check_settings(cfg, record, former)
+    changes = check_settings(cfg, record, former) if former else []
     if "seed" in record:
         cfg.SEED = record["seed"]
     elif cfg.SEED < 0:
@@ -78,6 +77,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
     logger.info(f"FastReID shims in use: {', '.join(applied()) or 'none'}; seed {cfg.SEED}")
     if amp_off:
         logger.warning("SOLVER.AMP.ENABLED is set to False: float16 needs a CUDA device (SOLVER.AMP.DTYPE)")
+    for line in changes:
+        logger.warning(line)
     if resume and not former:
         logger.warning(f"{cfg.OUTPUT_DIR} has no checkpoint to resume from (last_checkpoint): a new run starts")
     if earlier:
