@@ -140,8 +140,17 @@ TRAIN = [
     (resume("lost"), "model_0007.pth: must be an existing checkpoint"),
     (resume("nameless"), "nameless/: must be a whole checkpoint of tensors"),
     (resume("cut"), "model_0000.pth: must be a whole checkpoint of tensors"),
+    (["--resume", "OUTPUT_DIR", "{bad}/new"], "--config-file: must be given to resume where no checkpoint keeps its"),
     (resume("run", "SEED", "8"), "SEED: must be 0 to resume"),
     (resume("run", "MODEL.SWITCHABLE.WIDTHS", "[0.5, 1.0]"), "MODEL.SWITCHABLE.WIDTHS: must be [0.25, 0.5, 0.75, 1.0]"),
+    (
+        resume("run", "SOLVER.OPT", "Adam"),
+        "SOLVER.OPT: must be 'SGD' to resume {bad}/run/model_final.pth, found 'Adam'",
+    ),
+    (
+        weights("run/model_final.pth") + ["MODEL.HEADS.POOL_LAYER", "GlobalMaxPool"],
+        "POOL_LAYER: must be 'GlobalAvgPool'",
+    ),
     (resume("run", "MODEL.HEADS.EMBEDDING_DIM", "64"), "MODEL.HEADS.EMBEDDING_DIM: must be 128 to resume"),
 ]
 if not torch.cuda.is_available():

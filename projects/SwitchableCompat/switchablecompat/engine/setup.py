@@ -106,7 +106,10 @@ def _config(args: argparse.Namespace, former: str, record: Mapping[str, Any]) ->
         if not os.path.isfile(weights):
             raise InputError("MODEL.WEIGHTS", "must be an existing checkpoint with --eval-only", repr(weights))
         return open_trained(weights, args.config_file, args.opts).cfg
-    if former and not args.config_file and "settings" in record:
+    if args.resume and not args.config_file:
+        if "settings" not in record:
+            rule = "must be given to resume where no checkpoint keeps its settings (last_checkpoint in OUTPUT_DIR)"
+            raise InputError("--config-file", rule, former or "no checkpoint")
         return merge_kept(record["settings"], former, args.opts)
     return merge_config(args.config_file, args.opts)
 
