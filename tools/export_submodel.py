@@ -23,8 +23,10 @@ from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.files import refuse_unwritable
 
 EXAMPLES = """examples:
-  python tools/export_submodel.py --weights outputs/demo/model_final.pth --width 0.25 --kind onnx --output outputs/export
-  python tools/export_submodel.py --weights outputs/demo/model_final.pth --all --images my_images --output outputs/export
+  python tools/export_submodel.py --weights outputs/demo/model_final.pth --width 0.25 --kind onnx \\
+      --output outputs/export
+  python tools/export_submodel.py --weights outputs/demo/model_final.pth --all --images my_images \\
+      --output outputs/export
 """
 
 

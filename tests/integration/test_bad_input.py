@@ -148,7 +148,7 @@ TRAIN = [
         "SOLVER.OPT: must be 'SGD' to resume {bad}/run/model_final.pth, found 'Adam'",
     ),
     (
-        weights("run/model_final.pth") + ["MODEL.HEADS.POOL_LAYER", "GlobalMaxPool"],
+        [*weights("run/model_final.pth"), "MODEL.HEADS.POOL_LAYER", "GlobalMaxPool"],
         "POOL_LAYER: must be 'GlobalAvgPool'",
     ),
     (resume("run", "MODEL.HEADS.EMBEDDING_DIM", "64"), "MODEL.HEADS.EMBEDDING_DIM: must be 128 to resume"),
