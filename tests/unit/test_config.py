@@ -51,8 +51,9 @@ def test_every_key_we_add_has_a_comment(key):
 
 
 @pytest.mark.parametrize("config_file", YAMLS)
-def test_every_yml_is_valid(config_file):
-    load_config(config_file)
+def test_every_yml_is_valid_and_names_its_method(config_file):
+    name = load_config(config_file).METHOD
+    assert name or Path(config_file).name.startswith("Base-")
 
 
 BAD = [

@@ -94,6 +94,14 @@ def test_equal_files_in_other_places_are_one_recipe_and_other_files_are_another(
         assert recipes[key, "here"] != run_record(tiny_config("MODEL.BACKBONE.PRETRAIN", True))["config"], key
 
 
+def test_a_file_with_more_than_tensors_counts_by_its_bytes(tmp_path):
+    digests = set()
+    for epoch in (1, 2):
+        torch.save({"student": {"conv1.weight": torch.ones(1)}, "epoch": epoch}, tmp_path / f"{epoch}.pth")
+        digests.add(run_record(tiny_config("MODEL.WEIGHTS", tmp_path / f"{epoch}.pth"))["files"]["MODEL.WEIGHTS"])
+    assert len(digests - {""}) == 2
+
+
 def test_a_reference_used_in_another_way_is_another_one(tmp_path):
     """Its config decides what its weights mean."""
     _, files = reference_files(tmp_path)

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -131,18 +132,16 @@ def run_record(cfg: CfgNode) -> dict[str, Any]:
 
 
 def _content(cfg: CfgNode, key: str) -> str:
-    """Digest of what is in the file that a setting names; empty without a file that can be read."""
+    """Digest of what is in the file that a setting names; empty without a file."""
     path = flat_settings(cfg)[key]
     if not os.path.isfile(path) or (key == "MODEL.BACKBONE.PRETRAIN_PATH" and not cfg.MODEL.BACKBONE.PRETRAIN):
         return ""
-    try:
-        if key == "DATASETS.MANIFEST":
-            with open(path, "rb") as file:
-                return f"sha256:{hashlib.sha256(file.read()).hexdigest()}"
+    if key != "DATASETS.MANIFEST":
         reference = cfg.MODEL.REFERENCE.CONFIG_FILE if key == "MODEL.REFERENCE.WEIGHTS" else None
-        return _weights(path, reference, *(os.stat(file).st_mtime_ns for file in (path, reference) if file))
-    except (InputError, OSError):  # whoever uses the file says so
-        return ""
+        with suppress(InputError, OSError):  # more than tensors in it, or no config: whoever uses the file says so
+            return _weights(path, reference, *(os.stat(file).st_mtime_ns for file in (path, reference) if file))
+    with open(path, "rb") as file:
+        return f"sha256:{hashlib.sha256(file.read()).hexdigest()}"
 
 
 @cache
