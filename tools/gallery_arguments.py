@@ -9,6 +9,7 @@ import sys
 import torch
 
 import startup
+from model_arguments import CONFIG_HELP
 
 try:
     import pyarrow  # noqa: F401  # before the modules that need it
@@ -24,9 +25,9 @@ from switchablecompat.errors import InputError, name_some
 def add_encoder(parser: startup.Parser) -> None:
     """An exported sub-model, or one of a trained run; how it reads images."""
     parser.add_argument("--model", metavar="PATH", help="an exported sub-model: its folder, model file or model.json")
-    parser.add_argument("--config-file", metavar="F", help="or the config of a switchable run,")
-    parser.add_argument("--weights", metavar="W", help="its checkpoint,")
+    parser.add_argument("--weights", metavar="W", help="or the checkpoint of a switchable run,")
     parser.add_argument("--width", type=float, metavar="X", help="and which of its sub-models to take")
+    parser.add_argument("--config-file", default="", metavar="F", help=CONFIG_HELP)
     parser.add_argument("--device", help="for a run (default: cuda if there is a GPU, else cpu)")
     parser.add_argument("--batch-size", type=positive, default=64, metavar="N", help="images at a time (default 64)")
     parser.add_argument("--workers", type=positive, default=2, metavar="N", help="threads that read (default 2)")
@@ -53,13 +54,13 @@ def natural(text: str) -> int:
 
 def open_encoder(arguments: argparse.Namespace) -> Encoder:
     """The sub-model that the command line names."""
-    run = (arguments.config_file, arguments.weights, arguments.width)
-    if arguments.model and run == (None, None, None):
+    run = (arguments.weights, arguments.width)
+    if arguments.model and run == (None, None) and not arguments.config_file:
         return load_encoder(arguments.model)
     if arguments.model or None in run:
-        raise InputError("command line", "must have --model, or --config-file with --weights and --width (see --help)")
-    device = arguments.device or default_device()
-    return run_encoder(TrainedRun.load(*run[:2], ["MODEL.DEVICE", device]), arguments.width)
+        raise InputError("command line", "must have --model, or --weights with --width (see --help)")
+    options = ["MODEL.DEVICE", arguments.device or default_device()]
+    return run_encoder(TrainedRun.load(arguments.config_file, arguments.weights, options), arguments.width)
 
 
 def default_device() -> str:

@@ -30,10 +30,10 @@ from switchablecompat.errors import InputError, exit_on_input_error, name_some
 from switchablecompat.files import atomic_write, refuse_unwritable, refuse_unwritable_file, write_json
 
 EXAMPLES = """examples:
-  python tools/search.py index --config-file outputs/demo/config.yaml --weights outputs/demo/model_final.pth \\
-      --width 1.0 --dataset SyntheticReID --output outputs/demo/gallery
-  python tools/search.py query --gallery outputs/demo/gallery --config-file outputs/demo/config.yaml \\
-      --weights outputs/demo/model_final.pth --width 0.25 --dataset SyntheticReID --picture outputs/demo/search.png
+  python tools/search.py index --weights outputs/demo/model_final.pth --width 1.0 --dataset SyntheticReID \\
+      --output outputs/demo/gallery
+  python tools/search.py query --gallery outputs/demo/gallery --weights outputs/demo/model_final.pth --width 0.25 \\
+      --dataset SyntheticReID --picture outputs/demo/search.png
   python tools/search.py index --shards outputs/shards --factory IVF4096,PQ32 --output outputs/large_gallery
   python tools/search.py query --gallery outputs/large_gallery --model outputs/export/w025-onnx --images query.jpg
 """

@@ -18,22 +18,26 @@ from torch.multiprocessing import ProcessRaisedException
 import switchablecompat  # noqa: F401  (spawned processes start here: shims first)
 
 from .engine import SwitchableTrainer, load_for_evaluation, read_checkpoint, setup
-from .engine.checkpointer import RECORD_KEY
+from .engine.output_folder import unlock
 from .errors import InputError, exit_on_input_error
+from .modeling.checkpoint import RECORD_KEY
 
 
 def run(args: argparse.Namespace) -> Mapping[str, Any]:
     """Train, resume or evaluate, in one process of the launch; returns FastReID's flat results."""
     cfg = setup(args)
-    if args.eval_only:
-        model = SwitchableTrainer.build_model(cfg)
-        content = read_checkpoint(cfg.MODEL.WEIGHTS)
-        load_for_evaluation(model, cfg.MODEL.WEIGHTS, content=content)
-        # method and seed are the training run's: this command line may say anything
-        return SwitchableTrainer.test(cfg, model, content.get(RECORD_KEY, {}))
-    trainer = SwitchableTrainer(cfg)
-    trainer.resume_or_load(resume=args.resume)
-    return trainer.train()
+    try:
+        if args.eval_only:
+            model = SwitchableTrainer.build_model(cfg)
+            content = read_checkpoint(cfg.MODEL.WEIGHTS)
+            load_for_evaluation(model, cfg.MODEL.WEIGHTS, content=content)
+            # method and seed are the training run's: this command line may say anything
+            return SwitchableTrainer.test(cfg, model, content.get(RECORD_KEY, {}))
+        trainer = SwitchableTrainer(cfg)
+        trainer.resume_or_load(resume=args.resume)
+        return trainer.train()
+    finally:
+        unlock(cfg.OUTPUT_DIR)
 
 
 def main() -> None:

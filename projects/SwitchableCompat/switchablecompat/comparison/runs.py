@@ -12,18 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..config import load_config
 from ..errors import InputError
 from ..files import write_json
+from ..settings import flat_settings
 from ..widths import width_name
-from .records import NO_RECORD, RECORD, REFERENCE, code_digest, difference, flat, read_json, read_record
+from .records import NO_RECORD, RECORD, REFERENCE, code_digest, difference, read_json, read_record
 from .suite import Method, Suite
 
 NEW, INTERRUPTED, DONE = "new", "interrupted", "done"
-# Where a run is, or where its reference is, does not change what it trains.
-PLACES = ("OUTPUT_DIR", "MODEL.REFERENCE.CONFIG_FILE", "MODEL.REFERENCE.WEIGHTS")
+# Where a run is, where its reference is, and what it is called do not change what it trains.
+PLACES = ("METHOD", "OUTPUT_DIR", "MODEL.REFERENCE.CONFIG_FILE", "MODEL.REFERENCE.WEIGHTS")
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """Everything that decides what is trained, as flat ``KEY: value``."""
         cfg = load_config(self.config, [*self.opts, "OUTPUT_DIR", str(self.folder)])
-        settings = {key: value for key, value in flat(yaml.safe_load(cfg.dump())).items() if key not in PLACES}
+        settings = {key: value for key, value in flat_settings(cfg).items() if key not in PLACES}
         if self.reference:
             settings |= {f"{REFERENCE}{key}": value for key, value in self.reference.settings().items()}
         return settings
@@ -145,7 +144,8 @@ def plan(suite: Suite, jobs_dir: str | Path, seeds: Sequence[int], only: Sequenc
 def make_job(suite: Suite, method: Method, seed: int, jobs_dir: Path) -> Job:
     """Everything that one method needs for one seed."""
     folder = jobs_dir / method.name / f"seed{seed}"
-    opts = (*(part.replace("{seed}", str(seed)) for part in (*suite.opts, *method.opts)), "SEED", str(seed))
+    settings = [part.replace("{seed}", str(seed)) for part in (*suite.opts, *method.opts)]
+    opts = (*settings, "SEED", str(seed), "METHOD", method.name)
     if method.kind == "switchable":
         run = Run(method.name, seed, None, folder, method.config, opts)
         return Job(method, seed, (run,), (run,), folder / "cross_test")

@@ -38,6 +38,7 @@ SUITE_KEYS = {"name", "dataset", "seeds", "ours", "opts", "published", "methods"
 METHOD_KEYS = {"name", "title", "kind", "config", "opts", "reference", "published"}
 # What the comparison sets itself.
 RESERVED = (
+    "METHOD",
     "SEED",
     "OUTPUT_DIR",
     "MODEL.SWITCHABLE.ONLY_WIDTH",

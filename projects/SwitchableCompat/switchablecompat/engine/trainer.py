@@ -21,17 +21,16 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from ..aggregation import build_aggregation
-from ..config import run_record
 from ..data.opening import fixed_split
 from ..data.streams import EpochSampler, SeededImages
-from ..errors import InputError
 from ..evaluation.evaluator import evaluate_grid
 from ..evaluation.grid import CompatibilityGrid
 from ..evaluation.report import render_summary, write_report
 from ..modeling import SwitchableBaseline
 from ..modeling.checkpoint import check_same, load_as_start, read_checkpoint
+from ..modeling.trained import run_record
 from .certainty import ClassCertainty
-from .checkpointer import RECORD_KEY, SwitchableCheckpointer
+from .checkpointer import SwitchableCheckpointer
 from .hooks import (
     BNCalibration,
     CompleteJSONWriter,
@@ -42,6 +41,7 @@ from .hooks import (
     SwitchableLayerFreeze,
 )
 from .priorities import UncertaintyPriorities
+from .resume import check_state, follow_new_length, training_set_digest
 from .schedule_check import check_schedule
 from .step_plan import StepPlan
 from .submodel_start import start_hooks
@@ -112,7 +112,9 @@ class SwitchableTrainer(DefaultTrainer):
         if self.grad_scaler is not None and self.cfg.SOLVER.AMP.DTYPE == "bfloat16":  # has float32's range
             self._trainer.grad_scaler = None
         scaler = {} if self.grad_scaler is None else {"grad_scaler": self.grad_scaler}
-        self.checkpointer = SwitchableCheckpointer.take_over(self.checkpointer, run_record(self.cfg), **scaler)
+        items = self._trainer.data_loader.dataset.img_items
+        record = {**run_record(self.cfg), "training_set": training_set_digest(items)}
+        self.checkpointer = SwitchableCheckpointer.take_over(self.checkpointer, record, **scaler)
         ours: list[hooks.HookBase] = [EpochSeed(self.cfg.SEED)]
         ours += start_hooks(self.cfg, model, self.build_train_loader)
         for hook in super().build_hooks():
@@ -128,11 +130,12 @@ class SwitchableTrainer(DefaultTrainer):
     def resume_or_load(self, resume: bool = True) -> None:
         """FastReID's, and ``model_best.pth`` stays the best over all parts of a run.
 
-        What a file does not fill of the model is an error where it matters, not a line in the log.
+        What a file does not fill of the model is an error where it matters, not a line in the log. That its settings
+        are the run's is checked by :func:`~.setup.setup`, before there is a model.
 
         Raises:
-            InputError: The checkpoint to resume from is of other widths, or of another model; MODEL.WEIGHTS are not
-                those of this backbone.
+            InputError: The checkpoint to resume from is of another model, optimiser or training set; MODEL.WEIGHTS
+                are not those of this backbone.
         """
         if not (resume and self.checkpointer.has_checkpoint()):
             if self.cfg.MODEL.WEIGHTS:
@@ -140,12 +143,12 @@ class SwitchableTrainer(DefaultTrainer):
             return
         path = self.checkpointer.get_checkpoint_file()
         content = read_checkpoint(path)
-        widths = content.get(RECORD_KEY, {}).get("widths")
-        if widths not in (None, run_record(self.cfg)["widths"]):
-            rule = f"must be {widths} to resume {path}"
-            raise InputError("MODEL.SWITCHABLE.WIDTHS", rule, self.cfg.MODEL.SWITCHABLE.WIDTHS)
+        check_state(content, path, self.data_loader.dataset.img_items, self.optimizer)
         check_same(self.checkpointer.model, path, content)
+        schedule = self.scheduler["lr_sched"]
+        periods = getattr(schedule, "T_max", None)
         super().resume_or_load(resume)
+        follow_new_length(schedule, periods, (self.start_epoch, self.max_epoch))
         # The loader has been reading the first epoch since it was built.
         self.data_loader.shutdown()
         self.data_loader.batch_sampler.sampler.first_epoch = self.start_epoch

@@ -13,10 +13,11 @@ from fastreid.config import CfgNode
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..config import run_record
 from ..errors import InputError
 from ..modeling import SwitchableBaseline
+from ..modeling.trained import run_record
 from ..provenance import family_digest, hardware, versions
+from ..settings import feature_settings
 from .features import extract_features
 from .gallery_draws import check_drawable, draw_gallery, mean_grid
 from .grid import CompatibilityGrid, grid_from_features
@@ -61,7 +62,8 @@ def evaluate_grid(
         return None
     extracted = time.perf_counter()
     values = [F.normalize(value) for value in features.values]
-    metadata = grid_metadata(cfg, family_digest(model.state_dict()), num_query, total - num_query, record)
+    family = family_digest(model.state_dict(), feature_settings(cfg))
+    metadata = grid_metadata(cfg, family, num_query, total - num_query, record)
     refinement = Refinement.from_config(cfg)
 
     def grid_of(query: Tensor | slice, gallery: Tensor | slice) -> CompatibilityGrid:

@@ -19,6 +19,7 @@ from .weight_names import LEFT_OUT, FoundBackbone, find_backbone, read_file
 
 logger = logging.getLogger("fastreid.switchablecompat.checkpoint")
 
+RECORD_KEY = "switchablecompat"  # below which a checkpoint says what it is: see trained.run_record
 # Classifiers of this FastReID, of earlier ones and of ImageNet models, and what earlier ones saved beside the weights.
 CLASSIFIERS = (CLASSIFIER_KEY, "heads.classifier.", "backbone.fc.", "pixel_mean", "pixel_std")
 BACKBONE = "backbone."
