@@ -29,6 +29,8 @@ def run_epochs(trainer: SwitchableTrainer) -> None:
     trainer.iter = trainer.start_iter = first * length + trainer.progress.steps
     within = f", step {trainer.progress.steps}" if trainer.progress.steps else ""
     logger.info(f"Starting training from epoch {first}{within}")
+    if trainer.progress.steps == length:  # torch warns where a schedule moves before the optimiser of this process
+        trainer._trainer.optimizer._opt_called = True
     trainer.progress.steps = 0
     with EventStorage(trainer.start_iter) as trainer.storage:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -11,6 +12,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 EXIT_CODE = 128 + signal.SIGTERM  # what a shell shows for a process that SIGTERM ended
+PARENT = "SWITCHABLECOMPAT_PARENT"  # variable by which tools/compare.py says who it is
+PATIENCE = 5.0  # seconds that interrupted processes have before they are killed
 POLL = 0.5  # seconds between two looks at whether the parent process is there
 
 
@@ -71,6 +74,43 @@ class Interruption:
         self.requested = True
         if self._at_once:
             raise Terminated
+
+
+@contextmanager
+def passed_on(*, several: bool) -> Iterator[None]:
+    """A launch of one or ``several`` processes: all of them end, whichever way this one is asked to.
+
+    They get SIGTERM when this process does, and it waits for their checkpoint. Ctrl-C ends them at once.
+    """
+    if not several:
+        yield
+        return
+
+    def forward(_signal: int, _frame: FrameType | None) -> None:
+        processes = multiprocessing.active_children()
+        for process in processes:
+            process.terminate()
+        if not processes:
+            raise Terminated
+
+    former = signal.signal(signal.SIGTERM, forward)
+    try:
+        yield
+    except KeyboardInterrupt:
+        _end(multiprocessing.active_children())
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def _end(processes: list[multiprocessing.process.BaseProcess]) -> None:
+    for process in processes:
+        if process.pid is not None:
+            os.kill(process.pid, signal.SIGINT)
+    end = time.monotonic() + PATIENCE
+    for process in processes:
+        process.join(max(0, end - time.monotonic()))
+        process.kill()
 
 
 def end_with(parent: int) -> None:

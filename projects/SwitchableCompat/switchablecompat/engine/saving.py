@@ -94,6 +94,7 @@ class BestCheckpointer(hooks.PeriodicCheckpointer):
     """
 
     checkpointer: SwitchableCheckpointer
+    best_metric: float
 
     def after_epoch(self) -> None:
         storage = get_event_storage()

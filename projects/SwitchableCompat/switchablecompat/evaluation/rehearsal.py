@@ -76,4 +76,4 @@ def choose(items: Sequence[tuple[str, Any, Any]], num_query: int, size: int) -> 
         if len(queries) + len(gallery) >= size:
             break
         gallery.add(index)
-    return queries, sorted(gallery)
+    return queries or [0], sorted(gallery)  # the evaluation says what is wrong with a query that nobody matches
