@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import startup  # before torch is loaded
+
+# isort: split
 import argparse
 import os
 import sys
 
 import torch
-
-import startup
 
 try:
     import pyarrow  # noqa: F401  # before the modules that need it

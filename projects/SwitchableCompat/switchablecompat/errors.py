@@ -38,7 +38,7 @@ def name_some(names: Sequence[object], limit: int = 3) -> str:
 
 
 def exit_on_input_error(main: Callable[[], int | None]) -> None:
-    """Run ``main`` as a command: exit 0 on success, 2 with one ``error:`` line on :class:`InputError`, 130 on Ctrl-C."""
+    """Run ``main`` as a command: exit 0 on success, 2 with one ``error:`` line on :class:`InputError`; Ctrl-C: 130."""
     try:
         code = main()
     except InputError as error:

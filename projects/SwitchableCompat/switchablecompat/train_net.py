@@ -44,7 +44,9 @@ def main() -> None:
     """The command line."""
     parser = default_argument_parser()
     parser.description = "Train or evaluate a switchable model; writes checkpoints, metrics and the grid to OUTPUT_DIR."
-    parser.description += " kill (SIGTERM) writes a checkpoint of the last step and exits with 143; Ctrl-C exits at once."
+    parser.description += (
+        " kill (SIGTERM) writes a checkpoint of the last step and exits with 143; Ctrl-C exits at once."
+    )
     parser.epilog = "example: python tools/train_net.py --config-file configs/Synthetic/sfsc_demo.yml SEED 1"
     parser.error = _refuse_usage
     parser.set_defaults(dist_url="auto")  # a free port: FastReID's default is one for all runs of a user

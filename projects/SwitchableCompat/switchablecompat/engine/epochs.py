@@ -11,7 +11,7 @@ from fastreid.utils.events import EventStorage
 from ..errors import InputError
 from ..modeling.calibration import average_statistics
 from .interruption import Terminated
-from .train_loop import LoadersEnded
+from .train_loop import NoBatchError
 
 if TYPE_CHECKING:
     from .trainer import SwitchableTrainer
@@ -35,13 +35,14 @@ def run_epochs(trainer: SwitchableTrainer) -> None:
     with EventStorage(trainer.start_iter) as trainer.storage:
         try:
             trainer.before_train()
-            for trainer.epoch in range(first, trainer.max_epoch):
+            for epoch in range(first, trainer.max_epoch):
+                trainer.epoch = epoch
                 trainer.before_epoch()
                 while trainer.iter < (trainer.epoch + 1) * length:
                     trainer.before_step()
                     try:
                         trainer.run_step()
-                    except LoadersEnded:
+                    except NoBatchError:
                         if comm.get_world_size() > 1:  # the other processes may be in a step
                             raise
                         _leave(trainer)

@@ -1,4 +1,4 @@
-"""SIGTERM, the signal of ``kill`` and of schedulers that need the machine: the run writes a checkpoint, then it ends."""
+"""SIGTERM, the signal of ``kill`` and of batch systems that need the machine: the run writes a checkpoint and ends."""
 
 from __future__ import annotations
 

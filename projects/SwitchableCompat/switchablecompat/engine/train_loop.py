@@ -27,7 +27,7 @@ from .step_plan import StepPlan
 LEAST_SCALE = 2.0**-14  # thirty halvings below where GradScaler starts, each for one step that overflowed
 
 
-class LoadersEnded(RuntimeError):
+class NoBatchError(RuntimeError):
     """The run is asked to end, and there is no batch for another step; none has begun."""
 
 
@@ -112,7 +112,7 @@ class SwitchableTrainLoop(SimpleTrainer):
             batch = next(self._data_loader_iter)
         except RuntimeError as error:
             if self.interruption.requested:  # a signal to the whole group has ended the loaders
-                raise LoadersEnded from error
+                raise NoBatchError from error
             raise
         data_time = time.perf_counter() - start
 
