@@ -98,6 +98,8 @@ class Runner:
                 if self._waiting or self._workers.active:
                     time.sleep(POLL)
         finally:
+            if self._workers.active:
+                self._say(f"ending {len(self._workers.active)} commands, with a checkpoint of each training")
             self._workers.end()
             for worker in self._workers.ended():
                 self._end(worker, interrupted=True)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 EXIT_CODE = 128 + signal.SIGTERM  # what a shell shows for a process that SIGTERM ended
 PARENT = "SWITCHABLECOMPAT_PARENT"  # variable by which tools/compare.py says who it is
@@ -38,6 +39,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self.requested = self._at_once = False
+        self._of_loaders: Any = None  # torch's handler of SIGCHLD, while it is put aside
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -49,13 +51,13 @@ class Interruption:
         if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
             yield
             return
-        loaders = signal.getsignal(signal.SIGCHLD)
         signal.signal(signal.SIGTERM, self._take)
         try:
             yield
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.signal(signal.SIGCHLD, loaders)
+            if self._of_loaders is not None:
+                signal.signal(signal.SIGCHLD, self._of_loaders)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
@@ -69,8 +71,9 @@ class Interruption:
             self._at_once = False
 
     def _take(self, _signal: int, _frame: FrameType | None) -> None:
-        # A signal to a whole group ends the loaders too, which torch would report in the middle of the last step.
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        if not self.requested:
+            # A signal to a whole group ends the loaders too, which torch would report in the middle of the last step.
+            self._of_loaders = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self.requested = True
         if self._at_once:
             raise Terminated
