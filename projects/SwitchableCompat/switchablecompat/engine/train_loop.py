@@ -200,7 +200,9 @@ class SwitchableTrainLoop(SimpleTrainer):
         """
         values = torch.stack([loss.double().reshape(()) for loss in losses.values()]).tolist()
         of_ranks = comm.all_gather((data_time, values, self.interruption.requested))
-        self.leaving = self.interruption.requested = any(requested for *_, requested in of_ranks)
+        self.leaving = any(requested for *_, requested in of_ranks)
+        if self.leaving:
+            self.interruption.requested = True
         means = dict(zip(losses, np.mean([values for _, values, _ in of_ranks], axis=0).tolist(), strict=True))
         if not overflow_allowed:
             self._refuse_non_finite(means)
