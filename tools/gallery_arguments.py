@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import startup  # before torch is loaded
+
+# isort: split
 import argparse
 import os
 import sys
 
 import torch
 
-import startup
 from model_arguments import CONFIG_HELP
 
 try:

@@ -38,10 +38,13 @@ def name_some(names: Sequence[object], limit: int = 3) -> str:
 
 
 def exit_on_input_error(main: Callable[[], int | None]) -> None:
-    """Run ``main`` as a command: exit 0 on success, 2 with one ``error:`` line on :class:`InputError`."""
+    """Run ``main`` as a command: exit 0 on success, 2 with one ``error:`` line on :class:`InputError`; Ctrl-C: 130."""
     try:
         code = main()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = 130
     sys.exit(code or 0)

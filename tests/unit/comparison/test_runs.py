@@ -68,6 +68,8 @@ def test_states_of_a_run(jobs, fabricate):
     fabricate(run.folder, "grid.json")  # of an evaluation on the way
     assert run.state() == INTERRUPTED
     fabricate(run.folder, "model_final.pth")
+    assert run.state() == INTERRUPTED  # it is evaluated once more
+    run.record(finished=True)
     assert run.state() == DONE
     fabricate(run.folder, "grid.json", seed=5)
     with pytest.raises(InputError, match=r"grid.json: must be of seed 0, found 5"):

@@ -28,7 +28,7 @@ class Loader:
 
 def hook_of(model, loader, epoch=0, num_iter=2):
     hook = SubmodelCalibration(model, lambda: loader, num_iter)
-    hook.trainer = SimpleNamespace(start_epoch=epoch)
+    hook.trainer = SimpleNamespace(start_iter=epoch)
     return hook
 
 
@@ -77,6 +77,6 @@ def test_only_the_config_that_says_so_has_the_hook():
     cfg = tiny_config(*CALIBRATED, "TEST.PRECISE_BN.NUM_ITER", 5)
     asked = []
     (hook,) = start_hooks(cfg, model, lambda given: asked.append(given) or Loader([images(4)]))
-    hook.trainer = SimpleNamespace(start_epoch=0)
+    hook.trainer = SimpleNamespace(start_iter=0)
     hook.before_train()
     assert asked == [cfg]

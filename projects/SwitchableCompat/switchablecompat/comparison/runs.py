@@ -73,17 +73,19 @@ class Run:
             seed = read_json(grid).get("seed")
             if seed != self.seed:
                 raise InputError(grid, f"must be of seed {self.seed}", seed)
-            return DONE
+            # A run has a checkpoint of its last epoch, and a grid of an earlier one, before its last evaluation.
+            return DONE if record.get("finished", True) else INTERRUPTED
         return INTERRUPTED if (self.folder / "last_checkpoint").exists() else NEW
 
-    def record(self, *, started: int = 0, seconds: float = 0.0) -> None:
-        """Note a start of the run, or the seconds that it took."""
+    def record(self, *, started: int = 0, seconds: float = 0.0, finished: bool = False) -> None:
+        """Note a start of the run, the seconds that it took, or that it came to its end."""
         before = read_record(self.folder) or NO_RECORD
         content = {
             "settings": self.settings(),
             "starts": before["starts"] + started,
             "seconds": before["seconds"] + seconds,
             "code": sorted({*before["code"], code_digest()}),
+            "finished": finished,
         }
         write_json(self.folder / RECORD, content, indent=1)
 

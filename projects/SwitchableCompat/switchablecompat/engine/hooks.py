@@ -24,8 +24,8 @@ from ..modeling.calibration import average_statistics, calibrate_bn
 logger = logging.getLogger("fastreid.switchablecompat.hooks")
 
 
-class EpochSeed(HookBase):
-    """Start every epoch from a random state of its own, so that a resumed run draws what an uninterrupted one does.
+class StepSeed(HookBase):
+    """Start every step from a random state of its own, so that a resumed run draws what an uninterrupted one does.
 
     Args:
         seed: Seed of the run.
@@ -34,8 +34,8 @@ class EpochSeed(HookBase):
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
-    def before_epoch(self) -> None:
-        seed_all_rng(*mixed_seeds((self._seed, self.trainer.epoch, comm.get_rank())))
+    def before_step(self) -> None:
+        seed_all_rng(*mixed_seeds((self._seed, self.trainer.iter, comm.get_rank())))
 
 
 class BNCalibration(HookBase):

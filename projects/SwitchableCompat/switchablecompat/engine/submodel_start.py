@@ -36,7 +36,7 @@ class SubmodelCalibration(HookBase):
     def before_train(self) -> None:
         """Calibrate now."""
         narrow = [index for index, width in enumerate(self._model.switch.widths) if width < 1.0]
-        if self.trainer.start_epoch or not narrow:
+        if self.trainer.start_iter or not narrow:
             return
         loader = self._build_loader()
         try:
