@@ -85,7 +85,7 @@ def test_all_widths_on_the_configs_test_set(tool):
         ([], "command line: either --width or --all must be given"),
         (["--width", "1.0", "--all"], "command line: either --width or --all must be given"),
         (["--all", "--kind", "tflite"], "command line: argument --kind: invalid choice: 'tflite'"),
-        (["--all", "MODEL.SWITCHABLE.WIDTHS", "[0.5,1.0]"], "WIDTHS: must be [0.25, 1.0], as run/model_final.pth"),
+        (["--all", "MODEL.SWITCHABLE.WIDTHS", "[0.5,1.0]"], "MODEL.SWITCHABLE.WIDTHS: must be [0.25, 1.0], as run"),
         (["--all", "--tolerance", "-1"], "--tolerance: must not be negative, found -1.0"),
         (["--all", "NO.KEY", "1"], "NO.KEY: must be an existing key"),
         (["--all", "--images", "none"], "none: must be an existing folder of images"),
