@@ -18,8 +18,9 @@ from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
 
 from ..config import load_config
-from ..data.check import Finding, check_items, raise_on_errors
-from ..data.opening import Splits, check_test_set, data_root, open_dataset
+from ..data.check import check_items
+from ..data.findings import Finding, LabelNames, raise_on_errors
+from ..data.opening import Splits, check_rows, check_test_set, data_root, label_names, open_dataset
 from ..data.training_sets import check_training_sets
 from ..errors import InputError
 from ..evaluation.gallery_draws import check_drawable
@@ -157,12 +158,16 @@ def check_datasets(cfg: CfgNode, *, eval_only: bool) -> None:
         return
     train = None
     if not eval_only:
-        sets = [(name, _open(cfg, name)[1]["train"]) for name in cfg.DATASETS.NAMES]
+        opened = [(name, *_open(cfg, name, combine_all=cfg.DATASETS.COMBINEALL)) for name in cfg.DATASETS.NAMES]
+        sets = [(name, splits["train"]) for name, _, splits in opened]
         train = [item for _, items in sets for item in items]
-        findings = check_training_sets(sets) + check_items(
+        names = LabelNames.of_several([label_names(dataset) for _, dataset, _ in opened])
+        findings = [one for _, dataset, _ in opened for one in check_rows(dataset)]
+        findings += check_training_sets(sets, names) + check_items(
             train,
             None,
             None,
+            names=names,
             ims_per_batch=cfg.SOLVER.IMS_PER_BATCH,
             num_instance=cfg.DATALOADER.NUM_INSTANCE,
             sampler=cfg.DATALOADER.SAMPLER_TRAIN,
@@ -180,15 +185,16 @@ def check_datasets(cfg: CfgNode, *, eval_only: bool) -> None:
         _report(findings, "training data")
     for name in cfg.DATASETS.TESTS:
         dataset, splits = _open(cfg, name)
-        findings = check_test_set(dataset, splits, train if name in cfg.DATASETS.NAMES else None)
+        findings = check_test_set(dataset, splits, train, own=name in cfg.DATASETS.NAMES)
+        findings += check_rows(dataset) if eval_only or name not in cfg.DATASETS.NAMES else []
         if cfg.TEST.GALLERY_DRAWS > 1:
             check_drawable([pid for _, pid, _ in splits["gallery"]], name)
         _report(findings, f"test data {name}")
     comm.synchronize()
 
 
-def _open(cfg: CfgNode, name: str) -> tuple[ImageDataset, Splits]:
-    return open_dataset(name, data_root(), cfg.DATASETS.MANIFEST)
+def _open(cfg: CfgNode, name: str, *, combine_all: bool = False) -> tuple[ImageDataset, Splits]:
+    return open_dataset(name, data_root(), cfg.DATASETS.MANIFEST, combine_all=combine_all)
 
 
 def _report(findings: list[Finding], subject: str) -> None:
