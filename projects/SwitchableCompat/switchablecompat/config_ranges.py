@@ -120,6 +120,6 @@ def _check_sizes(cfg: CN) -> None:
         if padding.ENABLED and size != train:
             rule = f"must be INPUT.SIZE_TRAIN {train} with INPUT.PADDING.ENABLED, which cuts that size out of it again"
             raise InputError("INPUT.CROP.SIZE", rule, size)
-    if padding.ENABLED and padding.SIZE >= min(train):
+    if padding.ENABLED and min(train) <= padding.SIZE:
         rule = f"must be below the shorter side of INPUT.SIZE_TRAIN {train}, or pictures may be all padding"
         raise InputError("INPUT.PADDING.SIZE", rule, padding.SIZE)

@@ -52,13 +52,15 @@ class Encoder:
             [N, D] float32 on the CPU, of length one.
 
         Raises:
-            InputError: Another shape or type.
+            InputError: Another shape or type, or features that are not finite.
         """
         size = (3, *input_size(self.card.preprocessing))
         if images.dim() != 4 or images.shape[1:] != size or images.dtype != torch.float32:
             found = f"{images.dtype} {list(images.shape)}"
             raise InputError("images", f"must be float32 [N, {', '.join(map(str, size))}]", found)
         features = self._forward(images).float().cpu()
+        if not features.isfinite().all():  # weights that are not, or overflow in half precision
+            raise InputError(self.card.file, "must give finite features", f"NaN or infinity at {self.card.name}")
         return features if self.card.l2_normalised else F.normalize(features)
 
 

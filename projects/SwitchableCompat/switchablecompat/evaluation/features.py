@@ -76,8 +76,9 @@ def extract_features(
                     if flip:
                         output = (output + model.heads(model.backbone(images.flip(dims=[3])))) / 2
                 features.append(output.float().cpu())
-            pids.append(batch["targets"].cpu())
-            camids.append(batch["camids"].cpu())
+            # copies: what comes from a loader's process holds an open file each, and a thousand are allowed
+            pids.append(batch["targets"].to("cpu", copy=True))
+            camids.append(batch["camids"].to("cpu", copy=True))
             if time.perf_counter() - told > 20:
                 told = time.perf_counter()
                 left = (told - start) / done * (total - done)

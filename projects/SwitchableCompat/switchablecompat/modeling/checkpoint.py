@@ -90,7 +90,10 @@ def read_weights(path: str, content: dict | None = None) -> dict[str, Tensor]:
     for key, value in content.items():
         if not isinstance(value, Tensor | np.ndarray):
             raise InputError(path, "must be a checkpoint or a state dict of tensors", f"{key}: {type(value).__name__}")
-        weights[str(key).removeprefix("module.")] = torch.as_tensor(value)
+        tensor = weights[str(key).removeprefix("module.")] = torch.as_tensor(value)
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            found = f"{int((~tensor.isfinite()).sum())} of {tensor.numel()} in {key} are not"
+            raise InputError(path, "must hold finite numbers, as training leaves them", found)
     if not any(key.startswith(("backbone.", "heads.")) for key in weights):
         weights = {f"backbone.{key}": value for key, value in weights.items()}
     return weights
