@@ -29,6 +29,7 @@ from switchablecompat.deploy.rank_list import draw_rank_list
 from switchablecompat.errors import InputError, exit_on_input_error, name_some
 from switchablecompat.files import atomic_write, refuse_unwritable, refuse_unwritable_file, write_json
 
+DEFAULT_TOP = 10
 EXAMPLES = """examples:
   python tools/search.py index --config-file outputs/demo/config.yaml --weights outputs/demo/model_final.pth \\
       --width 1.0 --dataset SyntheticReID --output outputs/demo/gallery
@@ -56,7 +57,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     gallery_arguments.add_encoder(query)
     gallery_arguments.add_images(query)
     positive = gallery_arguments.positive
-    query.add_argument("--top", type=positive, default=10, metavar="K", help="items to find (default 10)")
+    query.add_argument(
+        "--top", type=positive, metavar="K", help="items to find (default 10, or all if there are fewer)"
+    )
     query.add_argument(
         "--parameters",
         default="",
@@ -108,7 +111,8 @@ def run_query(arguments: argparse.Namespace) -> None:
         if path := getattr(arguments, option):
             refuse_unwritable_file(path, f"--{option}")
     gallery = Gallery.open(arguments.gallery, arguments.parameters)
-    for number in (arguments.top, arguments.depth or 1):
+    top = min(DEFAULT_TOP, len(gallery)) if arguments.top is None else arguments.top
+    for number in (top, arguments.depth or 1):
         gallery.check_top(number)
     queries, source = gallery_arguments.read_items(arguments, "query")
     encoder = gallery_arguments.open_encoder(arguments)
@@ -116,7 +120,7 @@ def run_query(arguments: argparse.Namespace) -> None:
     batches = encode(encoder, queries, batch_size=arguments.batch_size, workers=arguments.workers)
     total = -(-len(queries) // arguments.batch_size)
     features = np.concatenate([batch.features for batch in tqdm(batches, "Encoding", total, unit="batch")])
-    found = find(gallery, queries, features, arguments.top)
+    found = find(gallery, queries, features, top)
     result = measure(gallery, queries, features, arguments.depth)
     metrics = result and {"Rank-1": result.rank_k(1), "Rank-5": result.rank_k(5), "mAP": result.mAP}
 
@@ -141,7 +145,7 @@ def run_query(arguments: argparse.Namespace) -> None:
             "format": 1,
             "gallery": {"folder": arguments.gallery, **gallery.description},
             "query_model": encoder.card.to_dict(),
-            "top": arguments.top,
+            "top": top,
             "parameters": arguments.parameters or gallery.description["parameters"],
             "metrics": metrics,
             "queries": [

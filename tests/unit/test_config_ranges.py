@@ -11,7 +11,7 @@ from PIL import Image
 
 from builders import tiny_config, tiny_model
 from switchablecompat.config_check import OPTIMIZERS, check_config
-from switchablecompat.config_ranges import check_share
+from switchablecompat.config_ranges import check_share, check_training_sizes
 from switchablecompat.config_unread import MAY_BE_NEVER, value_of
 from switchablecompat.engine.sources import strip_training
 from switchablecompat.engine.trainer import SwitchableTrainer
@@ -76,7 +76,7 @@ def test_a_number_that_makes_no_sense_is_refused_with_key_rule_and_value(key, va
     else:
         cfg.merge_from_list([key, value])
     with pytest.raises(InputError) as error:
-        check_config(cfg)
+        check_config(cfg), check_training_sizes(cfg)
     text = str(error.value)
     assert text.startswith(f"{key}: must ")
     assert rule in text
@@ -101,7 +101,7 @@ NO_PADDING = ("INPUT.PADDING.ENABLED", False)
 )
 def test_a_crop_that_does_not_fit_the_sizes_is_refused(opts, rule):
     with pytest.raises(InputError) as error:
-        tiny_config(*NO_PADDING, *SIZES, *opts)
+        check_training_sizes(tiny_config(*NO_PADDING, *SIZES, *opts))
     assert str(error.value).startswith("INPUT.CROP.SIZE: ")
     assert rule in str(error.value)
 
@@ -109,6 +109,7 @@ def test_a_crop_that_does_not_fit_the_sizes_is_refused(opts, rule):
 @pytest.mark.parametrize("crop", ["[64, 32]", "[48, 24]", "[64, 16]"])
 def test_a_crop_that_fits_leaves_no_black_and_is_seen_alike_in_training_and_test(crop):
     cfg = tiny_config(*NO_PADDING, *SIZES, "INPUT.CROP.SIZE", crop, "INPUT.REA.ENABLED", False)
+    check_training_sizes(cfg)
     white = Image.new("RGB", (50, 100), "white")
     shapes = set()
     for is_train in (True, False):

@@ -104,22 +104,33 @@ def check_share(cfg: CN, processes: int) -> None:
 
 
 def _check_sizes(cfg: CN) -> None:
-    """FastReID resizes to SIZE_TRAIN, crops to CROP.SIZE, pads and crops to SIZE_TRAIN again.
-
-    For testing it resizes to SIZE_TEST and cuts CROP.SIZE out of the centre, with a black border where it is larger.
-    """
-    train, test = list(cfg.INPUT.SIZE_TRAIN), list(cfg.INPUT.SIZE_TEST)
-    crop, padding = cfg.INPUT.CROP, cfg.INPUT.PADDING
-    if crop.ENABLED:
-        size = list(crop.SIZE)
+    """For testing FastReID resizes to SIZE_TEST and cuts CROP.SIZE out of its centre, black where that is larger."""
+    if cfg.INPUT.CROP.ENABLED:
+        size = list(cfg.INPUT.CROP.SIZE)
         if len(size) != 2 or not _whole_numbers(size):
             raise InputError("INPUT.CROP.SIZE", "must be height and width in pixels", size)
-        for name, outer in (("SIZE_TEST", test), ("SIZE_TRAIN", train)):
-            if any(inner > side for inner, side in zip(size, outer, strict=True)):
-                raise InputError("INPUT.CROP.SIZE", f"must fit into INPUT.{name} {outer}", size)
-        if padding.ENABLED and size != train:
+        _check_fit(size, "SIZE_TEST", cfg)
+
+
+def check_training_sizes(cfg: CN) -> None:
+    """For training it resizes to SIZE_TRAIN, crops to CROP.SIZE, pads, and crops to SIZE_TRAIN.
+
+    Raises:
+        InputError: Pictures would be corners, or padding, of what is meant.
+    """
+    train = list(cfg.INPUT.SIZE_TRAIN)
+    crop, padding = cfg.INPUT.CROP, cfg.INPUT.PADDING
+    if crop.ENABLED:
+        _check_fit(list(crop.SIZE), "SIZE_TRAIN", cfg)
+        if padding.ENABLED and list(crop.SIZE) != train:
             rule = f"must be INPUT.SIZE_TRAIN {train} with INPUT.PADDING.ENABLED, which cuts that size out of it again"
-            raise InputError("INPUT.CROP.SIZE", rule, size)
+            raise InputError("INPUT.CROP.SIZE", rule, list(crop.SIZE))
     if padding.ENABLED and min(train) <= padding.SIZE:
         rule = f"must be below the shorter side of INPUT.SIZE_TRAIN {train}, or pictures may be all padding"
         raise InputError("INPUT.PADDING.SIZE", rule, padding.SIZE)
+
+
+def _check_fit(size: list[int], name: str, cfg: CN) -> None:
+    outer = list(cfg.INPUT[name])
+    if any(inner > side for inner, side in zip(size, outer, strict=True)):
+        raise InputError("INPUT.CROP.SIZE", f"must fit into INPUT.{name} {outer}", size)

@@ -18,7 +18,7 @@ from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
 
 from ..config import load_config
-from ..config_ranges import check_share
+from ..config_ranges import check_share, check_training_sizes
 from ..data.check import check_items
 from ..data.findings import Finding, LabelNames, raise_on_errors
 from ..data.opening import Splits, check_rows, check_test_set, data_root, label_names, open_dataset
@@ -113,6 +113,7 @@ def _check_batches(cfg: CfgNode, args: argparse.Namespace) -> None:
         raise InputError("SOLVER.IMS_PER_BATCH", rule, cfg.SOLVER.IMS_PER_BATCH)
     if not args.eval_only:
         check_share(cfg, world)
+        check_training_sizes(cfg)
     if world > cfg.TEST.IMS_PER_BATCH:
         rule = f"must be at least the number of processes ({world})"
         raise InputError("TEST.IMS_PER_BATCH", rule, cfg.TEST.IMS_PER_BATCH)
