@@ -12,6 +12,8 @@ from fastreid.utils.logger import setup_logger
 from torch import Tensor
 
 from ..config import run_record
+from ..data.findings import LabelNames
+from ..data.opening import data_root, label_names, open_dataset
 from ..errors import InputError
 from ..evaluation.cells import QueryResults
 from ..evaluation.cross_test import Member, cross_test
@@ -43,6 +45,7 @@ class SourceFeatures:
         dataset: name of the test set.
         metadata: what a grid of them records.
         refinement: what the first model's config asks for beside the plain grid.
+        labels: what people call the identities and cameras.
     """
 
     members: list[Member]
@@ -53,6 +56,7 @@ class SourceFeatures:
     dataset: str
     metadata: dict[str, Any]
     refinement: Refinement | None
+    labels: LabelNames
 
 
 def cross_test_sources(
@@ -127,7 +131,8 @@ def extract_sources(
     images: CommDataset = loader.dataset
     paths = [path for path, *_ in images.img_items]
     refinement = Refinement.from_config(first)
-    return SourceFeatures(members, features.pids, features.camids, paths, num_query, name, metadata, refinement)
+    labels = label_names(open_dataset(name, data_root(), first.DATASETS.MANIFEST)[0])
+    return SourceFeatures(members, features.pids, features.camids, paths, num_query, name, metadata, refinement, labels)
 
 
 def log_to_screen() -> None:
