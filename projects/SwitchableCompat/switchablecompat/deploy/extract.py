@@ -86,6 +86,7 @@ def extract(
     job = _claim(folder, {
         "format": FORMAT,
         **{key: getattr(encoder.card, key) for key in (*SAME, "width")},
+        **{key: value for key, value in encoder.card.extra.items() if key == "precision"},
         "first_id": first_id,
         "num_images": len(items),
         "shard_size": shard_size,
@@ -142,10 +143,10 @@ def _claim(folder: Path, job: dict[str, Any]) -> str:
     """Say what a folder is for, or find that it is for the same; returns the digest of that."""
     if (folder / JOB).is_file():
         earlier = _read_job(folder)
-        for key, value in job.items():
-            if earlier.get(key) != value:
+        for key in {**earlier, **job}:
+            if earlier.get(key) != job.get(key):
                 rule = f"holds an extraction of another {key}, {earlier.get(key)}; choose a new folder"
-                raise InputError(folder, rule, value)
+                raise InputError(folder, rule, job.get(key))
     else:  # several processes may come here at a time, and write the same
         write_json(folder / JOB, job)
     return _digest([json.dumps(job, sort_keys=True)])

@@ -16,6 +16,7 @@ from ..config import merge_config, run_record
 from ..engine.checkpointer import RECORD_KEY
 from ..engine.sources import Source, load_source, strip_training
 from ..evaluation.features import inference_mode
+from ..evaluation.precision import computing_in
 from ..modeling import SwitchableBaseline, extract_submodel
 from ..modeling.checkpoint import load_for_evaluation, read_checkpoint
 from ..provenance import family_digest
@@ -88,7 +89,8 @@ class TrainedRun:
         Raises:
             InputError: The run has no such width.
         """
-        with self.model.switch.use(self.model.switch.index_of(width)), inference_mode(self.model):
+        computing = computing_in(self.cfg.TEST.PRECISION, self.cfg.MODEL.DEVICE)
+        with self.model.switch.use(self.model.switch.index_of(width)), inference_mode(self.model), computing:
             return self.model(images).float().cpu()
 
     def card(self, width: float, **own: Any) -> ModelCard:

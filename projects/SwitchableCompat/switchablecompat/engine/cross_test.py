@@ -119,7 +119,8 @@ def extract_sources(
     for number, (source, (model, indices)) in enumerate(zip(sources, models, strict=True), start=1):
         widths = [model.switch.widths[index] for index in indices]
         logger.info(f"Model {number}/{len(sources)}: {source.weights}, widths {widths}")
-        extracted = extract_features(model, loader, flip=first.TEST.FLIP.ENABLED, indices=indices)
+        options = {"flip": first.TEST.FLIP.ENABLED, "precision": first.TEST.PRECISION, "indices": indices}
+        extracted = extract_features(model, loader, **options)
         assert extracted is not None  # there is one process
         features: Features = extracted
         family = family_digest(model.state_dict())

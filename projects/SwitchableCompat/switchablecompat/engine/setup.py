@@ -25,6 +25,7 @@ from ..data.opening import Splits, check_rows, check_test_set, data_root, label_
 from ..data.training_sets import check_training_sets
 from ..errors import InputError
 from ..evaluation.gallery_draws import check_drawable
+from ..evaluation.precision import check_precision
 from ..fastreid_shims import applied
 from ..fastreid_shims.loading import use_cpu_loader
 from ..files import atomic_write
@@ -87,7 +88,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
 
 
 def check_device(cfg: CfgNode) -> None:
-    """Refuse a device that this machine does not have."""
+    """Refuse a device that this machine does not have, and a precision that the device has not."""
+    check_precision(cfg.TEST.PRECISION, cfg.MODEL.DEVICE)
     device = torch.device(cfg.MODEL.DEVICE)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError("MODEL.DEVICE", "no CUDA device is usable here; add MODEL.DEVICE cpu", cfg.MODEL.DEVICE)
