@@ -12,11 +12,12 @@ from fastreid.modeling.meta_arch import build_model
 from PIL import Image
 from torch import nn
 
-from switchablecompat.config import load_config, run_record
+from switchablecompat.config import load_config
 from switchablecompat.data.opening import open_dataset
-from switchablecompat.engine.checkpointer import RECORD_KEY
 from switchablecompat.modeling import SwitchableBaseline
 from switchablecompat.modeling.calibration import calibrate_bn
+from switchablecompat.modeling.checkpoint import RECORD_KEY
+from switchablecompat.modeling.trained import run_record
 
 TINY = "configs/quick/sfsc_tiny.yml"
 R18 = "configs/quick/sfsc_tiny_R18.yml"

@@ -6,6 +6,9 @@ JSON from which the tables of the documentation are made. Nothing else should ru
 
 from __future__ import annotations
 
+import startup  # before torch is loaded
+
+# isort: split
 import argparse
 import dataclasses
 import sys
@@ -17,7 +20,6 @@ import numpy as np
 import torch
 from fastreid.config import CfgNode
 
-import startup
 from switchablecompat.benchmarks import aggregation, extraction, grid, report, scaling, training_step
 from switchablecompat.benchmarks.timing import Row, compare, compare_once, in_fresh_process, interleave
 from switchablecompat.engine import SwitchableTrainer

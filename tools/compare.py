@@ -1,6 +1,8 @@
 """The whole comparison: every method of a suite on every seed, then the table, the statistics and the plots.
 
-Every run is resumable: the same command continues where it was interrupted, and skips what is done. Results go to
+Every run is resumable: the same command continues where it was interrupted, and skips what is done. With --jobs several
+runs share this machine; the same command in other shells, or on other machines that share --jobs-dir and --results-dir,
+takes runs that nobody has taken yet. Ctrl-C and kill end all runs of this command, with a checkpoint. Results go to
 results/SUITE/, one JSON per method and seed; the tables and plots there are made from these files alone. Exit code 0;
 1 if a run failed (the others are still run), 2 on bad usage or input.
 """
@@ -27,6 +29,7 @@ from switchablecompat.files import refuse_unwritable
 EXAMPLES = """examples:
   python tools/compare.py --suite configs/suites/quick.yml
   python tools/compare.py --suite configs/suites/synthetic.yml --only sfsc --only bct_s --seeds 0,1
+  python tools/compare.py --suite configs/suites/synthetic.yml --jobs 2
   python tools/compare.py --suite configs/suites/synthetic.yml --table-only
 """
 
@@ -43,6 +46,13 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--only", action="append", default=[], metavar="METHOD", help="run this method; may be repeated"
     )
     parser.add_argument("--seeds", metavar="0,1", help="run these seeds (default: all of the suite)")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="runs at once, with cores / N threads and one GPU each (default 1)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be run, and stop")
     parser.add_argument("--table-only", action="store_true", help="run nothing, make the tables again")
     return parser.parse_args(argv)
@@ -71,9 +81,11 @@ def write_comparison(suite: Suite, folder: Path) -> None:
 
 def main() -> int:
     """Run the command."""
-    # So that `kill` ends the training process too, which the runner does on its way out.
+    # So that `kill` ends the training processes too, which the runner does on its way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     arguments = parse_arguments()
+    if arguments.jobs < 1:
+        raise InputError("--jobs", "must be at least 1", arguments.jobs)
     suite = load_suite(arguments.suite)
     results_dir = Path(arguments.results_dir) / suite.name
     refuse_unwritable(results_dir, "--results-dir")
@@ -82,9 +94,8 @@ def main() -> int:
         jobs_dir = Path(arguments.jobs_dir or Path("outputs") / "suites" / suite.name)
         refuse_unwritable(jobs_dir, "--jobs-dir")
         jobs = plan(suite, jobs_dir, read_seeds(arguments.seeds, suite), arguments.only)
-        runner = Runner(
-            suite, jobs, results_dir, jobs_dir, Path(__file__).parent, say=lambda line: print(line, flush=True)
-        )
+        tools, at_once = Path(__file__).parent, arguments.jobs
+        runner = Runner(suite, jobs, results_dir, jobs_dir, tools, lambda line: print(line, flush=True), at_once)
         if arguments.dry_run:
             runner.dry_run()
             return 0

@@ -26,7 +26,7 @@ from switchablecompat.evaluation.precision import FULL, PRECISIONS
 from switchablecompat.files import refuse_unwritable, write_json
 
 EXAMPLES = """examples:
-  python tools/compare_precision.py --config-file outputs/demo/config.yaml --weights outputs/demo/model_final.pth \\
+  python tools/compare_precision.py --weights outputs/demo/model_final.pth \\
       --precision bfloat16 --output outputs/demo/bfloat16
 """
 METRICS = ("mAP", "Rank-1")

@@ -23,8 +23,8 @@ from switchablecompat.evaluation.requirements import broken_requirements, read_r
 from switchablecompat.files import refuse_unwritable
 
 EXAMPLES = """examples:
-  python tools/cross_test.py --config-file outputs/demo/config.yaml --weights outputs/demo/model_final.pth \\
-      --output outputs/demo/cross_test --require require.yaml
+  python tools/cross_test.py --weights outputs/demo/model_final.pth --output outputs/demo/cross_test \\
+      --require require.yaml
   python tools/cross_test.py --model 0.25=outputs/bct/w025 --model 1.0=outputs/unified/w100 --undefined 1.0,1.0 \\
       --output outputs/bct/grid MODEL.DEVICE cpu
 """

@@ -7,6 +7,9 @@ the full width with FastReID's network (evaluation and training mode) and each e
 
 from __future__ import annotations
 
+import startup  # before torch is loaded
+
+# isort: split
 import copy
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,6 @@ import torch
 from fastreid.config import CfgNode, get_cfg
 from torch import Tensor, nn
 
-import startup
 from switchablecompat.deploy.extractor import count_macs
 from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.files import refuse_unwritable_file, write_json

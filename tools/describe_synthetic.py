@@ -6,6 +6,9 @@ Writes the figures as JSON and a sheet of samples as JPEG.
 
 from __future__ import annotations
 
+import startup  # before torch is loaded
+
+# isort: split
 import json
 import tempfile
 import time
@@ -17,7 +20,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-import startup
 from switchablecompat.data.opening import open_dataset
 from switchablecompat.errors import exit_on_input_error
 from switchablecompat.evaluation.ranking import rank_queries

@@ -13,6 +13,7 @@ import argparse
 from collections.abc import Sequence
 
 import startup
+from model_arguments import CONFIG_HELP
 from switchablecompat.deploy.card import KINDS
 from switchablecompat.deploy.export import TOLERANCE, export_folder, export_submodel, packages
 from switchablecompat.deploy.images import preprocessing_of
@@ -22,18 +23,18 @@ from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.files import refuse_unwritable
 
 EXAMPLES = """examples:
-  python tools/export_submodel.py --config-file outputs/demo/config.yaml --weights outputs/demo/model_final.pth \\
-      --width 0.25 --kind onnx --output outputs/export
-  python tools/export_submodel.py --config-file outputs/demo/config.yaml --weights outputs/demo/model_final.pth \\
-      --all --images my_images --output outputs/export
+  python tools/export_submodel.py --weights outputs/demo/model_final.pth --width 0.25 --kind onnx \\
+      --output outputs/export
+  python tools/export_submodel.py --weights outputs/demo/model_final.pth --all --images my_images \\
+      --output outputs/export
 """
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = startup.Parser(description=__doc__, epilog=EXAMPLES)
-    parser.add_argument("--config-file", required=True, metavar="F", help="config of the trained model")
-    parser.add_argument("--weights", required=True, metavar="W", help="its checkpoint")
+    parser.add_argument("--weights", required=True, metavar="W", help="checkpoint of the trained model")
+    parser.add_argument("--config-file", default="", metavar="F", help=CONFIG_HELP)
     parser.add_argument(
         "--width", action="append", default=[], type=float, metavar="X", help="which one, such as 0.25; may be repeated"
     )

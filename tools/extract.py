@@ -18,8 +18,8 @@ from switchablecompat.files import refuse_unwritable
 
 EXAMPLES = """examples:
   python tools/extract.py --model outputs/export/w100-onnx --images my_images --output outputs/shards
-  torchrun --nproc-per-node 4 tools/extract.py --config-file outputs/demo/config.yaml \\
-      --weights outputs/demo/model_final.pth --width 1.0 --images my_images --output outputs/shards
+  torchrun --nproc-per-node 4 tools/extract.py --weights outputs/demo/model_final.pth --width 1.0 --images my_images \\
+      --output outputs/shards
 """
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import startup  # before torch is loaded
+
+# isort: split
 import argparse
 import os
 import sys
 
 import torch
 
-import startup
+from model_arguments import CONFIG_HELP
 
 try:
     import pyarrow  # noqa: F401  # before the modules that need it
@@ -25,9 +28,9 @@ from switchablecompat.evaluation.precision import FULL, PRECISIONS
 def add_encoder(parser: startup.Parser) -> None:
     """An exported sub-model, or one of a trained run; how it reads images."""
     parser.add_argument("--model", metavar="PATH", help="an exported sub-model: its folder, model file or model.json")
-    parser.add_argument("--config-file", metavar="F", help="or the config of a switchable run,")
-    parser.add_argument("--weights", metavar="W", help="its checkpoint,")
+    parser.add_argument("--weights", metavar="W", help="or the checkpoint of a switchable run,")
     parser.add_argument("--width", type=float, metavar="X", help="and which of its sub-models to take")
+    parser.add_argument("--config-file", default="", metavar="F", help=CONFIG_HELP)
     parser.add_argument("--device", help="for a run (default: cuda if there is a GPU, else cpu)")
     parser.add_argument(
         "--precision",
@@ -60,15 +63,13 @@ def natural(text: str) -> int:
 
 def open_encoder(arguments: argparse.Namespace) -> Encoder:
     """The sub-model that the command line names."""
-    run = (arguments.config_file, arguments.weights, arguments.width)
-    if arguments.model and run == (None, None, None):
+    run = (arguments.weights, arguments.width)
+    if arguments.model and run == (None, None) and not arguments.config_file:
         return load_encoder(arguments.model, arguments.precision)
     if arguments.model or None in run:
-        raise InputError("command line", "must have --model, or --config-file with --weights and --width (see --help)")
-    device = arguments.device or default_device()
-    return run_encoder(
-        TrainedRun.load(*run[:2], ["MODEL.DEVICE", device, "TEST.PRECISION", arguments.precision]), arguments.width
-    )
+        raise InputError("command line", "must have --model, or --weights with --width (see --help)")
+    options = ["MODEL.DEVICE", arguments.device or default_device(), "TEST.PRECISION", arguments.precision]
+    return run_encoder(TrainedRun.load(arguments.config_file, arguments.weights, options), arguments.width)
 
 
 def default_device() -> str:

@@ -11,17 +11,19 @@ from switchablecompat.engine.sources import Source
 from switchablecompat.errors import InputError
 from switchablecompat.widths import width_name
 
+CONFIG_HELP = "its config (default: what the checkpoint keeps, or config.yaml beside it)"
+
 
 def add_model_arguments(parser: startup.Parser) -> None:
     """Add the options."""
-    parser.add_argument("--config-file", metavar="F", help="config of a switchable model: all its widths take part")
-    parser.add_argument("--weights", metavar="W", help="its checkpoint")
+    parser.add_argument("--weights", metavar="W", help="checkpoint of a switchable model: all its widths take part")
+    parser.add_argument("--config-file", default="", metavar="F", help=CONFIG_HELP)
     parser.add_argument(
         "--model",
         action="append",
         default=[],
         metavar="WIDTH=RUN_DIR",
-        help="sub-model of this width from a training run (config.yaml and model_final.pth there); may be repeated",
+        help="sub-model of this width from a training run (model_final.pth there); may be repeated",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the files")
     parser.add_argument("--dataset", default="", metavar="NAME", help="evaluate on this one (default: first config's)")
@@ -40,16 +42,16 @@ def add_model_arguments(parser: startup.Parser) -> None:
 def parse_model_arguments(parser: startup.Parser, argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line of a parser with the options of :func:`add_model_arguments`."""
     arguments = parser.parse_intermixed_args(argv)
-    if bool(arguments.config_file) != bool(arguments.weights):
-        parser.error("--config-file and --weights go together")
-    if not arguments.config_file and not arguments.model:
-        parser.error("--config-file with --weights, or --model, must be given")
+    if arguments.config_file and not arguments.weights:
+        parser.error("--config-file needs --weights")
+    if not arguments.weights and not arguments.model:
+        parser.error("--weights or --model must be given")
     return arguments
 
 
 def read_sources(arguments: argparse.Namespace) -> list[Source]:
     """The models that the command line names, the switchable one first."""
-    sources = [Source(arguments.config_file, arguments.weights)] if arguments.config_file else []
+    sources = [Source(arguments.config_file, arguments.weights)] if arguments.weights else []
     for text in arguments.model:
         width, separator, folder = text.partition("=")
         if not separator or not os.path.isdir(folder):

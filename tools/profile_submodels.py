@@ -19,16 +19,16 @@ from switchablecompat.files import refuse_unwritable, write_texts
 
 EXAMPLES = """examples:
   python tools/profile_submodels.py --config-file configs/Market1501/sfsc_R50.yml --threads 1 --output outputs/profile
-  python tools/profile_submodels.py --config-file outputs/demo/config.yaml --weights outputs/demo/model_final.pth \\
-      --batch 1 --batch 32 --repeats 100 --output outputs/profile
+  python tools/profile_submodels.py --weights outputs/demo/model_final.pth --batch 1 --batch 32 --repeats 100 \\
+      --output outputs/profile
 """
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = startup.Parser(description=__doc__, epilog=EXAMPLES)
-    parser.add_argument("--config-file", required=True, metavar="F", help="config of a switchable model")
-    parser.add_argument("--weights", default="", metavar="W", help="its checkpoint (default: initial weights)")
+    parser.add_argument("--config-file", default="", metavar="F", help="config of a switchable model: initial weights")
+    parser.add_argument("--weights", default="", metavar="W", help="or a checkpoint, whose config may be left out")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for profile.json and profile.md")
     parser.add_argument(
         "--batch", action="append", default=[], type=int, metavar="N", help="batch size; may be repeated (default 1, 8)"
@@ -39,6 +39,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=50, metavar="N", help="(default %(default)s)")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys to override")
     arguments = parser.parse_intermixed_args(argv)
+    if not arguments.config_file and not arguments.weights:
+        parser.error("--config-file or --weights must be given")
     arguments.batch = list(dict.fromkeys(arguments.batch)) or [1, 8]
     for option, value in (
         ("--batch", min(arguments.batch)),

@@ -20,10 +20,9 @@ from switchablecompat.evaluation.report import render_summary
 from switchablecompat.files import refuse_unwritable
 
 EXAMPLES = """examples:
-  python tools/report.py --config-file outputs/demo/config.yaml --weights outputs/demo/model_final.pth \\
-      --output outputs/demo/report
-  python tools/report.py --config-file outputs/demo/config.yaml --weights outputs/demo/model_final.pth \\
-      --output outputs/demo/report_mine --dataset ManifestReID DATASETS.MANIFEST my_images/manifest.csv
+  python tools/report.py --weights outputs/demo/model_final.pth --output outputs/demo/report
+  python tools/report.py --weights outputs/demo/model_final.pth --output outputs/demo/report_mine \\
+      --dataset ManifestReID DATASETS.MANIFEST my_images/manifest.csv
 """
 
 

@@ -34,10 +34,10 @@ from switchablecompat.files import atomic_write, refuse_unwritable, refuse_unwri
 
 DEFAULT_TOP = 10
 EXAMPLES = """examples:
-  python tools/search.py index --config-file outputs/demo/config.yaml --weights outputs/demo/model_final.pth \\
-      --width 1.0 --dataset SyntheticReID --output outputs/demo/gallery
-  python tools/search.py query --gallery outputs/demo/gallery --config-file outputs/demo/config.yaml \\
-      --weights outputs/demo/model_final.pth --width 0.25 --dataset SyntheticReID --picture outputs/demo/search.png
+  python tools/search.py index --weights outputs/demo/model_final.pth --width 1.0 --dataset SyntheticReID \\
+      --output outputs/demo/gallery
+  python tools/search.py query --gallery outputs/demo/gallery --weights outputs/demo/model_final.pth --width 0.25 \\
+      --dataset SyntheticReID --picture outputs/demo/search.png
   python tools/search.py index --shards outputs/shards --factory IVF4096,PQ32 --output outputs/large_gallery
   python tools/search.py query --gallery outputs/large_gallery --model outputs/export/w025-onnx --images query.jpg
   python tools/search.py show --results w025.json --against w100.json --pick flipped --picture flipped.png

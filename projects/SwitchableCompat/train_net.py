@@ -4,8 +4,12 @@
 Inside a FastReID checkout (``tools/install_into_fastreid.py``) it runs with that checkout's FastReID.
 """
 
+import os
 import sys
 from pathlib import Path
+
+if "GOMP_SPINCOUNT" not in os.environ:  # as tools/startup.py does, before torch is imported
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 CHECKOUT = Path(__file__).absolute().parents[2]  # of the path it was called by: the file may be a link
 if (CHECKOUT / "fastreid" / "__init__.py").is_file():

@@ -8,8 +8,9 @@ import torch
 from builders import TINY, train_net
 from switchablecompat.engine import read_checkpoint
 
-SINGLE = ("MODEL.LOSSES.COMPAT.KIND", "ce", "SOLVER.AGGREGATION.NAME", "sum", "MODEL.SWITCHABLE.ONLY_WIDTH")
-INFLUENCE = ("MODEL.LOSSES.NAME", "('CompatibleLoss', 'InfluenceLoss')")
+CE = ("MODEL.LOSSES.COMPAT.KIND", "ce", "SOLVER.AGGREGATION.NAME", "sum")
+SINGLE = ("METHOD", "unified", *CE, "MODEL.SWITCHABLE.ONLY_WIDTH")
+INFLUENCE = ("METHOD", "bct", "MODEL.LOSSES.NAME", "('CompatibleLoss', 'InfluenceLoss')")
 
 
 def run(*options, data, folder):
@@ -86,8 +87,8 @@ def test_the_config_that_a_run_leaves_is_a_config_file(bct, data, tmp_path):
 
 def test_asymmetric_s_runs_on_one_switchable_network(data, tmp_path):
     options = (
-        "MODEL.LOSSES.NAME", "('CompatibleLoss', 'AsymmetricLoss')", "MODEL.LOSSES.ASYMMETRIC.TEACHER", "full",
-        "MODEL.LOSSES.COMPAT.SUBMODELS", "full", "MODEL.LOSSES.COMPAT.KIND", "ce", "SOLVER.AGGREGATION.NAME", "sum",
+        "METHOD", "asymmetric_s", "MODEL.LOSSES.NAME", "('CompatibleLoss', 'AsymmetricLoss')",
+        "MODEL.LOSSES.ASYMMETRIC.TEACHER", "full", "MODEL.LOSSES.COMPAT.SUBMODELS", "full", *CE,
     )  # fmt: skip
     grid, _ = run(*options, data=data, folder=tmp_path)
     assert grid["method"] == "asymmetric_s"

@@ -1,6 +1,8 @@
 """``tools/train_net.py`` as a user runs it: in a process of its own, on generated data, on the CPU."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -180,6 +182,43 @@ def test_two_processes_train_one_family_that_evaluates_alike_in_one(data, tmp_pa
     for metric in ("mAP", "Rank-1", "mINP"):
         for row, other in zip(first[metric], second[metric], strict=True):
             assert row == pytest.approx(other, abs=1e-3)  # other batches: the last bits of features differ
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_second_run_in_the_folder_of_one_that_runs_is_refused(processes, data, tmp_path):
+    script = f"import time; from switchablecompat.engine.output_folder import lock; lock({str(tmp_path)!r})"
+    hold = f"{script}; print('held', flush=True); time.sleep(300)"
+    first = subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True)
+    assert first.stdout.readline() == "held\n"
+    try:
+        result = train_net("--config-file", TINY, "--num-gpus", processes, "OUTPUT_DIR", tmp_path, data=data)
+        assert result.returncode == 2
+        (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+        assert "OUTPUT_DIR: must be a folder in which nothing else runs; choose another, or wait" in line
+        assert f"found process {first.pid} on " in line
+        assert {path.name for path in tmp_path.iterdir()} == {".lock"}
+    finally:
+        first.kill()
+        first.communicate()
+
+
+@pytest.mark.timeout(240)
+def test_two_processes_resume_what_one_left_and_set_it_aside_for_a_new_run(data, tmp_path):
+    def run(*options):
+        common = ("SOLVER.SCHED", "MultiStepLR", "SOLVER.STEPS", "[]", "OUTPUT_DIR", tmp_path)
+        result = train_net("--config-file", TINY, *options, *common, data=data)
+        assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+        return result.stdout
+
+    run("SOLVER.MAX_EPOCH", 1)
+    resumed = run("--num-gpus", 2, "--resume", "SOLVER.MAX_EPOCH", 2)
+    assert "Starting training from epoch 1" in resumed
+    assert "Resumed with another SOLVER.MAX_EPOCH: 1 before, 2 now" in resumed
+    family = json.loads((tmp_path / "grid.json").read_text())["family"]
+    fresh = run("--num-gpus", 2, "SOLVER.MAX_EPOCH", 1)
+    assert f"held an earlier run, which is now in {tmp_path}/earlier-1" in fresh
+    assert json.loads((tmp_path / "earlier-1" / "grid.json").read_text())["family"] == family
+    assert json.loads((tmp_path / "grid.json").read_text())["family"] != family
 
 
 def test_bad_input_is_one_line_and_exit_code_2(data, tmp_path):

@@ -25,7 +25,6 @@ FAULTS = {
     "alpha.png": "must be an RGB or greyscale image; convert it, found mode RGBA",
     "grey_alpha.png": "must be an RGB or greyscale image; convert it, found mode LA",
     "palette.png": "must be an RGB or greyscale image; convert it, found mode P",
-    "bits.png": "must be an RGB or greyscale image; convert it, found mode 1",
     "deep.png": "must be an RGB or greyscale image; convert it, found mode I;16",
     "print.jpg": "must be an RGB or greyscale image; convert it, found mode CMYK",
 }
@@ -34,7 +33,7 @@ FAULTS = {
 def write_faults(folder):
     """One picture of each fault."""
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*SIZE[::-1], 3), dtype=np.uint8))
-    for name, mode in (("alpha.png", "RGBA"), ("grey_alpha.png", "LA"), ("palette.png", "P"), ("bits.png", "1"),
+    for name, mode in (("alpha.png", "RGBA"), ("grey_alpha.png", "LA"), ("palette.png", "P"),
                        ("print.jpg", "CMYK"), ("cut.png", "RGB"), ("cut.jpg", "RGB")):  # fmt: skip
         picture.convert(mode).save(folder / name)
     Image.fromarray(np.zeros(SIZE, dtype=np.uint16)).save(folder / "deep.png")
@@ -118,6 +117,16 @@ def test_a_faulty_picture_is_named_and_leaves_no_result(tools, folder, tmp_path,
     assert line.startswith(f"error: {folder / fault}: {FAULTS[fault]}")
     left = {path.suffix for path in (tmp_path / "out").rglob("*")}
     assert not left & {".pth", ".parquet", ".faiss", ".html", ".csv", ".npz"}
+
+
+@pytest.mark.parametrize("tool", ["train_net", "report", "search", "extract"])
+def test_a_picture_of_one_bit_per_pixel_is_read_by_all(tools, folder, tmp_path, tool):
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, SIZE[::-1], dtype=np.uint8))
+    picture.convert("1").save(folder / "bits.png")
+    train = [("bits.png", "t0", 0), *TRAIN[1:]] if tool == "train_net" else TRAIN
+    manifest = write_manifest(folder / "bits.csv", QUERY, [("bits.png", 0, 1), *GALLERY], train)
+    code, _, err = tools["run"](tool, manifest)
+    assert code == 0, err
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -15,11 +15,11 @@ import torch
 
 from builders import TINY, Hostile, tiny_config, tiny_model
 from gallery_builders import CARD, pooling_encoder, unit_features, write_images, write_onnx, write_shard
-from switchablecompat.config import run_record
 from switchablecompat.deploy.build_gallery import build_from_images
 from switchablecompat.deploy.encoder import CARD_KEY
 from switchablecompat.deploy.items import items_of_paths
-from switchablecompat.engine.checkpointer import RECORD_KEY
+from switchablecompat.modeling.checkpoint import RECORD_KEY
+from switchablecompat.modeling.trained import run_record
 
 ROOT = Path(__file__).parents[2]
 WIDTHS = ("MODEL.SWITCHABLE.WIDTHS", "[0.5, 1.0]")
@@ -33,18 +33,22 @@ def of_run(weights="{run}/model_final.pth", config="{run}/config.yaml"):
     return ["--config-file", config, "--weights", weights]
 
 
+OTHER_WIDTHS = (
+    "MODEL.SWITCHABLE.WIDTHS: must be [0.25, 0.5, 1.0], as {m}/three_widths.pth was trained, found [0.5, 1.0] in "
+    "{run}/config.yaml"
+)
 BAD_RUNS = [
     (of_run("{m}/absent.pth"), "absent.pth: must be an existing checkpoint"),
     (of_run("{m}/cut.pth"), "cut.pth: must be a whole checkpoint of tensors"),
     (of_run("{m}/code.pth"), "code.pth: must be a whole checkpoint of tensors"),
-    (of_run("{m}/three_widths.pth"), "three_widths.pth: must be a checkpoint of "),
+    (of_run("{m}/three_widths.pth"), OTHER_WIDTHS),
     (of_run("{m}/list.pth"), "list.pth: must be a checkpoint"),
     (of_run(config="{m}/broken.yml"), "broken.yml: must be a valid config"),
 ]
 
 EXPORT = [
     *((["--all", *run, *OUT], message) for run, message in BAD_RUNS),
-    (["--all", *of_run(config="{m}/absent.yml"), *OUT], "absent.yml: must be an existing config"),
+    (["--all", *of_run(config="{m}/absent.yml"), *OUT], "--config-file: must be an existing yaml file"),
     ([*RUN, "--width", "0.25", *OUT], "width: must be one of [0.5, 1.0], found 0.25"),
     ([*RUN, "--width", "nan", *OUT], "width: must be one of [0.5, 1.0], found nan"),
     ([*RUN, "--all", "--kind", "tflite", *OUT], "argument --kind: invalid choice: 'tflite'"),
@@ -80,7 +84,7 @@ REPORT = [
     ([*RUN, "--undefined", "1.0", *OUT], "--undefined: must be QUERY,GALLERY widths, such as 1.0,1.0, found 1.0"),
     ([*RUN, "--model", "0.5", *OUT], "--model: must be WIDTH=RUN_DIR with an existing folder, found 0.5"),
     (["--model", "0.75={run}", *OUT], "model_final.pth: must have a sub-model of width 0.75, found"),
-    (["--config-file", TINY, *OUT], "--config-file and --weights go together"),
+    (["--config-file", TINY, *OUT], "--config-file needs --weights"),
     ([*RUN, *OUT, "MODEL.DEVICE", "phone"], "MODEL.DEVICE: must be cpu, cuda or cuda:N, found 'phone'"),
     ([*RUN, *OUT, "DATASETS.TESTS", "()"], "DATASETS.TESTS: must "),
 ]
@@ -99,11 +103,11 @@ BAD_ENCODERS = [
     (["--model", "{m}/cut.pt2"], "cut.pt2: must be a whole program of torch.export"),
     (["--model", "{run}/model_final.pth"], "model_final.pth: must be exported by tools/export_submodel.py"),
     ([*of_run("{m}/cut.pth"), "--width", "0.5"], "cut.pth: must be a whole checkpoint of tensors"),
-    ([*of_run("{m}/three_widths.pth"), "--width", "0.5"], "three_widths.pth: must be a checkpoint of "),
+    ([*of_run("{m}/three_widths.pth"), "--width", "0.5"], OTHER_WIDTHS),
     ([*of_run(config="{m}/broken.yml"), "--width", "0.5"], "broken.yml: must be a valid config"),
     ([*RUN, "--width", "0.75", "--device", "cpu"], "width: must be one of [0.5, 1.0], found 0.75"),
     ([*RUN, "--width", "0.5", "--device", "phone"], "MODEL.DEVICE: must be cpu, cuda or cuda:N, found 'phone'"),
-    ([*RUN], "command line: must have --model, or --config-file with --weights and --width"),
+    ([*RUN], "command line: must have --model, or --weights with --width"),
 ]
 BAD_IMAGES = [
     (["--images", "{m}/absent"], "absent: must be an existing folder of images"),
@@ -271,6 +275,18 @@ CHECK = [
     (["--dataset", "SyntheticReIDTiny", "SEED", "1"], "KEY VALUE needs --config-file, found SEED 1"),
     (["--config-file", TINY, "--json", "{m}/images"], "--json: must be a file, not a folder, found {m}/images"),
 ]
+PATTERN = ["--pattern", r"(?P<pid>\d+)"]
+MANIFEST = [
+    (["{m}/images", *PATTERN], "the following arguments are required: --output"),
+    (["{m}/absent", *PATTERN, "--only", "test", "--query", "1", *OUT], "absent: must be an existing folder of images"),
+    (["{m}/empty", *PATTERN, "--only", "test", "--query", "1", *OUT], "empty: must hold images"),
+    (["{m}/images", *PATTERN, "--output", "{m}/empty"], "--output: must be a file, not a folder"),
+    (["{m}/images", *PATTERN, "--output", FILE + "/m.csv"], "--output: must be a file that can be written"),
+    (["{m}/images", "--pattern", "(", *OUT], "--pattern: must be a regular expression"),
+    (["{m}/images", *PATTERN, *OUT], "--test-share or --test: must be given where the pattern has no group split"),
+    (["{m}/images", *PATTERN, "--only", "test", "--query", "1", *OUT], "split: gallery must not be empty"),
+]
+
 TOOLS = {
     "export_submodel": EXPORT,
     "profile_submodels": PROFILE,
@@ -283,6 +299,7 @@ TOOLS = {
     "describe_backbones": DESCRIBE,
     "describe_synthetic": SYNTHETIC,
     "check_dataset": CHECK,
+    "make_manifest": MANIFEST,
 }
 TABLE = [(tool, arguments, message) for tool, rows in TOOLS.items() for arguments, message in rows]
 

@@ -31,7 +31,7 @@ def reference(tmp_path_factory):
 def test_builds_and_runs(config_file, reference):
     opts = ["MODEL.DEVICE", "cpu", "MODEL.BACKBONE.PRETRAIN", "False", *CLASSES]
     cfg = load_config(config_file, opts)
-    with_reference = bool(cfg.MODEL.REFERENCE.CONFIG_FILE)
+    with_reference = bool(cfg.MODEL.REFERENCE.WEIGHTS)
     if with_reference:
         cfg = load_config(config_file, [*opts, *reference(cfg.MODEL.HEADS.EMBEDDING_DIM)])
     model = build_model(cfg).eval()

@@ -85,11 +85,11 @@ def test_all_widths_on_the_configs_test_set(tool):
         ([], "command line: either --width or --all must be given"),
         (["--width", "1.0", "--all"], "command line: either --width or --all must be given"),
         (["--all", "--kind", "tflite"], "command line: argument --kind: invalid choice: 'tflite'"),
-        (["--all", "MODEL.SWITCHABLE.WIDTHS", "[0.5,1.0]"], "run/model_final.pth: must be a checkpoint of run/config"),
+        (["--all", "MODEL.SWITCHABLE.WIDTHS", "[0.5,1.0]"], "MODEL.SWITCHABLE.WIDTHS: must be [0.25, 1.0], as run"),
         (["--all", "--tolerance", "-1"], "--tolerance: must not be negative, found -1.0"),
         (["--all", "NO.KEY", "1"], "NO.KEY: must be an existing key"),
         (["--all", "--images", "none"], "none: must be an existing folder of images"),
-        (["--all", "INPUT.SIZE_TEST", "[0,0]"], "INPUT.SIZE_TEST: must be height and width in pixels"),
+        (["--all", "INPUT.SIZE_TEST", "[0,0]"], "INPUT.SIZE_TEST: must be [64, 32], as run/model_final.pth"),
         (["--all", "--weights", "none.pth"], "none.pth: must be an existing checkpoint"),
         (["--all", "--weights", "run/config.yaml"], "run/config.yaml: must be a whole checkpoint"),
     ],
@@ -134,4 +134,4 @@ def test_a_missing_package_says_what_to_install(tool, tmp_path, monkeypatch, pac
 def test_help_has_an_example(tool):
     code, out, _ = tool("--help")
     assert code == 0
-    assert "python tools/export_submodel.py --config-file" in out
+    assert "python tools/export_submodel.py --weights" in out

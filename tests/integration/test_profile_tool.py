@@ -75,7 +75,7 @@ def test_the_number_of_threads_is_put_back(folder):
         (["--config-file", TINY, "--weights", "none.pth"], "none.pth: must be an existing checkpoint"),
         (["--config-file", TINY, "--repeats", "0"], "--repeats: must be at least 1, found 0"),
         (["--config-file", TINY, "--batch", "8", "--batch", "0"], "--batch: must be at least 1, found 0"),
-        ([], "command line: the following arguments are required: --config-file"),
+        ([], "command line: --config-file or --weights must be given"),
     ],
 )
 def test_bad_input_is_one_line(tool, tmp_path, capsys, arguments, message):

@@ -97,7 +97,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tool, tmp_path):
 def test_help_has_an_example(tool):
     code, out, _ = tool("--help")
     assert code == 0
-    assert "python tools/report.py --config-file outputs/demo/config.yaml" in out
+    assert "python tools/report.py --weights outputs/demo/model_final.pth" in out
 
 
 def test_the_queries_have_the_identities_and_cameras_of_the_csv(tool, tmp_path):

@@ -156,7 +156,7 @@ def test_shards_of_two_processes_make_the_gallery_of_one(tool, onnx_gallery, tmp
         (["query", "--gallery", "{cut}", "--model", "{onnx}", "--images", "{images}"], "index.faiss: must be a"),
         (["query", "--gallery", "{g}", "--model", "{onnx}", "--images", "{images}", "--pick", "best"], "--pick: must"),
         (["query", "--gallery", "{g}", "--model", "{onnx}"], "command line: must have --images or --dataset"),
-        (["query", "--gallery", "{g}", "--images", "{images}"], "command line: must have --model, or --config-file"),
+        (["query", "--gallery", "{g}", "--images", "{images}"], "command line: must have --model, or --weights"),
         (["index", "--model", "{onnx}", "--images", "{empty}", "--output", "{out}"], "empty: must hold images"),
         (["index", "--model", "{onnx}", "--images", "{bad}", "--output", "{out}"], "must be a readable image"),
         (["index", "--model", "{onnx}", "--images", "{images}", "--output", "{out}", "--factory", "Best"],

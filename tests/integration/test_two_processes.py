@@ -127,3 +127,51 @@ def test_an_evaluation_sees_every_image_once(seen):
     for count in (7, 1):
         assert first[f"test{count}"] == alone[f"test{count}"] == list(range(count))
         assert second[f"test{count}"] is None
+
+
+def spoiled(folder, scaled):
+    """Run in each process: one step in which the second one's loss of the smallest sub-model is not a number."""
+    torch.set_num_threads(1)
+    output = str(folder / f"spoiled {scaled}")
+    cfg = setup(
+        argparse.Namespace(config_file=TINY, opts=[*OPTIONS, "OUTPUT_DIR", output], eval_only=False, resume=False)
+    )
+    trainer = SwitchableTrainer(cfg)
+    loop = trainer._trainer
+    if scaled:
+        loop.grad_scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    losses = loop.switchable.submodel_losses
+
+    def submodel_losses(images, targets, index):
+        values, diagnostics = losses(images, targets, index)
+        if index == 0 and comm.get_rank() == 1:
+            values = {key: value * float("nan") for key, value in values.items()}
+        return values, diagnostics
+
+    loop.switchable.submodel_losses = submodel_losses
+    before = [p.detach().clone() for p in loop.switchable.parameters()]
+    trainer.iter, said = 0, ""
+    with EventStorage():
+        try:
+            trainer.run_step()
+        except FloatingPointError as error:
+            said = str(error)
+    moved = sum(not torch.equal(p, q) for p, q in zip(loop.switchable.parameters(), before, strict=True))
+    scale = loop.grad_scaler.get_scale() if scaled else None
+    torch.save((said, moved, scale), folder / f"spoiled-{scaled}-{comm.get_rank()}.pt")
+
+
+@needs_cpu
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("scaled", [False, True])
+def test_all_processes_end_alike_where_one_loss_is_not_a_number(seen, tmp_path, scaled, monkeypatch):
+    """By one and the same error, so that none waits for the other; or with a scaler by skipping the step."""
+    fork = functools.partial(torch.multiprocessing.start_processes, start_method="fork")
+    monkeypatch.setattr(torch.multiprocessing, "spawn", fork)
+    launch(spoiled, 2, dist_url="auto", args=(tmp_path, scaled))
+    logging.getLogger("fastreid").handlers.clear()
+    first, second = (torch.load(tmp_path / f"spoiled-{scaled}-{rank}.pt") for rank in range(2))
+    assert first == second
+    said, moved, scale = first
+    assert moved == 0
+    assert (scale == 512) if scaled else said.startswith("iteration 0: loss_compat_w025 is nan (beside ")

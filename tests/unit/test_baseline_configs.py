@@ -4,26 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from switchablecompat.config import load_config, method_name
+from switchablecompat.config import load_config
 
 ROOT = Path(__file__).parents[2]
-METHODS = {  # file: what its grid is called
-    "sfsc": "sfsc",
-    "sfsc_paper": "sfsc",
-    "sfsc_no_uncertainty": "sfsc_no_uncertainty",
-    "sfsc_no_projection": "sfsc_no_projection",
-    "bct_s": "bct_s",
-    "bct_s_full_classifier": "bct_s_full_classifier",
-    "bct_s_slow_start": "bct_s_slow_start",
-    "asymmetric_s": "asymmetric_s",
-    "unified": "unified",
-    "bct": "bct",
-    "asymmetric": "asymmetric",
-}
+METHODS = (
+    "sfsc", "sfsc_paper", "sfsc_no_uncertainty", "sfsc_no_projection", "bct_s", "bct_s_full_classifier",
+    "bct_s_slow_start", "asymmetric_s", "unified", "bct", "asymmetric",
+)  # fmt: skip
 DATASETS = {"Synthetic": "", "Market1501": "_R50", "MSMT17": "_R50", "VeRi": "_R50"}
 
 # All that a row may set. MODEL.LOSSES.NAME may add the two losses that are terms of compatibility, and nothing else.
 COMPATIBILITY_KEYS = {
+    "METHOD",
     "MODEL.SWITCHABLE.ONLY_WIDTH",
     "MODEL.SWITCHABLE.CLASSIFIER_GRAD",
     "MODEL.SWITCHABLE.SLOW_START",
@@ -65,7 +57,7 @@ def test_all_rows_of_a_data_set_are_equal_outside_the_compatibility_keys(dataset
     added = [name for name in cfg.MODEL.LOSSES.NAME if name not in sfsc["MODEL.LOSSES.NAME"]]
     assert tuple(n for n in cfg.MODEL.LOSSES.NAME if n not in added) == tuple(sfsc["MODEL.LOSSES.NAME"])
     assert set(added) <= {"InfluenceLoss", "AsymmetricLoss"}
-    assert method_name(cfg) == METHODS[method]
+    assert method == cfg.METHOD
 
 
 @pytest.mark.parametrize("dataset", list(DATASETS)[1:])

@@ -1,17 +1,20 @@
-from builders import tiny_model
+from builders import tiny_config, tiny_model
 from switchablecompat.provenance import family_digest, versions
+from switchablecompat.settings import feature_settings
+
+SETTINGS = feature_settings(tiny_config())
 
 
 def test_the_digest_is_of_the_feature_space_and_of_nothing_else():
     model = tiny_model()
-    digest = family_digest(model.state_dict())
+    digest = family_digest(model.state_dict(), SETTINGS)
     assert digest.startswith("sha256:")
     assert len(digest) == 71
-    assert family_digest(dict(reversed(model.state_dict().items()))) == digest
+    assert family_digest(dict(reversed(model.state_dict().items())), SETTINGS) == digest
     model.heads.weight.data += 1
-    assert family_digest(model.state_dict()) == digest, "features do not depend on the classifier"
+    assert family_digest(model.state_dict(), SETTINGS) == digest, "features do not depend on the classifier"
     model.backbone.bn1.narrow["w025"].running_mean[0] += 1e-6
-    assert family_digest(model.state_dict()) != digest
+    assert family_digest(model.state_dict(), SETTINGS) != digest
 
 
 def test_a_checkout_before_the_wheel_is_named(monkeypatch):

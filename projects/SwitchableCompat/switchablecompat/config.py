@@ -1,17 +1,16 @@
-"""Config keys of the plug-in, loading, and the field's name of what a config trains."""
+"""Config keys of the plug-in, and loading."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import yaml
 from fastreid.config import CfgNode as CN  # noqa: N817  (FastReID's own abbreviation)
 from fastreid.config import get_cfg
 
-from .config_check import check_config, single_width
+from .config_check import check_config
 from .errors import InputError
 
 # Keys of earlier versions, and what they are now.
@@ -23,6 +22,8 @@ REPLACED = {
 
 def add_switchablecompat_config(cfg: CN) -> CN:
     """Add the plug-in's keys, with their defaults, to a FastReID config; returns ``cfg``."""
+    # What the method is called in results: a name of the literature, or one of your own. Empty: custom
+    cfg.METHOD = ""
     # Seed of everything random: initial weights, sampler, augmentation, projection orders. Negative: drawn at the
     # start of the run and recorded.
     cfg.SEED = -1
@@ -35,8 +36,8 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     cfg.MODEL.SWITCHABLE.BACKBONE = "build_resnet_backbone"
     # Channel counts of sub-models are multiples of this; 1 is plain rounding.
     cfg.MODEL.SWITCHABLE.CHANNEL_DIVISOR = 8
-    # Whose loss trains the shared classifier W. options: all (sub-models), full (model only), certain (each sub-model
-    # as far as it is certain of a class, beside the full model)
+    # Whose loss trains the shared classifier W. options: all (sub-models), full (model only), certain (all, each with a
+    # share by its certainty of the class)
     cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD = "full"
     # Class vectors W. options: learned, simplex (fixed vertices of a regular one; EMBEDDING_DIM >= classes - 1)
     cfg.MODEL.SWITCHABLE.CLASSIFIER = "learned"
@@ -46,6 +47,10 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     cfg.MODEL.SWITCHABLE.SLOW_START = 0.0
     # Sandwich rule: a step trains the full model, the smallest and this many of the others, drawn at random. 0: all
     cfg.MODEL.SWITCHABLE.SANDWICH = 0
+    # What the norm layers of narrow widths start from where a pretrained file has none for them; their convolutions are
+    # slices of the full model's. options: slices (of the full model's norms, statistics included), fresh (affine 1 and
+    # 0, statistics 0 and 1), calibrated (slices, with the statistics of TEST.PRECISE_BN.NUM_ITER training batches)
+    cfg.MODEL.SWITCHABLE.SUBMODEL_START = "slices"
     # Train only the sub-model of this width, as an independent network with no shared weights; one of WIDTHS.
     # MODEL.BACKBONE.FEAT_DIM stays that of the full network. 0.0: all widths
     cfg.MODEL.SWITCHABLE.ONLY_WIDTH = 0.0
@@ -55,9 +60,9 @@ def add_switchablecompat_config(cfg: CN) -> CN:
 
     # ---- A trained model to be compatible with, frozen: its full model is used ---------------------------------
     cfg.MODEL.REFERENCE = CN()
-    # yaml of its run (config.yaml in its OUTPUT_DIR), of this plug-in or of FastReID's Baseline. Empty: no reference
+    # yaml of its run, of this plug-in or of FastReID's Baseline. Empty: what the checkpoint keeps, or config.yaml there
     cfg.MODEL.REFERENCE.CONFIG_FILE = ""
-    # Its checkpoint (model_final.pth in its OUTPUT_DIR).
+    # Its checkpoint (model_final.pth in its OUTPUT_DIR). Empty: no reference
     cfg.MODEL.REFERENCE.WEIGHTS = ""
 
     # ---- The compatible loss: "CompatibleLoss" in MODEL.LOSSES.NAME -------------------------------------------
@@ -80,7 +85,7 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     cfg.MODEL.LOSSES.COMPAT.KL_SUBMODELS = "all"
     # Logits are divided by it before they become evidence.
     cfg.MODEL.LOSSES.COMPAT.TEMPERATURE = 1.0
-    # Power of a sub-model's certainty, relative to the full model's, in CLASSIFIER_GRAD certain.
+    # Power of the certainties in the shares of CLASSIFIER_GRAD certain.
     cfg.MODEL.LOSSES.COMPAT.CERTAINTY_POWER = 1.0
     # gamma: the losses of a sub-model count by its mean uncertainty to this power, relative to the others'. 0.0: alike
     cfg.MODEL.LOSSES.COMPAT.PRIORITY = 0.0
@@ -128,9 +133,14 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     cfg.SOLVER.AGGREGATION.GRANULARITY = "filter"
     # The same for the shared classifier, of which each class vector is a filter. Empty: as GRANULARITY says
     cfg.SOLVER.AGGREGATION.CLASSIFIER_GRANULARITY = ""
+    # What is divided by the number of sub-models that train it, and so learns at the rate of one network's.
+    # options: none (the plain sum), classifier, all (every element of every shared parameter)
+    cfg.SOLVER.AGGREGATION.MEAN = "none"
     # Projection: who gives up what conflicts. options: none (is protected: all do), full (model is: the others give up
     # what conflicts with it)
     cfg.SOLVER.AGGREGATION.PROTECT = "none"
+    # Projection: share of the past in the running mean of the inner products, in [0, 1). 0.0: every batch on its own
+    cfg.SOLVER.AGGREGATION.MEMORY = 0.0
     # gradvac: share of the newest cosine in its running target.
     cfg.SOLVER.AGGREGATION.BETA = 0.01
     # cagrad: radius c of the ball around the mean gradient, relative to its norm. Many rounds of small quadratic
@@ -172,13 +182,17 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CN:
     return cfg
 
 
-def merge_config(config_file: str, opts: Sequence[str] = (), file_key: str = "--config-file") -> CN:
+def merge_config(
+    config_file: str, opts: Sequence[str] = (), file_key: str = "--config-file", *, trained: bool = False
+) -> CN:
     """What :func:`load_config` does before it checks and freezes, for configs that are not of our architecture.
 
     Args:
         config_file: See there.
         opts: See there.
         file_key: What a message about the file's absence names.
+        trained: Whether this is the config of a model that exists: keys of earlier versions that say how it was trained
+            are then left out, not refused.
 
     Raises:
         InputError: Missing file, not yaml, unknown key, or wrong type.
@@ -187,15 +201,43 @@ def merge_config(config_file: str, opts: Sequence[str] = (), file_key: str = "--
     if config_file:
         if not os.path.isfile(config_file):
             raise InputError(file_key, "must be an existing yaml file", config_file)
-        try:
-            cfg.merge_from_file(config_file)
-        except FileNotFoundError as error:
-            raise InputError(config_file, "_BASE_ must be an existing file", error.filename) from None
-        except RecursionError:
-            raise InputError(config_file, "must not be its own _BASE_") from None
-        except (KeyError, ValueError, AssertionError, TypeError, AttributeError, OSError, yaml.YAMLError) as error:
-            _refuse_replaced(_one_line(error), f"{config_file}, ")
-            raise InputError(config_file, "must be a valid config", _one_line(error)) from None
+        _merge(cfg, lambda: CN.load_yaml_with_base(config_file), config_file, trained)
+    return _merge_opts(cfg, opts)
+
+
+def merge_kept(text: str, where: str, opts: Sequence[str] = ()) -> CN:
+    """The same for the config that a checkpoint keeps.
+
+    Args:
+        text: The config, as yaml.
+        where: The checkpoint.
+        opts: ``KEY VALUE`` pairs.
+
+    Raises:
+        InputError: It is no such text, or the pairs are none.
+    """
+    cfg = add_switchablecompat_config(get_cfg())
+    _merge(cfg, lambda: yaml.safe_load(text), where, trained=True)
+    return _merge_opts(cfg, opts)
+
+
+def _merge(cfg: CN, load: Callable[[], Any], where: str, trained: bool) -> None:
+    """Merge a nested dict that ``load`` gives into ``cfg``."""
+    try:
+        loaded = load()
+        if trained:
+            _drop_replaced(loaded)
+        cfg.merge_from_other_cfg(CN(loaded))
+    except FileNotFoundError as error:
+        raise InputError(where, "_BASE_ must be an existing file", error.filename) from None
+    except RecursionError:
+        raise InputError(where, "must not be its own _BASE_") from None
+    except (KeyError, ValueError, AssertionError, TypeError, AttributeError, OSError, yaml.YAMLError) as error:
+        _refuse_replaced(_one_line(error), f"{where}, ")
+        raise InputError(where, "must be a valid config", _one_line(error)) from None
+
+
+def _merge_opts(cfg: CN, opts: Sequence[str]) -> CN:
     if len(opts) % 2:
         raise InputError("KEY VALUE overrides", "must come in pairs", " ".join(opts))
     for key, value in zip(opts[::2], opts[1::2], strict=True):
@@ -205,6 +247,15 @@ def merge_config(config_file: str, opts: Sequence[str] = (), file_key: str = "--
         except (KeyError, ValueError, AssertionError, AttributeError, TypeError, RecursionError) as error:
             raise InputError(key, "must be an existing key with a value of its type", _one_line(error)) from None
     return cfg
+
+
+def _drop_replaced(loaded: dict[str, Any]) -> None:
+    for key in REPLACED:
+        *nodes, leaf = key.split(".")
+        node: Any = loaded
+        for name in nodes:
+            node = node.get(name, {})
+        node.pop(leaf, None)
 
 
 def _refuse_replaced(text: str, where: str = "") -> None:
@@ -221,59 +272,6 @@ def check_switchablecompat_config(cfg: CN) -> None:
         InputError: Key, rule and the value found.
     """
     check_config(cfg)
-
-
-def run_record(cfg: CN) -> dict[str, Any]:
-    """What a trained model keeps of its run, whatever a later command line says.
-
-    Returns:
-        ``method``, ``seed``, ``widths``, and ``config``, a digest of all settings but those of the machine, the run and
-        the output folder: two runs of one recipe have the same.
-    """
-    recipe = cfg.clone()
-    recipe.defrost()
-    recipe.SEED, recipe.OUTPUT_DIR, recipe.DATALOADER.NUM_WORKERS = 0, "", 0
-    recipe.MODEL.DEVICE, recipe.MODEL.WEIGHTS, recipe.MODEL.HEADS.NUM_CLASSES = "", "", 0
-    return {
-        "method": method_name(cfg),
-        "seed": int(cfg.SEED),
-        "widths": [float(width) for width in cfg.MODEL.SWITCHABLE.WIDTHS],
-        "config": f"sha256:{hashlib.sha256(recipe.dump().encode()).hexdigest()}",
-    }
-
-
-def method_name(cfg: CN) -> str:
-    """The field's name of what this config trains, from its architecture, its losses and its aggregation.
-
-    One width: ``unified``, or with a reference ``bct`` (influence loss) or ``asymmetric``. A switchable network:
-    ``sfsc`` and what is left without its parts, of which ``bct_s`` has neither (``_full_classifier``: only the full
-    model trains the shared classifier; ``_slow_start``: and the others start slowly); ``asymmetric_s`` if the full
-    model teaches the others, with ``_id`` if they have the classification loss too. Combinations that have no name get
-    those of their parts.
-    """
-    losses = cfg.MODEL.LOSSES
-    evidential = losses.COMPAT.KIND == "evidential"
-    aggregator = cfg.SOLVER.AGGREGATION.NAME
-    projected = aggregator == "projection"
-    asymmetric = losses.ASYMMETRIC.TEACHER if "AsymmetricLoss" in losses.NAME else None
-    added = ["bct"] * ("InfluenceLoss" in losses.NAME) + ["asymmetric"] * (asymmetric == "reference")
-    simplex = cfg.MODEL.SWITCHABLE.CLASSIFIER == "simplex"
-    added += ["simplex"] * simplex + ["distilled"] * ("DistillationLoss" in losses.NAME)
-    added += [aggregator] * (aggregator not in ("projection", "sum"))
-    if single_width(cfg):
-        return "_".join(name for name in added if name in ("bct", "asymmetric", "simplex")) or "unified"
-    if asymmetric == "full":
-        parts = (("id", losses.COMPAT.SUBMODELS == "all"), ("evidential", evidential), ("projection", projected))
-        return "_".join(["asymmetric_s", *(name for name, used in parts if used), *added])
-    name = {
-        (True, True): "sfsc",
-        (False, True): "sfsc_no_uncertainty",
-        (True, False): "sfsc_no_projection",
-        (False, False): "bct_s",
-    }[evidential, projected]
-    if name == "bct_s" and cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD == "full" and not simplex:
-        name = "bct_s_slow_start" if cfg.MODEL.SWITCHABLE.SLOW_START else "bct_s_full_classifier"
-    return "_".join([name, *added])
 
 
 def _one_line(error: BaseException) -> str:

@@ -69,6 +69,7 @@ def _check_model(cfg: CN) -> None:
         raise InputError("MODEL.SWITCHABLE.BACKBONE", "must name the ordinary builder", model.SWITCHABLE.BACKBONE)
     if model.SWITCHABLE.CHANNEL_DIVISOR < 1:
         raise InputError("MODEL.SWITCHABLE.CHANNEL_DIVISOR", "must be at least 1", model.SWITCHABLE.CHANNEL_DIVISOR)
+    one_of(cfg, "MODEL.SWITCHABLE.SUBMODEL_START", ["slices", "fresh", "calibrated"])
     one_of(cfg, "MODEL.BACKBONE.NORM", ["BN", "syncBN"])
     one_of(cfg, "MODEL.HEADS.NORM", ["BN", "syncBN"])
     one_of(cfg, "MODEL.HEADS.CLS_LAYER", any_softmax.__all__)
@@ -147,10 +148,9 @@ def _check_compatibility(cfg: CN) -> None:
         rule = "must be reference for a network of one width (ONLY_WIDTH, or WIDTHS [1.0]): it has no others"
         raise InputError(f"{key}.TEACHER", rule, "full")
     readers = reference_readers(lambda other: value_of(cfg, other))
-    for name, what in (("CONFIG_FILE", "config"), ("WEIGHTS", "checkpoint")):
-        if readers and not reference[name]:
-            rule = f"must name the {what} of a trained model, which {' and '.join(readers)} needs"
-            raise InputError(f"MODEL.REFERENCE.{name}", rule, repr(""))
+    if readers and not reference.WEIGHTS:
+        rule = f"must name the checkpoint of a trained model, which {' and '.join(readers)} needs"
+        raise InputError("MODEL.REFERENCE.WEIGHTS", rule, repr(""))
     teaching = {"InfluenceLoss", "AsymmetricLoss"} & set(names)
     if losses.COMPAT.SUBMODELS == "full" and not single_width(cfg) and not teaching:
         rule = "must be all where neither InfluenceLoss nor AsymmetricLoss makes the other sub-models compatible"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
 import sys
@@ -18,21 +19,35 @@ from torch import Tensor
 CLASSIFIER_KEY = "heads.weight"
 
 
-def family_digest(state_dict: Mapping[str, Tensor]) -> str:
+def family_digest(state_dict: Mapping[str, Tensor], settings: Mapping[str, Any]) -> str:
     """Digest of a trained family's feature space: ``sha256:`` and 64 hex digits.
 
     Two sub-models are compatible only if they come from the same training run at the same step, that is from the same
-    weights; equal configs do not suffice. The digest covers every tensor of the switchable model's state dict but the
-    classifier, which features do not depend on.
+    weights, used in the same way; equal configs do not suffice.
+
+    Args:
+        state_dict: The switchable model's. The classifier, which features do not depend on, does not count.
+        settings: :func:`~switchablecompat.settings.feature_settings` of its config.
     """
-    digest = hashlib.sha256()
+    return weights_digest({key: value for key, value in state_dict.items() if key != CLASSIFIER_KEY}, settings)
+
+
+def weights_digest(state_dict: Mapping[str, Tensor], settings: Mapping[str, Any]) -> str:
+    """Digest of all tensors by name, and of settings of plain values: ``sha256:`` and 64 hex digits."""
+    # Numbers as floats: a mean of 0 is one of 0.0.
+    plain = json.dumps({key: _floats(settings[key]) for key in sorted(settings)})
+    digest = hashlib.sha256(f"settings {plain}\n".encode())
     for key in sorted(state_dict):
-        if key == CLASSIFIER_KEY:
-            continue
         tensor = state_dict[key].detach().cpu().contiguous()
         digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
     return f"sha256:{digest.hexdigest()}"
+
+
+def _floats(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_floats(item) for item in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def versions() -> dict[str, str]:

@@ -8,52 +8,73 @@ Example:
 from __future__ import annotations
 
 import argparse
+import os
+import signal
+import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import torch
 from fastreid.engine import default_argument_parser, launch
-from torch.multiprocessing import ProcessRaisedException
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 import switchablecompat  # noqa: F401  (spawned processes start here: shims first)
 
 from .engine import SwitchableTrainer, load_for_evaluation, read_checkpoint, setup
-from .engine.checkpointer import RECORD_KEY
+from .engine.interruption import EXIT_CODE, PARENT, end_with, passed_on
+from .engine.output_folder import unlock
 from .errors import InputError, exit_on_input_error
+from .modeling.checkpoint import RECORD_KEY
 
 
 def run(args: argparse.Namespace) -> Mapping[str, Any]:
     """Train, resume or evaluate, in one process of the launch; returns FastReID's flat results."""
     cfg = setup(args)
-    if args.eval_only:
-        model = SwitchableTrainer.build_model(cfg)
-        content = read_checkpoint(cfg.MODEL.WEIGHTS)
-        load_for_evaluation(model, cfg.MODEL.WEIGHTS, content=content)
-        # method and seed are the training run's: this command line may say anything
-        return SwitchableTrainer.test(cfg, model, content.get(RECORD_KEY, {}))
-    trainer = SwitchableTrainer(cfg)
-    trainer.resume_or_load(resume=args.resume)
-    return trainer.train()
+    try:
+        if args.eval_only:
+            model = SwitchableTrainer.build_model(cfg)
+            content = read_checkpoint(cfg.MODEL.WEIGHTS)
+            load_for_evaluation(model, cfg.MODEL.WEIGHTS, content=content)
+            # method and seed are the training run's: this command line may say anything
+            return SwitchableTrainer.test(cfg, model, content.get(RECORD_KEY, {}))
+        trainer = SwitchableTrainer(cfg)
+        trainer.resume_or_load(resume=args.resume)
+        return trainer.train()
+    finally:
+        unlock(cfg.OUTPUT_DIR)
 
 
 def main() -> None:
     """The command line."""
     parser = default_argument_parser()
     parser.description = "Train or evaluate a switchable model; writes checkpoints, metrics and the grid to OUTPUT_DIR."
+    parser.description += (
+        " kill (SIGTERM) writes a checkpoint of the last step and exits with 143; Ctrl-C exits at once."
+    )
     parser.epilog = "example: python tools/train_net.py --config-file configs/Synthetic/sfsc_demo.yml SEED 1"
     parser.error = _refuse_usage
     parser.set_defaults(dist_url="auto")  # a free port: FastReID's default is one for all runs of a user
     args = parser.parse_args()
     _check_processes(args)
+    if PARENT in os.environ:
+        end_with(int(os.environ.pop(PARENT)))
     try:
-        launch(
-            run,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-        )
+        with passed_on(several=args.num_gpus * args.num_machines > 1):
+            launch(
+                run,
+                args.num_gpus,
+                num_machines=args.num_machines,
+                machine_rank=args.machine_rank,
+                dist_url=args.dist_url,
+                args=(args,),
+            )
+    except KeyboardInterrupt:
+        print("interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+    except ProcessExitedException as error:
+        if error.exit_code in (EXIT_CODE, -signal.SIGTERM):
+            sys.exit(EXIT_CODE)
+        raise
     except ProcessRaisedException as error:  # what another process raised arrives as a printed traceback
         if "InputError: " in str(error):
             raise InputError(str(error)) from None

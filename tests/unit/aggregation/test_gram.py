@@ -148,3 +148,62 @@ def test_wrong_shapes_and_names():
         SumAggregator()(torch.eye(3), torch.Generator())
     with pytest.raises(ValueError, match="support must be one of .* found 'half'"):
         GradientProjection("half")
+    with pytest.raises(ValueError, match="memory must be in .* found 1"):
+        GradientProjection(memory=1)
+
+
+def random_grams(groups, steps, d, seed=0):
+    """Gram matrices of three gradients that have nothing in common but noise, [steps, groups, 1, 3, 3]."""
+    g = torch.randn(steps, groups, 3, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return (g @ g.mT).unsqueeze(2)
+
+
+def test_a_memory_of_what_never_changes_is_pcgrad():
+    _, _, _, grams = nested_gradients(4, 12, 1)
+    plain, remembering = GradientProjection(), GradientProjection(memory=0.9)
+    for step in range(5):
+        expected = plain(grams.unsqueeze(0), torch.Generator().manual_seed(step))
+        found = remembering(grams.unsqueeze(0), torch.Generator().manual_seed(step))
+        torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-12)
+
+
+def test_noise_is_projected_by_each_batch_and_forgotten_by_a_memory():
+    """Without a common direction the right weights are 1. A batch alone gives more, the running mean comes close."""
+    grams = random_grams(groups=200, steps=300, d=9)
+    excess = []
+    for memory in (0.0, 0.9, 0.99):
+        aggregator = GradientProjection("full", memory=memory)
+        weights = [aggregator(step, torch.Generator().manual_seed(0)) for step in grams]
+        excess.append(torch.stack(weights[200:]).mean().item() - 1)
+    # of two of nine numbers E|cos|/2 = 0.14 at each of two meetings; a mean over n batches divides by sqrt(n)
+    assert 0.2 < excess[0] < 0.4
+    assert excess[1] < excess[0] / 3
+    assert excess[2] < excess[0] / 8
+
+
+def test_a_lasting_conflict_is_found_in_noise():
+    g = torch.randn(400, 3, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    g[:, 0] += 0.6
+    g[:, 1] -= 0.6
+    grams = (g @ g.mT).view(400, 1, 1, 3, 3)
+    aggregator = GradientProjection("full", memory=0.98)
+    weights = [aggregator(step, torch.Generator().manual_seed(0))[0, 0] for step in grams][200:]
+    # the mean inner product is -9 (0.36), the mean square of the length 9 (1.36): a share of 0.26 each
+    found = torch.stack(weights).mean(dim=0)
+    torch.testing.assert_close(found[:2], torch.full((2,), 1 + 0.36 / 1.36, dtype=torch.float64), atol=0.06, rtol=0)
+    assert found[2].item() == pytest.approx(1.0, abs=0.06)
+
+
+def test_an_overflow_leaves_no_trace_and_a_resumed_memory_goes_on():
+    grams = random_grams(groups=4, steps=6, d=5)
+    plain, spoiled = (GradientProjection("full", memory=0.5) for _ in range(2))
+    for step in grams:
+        plain(step, torch.Generator())
+        spoiled(step, torch.Generator())
+        spoiled(step * torch.inf, torch.Generator())
+    torch.testing.assert_close(spoiled.mean, plain.mean)
+    resumed = GradientProjection("full", memory=0.5)
+    resumed.load_state_dict(plain.state_dict())
+    weights = [one(grams[0], torch.Generator().manual_seed(3)) for one in (plain, resumed)]
+    assert torch.equal(*weights)
+    assert GradientProjection().state_dict() == {}

@@ -212,18 +212,48 @@ def test_the_full_model_can_be_protected():
     torch.testing.assert_close(found[name][k].flatten().double(), expected, atol=1e-6, rtol=1e-5)
 
 
-def test_class_vectors_may_count_by_class():
-    """A factor of each class and sub-model scales its gradient there, and with it what the others give up to it."""
+def of_two(gradients, class_factors=None, **options):
+    """A classifier of two classes and a trunk of two numbers, both of two sub-models; ``.grad`` of both."""
     weight = SharedParameter("heads.weight", nn.Parameter(torch.zeros(2, 2)), None)
+    trunk = SharedParameter("conv.weight", nn.Parameter(torch.zeros(1, 2)), torch.tensor([[0, 1]]))
     aggregation = GradientAggregation(
-        [weight], ["a", "b"], GradientProjection(), granularity="none",
-        exceptions={"heads.weight": "filter"}, class_vectors="heads.weight",
+        [trunk, weight], ["a", "b"], GradientProjection(), class_vectors="heads.weight",
+        **{"granularity": "none", **options},
     )  # fmt: skip
-    for index, gradient in enumerate(([[1.0, 0.0], [1.0, 0.0]], [[-1.0, 1.0], [-1.0, 1.0]])):
+    for index, gradient in enumerate(gradients):
         weight.parameter.grad = torch.tensor(gradient)
+        trunk.parameter.grad = torch.tensor([[1.0, float(index)]])
         aggregation.collect(index)
-    aggregation.aggregate(0, torch.tensor([[0.0, 1.0], [0.5, 1.0]]))
-    # class 0: the second alone. class 1: a = (1/2, 0) gives up all to b: a + b/4; b gives up half of what conflicts:
-    # b + (1/2)(1/2)/(1/4) a = b + a
-    torch.testing.assert_close(weight.parameter.grad[0], torch.tensor([-1.0, 1.0]))
-    torch.testing.assert_close(weight.parameter.grad[1], torch.tensor([2 * 0.5 - 1.25, 1.25]))
+    aggregation.aggregate(0, class_factors)
+    return trunk.parameter.grad, weight.parameter.grad
+
+
+CONFLICT = ([[1.0, 0.0], [1.0, 0.0]], [[-1.0, 1.0], [-1.0, 1.0]])
+
+
+@pytest.mark.parametrize("granularity", ["none", "filter"])
+def test_class_vectors_may_count_by_class(granularity):
+    """A factor of each class and sub-model scales its gradient there, and with it what the others give up to it."""
+    factors = torch.tensor([[0.0, 1.0], [0.5, 1.0]])
+    trunk, weight = of_two(CONFLICT, factors, exceptions={"heads.weight": granularity})
+    torch.testing.assert_close(trunk, torch.tensor([[2.0, 1.0]]))
+    torch.testing.assert_close(weight[0], torch.tensor([-1.0, 1.0]))  # class 0: the second alone
+    if granularity == "none":
+        torch.testing.assert_close(weight[1], torch.tensor([-0.5, 1.0]))
+    else:  # a = (1/2, 0) gives up all to b: a + b/4; b gives up half of what conflicts: b + (1/2)(1/2)/(1/4) a = b + a
+        torch.testing.assert_close(weight[1], torch.tensor([2 * 0.5 - 1.25, 1.25]))
+
+
+def test_a_mean_is_over_those_that_train_an_element():
+    sums = of_two(CONFLICT)
+    trunk, weight = of_two(CONFLICT, mean="classifier")
+    assert torch.equal(trunk, sums[0])
+    assert torch.equal(weight, sums[1] / 2)
+    trunk, weight = of_two(CONFLICT, mean="all")
+    assert torch.equal(trunk, torch.tensor([[1.0, 1.0]])), "the second number belongs to the full model alone"
+    assert torch.equal(weight, sums[1] / 2)
+    assert torch.equal(of_two(CONFLICT, mean="all", full_classifier=True)[1], sums[1]), "one trains it"
+    shares = torch.tensor([[0.25, 0.75], [0.5, 0.5]])
+    assert torch.equal(of_two(CONFLICT, shares, mean="all")[1], of_two(CONFLICT, shares)[1]), (
+        "shares are a mean already"
+    )

@@ -232,3 +232,13 @@ def test_subsets_are_all_of_them():
 def test_wrong_options_are_named(make, value):
     with pytest.raises(ValueError, match=f"found {value}"):
         make(value)
+
+
+def test_an_overflow_leaves_no_trace_in_gradvacs_targets():
+    g = torch.randn(3, 2, 4, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    plain, spoiled = GradVac(0.5), GradVac(0.5)
+    for grams in (g @ g.mT).unsqueeze(2):
+        plain(grams, torch.Generator().manual_seed(0))
+        spoiled(grams, torch.Generator().manual_seed(0))
+        spoiled(grams * torch.inf, torch.Generator().manual_seed(1))
+    assert torch.equal(plain.targets, spoiled.targets)

@@ -1,5 +1,7 @@
 """The plan of a suite, and when a run is new, interrupted, done, or somebody else's."""
 
+from dataclasses import replace
+
 import pytest
 
 from switchablecompat.comparison.records import difference, read_record
@@ -24,6 +26,12 @@ def test_a_switchable_method_is_one_run(jobs, tmp_path):
     arguments = jobs["ours", 1].arguments()
     assert arguments[:4] == ["--config-file", f"{run.folder}/config.yaml", "--weights", f"{run.folder}/model_final.pth"]
     assert "--undefined" not in arguments
+
+
+def test_a_setting_may_follow_the_seed(suite, tmp_path):
+    suite = replace(suite, opts=(*suite.opts, "DATASETS.MANIFEST", "split{seed}.csv"))
+    for job in plan(suite, tmp_path, [0, 1]):
+        assert {option(run, "DATASETS.MANIFEST") for run in job.models} == {f"split{job.seed}.csv"}
 
 
 def test_separate_models_without_reference_define_the_diagonal_only(jobs):
@@ -60,6 +68,8 @@ def test_states_of_a_run(jobs, fabricate):
     fabricate(run.folder, "grid.json")  # of an evaluation on the way
     assert run.state() == INTERRUPTED
     fabricate(run.folder, "model_final.pth")
+    assert run.state() == INTERRUPTED  # it is evaluated once more
+    run.record(finished=True)
     assert run.state() == DONE
     fabricate(run.folder, "grid.json", seed=5)
     with pytest.raises(InputError, match=r"grid.json: must be of seed 0, found 5"):

@@ -43,6 +43,19 @@ def test_an_epoch_does_not_depend_on_those_before_it_nor_on_anything_else_drawn(
     assert EpochSampler(SAMPLERS[name](), 8, 24).epoch(0) != epochs[0]
 
 
+def test_an_epoch_can_begin_within_for_any_number_of_processes(monkeypatch):
+    whole = take(EpochSampler(SAMPLERS["TrainingSampler"](), 7, 24), 48)
+    sampler, parts = EpochSampler(SAMPLERS["TrainingSampler"](), 7, 24), []
+    sampler.first_position = 16
+    assert take(sampler, 32) == whole[16:]
+    assert take(sampler, 8) == whole[16:24], "and again, as long as it says so"
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    for rank in range(2):
+        monkeypatch.setattr(comm, "get_rank", lambda rank=rank: rank)
+        parts.append(take(sampler, 16))
+    assert [key for pair in zip(*parts, strict=True) for key in pair] == whole[16:]
+
+
 def test_fastreids_sampler_still_decides():
     """No image twice in an epoch of TrainingSampler; two images of every identity in a batch of identity samplers."""
     assert len({index for index, _ in take(EpochSampler(SAMPLERS["TrainingSampler"](), 7, 32), 32)}) == 32

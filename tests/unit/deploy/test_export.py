@@ -21,6 +21,7 @@ from switchablecompat.deploy.card import ModelCard
 from switchablecompat.deploy.export import export_submodel
 from switchablecompat.errors import InputError
 from switchablecompat.provenance import family_digest
+from switchablecompat.settings import feature_settings
 
 from .conftest import trained_run
 
@@ -132,7 +133,8 @@ def test_the_onnx_file_says_what_it_is_and_is_one_file(exported, tiny):
     content = onnx.load(folder / "model.onnx", load_external_data=False)
     onnx.checker.check_model(content, full_check=True)
     metadata = {entry.key: entry.value for entry in content.metadata_props}
-    assert (metadata["family"], metadata["width"]) == (family_digest(tiny.model.state_dict()), "0.25")
+    family = family_digest(tiny.model.state_dict(), feature_settings(tiny.run.cfg))
+    assert (metadata["family"], metadata["width"]) == (family, "0.25")
     inside = ModelCard.from_dict(json.loads(metadata["model_card"]))
     assert (inside.preprocessing, inside.widths, inside.file) == (card.preprocessing, (0.25, 1.0), "model.onnx")
 

@@ -5,33 +5,38 @@ import torch
 from fastreid.utils.checkpoint import Checkpointer
 
 from builders import save_run, tiny_config, tiny_model
-from switchablecompat.config import load_config, run_record
+from switchablecompat.config import load_config
 from switchablecompat.deploy.run import TrainedRun
 from switchablecompat.errors import InputError
 from switchablecompat.provenance import family_digest
+from switchablecompat.settings import feature_settings
 
 
 def test_the_family_is_that_of_the_weights_without_their_classifier(tiny):
     assert tiny.model.heads.weight.shape[0] == 7
-    assert tiny.run.family == family_digest(tiny.model.state_dict())
+    assert tiny.run.family == family_digest(tiny.model.state_dict(), feature_settings(tiny.run.cfg))
     with torch.no_grad():
         other = tiny_model("MODEL.SWITCHABLE.WIDTHS", "[0.25, 1.0]")
-    assert tiny.run.family != family_digest(other.state_dict())
+    assert tiny.run.family != family_digest(other.state_dict(), feature_settings(tiny.run.cfg))
     assert tiny.run.submodel(0.25).heads.weight.shape == (0, 128)
     assert not tiny.run.submodel(0.25).training
 
 
-def test_a_run_whose_losses_had_other_defaults_opens_all_the_same(tmp_path):
-    """The config that an earlier version wrote: what it did not read then contradicts today's defaults."""
-    cfg = tiny_config().clone()
-    cfg.defrost()
-    cfg.MODEL.LOSSES.COMPAT.KIND, cfg.MODEL.LOSSES.COMPAT.PRIOR = "ce", 0.33
-    (tmp_path / "config.yaml").write_text(cfg.dump())
+def test_a_run_of_an_earlier_version_opens_all_the_same_and_says_what_cannot_be_known(tmp_path, caplog):
+    """Its config has keys that went, and its checkpoint keeps no settings."""
+    cfg = tiny_config("METHOD", "mine").clone()
+    text = cfg.dump().replace("SLOW_START:", "SLOW_START_ITERS:").replace("PROTECT:", "PROJECT_CLASSIFIER:")
+    (tmp_path / "config.yaml").write_text(text)
     torch.save({"model": tiny_model().state_dict()}, tmp_path / "model_final.pth")
-    with pytest.raises(InputError, match="COMPAT.PRIOR"):
+    with pytest.raises(InputError, match="is now"):
         load_config(str(tmp_path / "config.yaml"))
-    run = TrainedRun.load(str(tmp_path / "config.yaml"), str(tmp_path / "model_final.pth"))
-    assert run.record == run_record(cfg)  # the checkpoint has none
+    for config_file in ("", str(tmp_path / "config.yaml")):
+        caplog.clear()
+        run = TrainedRun.load(config_file, str(tmp_path / "model_final.pth"))
+        assert run.record["method"] == "mine"  # the checkpoint says nothing
+        (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert "model_final.pth keeps no settings" in line
+        assert f"whether {tmp_path}/config.yaml is the config that it was trained with cannot be known" in line
 
 
 def test_what_features_depend_on_is_still_checked(tmp_path):

@@ -15,12 +15,12 @@ def test_running_means_by_hand_of_the_classes_that_were_shown():
     torch.testing.assert_close(certainty.probabilities, expected)
 
 
-def test_chance_moves_nothing_and_what_the_full_model_knows_counts_whole():
+def test_shares_by_hand_and_chance_has_none():
     certainty = ClassCertainty(3, 2, power=2.0)
     assert certainty.factors().tolist() == [[0.0, 0.0, 1.0]] * 2, "nobody knows anything yet: the full model alone"
     certainty.probabilities = torch.tensor([[0.5, 0.6, 0.7], [0.9, 0.4, 0.8]])
-    # above chance: 0, 0.1, 0.2 and 0.4, -0.1, 0.3
-    torch.testing.assert_close(certainty.factors(), torch.tensor([[0.0, 0.25, 1.0], [1.0, 0.0, 1.0]]))
+    # above chance 0, 0.1, 0.2 and 0.4, -0.1, 0.3; squares 0, 1, 4 of 5 and 16, 0, 9 of 25
+    torch.testing.assert_close(certainty.factors(), torch.tensor([[0.0, 0.2, 0.8], [0.64, 0.0, 0.36]]))
 
 
 def test_a_spoiled_batch_is_forgotten_and_the_state_comes_back():

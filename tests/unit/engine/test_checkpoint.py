@@ -126,7 +126,8 @@ def test_an_old_fastreid_checkpoint_starts_a_switchable_model(plain, tmp_path, c
     assert torch.equal(model.heads.weight, fresh), "its own identities"
     norm, narrow = model.backbone.bn1, model.backbone.bn1.narrow["w050"]
     assert torch.equal(narrow.running_mean, norm.running_mean[: narrow.num_features])
-    assert any("heads.classifier.weight, pixel_mean" in record.getMessage() for record in caplog.records)
+    for left_out in ("heads.classifier.weight", "pixel_mean"):
+        assert any(left_out in record.getMessage() for record in caplog.records)
     assert any(f"{len(plain.state_dict()) - 1} tensors loaded" in record.getMessage() for record in caplog.records)
 
 
@@ -151,42 +152,6 @@ def test_torchvisions_resnet_starts_a_switchable_model_in_both_ways(tmp_path):
         assert all(torch.equal(own[key], value) for key, value in weights.items())
         narrow = backbone.bn1.narrow["w050"]
         assert torch.equal(narrow.running_var, network.bn1.running_var[: narrow.num_features])
-
-
-def changed(weights, how):
-    """Weights of ResNet-18 that do not fit, and the tensor that says so."""
-    key = "layer2.0.conv1.weight"
-    if how == "missing":
-        weights.pop(key)
-    elif how == "other shape":
-        weights[key] = weights[key][:, :3]
-    elif how == "a layer more":
-        key = "layer2.2.conv1.weight"
-        weights[key] = torch.zeros(1)
-    return key
-
-
-@pytest.mark.parametrize("how", ["missing", "other shape", "a layer more"])
-def test_a_backbone_that_is_not_whole_is_refused_by_name(tmp_path, how):
-    weights = torchvision.models.resnet18().state_dict()
-    key = changed(weights, how)
-    torch.save(weights, tmp_path / "r.pth")
-    with pytest.raises(InputError, match=rf"r.pth: must hold the whole backbone .* found backbone\.{key}"):
-        load_as_start(tiny_model(*ORDINARY, config_file=R18), str(tmp_path / "r.pth"))
-    if how != "a layer more":  # what the file has beside the backbone is a builder's business
-        with pytest.raises(InputError, match=rf"r.pth: must be a state dict of this backbone.* {key}"):
-            build_backbone(pretrained(tmp_path / "r.pth"))
-
-
-@pytest.mark.parametrize(
-    ("arrays", "found"), [(False, "fit, found conv1.weight"), (True, "builder, found NumPy arrays")]
-)
-def test_a_file_that_a_builder_reads_nothing_of_is_refused(tmp_path, arrays, found):
-    """FastReID's builder says so in the log only, and the training starts from random weights."""
-    weights = {f"module.{key}": value for key, value in torchvision.models.resnet18().state_dict().items()}
-    torch.save({key: value.numpy() if arrays else value for key, value in weights.items()}, tmp_path / "r.pth")
-    with pytest.raises(InputError, match=rf"r.pth: must be a state dict of .*{found}"):
-        build_backbone(pretrained(tmp_path / "r.pth"))
 
 
 def test_ibn_from_weights_without_it_is_refused(tmp_path):

@@ -7,11 +7,13 @@ import torch
 from fastreid.utils.checkpoint import Checkpointer
 
 from builders import tiny_config, tiny_model
-from switchablecompat.config import run_record
-from switchablecompat.engine.checkpointer import RECORD_KEY, SwitchableCheckpointer
+from switchablecompat.config import merge_kept
+from switchablecompat.engine.checkpointer import SwitchableCheckpointer
 from switchablecompat.errors import InputError
-from switchablecompat.modeling.checkpoint import read_checkpoint
+from switchablecompat.modeling.checkpoint import RECORD_KEY, read_checkpoint
+from switchablecompat.modeling.trained import run_record
 from switchablecompat.provenance import family_digest
+from switchablecompat.settings import feature_settings
 
 
 def make(folder, **more):
@@ -26,13 +28,18 @@ def test_a_checkpoint_carries_its_run_and_its_family(tmp_path):
     model, checkpointer = make(tmp_path, grad_scaler=scaler)
     checkpointer.save("model_0003", epoch=3, metric=12.5)
     content = read_checkpoint(str(tmp_path / "model_0003.pth"))
-    assert content[RECORD_KEY] == {
+    record = content[RECORD_KEY]
+    settings = {name: record.pop(name) for name in ("settings", "features", "files")}
+    assert record == {
         "method": "sfsc",
         "seed": 5,
         "widths": [0.25, 0.5, 0.75, 1.0],
         "config": run_record(tiny_config("SEED", 6, "OUTPUT_DIR", "elsewhere"))["config"],
-        "family": family_digest(model.state_dict()),
+        "family": family_digest(model.state_dict(), feature_settings(tiny_config())),
     }
+    assert merge_kept(settings["settings"], "m.pth") == tiny_config("SEED", 5, "OUTPUT_DIR", "")
+    assert settings["features"] == feature_settings(tiny_config())
+    assert set(settings["files"].values()) == {""}
     assert (content["epoch"], content["metric"]) == (3, 12.5)
     assert {"model", "optimizer", "grad_scaler"} <= set(content)
     assert checkpointer.get_checkpoint_file() == str(tmp_path / "model_0003.pth")

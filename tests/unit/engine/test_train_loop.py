@@ -183,6 +183,41 @@ def exploding(loop, name, monkeypatch):
     return [p.detach().clone() for p in loop.model.parameters()]
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_loss_that_is_not_finite_skips_the_step_of_a_scaler(value, monkeypatch):
+    loop = make(spoil="w050")
+    loop.grad_scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    original = loop.model.submodel_losses
+
+    def submodel_losses(images, targets, index):
+        losses, diagnostics = original(images, targets, index)
+        return {key: loss.nan_to_num(value, value, value) * value for key, loss in losses.items()}, diagnostics
+
+    before = [p.detach().clone() for p in loop.model.parameters()]
+    with EventStorage() as storage:
+        with monkeypatch.context() as patch:
+            patch.setattr(loop.model, "submodel_losses", submodel_losses)
+            loop.run_step()
+        assert loop.grad_scaler.get_scale() == 512
+        assert all(torch.equal(p, q) for p, q in zip(loop.model.parameters(), before, strict=True))
+        assert not [key for key in storage.latest() if "loss" in key], "no such value in metrics.json"
+        loop.model.spoil = None
+        loop.run_step()
+    assert loop.grad_scaler.get_scale() == 512
+    assert not any(torch.equal(p, q) for p, q in zip(loop.model.parameters(), before, strict=True))
+
+
+def test_a_scaler_does_not_hide_for_ever_that_the_weights_are_lost():
+    loop = make(spoil="w050")
+    loop.grad_scaler = torch.amp.GradScaler("cpu")
+    with EventStorage():
+        for loop.iter in range(31):  # from a factor of 2**16 to one of 2**-15
+            loop.run_step()
+        with pytest.raises(FloatingPointError, match=r"loss_compat_w050 is nan"):
+            loop.run_step()
+    assert loop.grad_scaler.get_scale() == 2**-15
+
+
 def test_an_infinite_gradient_names_the_width_too(monkeypatch):
     loop = make()
     before = exploding(loop, "w050", monkeypatch)

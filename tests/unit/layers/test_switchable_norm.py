@@ -6,6 +6,7 @@ from switchablecompat.layers import (
     ChannelRule,
     SwitchableBatchNorm2d,
     SwitchableInstanceNorm2d,
+    SwitchableLayerNorm,
     WidthSwitch,
     running_norms,
 )
@@ -31,6 +32,37 @@ def test_keys_full_width_plain_others_below_narrow():
     _, norm, _ = make()
     own = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
     assert set(norm.state_dict()) == {*own, *(f"narrow.{w}.{key}" for w in ("w025", "w050") for key in own)}
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+@pytest.mark.parametrize(
+    "make_plain", [random_bn, lambda channels=8: nn.InstanceNorm2d(channels, affine=True), nn.LayerNorm]
+)
+def test_fresh_norms_start_where_torch_starts_them_and_the_full_model_does_not(make_plain, loaded):
+    plain = make_plain(8)
+    with torch.no_grad():
+        plain.weight.normal_(), plain.bias.normal_()
+    twin = {nn.BatchNorm2d: SwitchableBatchNorm2d, nn.InstanceNorm2d: SwitchableInstanceNorm2d}
+    kind = twin.get(type(plain), SwitchableLayerNorm)
+    norm = kind.convert(plain, WidthSwitch(WIDTHS), ChannelRule(WIDTHS, 1).slim(8), fresh=True)
+    if loaded:  # an ordinary checkpoint, into norms that have been trained
+        with torch.no_grad():
+            for parameter in norm.parameters():
+                parameter.normal_()
+        norm.load_state_dict(plain.state_dict(), strict=True)
+    assert torch.equal(norm.weight, plain.weight)
+    expected = type(plain)(4, **({"affine": True} if isinstance(plain, nn.InstanceNorm2d) else {})).state_dict()
+    own = norm.of(1).state_dict()
+    assert own.keys() == expected.keys()
+    assert all(torch.equal(own[key], value) for key, value in expected.items())
+    assert set(vars(norm.to_static(2))) == set(vars(type(plain)(8)))
+
+
+def test_a_checkpoint_with_narrow_norms_fills_fresh_ones_too():
+    _, source, switch = make()
+    norm = SwitchableBatchNorm2d.convert(nn.BatchNorm2d(8), switch, ChannelRule(WIDTHS, 1).slim(8), fresh=True)
+    norm.load_state_dict(source.state_dict(), strict=True)
+    assert torch.equal(norm.of(0).running_mean, source.of(0).running_mean)
 
 
 @pytest.mark.parametrize("mode", [True, False])

@@ -24,6 +24,14 @@ def test_statistics_are_the_average_over_the_batches_at_every_width():
     assert all(m.of(i).momentum == 0.1 for m in model.modules() if isinstance(m, SwitchableNorm) for i in range(4))
 
 
+def test_only_the_chosen_widths_are_calibrated():
+    model, batches = tiny_model().train(), [images(6), images(6)]
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    calibrate_bn(model, batches, [0, 2])
+    changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert {key.split(".narrow.")[1].split(".")[0] for key in changed} == {"w025", "w075"}
+
+
 def test_no_gradient_no_parameter_changes_and_no_batches_leave_all_alone():
     model = tiny_model().train()
     before = {key: value.clone() for key, value in model.state_dict().items()}

@@ -194,7 +194,7 @@ def test_a_whole_model_of_the_family_is_extracted(builder, depth, channels):
         (
             "shufflenetv2",
             ("DEPTH", "0.5x", "PRETRAIN", True, "PRETRAIN_PATH", "WEIGHTS"),
-            "must have the key 'state_dict', below which this builder reads weights",
+            "must hold the tensors of this backbone, such as first_conv.0.weight, .* found no tensors",
         ),
         ("resnest", ("DEPTH", "50x", "PRETRAIN", True), "MODEL.BACKBONE.PRETRAIN_PATH: set it to a local file"),
     ],

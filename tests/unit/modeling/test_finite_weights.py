@@ -25,7 +25,9 @@ def test_a_damaged_tensor_is_named(tmp_path, read, value):
     path = str(tmp_path / "model.pth")
     torch.save({"model": state, RECORD_KEY: {}}, path)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    with pytest.raises(InputError, match=r"model.pth: must hold finite .*found 3 of \d+ in backbone.conv1.weight"):
+    with pytest.raises(
+        InputError, match=r"model.pth: must hold finite .*found \S+ in backbone.conv1.weight \(3 of \d+\)"
+    ):
         read(model, path)
     assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
 
@@ -34,7 +36,7 @@ def test_half_precision_and_arrays_are_looked_at_too(tmp_path):
     path = str(tmp_path / "a.pth")
     for tensor in (torch.tensor([1.0, float("nan")], dtype=torch.float16), np.array([np.inf])):
         torch.save({"model": {"conv.weight": tensor, "count": torch.tensor(3)}}, path)
-        with pytest.raises(InputError, match="1 of . in conv.weight"):
+        with pytest.raises(InputError, match=r"in conv.weight \(1 of \d\)"):
             read_weights(path, torch.load(path, weights_only=False))
 
 

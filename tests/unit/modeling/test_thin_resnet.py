@@ -16,7 +16,6 @@ def test_output_shape(depth, last_stride, size):
     [
         ("MODEL.BACKBONE.DEPTH", "50x"),
         ("MODEL.BACKBONE.FEAT_DIM", 100),
-        ("MODEL.BACKBONE.PRETRAIN", True),
         ("MODEL.BACKBONE.WITH_NL", True),
     ],
 )
@@ -31,6 +30,8 @@ def test_unknown_backbones_and_missing_weights_are_named():
     r18 = ("MODEL.SWITCHABLE.BACKBONE", "build_resnet_backbone", "MODEL.BACKBONE.DEPTH", "18x")
     with pytest.raises(InputError, match=r"^MODEL.BACKBONE.FEAT_DIM: must be 512, found 128"):
         build_backbone(tiny_config(*r18))
+    with pytest.raises(InputError, match=r"^MODEL.BACKBONE.PRETRAIN_PATH: must name a file: the thin ResNet has no"):
+        build_backbone(tiny_config("MODEL.BACKBONE.PRETRAIN", True))
     with pytest.raises(InputError, match=r"^MODEL.BACKBONE.PRETRAIN_PATH: must be an existing file, found /nowhere"):
         build_backbone(tiny_config(*r18, "MODEL.BACKBONE.PRETRAIN", True, "MODEL.BACKBONE.PRETRAIN_PATH", "/nowhere"))
 

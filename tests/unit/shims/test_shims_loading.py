@@ -138,6 +138,15 @@ def test_readable_image_is_unchanged(tmp_path: Path) -> None:
     assert loading.naming_read_image(lambda name, mode=None: (name, mode))("a", "L") == ("a", "L")
 
 
+def test_one_bit_per_pixel_is_black_and_white(tmp_path: Path) -> None:
+    bits = np.array([[0, 1, 1], [1, 0, 0]], dtype=bool)
+    Image.fromarray(bits).save(tmp_path / "x.png")
+    with Image.open(tmp_path / "x.png") as image:
+        assert image.mode == "1"
+    expected = np.repeat(bits[..., None] * np.uint8(255), 3, axis=2)
+    assert np.array_equal(np.asarray(common.read_image(str(tmp_path / "x.png"))), expected)
+
+
 @pytest.mark.parametrize("mode", ["P", "RGBA", "LA", "CMYK"])
 def test_what_would_be_misread_is_named(tmp_path: Path, mode: str) -> None:
     path = tmp_path / ("x.jpg" if mode == "CMYK" else "x.png")

@@ -13,7 +13,7 @@ from ..modeling.ownership import SharedParameter
 from . import gram
 from .aggregators import Aggregator
 from .gradient_bank import GradientBank
-from .groups import SUMMED, groups_of
+from .groups import groups_of
 
 
 class GradientAggregation:
@@ -26,6 +26,9 @@ class GradientAggregation:
         granularity: What has a Gram matrix of its own, see :func:`.groups.groups_of`.
         exceptions: Another granularity for some parameters, by name.
         class_vectors: Name of the classifier, on which sub-models may count by class.
+        full_classifier: Whether the full model alone trains it.
+        mean: What is divided by the number of sub-models that train it: ``none``, ``classifier`` or ``all``. Class
+            factors are shares already, and class vectors that have them are not divided.
         seed: Seed of the aggregator's random orders; with the iteration it determines them on every rank.
     """
 
@@ -38,6 +41,8 @@ class GradientAggregation:
         granularity: str,
         exceptions: dict[str, str] | None = None,
         class_vectors: str = "",
+        full_classifier: bool = False,
+        mean: str = "none",
         seed: int = 0,
     ) -> None:
         groups = groups_of(shared, granularity, exceptions)
@@ -45,11 +50,14 @@ class GradientAggregation:
         self.aggregator = aggregator
         self.bank = GradientBank(shared, len(names), [g.name for g in groups], {g.name for g in groups if g.by_filter})
         device = shared[0].parameter.device
-        compared = torch.tensor([name != SUMMED for name in self.bank.group_names], device=device)
+        summed = {group.name for group in groups if not group.compared}
+        compared = torch.tensor([name not in summed for name in self.bank.group_names], device=device)
         # Where a pair has one number in common, what conflicts is all that they have: projection would erase it.
         self._aggregated = compared & (self.bank.common_elements > 1)
-        classes = [p.name for p in shared].index(class_vectors) if class_vectors else None
-        self._class_groups = [] if classes is None else self.bank.groups_named(groups[classes].name)
+        of_name = {p.name: group.name for p, group in zip(shared, groups, strict=True)}
+        self._class_groups = self.bank.groups_named(of_name[class_vectors]) if class_vectors in of_name else []
+        self._averaged = torch.full_like(compared, mean == "all")
+        self._averaged[self._class_groups] = mean != "none" and not full_classifier
         self._factors = torch.ones(len(names), dtype=torch.float64, device=device)
         self._seed = seed
 
@@ -111,7 +119,7 @@ class GradientAggregation:
             scaled = shell_grams * (own.unsqueeze(-1) * own.unsqueeze(-2)).unsqueeze(1)
             weights = self.aggregator(scaled, generator, self._factors * own)
             weights = torch.where(self._aggregated.view(-1, 1, 1), weights, 1.0) * own.unsqueeze(1)
-        self.bank.write(weights)
+        self.bank.write(weights / self._owners(class_factors))
 
         grams = shell_grams.sum(dim=1)
         total = grams.sum(dim=0)
@@ -123,6 +131,14 @@ class GradientAggregation:
         if self._aggregated.any():
             scalars["conflict_rate"] = gram.conflict_rate(grams[self._aggregated])
         return scalars
+
+    def _owners(self, class_factors: Tensor | None) -> Tensor:
+        """By how many each group's and shell's gradient is to be divided, [groups, m shells, 1]."""
+        averaged = self._averaged.clone()
+        if class_factors is not None:
+            averaged[self._class_groups] = False
+        owners = (self._factors > 0).double().flip(0).cumsum(0).flip(0).clamp_min(1)  # the sub-models from a shell on
+        return torch.where(averaged.view(-1, 1, 1), owners.view(1, -1, 1), 1.0)
 
     def _own_factors(self, class_factors: Tensor | None) -> Tensor | None:
         """Factors of each group beside those of the losses, [groups, m]; None if all are 1."""

@@ -85,19 +85,30 @@ class GradientProjection(Aggregator):
     (:func:`.gram.yields`). Every weight is at least 1, without conflict all are exactly 1; the weights do not change
     with a common scale.
 
+    The inner products of one batch are mostly noise: of d numbers that have nothing in common the cosine is about
+    1/sqrt(d), and negative half of the time. With a memory, conflicts are those of the running mean of the Gram
+    matrices, and so are the shares that are taken away (ours). The state belongs into checkpoints.
+
     Args:
         support: ``full``: over the whole flattened gradient; ``pairwise``: over what both sub-models of a pair own,
             so that a small sub-model is never projected into channels it does not have.
         protect: ``none``: all give up what conflicts; ``full``: the full model gives up nothing, and the others give
             up what conflicts with it and nothing to each other.
+        memory: Share of the past in the running mean, in [0, 1); 0: every batch on its own.
     """
 
-    def __init__(self, support: str = "pairwise", protect: str = "none") -> None:
+    def __init__(self, support: str = "pairwise", protect: str = "none", memory: float = 0.0) -> None:
         if support not in SUPPORTS:
             raise ValueError(f"support must be one of {SUPPORTS}, found {support!r}")
         if protect not in PROTECTED:
             raise ValueError(f"protect must be one of {PROTECTED}, found {protect!r}")
-        self.support, self.protect = support, protect
+        if not 0 <= memory < 1:
+            raise ValueError(f"memory must be in [0, 1), found {memory}")
+        self.support, self.protect, self.memory = support, protect, memory
+        self.mean: Tensor | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"mean": self.mean} if self.memory else {}
 
     def weights(self, shell_grams: Tensor, generator: torch.Generator, factors: Tensor | None) -> Tensor:
         m = shell_grams.shape[-1]
@@ -107,8 +118,18 @@ class GradientProjection(Aggregator):
             to_full = shell_grams.new_zeros(m, m)
             to_full[:-1, -1] = 1.0
             shares = to_full if shares is None else shares * to_full
+        if self.memory:
+            shell_grams = self._remember(shell_grams)
         if self.support == "full":
             coefficients = gram.projection_coefficients(gram.full_grams(shell_grams), orders, shares)
             return gram.full_weights(coefficients, shell_grams.shape[-3])
         coefficients = gram.projection_coefficients(gram.pairwise_grams(shell_grams), orders, shares)
         return gram.pairwise_weights(coefficients)
+
+    def _remember(self, shell_grams: Tensor) -> Tensor:
+        """The running mean with this batch in it; a group that overflowed, whose step is skipped, leaves no trace."""
+        before = torch.zeros_like(shell_grams) if self.mean is None else self.mean.to(shell_grams)
+        share = 1.0 if self.mean is None else 1.0 - self.memory
+        finite = shell_grams.isfinite().flatten(1).all(dim=1)[:, None, None, None]
+        self.mean = before + share * (shell_grams - before).where(finite, 0.0)
+        return self.mean

@@ -22,7 +22,7 @@ from .vaccine import GradVac
 
 AGGREGATORS: dict[str, Callable[[Any], Aggregator]] = {  # by SOLVER.AGGREGATION.NAME
     "sum": lambda node: SumAggregator(),
-    "projection": lambda node: GradientProjection(node.SUPPORT, node.PROTECT),
+    "projection": lambda node: GradientProjection(node.SUPPORT, node.PROTECT, node.MEMORY),
     "gradvac": lambda node: GradVac(node.BETA),
     "cagrad": lambda node: CAGrad(node.RADIUS),
     "mgda": lambda node: MGDA(),
@@ -42,9 +42,11 @@ def build_aggregator(cfg: CfgNode) -> Aggregator:
     one_of(cfg, f"{key}.NAME", [*AGGREGATORS])
     one_of(cfg, f"{key}.SUPPORT", SUPPORTS)
     one_of(cfg, f"{key}.PROTECT", PROTECTED)
+    one_of(cfg, f"{key}.MEAN", ["none", "classifier", "all"])
     one_of(cfg, f"{key}.GRANULARITY", GRANULARITIES)
     one_of(cfg, f"{key}.CLASSIFIER_GRANULARITY", ["", *GRANULARITIES])
     for name, rule, good in (
+        ("MEMORY", "must be in [0, 1)", 0 <= node.MEMORY < 1),
         ("BETA", "must be in [0, 1]", 0 <= node.BETA <= 1),
         ("RADIUS", "must be in [0, 1)", 0 <= node.RADIUS < 1),
         ("POWER", "must not be negative", node.POWER >= 0),
@@ -56,13 +58,18 @@ def build_aggregator(cfg: CfgNode) -> Aggregator:
 
 def build_aggregation(cfg: CfgNode, model: SwitchableBaseline) -> GradientAggregation:
     """The gradient aggregation of a model that is already on its device."""
-    node = cfg.SOLVER.AGGREGATION
+    node, trained_by = cfg.SOLVER.AGGREGATION, cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD
+    of_classifier = node.CLASSIFIER_GRANULARITY or node.GRANULARITY
+    if of_classifier == "global" and (trained_by == "certain" or node.MEAN == "classifier"):
+        of_classifier = "filter"  # what is treated apart cannot be in one vector with the rest
     return GradientAggregation(
         shared_parameters(model),
         model.switch.names,
         build_aggregator(cfg),
         granularity=node.GRANULARITY,
-        exceptions={CLASSIFIER_KEY: node.CLASSIFIER_GRANULARITY} if node.CLASSIFIER_GRANULARITY else {},
-        class_vectors=CLASSIFIER_KEY if cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD == "certain" else "",
+        exceptions={CLASSIFIER_KEY: of_classifier},
+        class_vectors=CLASSIFIER_KEY,
+        full_classifier=trained_by == "full",
+        mean=node.MEAN,
         seed=cfg.SEED,
     )

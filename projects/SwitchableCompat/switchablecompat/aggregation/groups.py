@@ -8,19 +8,20 @@ from typing import NamedTuple
 from ..modeling.ownership import SharedParameter
 
 GRANULARITIES = ("none", "global", "layer", "tensor", "filter")
-SUMMED = "(summed)"
 
 
 class Group(NamedTuple):
     """Group of a parameter.
 
     Attributes:
-        name: Parameters of one name are compared together; ``SUMMED``: not compared at all.
+        name: Parameters of one name are in one group.
         by_filter: Whether the group is split by output channel, the parameters' first axis.
+        compared: Whether gradients are compared in it, or just summed.
     """
 
     name: str
     by_filter: bool = False
+    compared: bool = True
 
 
 def groups_of(
@@ -52,10 +53,10 @@ def _group(p: SharedParameter, granularity: str, by_name: dict[str, SharedParame
         return Group(layer)
     if granularity == "tensor":
         return Group(p.name)
-    if granularity == "none":
-        return Group(SUMMED)
     if p.parameter.dim() > 1:
-        return Group(p.name, by_filter=True)
+        return Group(p.name, by_filter=True, compared=granularity != "none")
     weight = by_name.get(f"{layer}.{key.replace('bias', 'weight')}")  # also of in_proj_bias
     filters = weight is not None and weight.parameter.dim() > 1 and weight.parameter.shape[0] == p.parameter.numel()
-    return Group(weight.name, by_filter=True) if weight is not None and filters else Group(SUMMED)
+    if weight is not None and filters and granularity == "filter":
+        return Group(weight.name, by_filter=True)
+    return Group(p.name, compared=False)

@@ -43,6 +43,7 @@ class GradVac(WholeAggregator):
                 both = own * norms[..., j]
                 there = both > 0
                 cosine = (products[..., j] / both.where(there, 1.0)).clamp(-1, 1)
+                there = there & cosine.isfinite()  # an overflow, whose step is skipped, leaves no trace
                 target = targets[..., i, j].clamp(-1 + 1e-6, 1 - 1e-6)
                 sine, target_sine = (1 - cosine.square()).sqrt(), (1 - target.square()).sqrt()
                 added = own * (target * sine - cosine * target_sine) / (norms[..., j].where(there, 1.0) * target_sine)

@@ -1,46 +1,29 @@
-"""Running what a suite still lacks, one process at a time: resumable, and one failure does not stop the rest."""
+"""Running what a suite still lacks, some processes at a time: resumable, and one failure does not stop the rest."""
 
 from __future__ import annotations
 
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import InputError
+from .claims import Claims
+from .estimate import Estimate, format_seconds
 from .records import NO_RECORD, code_digest, read_record
 from .results import finished, result_path, write_result
 from .runs import DONE, INTERRUPTED, Job, Run
 from .suite import Suite
+from .workers import Worker, Workers
 
 TRAIN, CROSS_TEST = "train_net.py", "cross_test.py"
-
-
-class Estimate:
-    """Time left, from the tasks that are finished: the mean of the same kind, else of all."""
-
-    def __init__(self) -> None:
-        self._seconds: dict[str, list[float]] = {}
-
-    def add(self, kind: str, seconds: float) -> None:
-        """Note a finished task; its kind is what tasks that take as long have in common."""
-        self._seconds.setdefault(kind, []).append(seconds)
-
-    def left(self, kinds: Sequence[str]) -> float | None:
-        """Seconds for tasks of these kinds; None while nothing is finished."""
-        everything = [value for values in self._seconds.values() for value in values]
-        if not everything:
-            return None
-        mean = sum(everything) / len(everything)
-        return sum(
-            sum(self._seconds[kind]) / len(self._seconds[kind]) if kind in self._seconds else mean for kind in kinds
-        )
+POLL = 0.1  # seconds between two looks at the processes
+OTHERS = 2.0  # seconds between two looks at what other shells do
 
 
 class Runner:
-    """Runs the jobs of a suite.
+    """Runs the jobs of a suite; several runners, here or on other machines, can share its folders.
 
     Args:
         suite: the suite.
@@ -49,6 +32,7 @@ class Runner:
         jobs_dir: folder of the runs.
         tools: folder of ``train_net.py`` and ``cross_test.py``.
         say: gets the progress lines.
+        at_once: how many processes run at once.
     """
 
     def __init__(
@@ -59,10 +43,12 @@ class Runner:
         jobs_dir: Path,
         tools: Path,
         say: Callable[[str], None] = print,
+        at_once: int = 1,
     ) -> None:
         self._suite, self._results_dir, self._tools, self._say = suite, results_dir, tools, say
         self._places = (jobs_dir, results_dir)
-        self._estimate = Estimate()
+        self._estimate, self._at_once = Estimate(), at_once
+        self._claims, self._workers = Claims(jobs_dir / "claims"), Workers(at_once)
         self.failed: list[str] = []
         self.jobs = [job for job in jobs if not finished(self._result(job), job, self._places)]
         self.skipped = len(jobs) - len(self.jobs)
@@ -82,6 +68,10 @@ class Runner:
                 if self._states[run.folder] != DONE and run not in self._tasks:
                     self._tasks.append(run)
             self._tasks.append(job)
+        self._waiting = {self._key(task): task for task in self._tasks}
+        self._numbers = {key: number for number, key in enumerate(self._waiting, start=1)}
+        self._broken: set[Path] = set()
+        self._elsewhere: dict[str, tuple[str, float]] = {}  # tasks of another runner: whose, when to ask again
 
     def dry_run(self) -> None:
         """Say what would be run, command by command."""
@@ -92,54 +82,122 @@ class Runner:
             self._say(f"# {task.title}{state and f' ({state})'}\n{shlex.join(command)}")
 
     def run(self) -> list[str]:
-        """Run everything that is left; returns the titles of what failed or could not be run."""
+        """Run everything that is left; returns the titles of what failed or could not be run.
+
+        What another runner is at work on is waited for, and taken over if that runner is killed.
+        """
         self._say(f"{self.skipped} results exist; {len(self._tasks)} commands to run")
-        broken: set[Path] = set()
-        for number, task in enumerate(self._tasks, start=1):
-            needs = task.models if isinstance(task, Job) else tuple(filter(None, [task.reference]))
-            if missing := [run.title for run in needs if run.folder in broken]:
-                self._fail(number, task, f"not run: it needs {missing[0]}")
-                broken.add(task.folder)
-                continue
-            start = time.perf_counter()
-            try:
-                problem = self._grid(task) if isinstance(task, Job) else self._train(number, task)
-            except InputError as error:
-                problem = str(error)
-            seconds = time.perf_counter() - start
-            if problem:
-                self._fail(number, task, problem)
-                broken.add(task.folder)
-                continue
-            self._estimate.add(_kind(task), seconds)
-            left = self._estimate.left([_kind(one) for one in self._tasks[number:]])
-            then = f"; about {format_seconds(left)} left" if left else ""
-            self._say(f"[{number}/{len(self._tasks)}] {task.title}: done in {format_seconds(seconds)}{then}")
+        try:
+            while self._waiting or self._workers.active:
+                if lost := [key for key in self._claims.beat() if key in self._workers.active]:
+                    self._workers.end(lost)
+                for worker in self._workers.ended():
+                    self._end(worker, taken_over=worker.key in lost)
+                while self._workers.free and self._start_one():
+                    pass
+                if self._waiting or self._workers.active:
+                    time.sleep(POLL)
+        finally:
+            if self._workers.active:
+                self._say(f"ending {len(self._workers.active)} commands, with a checkpoint of each training")
+            self._workers.end()
+            for worker in self._workers.ended():
+                self._end(worker, interrupted=True)
         return self.failed
 
-    def _train(self, number: int, run: Run) -> str:
-        """Train to the end; returns what went wrong, or an empty string."""
-        state = run.state()
-        run.record(started=1)
-        how = "continues" if state == INTERRUPTED else "starts"
-        self._say(f"[{number}/{len(self._tasks)}] {run.title}: {how}, log in {run.folder / 'train.txt'}")
-        start = time.perf_counter()
-        try:
-            problem = self._execute(self._command(run, resume=state == INTERRUPTED), run.folder / "train.txt")
-        finally:
-            run.record(seconds=time.perf_counter() - start)
-        if not problem and run.state() != DONE:
-            problem = f"ended without model_final.pth and grid.json in {run.folder}"
-        return problem
+    def _start_one(self) -> bool:
+        """Start, or settle without a process, the first task that can be; whether there was one."""
+        for key, task in self._waiting.items():
+            needs = task.models if isinstance(task, Job) else tuple(filter(None, [task.reference]))
+            if missing := [run.title for run in needs if run.folder in self._broken]:
+                self._fail(key, task, f"not run: it needs {missing[0]}")
+            elif not self._is_due(key, needs):
+                continue
+            elif owner := self._claims.take(key):
+                if self._elsewhere.get(key, ("", 0))[0] != owner:
+                    self._say(f"{self._count(key)} {task.title}: at work elsewhere ({owner})")
+                self._elsewhere[key] = (owner, time.monotonic() + OTHERS)
+                continue
+            else:
+                self._begin(key, task)
+            self._waiting.pop(key)
+            return True
+        return False
 
-    def _grid(self, job: Job) -> str:
-        """Make the grid and the result file."""
-        problem = self._execute(self._command(job), job.folder / "cross_test.txt")
-        if not problem:
-            tasks: list[Run | Job] = [*job.runs, job]
-            commands = [self._command(task, python="python", tools="tools") for task in tasks]
-            write_result(self._result(job), self._suite, job, commands, self._places)
-        return problem
+    def _is_due(self, key: str, needs: Sequence[Run]) -> bool:
+        """Whether what a task needs is done, and it is worth asking who does it."""
+        unfinished = {*self._waiting, *self._workers.active}
+        if any(self._key(run) in unfinished for run in needs):
+            return False
+        return key not in self._elsewhere or time.monotonic() >= self._elsewhere[key][1]
+
+    def _begin(self, key: str, task: Run | Job) -> None:
+        """Start a task that is claimed, unless another runner has done it in the meantime."""
+        try:
+            state = task.state() if isinstance(task, Run) else ""
+            if state == DONE or (isinstance(task, Job) and finished(self._result(task), task, self._places)):
+                self._claims.release(key)
+                self._say(f"{self._count(key)} {task.title}: done elsewhere")
+                return
+            if isinstance(task, Run):
+                task.record(started=1)
+                how = "continues" if state == INTERRUPTED else "starts"
+                self._say(f"{self._count(key)} {task.title}: {how}, log in {self._log(task)}")
+            command = self._command(task, resume=state == INTERRUPTED)
+            worker = self._workers.start(key, command, self._log(task))
+            self._claims.add_process(key, worker.process.pid)
+        except (InputError, OSError) as error:
+            self._claims.release(key)
+            self._fail(key, task, str(error))
+
+    def _end(self, worker: Worker, *, taken_over: bool = False, interrupted: bool = False) -> None:
+        """Note the end of a task, with its result if it went well."""
+        task = self._tasks[self._numbers[worker.key] - 1]
+        try:
+            if isinstance(task, Run):
+                task.record(seconds=worker.seconds)
+            problem = "" if taken_over or interrupted else worker.problem() or self._complete(task)
+        except InputError as error:
+            problem = str(error)
+        self._claims.release(worker.key)
+        if taken_over:
+            self._say(f"{self._count(worker.key)} {task.title}: another shell has taken it over")
+            self._waiting[worker.key] = task
+        elif problem:
+            self._fail(worker.key, task, problem)
+        elif not interrupted:
+            self._estimate.add(_kind(task), worker.seconds)
+            self._say(f"{self._count(worker.key)} {task.title}: done in {format_seconds(worker.seconds)}{self._left()}")
+
+    def _complete(self, task: Run | Job) -> str:
+        """Look at what a task that ended well has left, and write the result file; returns what is missing."""
+        if isinstance(task, Run):
+            task.record(finished=True)
+            there = task.state() == DONE
+            return "" if there else f"ended without model_final.pth and grid.json in {task.folder}"
+        tasks: list[Run | Job] = [*task.runs, task]
+        commands = [self._command(one, python="python", tools="tools") for one in tasks]
+        write_result(self._result(task), self._suite, task, commands, self._places)
+        return ""
+
+    def _left(self) -> str:
+        """Time left for the whole suite, in words."""
+        active = list(self._workers.active.values())
+        tasks = [self._tasks[self._numbers[worker.key] - 1] for worker in active] + list(self._waiting.values())
+        spent = [worker.seconds for worker in active]
+        left = self._estimate.left([_kind(task) for task in tasks], spent, self._at_once)
+        return f"; about {format_seconds(left)} left" if tasks and left else ""
+
+    def _count(self, key: str) -> str:
+        return f"[{self._numbers[key]}/{len(self._tasks)}]"
+
+    def _key(self, task: Run | Job) -> str:
+        """The name of a task's claim, the same for all runners."""
+        return "-".join(task.folder.relative_to(self._places[0]).parts)
+
+    @staticmethod
+    def _log(task: Run | Job) -> Path:
+        return task.folder / ("cross_test.txt" if isinstance(task, Job) else "train.txt")
 
     def _result(self, job: Job) -> Path:
         return result_path(self._results_dir, job.method.name, job.seed)
@@ -153,32 +211,10 @@ class Runner:
             arguments = ["--resume", *arguments]
         return [python, script, *arguments]
 
-    def _execute(self, command: Sequence[str], log: Path) -> str:
-        """Run a command, its output appended to ``log``; a process that we leave behind is ended first."""
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a", encoding="utf-8") as file:
-            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
-            try:
-                code = process.wait()
-            except BaseException:
-                process.terminate()
-                process.wait()
-                raise
-        if code == 0:
-            return ""
-        lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-        return f"exit code {code}, {lines[-1] if lines else 'no output'} (log: {log})"
-
-    def _fail(self, number: int, task: Run | Job, problem: str) -> None:
+    def _fail(self, key: str, task: Run | Job, problem: str) -> None:
         self.failed.append(task.title)
-        self._say(f"[{number}/{len(self._tasks)}] {task.title}: FAILED, {problem}")
-
-
-def format_seconds(seconds: float) -> str:
-    """A duration for the eye."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+        self._broken.add(task.folder)
+        self._say(f"{self._count(key)} {task.title}: FAILED, {problem}")
 
 
 def _kind(task: Run | Job) -> str:

@@ -9,12 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from fastreid.config import get_cfg
 
 from ..config import add_switchablecompat_config
 from ..config_unread import why_unread
 from ..errors import InputError
+from ..settings import flat_settings
 
 RECORD = "run.json"
 # The record of a run that was never started.
@@ -43,7 +43,7 @@ def difference(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
     A key that was not known there, and has its default here, changes nothing: results survive an update that adds keys.
     Neither does a key that nobody reads, here or there.
     """
-    defaults = flat(yaml.safe_load(add_switchablecompat_config(get_cfg()).dump()))
+    defaults = flat_settings(add_switchablecompat_config(get_cfg()))
     for key in sorted({*there, *asked}):
         if idle(key, there, defaults) and idle(key, asked, defaults):
             continue
@@ -78,14 +78,3 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(path, "must be a readable JSON file", " ".join(str(error).split())) from None
-
-
-def flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as ``KEY.KEY: value``."""
-    found: dict[str, Any] = {}
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            found.update(flat(value, f"{prefix}{key}."))
-        else:
-            found[f"{prefix}{key}"] = value
-    return found

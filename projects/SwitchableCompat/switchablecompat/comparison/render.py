@@ -40,6 +40,7 @@ def render_markdown(comparison: Comparison) -> str:
         rows = [[f"**{title}** (n={n})" if first else "", name, *cells]
                 for title, n, first, name, cells in _grid_rows(comparison, metric)]  # fmt: skip
         parts += [f"## {metric}", _markdown(["method", "query \\ gallery", *comparison.names], rows)]
+    parts += _markdown_published(comparison)
     header = ["measure", *(comparison.titles[method] for method in comparison.methods)]
     rows = [
         [name, *(format_spread(comparison.summary(m, name), len(comparison.of(m))) for m in comparison.methods)]
@@ -188,6 +189,29 @@ def _markdown_differences(comparison: Comparison) -> list[str]:
     )
     table = _markdown(["minus", "query \\ gallery", *comparison.names], rows)
     return [f"## {ours} minus each baseline", note, table]
+
+
+def _markdown_published(comparison: Comparison) -> list[str]:
+    """Our cells beside those that others have published."""
+    published = comparison.suite.published
+    rows = []
+    for method in comparison.methods:
+        theirs = published.cells.get(comparison.suite.method(method).published, {}) if published else {}
+        for q, name in enumerate(comparison.names if theirs else ()):
+            cells = [
+                f"{format_spread(comparison.spread(method, q, g))} / {_percent(theirs.get((q, g)))}"
+                for g in range(len(comparison.widths))
+            ]
+            rows.append([f"**{comparison.titles[method]}**" if q == 0 else "", name, *cells])
+    if published is None or not rows:
+        return []
+    note = f"mAP here / as published. Published figures: {published.source}."
+    table = _markdown(["here / published", "query \\ gallery", *comparison.names], rows)
+    return ["## mAP beside published figures", note, table]
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -12,18 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..config import load_config
 from ..errors import InputError
 from ..files import write_json
+from ..settings import flat_settings
 from ..widths import width_name
-from .records import NO_RECORD, RECORD, REFERENCE, code_digest, difference, flat, read_json, read_record
+from .records import NO_RECORD, RECORD, REFERENCE, code_digest, difference, read_json, read_record
 from .suite import Method, Suite
 
 NEW, INTERRUPTED, DONE = "new", "interrupted", "done"
-# Where a run is, or where its reference is, does not change what it trains.
-PLACES = ("OUTPUT_DIR", "MODEL.REFERENCE.CONFIG_FILE", "MODEL.REFERENCE.WEIGHTS")
+# Where a run is, where its reference is, and what it is called do not change what it trains.
+PLACES = ("METHOD", "OUTPUT_DIR", "MODEL.REFERENCE.CONFIG_FILE", "MODEL.REFERENCE.WEIGHTS")
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """Everything that decides what is trained, as flat ``KEY: value``."""
         cfg = load_config(self.config, [*self.opts, "OUTPUT_DIR", str(self.folder)])
-        settings = {key: value for key, value in flat(yaml.safe_load(cfg.dump())).items() if key not in PLACES}
+        settings = {key: value for key, value in flat_settings(cfg).items() if key not in PLACES}
         if self.reference:
             settings |= {f"{REFERENCE}{key}": value for key, value in self.reference.settings().items()}
         return settings
@@ -74,17 +73,19 @@ class Run:
             seed = read_json(grid).get("seed")
             if seed != self.seed:
                 raise InputError(grid, f"must be of seed {self.seed}", seed)
-            return DONE
+            # A run has a checkpoint of its last epoch, and a grid of an earlier one, before its last evaluation.
+            return DONE if record.get("finished", True) else INTERRUPTED
         return INTERRUPTED if (self.folder / "last_checkpoint").exists() else NEW
 
-    def record(self, *, started: int = 0, seconds: float = 0.0) -> None:
-        """Note a start of the run, or the seconds that it took."""
+    def record(self, *, started: int = 0, seconds: float = 0.0, finished: bool = False) -> None:
+        """Note a start of the run, the seconds that it took, or that it came to its end."""
         before = read_record(self.folder) or NO_RECORD
         content = {
             "settings": self.settings(),
             "starts": before["starts"] + started,
             "seconds": before["seconds"] + seconds,
             "code": sorted({*before["code"], code_digest()}),
+            "finished": finished,
         }
         write_json(self.folder / RECORD, content, indent=1)
 
@@ -145,7 +146,8 @@ def plan(suite: Suite, jobs_dir: str | Path, seeds: Sequence[int], only: Sequenc
 def make_job(suite: Suite, method: Method, seed: int, jobs_dir: Path) -> Job:
     """Everything that one method needs for one seed."""
     folder = jobs_dir / method.name / f"seed{seed}"
-    opts = (*suite.opts, *method.opts, "SEED", str(seed))
+    settings = [part.replace("{seed}", str(seed)) for part in (*suite.opts, *method.opts)]
+    opts = (*settings, "SEED", str(seed), "METHOD", method.name)
     if method.kind == "switchable":
         run = Run(method.name, seed, None, folder, method.config, opts)
         return Job(method, seed, (run,), (run,), folder / "cross_test")

@@ -6,7 +6,9 @@
     dataset: what it is, for the reader of the table
     seeds: [0, 1, 2]
     ours: sfsc                       # compared with every other method; the first one by default
-    opts: {SOLVER.MAX_EPOCH: 24}     # config keys that all methods get, optional
+    opts: {SOLVER.MAX_EPOCH: 24}     # config keys that all methods get, optional; {seed} in a value is the run's
+    published: results/paper/x.csv   # figures of others to print beside ours, optional (see published.py);
+                                     # a method names the one it stands for: {..., published: BCT-S}
     methods:
       - {name: sfsc, title: SFSC, kind: switchable, config: configs/Synthetic/sfsc.yml}
       - {name: unified, title: Unified, kind: separate, config: configs/Synthetic/unified.yml}
@@ -28,13 +30,15 @@ from typing import Any
 import yaml
 
 from ..errors import InputError
+from .published import Published, read_published
 
 KINDS = ("switchable", "separate")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # names become folders and files
-SUITE_KEYS = {"name", "dataset", "seeds", "ours", "opts", "methods"}
-METHOD_KEYS = {"name", "title", "kind", "config", "opts", "reference"}
+SUITE_KEYS = {"name", "dataset", "seeds", "ours", "opts", "published", "methods"}
+METHOD_KEYS = {"name", "title", "kind", "config", "opts", "reference", "published"}
 # What the comparison sets itself.
 RESERVED = (
+    "METHOD",
     "SEED",
     "OUTPUT_DIR",
     "MODEL.SWITCHABLE.ONLY_WIDTH",
@@ -45,7 +49,7 @@ RESERVED = (
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the comparison; ``opts`` are KEY, VALUE, KEY, VALUE..."""
+    """One row of the comparison; ``opts`` are KEY, VALUE..., ``published`` is its name among the published figures."""
 
     name: str
     title: str
@@ -53,6 +57,7 @@ class Method:
     config: str
     opts: tuple[str, ...] = ()
     reference: str = ""
+    published: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ class Suite:
     methods: tuple[Method, ...]
     ours: str
     opts: tuple[str, ...] = ()
+    published: Published | None = None
 
     def method(self, name: str) -> Method:
         """The method of this name."""
@@ -111,7 +117,13 @@ def parse_suite(content: Any, path: str) -> Suite:
     if ours not in [method.name for method in methods]:
         raise InputError(f"{path}: ours", f"must be one of {[method.name for method in methods]}", repr(ours))
     opts = _opts(content.get("opts"), f"{path}: opts")
-    return Suite(name, str(content.get("dataset", "")), tuple(seeds), tuple(methods), ours, opts)
+    published = read_published(str(content["published"])) if content.get("published") else None
+    known = sorted(published.cells) if published else []
+    for number, method in enumerate(methods):
+        if method.published and method.published not in known:
+            where = f"{path}: methods[{number}].published"
+            raise InputError(where, f"must be a method of the suite's published figures, {known}", method.published)
+    return Suite(name, str(content.get("dataset", "")), tuple(seeds), tuple(methods), ours, opts, published)
 
 
 def _method(item: Any, where: str, before: list[Method]) -> Method:
@@ -131,7 +143,8 @@ def _method(item: Any, where: str, before: list[Method]) -> Method:
     if not os.path.isfile(str(item["config"])):
         raise InputError(f"{where}.config", "must be an existing yaml file", repr(item["config"]))
     opts = _opts(item.get("opts"), f"{where}.opts")
-    return Method(name, str(item.get("title", name)), item["kind"], str(item["config"]), opts, reference)
+    published = str(item.get("published") or "")
+    return Method(name, str(item.get("title", name)), item["kind"], str(item["config"]), opts, reference, published)
 
 
 def _opts(mapping: Any, where: str) -> tuple[str, ...]:

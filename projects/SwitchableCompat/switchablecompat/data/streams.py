@@ -2,8 +2,8 @@
 
 FastReID draws both from the processes' global generators as it goes: what a run sees then depends on how often it was
 interrupted, on the number of loader workers and on what else draws random numbers. Here an epoch starts from a seed of
-its own, and so does the augmentation of every image in it, by its position in the epoch. A run that is resumed at an
-epoch therefore sees what an uninterrupted one does, with any number of workers; and with ``TrainingSampler``, whose
+its own, and so does the augmentation of every image in it, by its position in the epoch. A run that is resumed at any
+step therefore sees what an uninterrupted one does, with any number of workers; and with ``TrainingSampler``, whose
 order does not depend on the number of processes, n processes see together what one process sees.
 """
 
@@ -62,16 +62,20 @@ class EpochSampler(Sampler[Key]):
 
     Attributes:
         first_epoch: Where the next iterator starts.
+        first_position: Images of that epoch, over all processes, that it leaves out.
     """
 
     def __init__(self, sampler: Any, seed: int, length: int) -> None:
-        self.sampler, self.seed, self.length, self.first_epoch = sampler, seed, length, 0
+        self.sampler, self.seed, self.length = sampler, seed, length
+        self.first_epoch = self.first_position = 0
 
     def __iter__(self) -> Iterator[Key]:
+        first = self.first_position
         for epoch in itertools.count(self.first_epoch):
             indices = self.epoch(epoch)
-            for position in range(comm.get_rank(), self.length, comm.get_world_size()):
+            for position in range(first + comm.get_rank(), self.length, comm.get_world_size()):
                 yield indices[position], (self.seed, epoch, position)
+            first = 0
 
     def epoch(self, number: int) -> list[int]:
         """Indices of an epoch's images over all processes, [length]."""

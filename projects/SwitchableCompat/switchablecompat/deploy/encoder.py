@@ -16,16 +16,15 @@ from fastreid.engine import DefaultPredictor
 from torch import Tensor
 
 from ..config import merge_config
-from ..engine.checkpointer import RECORD_KEY
 from ..errors import InputError
 from ..evaluation.precision import FULL, computing_in
-from ..modeling.checkpoint import load_for_evaluation, read_checkpoint
+from ..modeling.checkpoint import RECORD_KEY, load_for_evaluation, read_checkpoint
+from ..modeling.trained import CONFIG_NAME, check_features
 from .card import ModelCard
 from .images import input_size
 from .run import TrainedRun
 
 CARD_NAME = "model.json"
-CONFIG_NAME = "config.yaml"
 CARD_KEY = "model_card"  # in the file itself: ONNX metadata, extra file of a program, record of a checkpoint
 ADDED_LATER = ("file_bytes", "extra")  # to the card beside a file, when the file exists and was compared
 
@@ -154,10 +153,12 @@ def _load_program(path: Path) -> Encoder:
 
 def _load_checkpoint(path: Path, precision: str = FULL) -> Encoder:
     content = read_checkpoint(str(path))
-    card = _card(path, content.get(RECORD_KEY, {}).get(CARD_KEY))
-    predictor = DefaultPredictor(
-        merge_config(str(path.with_name(CONFIG_NAME)), ["MODEL.WEIGHTS", str(path)], CONFIG_NAME)
-    )
+    record = content.get(RECORD_KEY, {})
+    card = _card(path, record.get(CARD_KEY))
+    config = path.with_name(CONFIG_NAME)
+    cfg = merge_config(str(config), ["MODEL.WEIGHTS", str(path)], CONFIG_NAME)
+    check_features(str(path), record, cfg, str(config))
+    predictor = DefaultPredictor(cfg)
     load_for_evaluation(predictor.model, str(path), CONFIG_NAME, content)  # which FastReID does with whatever fits
 
     def forward(images: Tensor) -> Tensor:

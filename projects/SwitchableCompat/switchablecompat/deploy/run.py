@@ -12,14 +12,15 @@ from fastreid.modeling.meta_arch import build_model
 from fastreid.modeling.meta_arch.baseline import Baseline
 from torch import Tensor, nn
 
-from ..config import merge_config, run_record
-from ..engine.checkpointer import RECORD_KEY
-from ..engine.sources import Source, load_source, strip_training
+from ..config import merge_config
+from ..engine.sources import strip_training
 from ..evaluation.features import inference_mode
 from ..evaluation.precision import computing_in
 from ..modeling import SwitchableBaseline, extract_submodel
-from ..modeling.checkpoint import load_for_evaluation, read_checkpoint
+from ..modeling.checkpoint import load_for_evaluation
+from ..modeling.trained import open_trained, run_record
 from ..provenance import family_digest
+from ..settings import feature_settings
 from .card import ModelCard
 from .images import preprocessing_of
 
@@ -34,7 +35,7 @@ class TrainedRun:
         weights: Its checkpoint.
         model: The network, in evaluation mode.
         family: Digest of its feature space; ``untrained`` with initial weights.
-        record: ``method``, ``seed``, ``widths`` and ``config`` of the run.
+        record: What it keeps of its run (``run_record``).
     """
 
     cfg: Any
@@ -48,18 +49,17 @@ class TrainedRun:
         """Open a run.
 
         Args:
-            config_file: ``config.yaml`` in its output folder.
-            weights: ``model_final.pth`` there.
+            config_file: Its config; empty for what the checkpoint keeps, or for ``config.yaml`` beside it.
+            weights: ``model_final.pth`` in its output folder.
             opts: ``KEY VALUE`` pairs that override the config.
 
         Raises:
-            InputError: A file that cannot be used, or a checkpoint that does not fit the config.
+            InputError: A file that cannot be used, or a config that the checkpoint does not fit.
         """
-        cfg = load_source(Source(config_file, weights), opts)
-        content = read_checkpoint(weights)
-        run = cls._build(cfg, weights, content.get(RECORD_KEY) or run_record(cfg))
-        load_for_evaluation(run.model, weights, config_file, content)
-        return replace(run, family=family_digest(run.model.state_dict()))
+        trained = open_trained(weights, config_file, opts)
+        run = cls._build(trained.cfg, weights, trained.record)
+        load_for_evaluation(run.model, weights, config_file or "this config", trained.content)
+        return replace(run, family=family_digest(run.model.state_dict(), feature_settings(run.cfg)))
 
     @classmethod
     def untrained(cls, config_file: str, opts: Sequence[str] = ()) -> TrainedRun:

@@ -10,7 +10,8 @@ import torch
 from fastreid.config import CfgNode
 from fastreid.modeling.meta_arch.baseline import Baseline
 
-from ..engine.checkpointer import RECORD_KEY
+from ..modeling.checkpoint import RECORD_KEY
+from ..settings import feature_settings
 from .card import ModelCard
 from .encoder import CARD_KEY, CONFIG_NAME, optional
 from .extractor import FeatureExtractor
@@ -30,8 +31,9 @@ def write_checkpoint(model: Baseline, path: Path, card: ModelCard, cfg: CfgNode,
         cfg: The run's config.
         final: Where the file is going to lie, for ``MODEL.WEIGHTS``.
     """
-    torch.save({"model": model.state_dict(), RECORD_KEY: {CARD_KEY: json.dumps(card.to_dict())}}, path)
     config = plain_config(cfg, card.width, str(final))
+    record = {CARD_KEY: json.dumps(card.to_dict()), "features": feature_settings(config)}
+    torch.save({"model": model.state_dict(), RECORD_KEY: record}, path)
     path.with_name(CONFIG_NAME).write_text(config.dump(), encoding="utf-8")
 
 

@@ -17,9 +17,9 @@ MEMORY = 0.9  # of the running means, per step that shows the class
 class ClassCertainty:
     """Running mean of the expected probability of the right class, for every sub-model and every class.
 
-    ``factors`` is what a sub-model's gradient on a class vector counts beside the full model's:
-    ((p_i - 1/K) / (p_m - 1/K))^gamma, between 0 and 1. Who knows no more of a class than chance does not move its
-    vector; who knows as much as the full model counts as much. The state belongs into checkpoints.
+    ``factors`` are the sub-models' shares in a class vector, (p_i - 1/K)^gamma / sum_j (p_j - 1/K)^gamma: a sub-model
+    that knows no more of a class than chance does not move its vector, and the vector learns at the rate of one
+    network's, however many train it. The state belongs into checkpoints.
 
     Args:
         m: Number of sub-models.
@@ -62,8 +62,9 @@ class ClassCertainty:
         self.probabilities[:, index] = torch.where(seen & means.isfinite(), MEMORY * own + (1 - MEMORY) * means, own)
 
     def factors(self) -> Tensor:
-        """[K, m]; 1 for the full model."""
-        known = (self.probabilities - 1.0 / len(self.probabilities)).clamp_min(0)
-        ratio = known / known[:, -1:].clamp_min(1e-12)
-        ratio[:, -1] = 1.0
-        return ratio.clamp_max(1.0).pow(self.power)
+        """Shares [K, m], rows sum to 1; the full model's is 1 where nobody knows the class yet."""
+        known = (self.probabilities - 1.0 / len(self.probabilities)).clamp_min(0).pow(self.power)
+        total = known.sum(dim=1, keepdim=True)
+        full = torch.zeros_like(known)
+        full[:, -1] = 1.0
+        return torch.where(total > 0, known / total.where(total > 0, 1.0), full)

@@ -12,15 +12,15 @@ from fastreid.utils.checkpoint import Checkpointer
 
 from ..errors import InputError
 from ..files import atomic_write
+from ..modeling.checkpoint import RECORD_KEY
 from ..provenance import family_digest
-
-RECORD_KEY = "switchablecompat"
 
 
 class SwitchableCheckpointer(Checkpointer):
     """FastReID's Checkpointer; files get their final name when they are complete, and carry the run's record.
 
-    The record is below the key ``switchablecompat``, with the digest of the family that these weights are.
+    The record (:func:`~switchablecompat.modeling.trained.run_record`) is below the key ``switchablecompat``, with the
+    digest of the family that these weights are.
     """
 
     record: dict[str, Any]
@@ -71,7 +71,7 @@ class SwitchableCheckpointer(Checkpointer):
             "model": weights,
             **{key: checkpointable.state_dict() for key, checkpointable in self.checkpointables.items()},
             **kwargs,
-            RECORD_KEY: {**self.record, "family": family_digest(weights)},
+            RECORD_KEY: {**self.record, "family": family_digest(weights, self.record["features"])},
         }
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info(f"Saving checkpoint to {path}")

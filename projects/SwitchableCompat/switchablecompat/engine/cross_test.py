@@ -11,7 +11,6 @@ from fastreid.data import CommDataset
 from fastreid.utils.logger import setup_logger
 from torch import Tensor
 
-from ..config import run_record
 from ..data.findings import LabelNames
 from ..data.opening import data_root, label_names, open_dataset
 from ..errors import InputError
@@ -22,11 +21,11 @@ from ..evaluation.features import Features, extract_features
 from ..evaluation.grid import CompatibilityGrid
 from ..evaluation.refinement import Refinement
 from ..fastreid_shims.loading import use_cpu_loader
-from ..modeling.checkpoint import read_checkpoint
+from ..modeling.trained import open_trained
 from ..provenance import family_digest
-from .checkpointer import RECORD_KEY
+from ..settings import feature_settings
 from .setup import check_datasets
-from .sources import Source, build_source, check_alike, load_source, strip_training
+from .sources import Source, build_source, check_alike, strip_training
 from .trainer import SwitchableTrainer
 
 logger = logging.getLogger("fastreid.switchablecompat.cross_test")
@@ -92,12 +91,11 @@ def extract_sources(
     Raises:
         InputError: files that cannot be used, or models that cannot be compared.
     """
-    configs = [load_source(source, opts) for source in sources]
-    contents = [read_checkpoint(source.weights) for source in sources]
-    records = [content.get(RECORD_KEY) or run_record(cfg) for content, cfg in zip(contents, configs, strict=True)]
+    trained = [open_trained(source.weights, source.config_file, opts) for source in sources]
+    records, configs = [one.record for one in trained], [one.cfg for one in trained]
     for cfg in configs:
         strip_training(cfg)
-    check_alike([source.config_file for source in sources], configs)
+    check_alike([source.weights for source in sources], configs)
     first = configs[0]
     if dataset:
         first.DATASETS.TESTS = (dataset,)
@@ -111,19 +109,19 @@ def extract_sources(
     check_datasets(first, eval_only=True)
 
     # All models first: a wrong one is refused before time goes into the features of another.
-    models = [build_source(*one) for one in zip(sources, configs, contents, strict=True)]
-    del contents  # as large as the models
+    models = [build_source(*one) for one in zip(sources, trained, strict=True)]
+    del trained  # what is in the files is as large as the models
     (name,) = first.DATASETS.TESTS
     loader, num_query = SwitchableTrainer.build_test_loader(first, name)
     members = []
-    for number, (source, (model, indices)) in enumerate(zip(sources, models, strict=True), start=1):
+    for number, (source, cfg, (model, indices)) in enumerate(zip(sources, configs, models, strict=True), start=1):
         widths = [model.switch.widths[index] for index in indices]
         logger.info(f"Model {number}/{len(sources)}: {source.weights}, widths {widths}")
         options = {"flip": first.TEST.FLIP.ENABLED, "precision": first.TEST.PRECISION, "indices": indices}
         extracted = extract_features(model, loader, **options)
         assert extracted is not None  # there is one process
         features: Features = extracted
-        family = family_digest(model.state_dict())
+        family = family_digest(model.state_dict(), feature_settings(cfg))
         members += [Member(w, v, source.weights, family) for w, v in zip(widths, features.values, strict=True)]
 
     record = {key: _common([one.get(key) for one in records]) for key in ("method", "seed", "config")}

@@ -24,8 +24,8 @@ from ..modeling.calibration import average_statistics, calibrate_bn
 logger = logging.getLogger("fastreid.switchablecompat.hooks")
 
 
-class EpochSeed(HookBase):
-    """Start every epoch from a random state of its own, so that a resumed run draws what an uninterrupted one does.
+class StepSeed(HookBase):
+    """Start every step from a random state of its own, so that a resumed run draws what an uninterrupted one does.
 
     Args:
         seed: Seed of the run.
@@ -34,8 +34,8 @@ class EpochSeed(HookBase):
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
-    def before_epoch(self) -> None:
-        seed_all_rng(*mixed_seeds((self._seed, self.trainer.epoch, comm.get_rank())))
+    def before_step(self) -> None:
+        seed_all_rng(*mixed_seeds((self._seed, self.trainer.iter, comm.get_rank())))
 
 
 class BNCalibration(HookBase):
@@ -114,7 +114,8 @@ class SwitchableLayerFreeze(LayerFreeze):
                 norm.narrow.train()
         for parameter in self._held:
             parameter.requires_grad_(False)
-        logger.info(f"{', '.join(self.freeze_layers)}: frozen for {self.freeze_iters} iterations")
+        names = ", ".join(self.freeze_layers)
+        logger.info(f'Freeze layer group "{names}" training for {self.freeze_iters:d} iterations')
 
     def open_all_layer(self) -> None:
         """Open again what was frozen."""
@@ -123,7 +124,7 @@ class SwitchableLayerFreeze(LayerFreeze):
             layer.train()
         for parameter in self._held:
             parameter.requires_grad_(True)
-        logger.info(f"{', '.join(self.freeze_layers)}: trained from now on")
+        logger.info(f'Open layer group "{", ".join(self.freeze_layers)}" training')
 
 
 class _WritesLateScalars:

@@ -6,9 +6,10 @@ import argparse
 import logging
 import os
 import random
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
 
 import torch
 from fastreid.config import CfgNode
@@ -17,7 +18,7 @@ from fastreid.engine import default_setup
 from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
 
-from ..config import load_config
+from ..config import check_switchablecompat_config, merge_config, merge_kept
 from ..config_ranges import check_share, check_training_sizes
 from ..data.check import check_items
 from ..data.findings import Finding, LabelNames, raise_on_errors
@@ -28,10 +29,10 @@ from ..evaluation.gallery_draws import check_drawable
 from ..evaluation.precision import check_precision
 from ..fastreid_shims import applied
 from ..fastreid_shims.loading import use_cpu_loader
-from ..files import atomic_write
-from ..modeling.checkpoint import read_checkpoint
-from .checkpointer import RECORD_KEY
+from ..modeling.trained import open_trained
 from .components import check_components, warn_of_unread
+from .output_folder import check_writable, lock, record_kept, set_aside
+from .resume import check_settings, last_checkpoint, read_record
 
 logger = logging.getLogger("fastreid.switchablecompat.setup")
 
@@ -48,9 +49,12 @@ def setup(args: argparse.Namespace) -> CfgNode:
     Raises:
         InputError: Anything that would fail, hang or mean nothing later.
     """
-    cfg = load_config(args.config_file, args.opts)
+    resume = args.resume and not args.eval_only
+    former = last_checkpoint(merge_config(args.config_file, args.opts).OUTPUT_DIR) if resume else ""
+    record = read_record(former) if former else {}
+    cfg = _config(args, former, record)
+    check_switchablecompat_config(cfg)
     check_components(cfg)
-    cfg.defrost()
     check_device(cfg)
     on_cuda = cfg.MODEL.DEVICE.startswith("cuda")
     _check_batches(cfg, args)
@@ -58,31 +62,32 @@ def setup(args: argparse.Namespace) -> CfgNode:
     amp_off = cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.AMP.DTYPE == "float16" and not on_cuda
     if amp_off:
         cfg.SOLVER.AMP.ENABLED = False
-    former = _seed_of_former_run(cfg.OUTPUT_DIR) if args.resume else None
-    if former is not None and cfg.SEED >= 0 and former != cfg.SEED:
-        raise InputError("SEED", f"must be {former} to resume {cfg.OUTPUT_DIR}, or -1", cfg.SEED)
-    if former is not None:
-        cfg.SEED = former
+    changes = check_settings(cfg, record, former) if former else []
+    if "seed" in record:
+        cfg.SEED = record["seed"]
     elif cfg.SEED < 0:
         cfg.SEED = comm.shared_random_seed() if comm.get_world_size() > 1 else random.SystemRandom().randrange(2**31)
     if args.eval_only:
         cfg.MODEL.BACKBONE.PRETRAIN = False
         cfg.MODEL.HEADS.NUM_CLASSES = 1  # features do not need the classifier
-    if (args.eval_only or cfg.MODEL.WEIGHTS) and not os.path.isfile(cfg.MODEL.WEIGHTS):
-        rule = "must be an existing checkpoint" + (" with --eval-only" if args.eval_only else ", or empty")
-        raise InputError("MODEL.WEIGHTS", rule, repr(cfg.MODEL.WEIGHTS))
-    _check_output(cfg.OUTPUT_DIR)
+    elif cfg.MODEL.WEIGHTS and not former and not os.path.isfile(cfg.MODEL.WEIGHTS):
+        raise InputError("MODEL.WEIGHTS", "must be an existing checkpoint, or empty", repr(cfg.MODEL.WEIGHTS))
     cfg.freeze()
+    earlier = _claim(cfg, new=not (former or args.eval_only))
 
-    with _record_kept(cfg.OUTPUT_DIR) if args.eval_only else nullcontext():
+    with record_kept(cfg.OUTPUT_DIR) if args.eval_only else nullcontext():
         default_setup(cfg, args)
     logger.info(f"FastReID shims in use: {', '.join(applied()) or 'none'}; seed {cfg.SEED}")
     if amp_off:
         logger.warning("SOLVER.AMP.ENABLED is set to False: float16 needs a CUDA device (SOLVER.AMP.DTYPE)")
+    for line in changes:
+        logger.warning(line)
+    if resume and not former:
+        logger.warning(f"{cfg.OUTPUT_DIR} has no checkpoint to resume from (last_checkpoint): a new run starts")
+    if earlier:
+        logger.warning(f"{cfg.OUTPUT_DIR} held an earlier run, which is now in {earlier}")
     warn_of_unread(cfg)
     check_datasets(cfg, eval_only=args.eval_only)
-    if os.path.isfile(os.path.join(cfg.OUTPUT_DIR, "metrics.json")) and not (args.resume or args.eval_only):
-        logger.warning(f"{cfg.OUTPUT_DIR} holds an earlier run, whose metrics.json is continued")
     seed_all_rng((cfg.SEED + comm.get_rank()) % 2**32)
     return cfg
 
@@ -98,13 +103,34 @@ def check_device(cfg: CfgNode) -> None:
         raise InputError("MODEL.DEVICE", rule, cfg.MODEL.DEVICE)
 
 
-def _seed_of_former_run(folder: str) -> int | None:
-    """The seed of the run that is resumed; None if there is none, or if it does not say."""
-    last = os.path.join(folder, "last_checkpoint")
-    if not os.path.isfile(last):
-        return None
-    with open(last) as file:
-        return read_checkpoint(os.path.join(folder, file.read().strip())).get(RECORD_KEY, {}).get("seed")
+def _config(args: argparse.Namespace, former: str, record: Mapping[str, Any]) -> CfgNode:
+    """The config of the command line, which a checkpoint gives where there is no file."""
+    if args.eval_only:
+        weights = merge_config(args.config_file, args.opts, trained=True).MODEL.WEIGHTS
+        if not os.path.isfile(weights):
+            raise InputError("MODEL.WEIGHTS", "must be an existing checkpoint with --eval-only", repr(weights))
+        return open_trained(weights, args.config_file, args.opts).cfg
+    if args.resume and not args.config_file:
+        if "settings" not in record:
+            rule = "must be given to resume where no checkpoint keeps its settings (last_checkpoint in OUTPUT_DIR)"
+            raise InputError("--config-file", rule, former or "no checkpoint")
+        return merge_kept(record["settings"], former, args.opts)
+    return merge_config(args.config_file, args.opts)
+
+
+def _claim(cfg: CfgNode, *, new: bool) -> Path | None:
+    """Make the output folder this run's own; a new run sets aside what an earlier one left, and gets its place."""
+    earlier = None
+    check_writable(cfg.OUTPUT_DIR)
+    if comm.is_main_process():
+        lock(cfg.OUTPUT_DIR)
+    comm.synchronize()  # every process has looked for a checkpoint before any moves
+    if new and comm.is_main_process():
+        reference = cfg.MODEL.REFERENCE
+        needed = (cfg.MODEL.WEIGHTS, cfg.MODEL.BACKBONE.PRETRAIN_PATH, reference.CONFIG_FILE, reference.WEIGHTS)
+        earlier = set_aside(cfg.OUTPUT_DIR, needed)
+    comm.synchronize()  # a trainer finds no checkpoint that is to go
+    return earlier
 
 
 def _check_batches(cfg: CfgNode, args: argparse.Namespace) -> None:
@@ -121,36 +147,6 @@ def _check_batches(cfg: CfgNode, args: argparse.Namespace) -> None:
         raise InputError("TEST.IMS_PER_BATCH", rule, cfg.TEST.IMS_PER_BATCH)
     if not args.eval_only and not cfg.DATASETS.NAMES:
         raise InputError("DATASETS.NAMES", "must name a data set to train on", tuple(cfg.DATASETS.NAMES))
-
-
-def _check_output(folder: str) -> None:
-    """Write to the folder now, rather than find after the first epoch that it cannot be written to."""
-    if not folder:
-        raise InputError("OUTPUT_DIR", "must name a folder", repr(""))
-    try:
-        os.makedirs(folder, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(2**20))  # a full disk still takes an empty file
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise InputError("OUTPUT_DIR", "must be a folder that can be written to", error) from error
-
-
-@contextmanager
-def _record_kept(folder: str) -> Iterator[None]:
-    """Keep the training run's config.yaml: an evaluation's goes to config_eval.yaml."""
-    path = os.path.join(folder, "config.yaml")
-    kept = None
-    if comm.is_main_process() and os.path.isfile(path):
-        with open(path) as file:
-            kept = file.read()
-    yield
-    if comm.is_main_process():
-        os.replace(path, os.path.join(folder, "config_eval.yaml"))
-        if kept is not None:
-            with atomic_write(path) as temporary:
-                temporary.write_text(kept)
 
 
 def check_datasets(cfg: CfgNode, *, eval_only: bool) -> None:

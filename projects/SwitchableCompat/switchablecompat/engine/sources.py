@@ -10,10 +10,11 @@ from typing import Any
 from fastreid.config import CfgNode, get_cfg
 from fastreid.modeling.meta_arch import build_model
 
-from ..config import add_switchablecompat_config, check_switchablecompat_config, merge_config
+from ..config import add_switchablecompat_config, check_switchablecompat_config
 from ..errors import InputError
 from ..modeling import SwitchableBaseline
 from ..modeling.checkpoint import load_for_evaluation
+from ..modeling.trained import Trained
 from ..widths import width_name
 from .setup import check_device
 
@@ -35,7 +36,7 @@ class Source:
     """A trained model, and which of its sub-models to take.
 
     Attributes:
-        config_file: its config.
+        config_file: its config; empty for what the checkpoint keeps, or for ``config.yaml`` beside it.
         weights: its checkpoint.
         width: the one sub-model to take; None for all of them.
     """
@@ -47,20 +48,7 @@ class Source:
     @classmethod
     def of_run(cls, folder: str, width: float | None) -> Source:
         """The final model of a training run."""
-        return cls(os.path.join(folder, "config.yaml"), os.path.join(folder, "model_final.pth"), width)
-
-
-def load_source(source: Source, opts: Sequence[str] = ()) -> CfgNode:
-    """The config, neither frozen nor checked: :func:`strip_training` checks it.
-
-    Raises:
-        InputError: A file that is not there, or no config.
-    """
-    if not os.path.isfile(source.config_file):
-        raise InputError(source.config_file, "must be an existing config")
-    if not os.path.isfile(source.weights):
-        raise InputError(source.weights, "must be an existing checkpoint")
-    return merge_config(source.config_file, opts)
+        return cls("", os.path.join(folder, "model_final.pth"), width)
 
 
 def strip_training(cfg: CfgNode) -> None:
@@ -98,14 +86,14 @@ def check_alike(names: Sequence[str], configs: Sequence[Any]) -> None:
                 raise InputError(key, "must be the same for all models", found)
 
 
-def build_source(source: Source, cfg: CfgNode, content: dict[str, Any]) -> tuple[SwitchableBaseline, list[int]]:
-    """The model with its weights, from its file's content, and the indices of the sub-models to take.
+def build_source(source: Source, trained: Trained) -> tuple[SwitchableBaseline, list[int]]:
+    """The model with its weights, and the indices of the sub-models to take.
 
     Raises:
         InputError: A checkpoint of another model, or one without the width that is asked for.
     """
-    model = build_model(cfg)
-    load_for_evaluation(model, source.weights, content=content)
+    model = build_model(trained.cfg)
+    load_for_evaluation(model, source.weights, content=trained.content)
     widths = list(model.switch.widths)
     if source.width is None:
         return model, list(range(len(widths)))

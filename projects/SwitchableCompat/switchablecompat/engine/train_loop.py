@@ -20,8 +20,15 @@ from ..aggregation import GradientAggregation
 from ..modeling import SwitchableBaseline
 from ..modeling.ownership import private_parameters
 from .certainty import ClassCertainty
+from .interruption import Interruption
 from .priorities import UncertaintyPriorities
 from .step_plan import StepPlan
+
+LEAST_SCALE = 2.0**-14  # thirty halvings below where GradScaler starts, each for one step that overflowed
+
+
+class NoBatchError(RuntimeError):
+    """The run is asked to end, and there is no batch for another step; none has begun."""
 
 
 def unwrapped(model: nn.Module) -> SwitchableBaseline:
@@ -40,7 +47,9 @@ class SwitchableTrainLoop(SimpleTrainer):
 
     Under mixed precision the collected gradients carry the scaler's factor, a power of two and the same for all
     sub-models: the projection does not depend on it, and the scaler removes it, and looks for overflow, once. A
-    sub-model that overflows spoils the aggregate, and the step is skipped for all.
+    sub-model that overflows, in its loss or in its gradient, spoils the aggregate, and the step is skipped for all;
+    a scaler whose factor has fallen below :data:`LEAST_SCALE` is no cure, and the run ends. Without a scaler what is
+    not finite ends the run at once. It ends by the same error in every process: none waits for the others.
     """
 
     aggregation: GradientAggregation
@@ -48,6 +57,8 @@ class SwitchableTrainLoop(SimpleTrainer):
     priorities: UncertaintyPriorities
     certainty: ClassCertainty | None
     autocast: torch.dtype | None
+    interruption: Interruption
+    leaving: bool  # a process of this run was asked to end; all of them know it after the same step
 
     @classmethod
     def take_over(
@@ -58,6 +69,7 @@ class SwitchableTrainLoop(SimpleTrainer):
         priorities: UncertaintyPriorities | None = None,
         certainty: ClassCertainty | None = None,
         autocast: torch.dtype | None = None,
+        interruption: Interruption | None = None,
     ) -> SwitchableTrainLoop:
         """Continue from FastReID's inner trainer: its loader has started already and must not start twice.
 
@@ -68,6 +80,7 @@ class SwitchableTrainLoop(SimpleTrainer):
             priorities: Further factors on their losses; by default none.
             certainty: How much each of them counts on each class vector; by default all alike.
             autocast: What the networks compute in under mixed precision; by default there is none.
+            interruption: Knows of a request to end; by default there is none.
 
         Raises:
             InputError: The model is to be trained with a reference that is missing or does not fit.
@@ -78,6 +91,7 @@ class SwitchableTrainLoop(SimpleTrainer):
         model = loop.switchable
         loop.plan = plan or StepPlan(len(model.switch))
         loop.priorities = priorities or UncertaintyPriorities(model.switch.names)
+        loop.interruption, loop.leaving = interruption or Interruption(), False
         model.prepare_training()
         loop.private = private_parameters(model)
         return loop
@@ -94,7 +108,12 @@ class SwitchableTrainLoop(SimpleTrainer):
             raise RuntimeError("the model was left in evaluation mode; training it would change nothing in its norms")
         scaler = getattr(self, "grad_scaler", None)
         start = time.perf_counter()
-        batch = next(self._data_loader_iter)
+        try:
+            batch = next(self._data_loader_iter)
+        except RuntimeError as error:
+            if self.interruption.requested:  # a signal to the whole group has ended the loaders
+                raise NoBatchError from error
+            raise
         data_time = time.perf_counter() - start
 
         images = model.preprocess_image(batch)
@@ -126,12 +145,14 @@ class SwitchableTrainLoop(SimpleTrainer):
         self.priorities.update(scalars)
         self._finish_averaging(averaging)
         gradients = self.aggregation.aggregate(self.iter, self.certainty.factors() if self.certainty else None)
+        overflow_allowed = False
         if scaler is not None:
             scale = scaler.get_scale()
             gradients = {k: v / scale if k.startswith("grad_norm") else v for k, v in gradients.items()}
+            overflow_allowed = scaler.is_enabled() and scale >= LEAST_SCALE
 
-        self._write_metrics(losses, data_time)
-        self._write_scalars({**scalars, **gradients}, overflow_allowed=scaler is not None and scaler.is_enabled())
+        self._write_metrics(losses, data_time, overflow_allowed=overflow_allowed)
+        self._write_scalars({**scalars, **gradients}, overflow_allowed=overflow_allowed)
         if scaler is None:
             self.optimizer.step()
         else:
@@ -168,36 +189,43 @@ class SwitchableTrainLoop(SimpleTrainer):
         for row in self.aggregation.bank.rows:
             row /= world
 
-    def _write_metrics(self, losses: dict[str, Tensor], data_time: float) -> None:
+    def _write_metrics(self, losses: dict[str, Tensor], data_time: float, *, overflow_allowed: bool) -> None:
         """Losses, averaged over the processes, into FastReID's EventStorage, with one copy from the device.
 
+        All processes learn here, at the same step, whether one of them was asked to end.
+
         Raises:
-            FloatingPointError: One is infinite or not a number; says which. Nothing has been updated then.
+            FloatingPointError: One is infinite or not a number, and there is no scaler to skip the step; says which.
+                Nothing has been updated then.
         """
         values = torch.stack([loss.double().reshape(()) for loss in losses.values()]).tolist()
-        of_ranks = comm.gather((data_time, values))
+        of_ranks = comm.all_gather((data_time, values, self.interruption.requested))
+        self.leaving = any(requested for *_, requested in of_ranks)
+        if self.leaving:
+            self.interruption.requested = True
+        means = dict(zip(losses, np.mean([values for _, values, _ in of_ranks], axis=0).tolist(), strict=True))
+        if not overflow_allowed:
+            self._refuse_non_finite(means)
         if not comm.is_main_process():
             return
-        means = dict(zip(losses, np.mean([values for _, values in of_ranks], axis=0).tolist(), strict=True))
-        self._refuse_non_finite(means)
+        means = {"total_loss": sum(means.values()), **(means if len(means) > 1 else {})}
         storage = get_event_storage()
-        storage.put_scalars(data_time=max(seconds for seconds, _ in of_ranks), total_loss=sum(means.values()))
-        if len(means) > 1:
-            storage.put_scalars(**means)
+        storage.put_scalars(data_time=max(seconds for seconds, *_ in of_ranks))
+        storage.put_scalars(**{key: value for key, value in means.items() if math.isfinite(value)})
 
     def _write_scalars(self, scalars: dict[str, Tensor], *, overflow_allowed: bool) -> None:
-        """Diagnostics of this rank into FastReID's EventStorage, with one copy from the device.
+        """Diagnostics of the first process into FastReID's EventStorage, with one copy from the device.
 
         Raises:
-            FloatingPointError: A gradient is infinite or not a number, and there is no scaler to skip the step.
+            FloatingPointError: A gradient, which is the same in all processes, is infinite or not a number, and there
+                is no scaler to skip the step.
         """
-        if not comm.is_main_process():
-            return
         values = torch.stack([value.detach().double().reshape(()) for value in scalars.values()]).tolist()
         named = dict(zip(scalars, values, strict=True))
         if not overflow_allowed:
             self._refuse_non_finite({key: value for key, value in named.items() if key.startswith("grad_norm")})
-        get_event_storage().put_scalars(**{key: value for key, value in named.items() if math.isfinite(value)})
+        if comm.is_main_process():
+            get_event_storage().put_scalars(**{key: value for key, value in named.items() if math.isfinite(value)})
 
     def _refuse_non_finite(self, named: dict[str, float]) -> None:
         bad = [f"{name} is {value}" for name, value in named.items() if not math.isfinite(value)]

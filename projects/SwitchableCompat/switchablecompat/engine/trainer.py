@@ -21,29 +21,34 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from ..aggregation import build_aggregation
-from ..config import run_record
 from ..data.opening import fixed_split
 from ..data.streams import EpochSampler, SeededImages
-from ..errors import InputError
 from ..evaluation.evaluator import evaluate_grid
 from ..evaluation.grid import CompatibilityGrid
+from ..evaluation.rehearsal import rehearse
 from ..evaluation.report import render_summary, write_report
 from ..modeling import SwitchableBaseline
 from ..modeling.checkpoint import check_same, load_as_start, read_checkpoint
+from ..modeling.trained import run_record
 from .certainty import ClassCertainty
-from .checkpointer import RECORD_KEY, SwitchableCheckpointer
+from .checkpointer import SwitchableCheckpointer
+from .epochs import run_epochs
 from .hooks import (
     BNCalibration,
     CompleteJSONWriter,
     CompleteTensorboardWriter,
-    EpochSeed,
     ShortRunMetricPrinter,
     StatisticsOverRanks,
+    StepSeed,
     SwitchableLayerFreeze,
 )
+from .interruption import Interruption
 from .priorities import UncertaintyPriorities
+from .resume import check_state, follow_new_length, training_set_digest
+from .saving import BestCheckpointer, EpochCheckpointer, EpochEvaluation, Progress
 from .schedule_check import check_schedule
 from .step_plan import StepPlan
+from .submodel_start import start_hooks
 from .train_loop import SwitchableTrainLoop, unwrapped
 
 logger = logging.getLogger("fastreid.switchablecompat.trainer")
@@ -69,8 +74,13 @@ class SwitchableTrainer(DefaultTrainer):
         priorities = UncertaintyPriorities(model.switch.names, self.cfg.MODEL.LOSSES.COMPAT.PRIORITY)
         autocast = getattr(torch, self.cfg.SOLVER.AMP.DTYPE) if self.cfg.SOLVER.AMP.ENABLED else None
         certainty = ClassCertainty.from_config(self.cfg, model)
-        self._trainer = SwitchableTrainLoop.take_over(inner, aggregation, plan, priorities, certainty, autocast)
-        self.checkpointer.checkpointables |= {"aggregation": aggregation, "priorities": priorities}
+        self._trainer = SwitchableTrainLoop.take_over(
+            inner, aggregation, plan, priorities, certainty, autocast, self.interruption
+        )
+        self.progress = Progress()
+        self.checkpointer.checkpointables |= {
+            "aggregation": aggregation, "priorities": priorities, "progress": self.progress
+        }  # fmt: skip
         if certainty is not None:
             self.checkpointer.checkpointables["certainty"] = certainty
 
@@ -111,26 +121,35 @@ class SwitchableTrainer(DefaultTrainer):
         if self.grad_scaler is not None and self.cfg.SOLVER.AMP.DTYPE == "bfloat16":  # has float32's range
             self._trainer.grad_scaler = None
         scaler = {} if self.grad_scaler is None else {"grad_scaler": self.grad_scaler}
-        self.checkpointer = SwitchableCheckpointer.take_over(self.checkpointer, run_record(self.cfg), **scaler)
-        ours: list[hooks.HookBase] = [EpochSeed(self.cfg.SEED)]
+        items = self._trainer.data_loader.dataset.img_items
+        record = {**run_record(self.cfg), "training_set": training_set_digest(items)}
+        self.checkpointer = SwitchableCheckpointer.take_over(self.checkpointer, record, **scaler)
+        self.interruption = Interruption()
+        self._saving = EpochCheckpointer(self.checkpointer, self.cfg.SOLVER.CHECKPOINT_PERIOD)
+        ours: list[hooks.HookBase] = [StepSeed(self.cfg.SEED)]
+        ours += start_hooks(self.cfg, model, self.build_train_loader)
         for hook in super().build_hooks():
             if isinstance(hook, hooks.PreciseBN):
                 hook = BNCalibration(model, hook._data_loader, hook._num_iter)
             elif isinstance(hook, hooks.LayerFreeze):
                 hook = SwitchableLayerFreeze(model, hook.freeze_layers, hook.freeze_iters)
             elif isinstance(hook, hooks.EvalHook):
-                ours.append(StatisticsOverRanks(model))
+                ours += [StatisticsOverRanks(model), self._saving]
+                hook = EpochEvaluation(hook, self.interruption)
+            elif isinstance(hook, hooks.PeriodicCheckpointer):
+                hook = BestCheckpointer(self.checkpointer, hook.period)
             ours.append(hook)
         return ours
 
     def resume_or_load(self, resume: bool = True) -> None:
         """FastReID's, and ``model_best.pth`` stays the best over all parts of a run.
 
-        What a file does not fill of the model is an error where it matters, not a line in the log.
+        What a file does not fill of the model is an error where it matters, not a line in the log. That its settings
+        are the run's is checked by :func:`~.setup.setup`, before there is a model.
 
         Raises:
-            InputError: The checkpoint to resume from is of other widths, or of another model; MODEL.WEIGHTS are not
-                those of this backbone.
+            InputError: The checkpoint to resume from is of another model, optimiser or training set; MODEL.WEIGHTS
+                are not those of this backbone.
         """
         if not (resume and self.checkpointer.has_checkpoint()):
             if self.cfg.MODEL.WEIGHTS:
@@ -138,12 +157,12 @@ class SwitchableTrainer(DefaultTrainer):
             return
         path = self.checkpointer.get_checkpoint_file()
         content = read_checkpoint(path)
-        widths = content.get(RECORD_KEY, {}).get("widths")
-        if widths not in (None, run_record(self.cfg)["widths"]):
-            rule = f"must be {widths} to resume {path}"
-            raise InputError("MODEL.SWITCHABLE.WIDTHS", rule, self.cfg.MODEL.SWITCHABLE.WIDTHS)
+        check_state(content, path, self.data_loader.dataset.img_items, self.optimizer)
         check_same(self.checkpointer.model, path, content)
+        schedule = self.scheduler["lr_sched"]
+        periods = getattr(schedule, "T_max", None)
         super().resume_or_load(resume)
+        follow_new_length(schedule, periods, (self.start_epoch, self.max_epoch))
         # The loader has been reading the first epoch since it was built.
         self.data_loader.shutdown()
         self.data_loader.batch_sampler.sampler.first_epoch = self.start_epoch
@@ -217,16 +236,42 @@ class SwitchableTrainer(DefaultTrainer):
         return results if several else next(iter(results.values()))
 
     def train(self) -> OrderedDict[str, Any]:
-        """Train to MAX_EPOCH; a run that is finished already is only evaluated again."""
+        """Train to MAX_EPOCH; a run that is finished already is only evaluated again.
+
+        Raises:
+            InputError: What would fail after the first epoch: the evaluation of a test set, a full disk.
+            Terminated: SIGTERM has come; the run can be resumed at its last step.
+        """
         try:
             if self.start_epoch >= self.max_epoch:
                 logger.info(f"Training had reached its last epoch ({self.max_epoch}) already; evaluating only")
                 return self.test(self.cfg, self.model)
-            files = (self.max_epoch - self.start_epoch) // self.cfg.SOLVER.CHECKPOINT_PERIOD + 2  # and best, and final
-            self.checkpointer.prepare(files)
-            return super().train()
+            with self.interruption.watched():
+                with self.interruption.at_once():
+                    files = (self.max_epoch - self.start_epoch) // self.cfg.SOLVER.CHECKPOINT_PERIOD + 2  # best, final
+                    self.checkpointer.prepare(files)
+                    for dataset in self.cfg.DATASETS.TESTS:
+                        images, num_query = self.build_test_loader(self.cfg, dataset)
+                        rehearse(self.cfg, unwrapped(self.model), images.dataset, num_query, dataset)
+                    self._continue_epoch()
+                run_epochs(self)
+            return self._last_eval_results
         finally:
             self.data_loader.shutdown()  # a loader thread that outlives the interpreter's CUDA context aborts it
+
+    def save_interrupted(self, epoch: int) -> None:
+        """Write a checkpoint for ``--resume``, and say so; ``epoch`` is the last one that is complete."""
+        self._saving.save_interrupted(epoch)
+        logger.warning(f"Asked to end (SIGTERM); --resume goes on from {self.checkpointer.get_checkpoint_file()}")
+
+    def _continue_epoch(self) -> None:
+        """Leave out the images of the epoch in work that the interrupted run has seen."""
+        if not self.progress.steps:
+            return
+        self.data_loader.shutdown()
+        batches = self.data_loader.batch_sampler
+        batches.sampler.first_position = self.progress.steps * self.cfg.SOLVER.IMS_PER_BATCH
+        self._trainer._data_loader_iter = iter(self.data_loader)
 
 
 def _scalars(grid: CompatibilityGrid) -> OrderedDict[str, float]:

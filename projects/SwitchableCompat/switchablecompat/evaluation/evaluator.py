@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any, cast
 
 import torch
@@ -13,11 +13,12 @@ from fastreid.config import CfgNode
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..config import run_record
 from ..errors import InputError
 from ..modeling import SwitchableBaseline
+from ..modeling.trained import run_record
 from ..provenance import family_digest, hardware, versions
-from .features import extract_features
+from ..settings import feature_settings
+from .features import Features, extract_features
 from .gallery_draws import check_drawable, draw_gallery, mean_grid
 from .grid import CompatibilityGrid, grid_from_features
 from .refinement import Refinement, refine_cells, with_refined_cells
@@ -60,9 +61,25 @@ def evaluate_grid(
     if features is None:
         return None
     extracted = time.perf_counter()
+    family = family_digest(model.state_dict(), feature_settings(cfg))
+    metadata = grid_metadata(cfg, family, num_query, total - num_query, record)
+    grid = grid_of_features(cfg, features, model.switch.widths, num_query, dataset, metadata)
+    seconds = (extracted - start, time.perf_counter() - extracted)
+    logger.info("{}: {} images, features in {:.1f} s, grid in {:.1f} s".format(dataset, total, *seconds))
+    return grid
+
+
+def grid_of_features(
+    cfg: CfgNode,
+    features: Features,
+    widths: Sequence[float],
+    num_query: int,
+    dataset: str,
+    metadata: Mapping[str, Any] | None = None,
+) -> CompatibilityGrid:
+    """What :func:`evaluate_grid` does with features, the queries' first."""
     values = [F.normalize(value) for value in features.values]
-    metadata = grid_metadata(cfg, family_digest(model.state_dict()), num_query, total - num_query, record)
-    refinement = Refinement.from_config(cfg)
+    total, refinement = len(features.pids), Refinement.from_config(cfg)
 
     def grid_of(query: Tensor | slice, gallery: Tensor | slice) -> CompatibilityGrid:
         """The grid with these images as queries and as gallery."""
@@ -73,21 +90,17 @@ def evaluate_grid(
             features.pids[gallery],
             features.camids[query],
             features.camids[gallery],
-            model.switch.widths,
+            widths,
         )
         grid = grid_from_features(*inputs, dataset, metadata=metadata)
         return with_refined_cells(grid, refine_cells(*inputs, refinement), refinement) if refinement else grid
 
     if cfg.TEST.GALLERY_DRAWS == 1:
-        grid = grid_of(slice(num_query), slice(num_query, total))
-    else:
-        pids = features.pids.numpy()
-        check_drawable(pids[num_query:].tolist(), dataset)
-        draws = [draw_gallery(pids, seed) for seed in range(cfg.TEST.GALLERY_DRAWS)]
-        grid = mean_grid([grid_of(*map(torch.from_numpy, draw)) for draw in draws])
-    seconds = (extracted - start, time.perf_counter() - extracted)
-    logger.info("{}: {} images, features in {:.1f} s, grid in {:.1f} s".format(dataset, total, *seconds))
-    return grid
+        return grid_of(slice(num_query), slice(num_query, total))
+    pids = features.pids.numpy()
+    check_drawable(pids[num_query:].tolist(), dataset)
+    draws = [draw_gallery(pids, seed) for seed in range(cfg.TEST.GALLERY_DRAWS)]
+    return mean_grid([grid_of(*map(torch.from_numpy, draw)) for draw in draws])
 
 
 def grid_metadata(

@@ -135,7 +135,7 @@ def _patch_background_generator() -> None:
     data_utils.BackgroundGenerator = error_forwarding_generator(data_utils.BackgroundGenerator)
 
 
-READ_RIGHT = ("RGB", "L")  # of Pillow's modes
+READ_RIGHT = ("RGB", "L", "1")  # of Pillow's modes
 
 
 def naming_read_image(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -149,6 +149,7 @@ def naming_read_image(original: Callable[..., Any]) -> Callable[..., Any]:
                     mode = image.mode
                 if mode not in READ_RIGHT:
                     raise InputError(file_name, "must be an RGB or greyscale image; convert it", f"mode {mode}")
+                format = "RGB" if mode == "1" else None  # FastReID would make an image of truth values
             return original(file_name, format)
         except (InputError, MemoryError):
             raise
@@ -176,7 +177,8 @@ def _patch_read_image() -> None:
 
     A truncated file ends training with ``OSError: image file is truncated (3 bytes not processed)`` and no path; one
     with an alpha channel with ``The size of tensor a (4) must match the size of tensor b (3)``. The numbers of a
-    palette are read as brightness, and those of other colour spaces as red, green and blue, without a word.
+    palette are read as brightness, and those of other colour spaces as red, green and blue, without a word. One with
+    one bit per pixel ends in ``TypeError: Cannot handle this data type: (1, 1, 3), |b1``; here it is black and white.
     """
     from fastreid.data import common
 

@@ -3,7 +3,7 @@
 Switchable batch normalization, Slimmable Neural Networks, Yu et al., ICLR 2019, section 3.3. The full model keeps the
 plain state-dict keys (``bn1.weight``); every narrower sub-model has its own layer below ``narrow``
 (``bn1.narrow.w025.weight``). A checkpoint without these keys, that is an ordinary FastReID or ImageNet one, fills them
-with the leading channels.
+with the leading channels, or leaves them fresh (affine 1 and 0, statistics 0 and 1).
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ class SwitchableNorm(nn.Module):
     layout: ChannelLayout
     narrow: nn.ModuleDict
     plain: type[nn.Module]
+    fresh: bool  # what the narrower layers start from
 
     @classmethod
-    def convert(cls: type[N], module: nn.Module, switch: WidthSwitch, layout: ChannelLayout) -> N:
-        """The switchable twin of ``module``; narrower layers start from its leading channels."""
+    def convert(cls: type[N], module: nn.Module, switch: WidthSwitch, layout: ChannelLayout, fresh: bool = False) -> N:
+        """The switchable twin of ``module``; narrower layers start from its leading channels, or ``fresh``."""
         new = adopt(cls, module)
-        new.switch, new.layout = switch, layout
+        new.switch, new.layout, new.fresh = switch, layout, fresh
         new.narrow = nn.ModuleDict({name: new._leading(i) for i, name in enumerate(switch.names[:-1])})
         return new
 
@@ -52,15 +53,17 @@ class SwitchableNorm(nn.Module):
 
     def _plain(self) -> nn.Module:
         static = adopt(self.plain, self)
-        for key in ("switch", "layout"):
+        for key in ("switch", "layout", "fresh"):
             static.__dict__.pop(key, None)
         static._modules.pop("narrow", None)
         return static
 
     def _leading(self, index: int) -> nn.Module:
-        new = copy.deepcopy(self._plain())
+        new: Any = copy.deepcopy(self._plain())
         self._resize(new, self.layout.count(index))
         replace_tensors(new, lambda value: self.layout.take(value, 0, index).clone() if value.dim() else value)
+        if self.fresh:
+            new.reset_parameters()  # and running statistics
         return new
 
     @staticmethod
@@ -72,9 +75,14 @@ class SwitchableNorm(nn.Module):
             own = f"{prefix}narrow.{name}."
             if any(key.startswith(own) for key in state_dict):
                 continue
+            start = self._leading(index).state_dict() if self.fresh else {}
             for key in (*self._parameters, *self._buffers):
                 full = state_dict.get(prefix + key)
-                if full is not None and (not full.dim() or full.shape[0] == self.layout.total):
+                if full is None or (full.dim() and full.shape[0] != self.layout.total):
+                    continue
+                if self.fresh:
+                    state_dict[own + key] = start[key]
+                else:
                     state_dict[own + key] = self.layout.take(full, 0, index) if full.dim() else full
         super()._load_from_state_dict(state_dict, prefix, *args)
 

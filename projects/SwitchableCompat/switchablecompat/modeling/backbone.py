@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from itertools import pairwise
 from urllib.error import URLError
 
@@ -14,7 +13,7 @@ from torch import nn
 from ..errors import InputError
 from ..layers import SlimmableConv2d, WidthSwitch
 from . import mobilenet, osnet, regnet, repvgg, resnest, resnet, shufflenet, thin_resnet, vit  # noqa: F401  (converters)
-from .checkpoint import check_pretrained, read_weights
+from .checkpoint import load_pretrained
 from .convert import Conversion, SwitchableNetwork, extract_module
 
 
@@ -34,7 +33,9 @@ def build_switchable_backbone(cfg: CfgNode) -> SwitchableNetwork:
     """
     switchable = cfg.MODEL.SWITCHABLE
     plain = build_plain_backbone(cfg, switchable.BACKBONE)
-    network, layout = Conversion(switchable.WIDTHS, switchable.CHANNEL_DIVISOR).convert_network(plain)
+    fresh = switchable.SUBMODEL_START == "fresh"
+    ctx = Conversion(switchable.WIDTHS, switchable.CHANNEL_DIVISOR, fresh_norms=fresh)
+    network, layout = ctx.convert_network(plain)
     if layout.total != cfg.MODEL.BACKBONE.FEAT_DIM:
         raise InputError("MODEL.BACKBONE.FEAT_DIM", f"must be {layout.total}", cfg.MODEL.BACKBONE.FEAT_DIM)
     for smaller, larger in pairwise(range(len(switchable.WIDTHS))):
@@ -62,8 +63,10 @@ def build_plain_backbone(cfg: CfgNode, name: str) -> nn.Module:
     path = backbone.PRETRAIN_PATH if backbone.PRETRAIN else ""
     if path and not os.path.isfile(path):
         raise InputError("MODEL.BACKBONE.PRETRAIN_PATH", "must be an existing file", path)
-    if path:
-        read_weights(path)  # a damaged file, or one with code in it, is no matter for a builder
+    if path:  # read below: each builder knows one spelling of names, and skips others with a line in the log
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.BACKBONE.PRETRAIN = False
     try:
         network = BACKBONE_REGISTRY.get(name)(cfg)
     except NotImplementedError:  # ShuffleNetV2
@@ -71,9 +74,7 @@ def build_plain_backbone(cfg: CfgNode, name: str) -> nn.Module:
     except KeyError as error:
         if error.args == (backbone.DEPTH,):
             raise unknown_depth from None
-        if not path:
-            raise
-        raise InputError(path, f"must have the key {error}, below which this builder reads weights") from None
+        raise
     except ValueError as error:
         if str(error).startswith("Unsupported model type"):  # MobileNetV3
             raise unknown_depth from None
@@ -85,12 +86,6 @@ def build_plain_backbone(cfg: CfgNode, name: str) -> nn.Module:
         raise InputError("MODEL.BACKBONE.PRETRAIN_PATH", rule, repr(backbone.PRETRAIN_PATH)) from None
     except FileNotFoundError:  # some builders open an empty path
         raise InputError("MODEL.BACKBONE.PRETRAIN_PATH", "must be an existing file", repr(path)) from None
-    except pickle.UnpicklingError:  # read_weights has taken what is allowed besides tensors
-        raise InputError(path, "must be a state dict of tensors for this builder", "NumPy arrays") from None
-    except RuntimeError as error:  # torch's for tensors of another shape
-        if not path:
-            raise
-        raise InputError(path, "must be a state dict of this backbone", str(error).split("\n")[-1].strip()) from None
     if path:
-        check_pretrained(network, path)
+        load_pretrained(network, path)
     return network

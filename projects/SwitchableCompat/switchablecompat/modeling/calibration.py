@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from fastreid.utils import comm
@@ -16,15 +16,23 @@ from .modes import kept_modes
 
 
 @torch.no_grad()
-def calibrate_bn(model: SwitchableBaseline, batches: Iterable[dict | Tensor]) -> int:
+def calibrate_bn(
+    model: SwitchableBaseline, batches: Iterable[dict | Tensor], indices: Sequence[int] | None = None
+) -> int:
     """Replace the running statistics of every width by the average over ``batches``, without gradient.
 
     Post-statistics of switchable networks (Yu & Huang, ICCV 2019, section 3.3): statistics are reset, then averaged
     cumulatively. Each batch is normalised once and goes through all widths. Modes and momenta are put back.
 
+    Args:
+        model: The switchable model.
+        batches: As the model takes them.
+        indices: The sub-models to calibrate (default: all); the others keep their statistics.
+
     Returns:
         Number of batches used; with none the statistics are left alone.
     """
+    chosen = range(len(model.switch)) if indices is None else indices
     momenta: dict[RunningNorm, float | None] = {}
     used = 0
     with kept_modes(model):
@@ -33,13 +41,13 @@ def calibrate_bn(model: SwitchableBaseline, batches: Iterable[dict | Tensor]) ->
             for used, batch in enumerate(batches, start=1):  # noqa: B007
                 images = model.preprocess_image(batch)
                 if not momenta:
-                    for index in range(len(model.switch)):
+                    for index in chosen:
                         for norm in running_norms(model, index):
                             norm.reset_running_stats()
                             momenta[norm] = norm.momentum
                             norm.momentum = None  # cumulative average
                             norm.train()
-                for index in range(len(model.switch)):
+                for index in chosen:
                     with model.switch.use(index):
                         model.heads(model.backbone(images))
         finally:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import logging
-import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from fastreid.utils.checkpoint import Checkpointer
+from fastreid.modeling.backbones.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ..errors import InputError, name_some
+from ..layers import WidthSwitch
 from ..provenance import CLASSIFIER_KEY
+from .vit import fit_positions
+from .weight_names import LEFT_OUT, FoundBackbone, find_backbone, read_file
 
 logger = logging.getLogger("fastreid.switchablecompat.checkpoint")
 
+RECORD_KEY = "switchablecompat"  # below which a checkpoint says what it is: see trained.run_record
 # Classifiers of this FastReID, of earlier ones and of ImageNet models, and what earlier ones saved beside the weights.
 CLASSIFIERS = (CLASSIFIER_KEY, "heads.classifier.", "backbone.fc.", "pixel_mean", "pixel_std")
+BACKBONE = "backbone."
+WHOLE = "must hold the whole backbone of this config and no other"
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class LoadReport:
     Attributes:
         loaded: In both, of one shape.
         absent: In one of them only, or of another shape, as is to be expected.
-        harmful: The same where it is not: features would be others than those of the model that was saved.
+        harmful: The same where it is not, each with the reason: features would be others than those that were saved.
     """
 
     loaded: tuple[str, ...]
@@ -41,15 +46,24 @@ class LoadReport:
     ) -> LoadReport:
         """Compare a model's state dict with a file's; ``expected`` says which tensors may be absent."""
         loaded = [key for key, value in own.items() if key in weights and weights[key].shape == value.shape]
-        others = [key for key in weights if key not in own] + [key for key in own if key not in {*loaded}]
+        others = {key: "not in this model" for key in weights if key not in own}
+        others |= {
+            key: f"{_shape(weights[key])}, here {_shape(value)}" if key in weights else "missing"
+            for key, value in own.items()
+            if key not in {*loaded}
+        }
         absent = [key for key in others if expected(key)]
-        return cls(tuple(loaded), tuple(absent), tuple(key for key in others if key not in {*absent}))
+        harmful = tuple(f"{key} ({why})" for key, why in others.items() if key not in {*absent})
+        return cls(tuple(loaded), tuple(absent), harmful)
 
     def tell(self, path: str) -> None:
         """Log the groups."""
         logger.info(f"{path}: {len(self.loaded)} tensors loaded")
-        if self.absent:
-            logger.info(f"{path}: absent or of another shape, as expected: {name_some(self.absent, 8)}")
+        narrow = [key for key in self.absent if ".narrow." in key]  # so many that they would hide the others
+        if others := [key for key in self.absent if key not in {*narrow}]:
+            logger.info(f"{path}: absent or of another shape, as expected: {name_some(others, 8)}")
+        if narrow:
+            logger.info(f"{path}: {len(narrow)} tensors of narrow norms are in one of the two only")
 
     def refuse_harm(self, path: str, rule: str) -> None:
         """Raise InputError if the third group is not empty."""
@@ -63,7 +77,7 @@ def read_checkpoint(path: str) -> dict:
     Raises:
         InputError: Not a file, truncated, not a checkpoint, or one with code in it.
     """
-    checkpoint = _read(path)
+    checkpoint = read_file(path)
     if not isinstance(checkpoint.get("model"), dict):
         raise InputError(
             path, "must be a FastReID checkpoint with the key 'model'", name_some(tuple(checkpoint)) or "nothing"
@@ -84,16 +98,14 @@ def read_weights(path: str, content: dict | None = None) -> dict[str, Tensor]:
     Raises:
         InputError: As :func:`read_checkpoint`, or something else than tensors in it.
     """
-    content = _read(path) if content is None else content
+    content = read_file(path) if content is None else content
     content = next((content[key] for key in ("model", "state_dict") if isinstance(content.get(key), dict)), content)
     weights = {}
     for key, value in content.items():
         if not isinstance(value, Tensor | np.ndarray):
             raise InputError(path, "must be a checkpoint or a state dict of tensors", f"{key}: {type(value).__name__}")
-        tensor = weights[str(key).removeprefix("module.")] = torch.as_tensor(value)
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            found = f"{int((~tensor.isfinite()).sum())} of {tensor.numel()} in {key} are not"
-            raise InputError(path, "must hold finite numbers, as training leaves them", found)
+        weights[str(key).removeprefix("module.")] = torch.as_tensor(value)
+    _refuse_non_finite(path, weights)
     if not any(key.startswith(("backbone.", "heads.")) for key in weights):
         weights = {f"backbone.{key}": value for key, value in weights.items()}
     return weights
@@ -129,16 +141,65 @@ def load_as_start(model: nn.Module, path: str) -> None:
     """Load what a training starts from: a trained model, or the weights of an ordinary backbone.
 
     The backbone must be whole: a layer that silently stays at its random initial values is the most expensive of
-    mistakes. The head may be another one. Norms of narrow widths that the file does not know start as leading slices
-    of the full model's; so does what FastReID adds to a pretrained backbone and initialises as the identity.
+    mistakes. The head may be another one. Norms of narrow widths that the file does not know start as
+    MODEL.SWITCHABLE.SUBMODEL_START says; so does what FastReID adds to a pretrained backbone and initialises as the
+    identity.
+
+    Args:
+        model: Switchable or ordinary, with a ``backbone`` and ``heads``.
+        path: A file in any of the forms that :mod:`~switchablecompat.modeling.weight_names` finds a backbone in.
 
     Raises:
         InputError: The file is not of this backbone.
     """
-    weights = read_weights(path)
-    report = LoadReport.compare(model.state_dict(), weights, _may_start_anew)
-    report.refuse_harm(path, "must hold the whole backbone of this config and no other")
+    own = model.state_dict()
+    rule = WHOLE
+    if isinstance(switch := getattr(model, "switch", None), WidthSwitch) and switch.widths[-1] < 1.0:
+        rule += " (ONLY_WIDTH takes its slice of a full backbone with MODEL.BACKBONE.PRETRAIN_PATH instead)"
+    plain = {
+        key.removeprefix(BACKBONE): v for key, v in own.items() if key.startswith(BACKBONE) and ".narrow." not in key
+    }
+    found = find_backbone(path, plain)
+    weights = {f"{BACKBONE}{key}": value for key, value in found.weights.items()}
+    if found.prefix.endswith(BACKBONE):  # a re-ID model: its head stands beside
+        before = found.prefix.removesuffix(BACKBONE)
+        others = {
+            key.removeprefix(before): v for key, v in found.elsewhere.items() if key.startswith(f"{before}heads.")
+        }
+        weights |= others
+    _load(model, path, found, weights, rule)
+
+
+def load_pretrained(backbone: nn.Module, path: str) -> None:
+    """Load an ordinary backbone, not converted yet, from a file as :func:`load_as_start` takes it.
+
+    Raises:
+        InputError: The file is not of this backbone.
+    """
+    found = find_backbone(path, backbone.state_dict())
+    weights = fit_positions(backbone, found.weights) if isinstance(backbone, VisionTransformer) else found.weights
+    _load(backbone, path, found, weights)
+
+
+def _refuse_non_finite(path: str, weights: Mapping[str, Tensor]) -> None:
+    for key, tensor in weights.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            wrong = tensor[~tensor.isfinite()]
+            found = f"{wrong[0].item()} in {key} ({len(wrong)} of {tensor.numel()})"
+            raise InputError(path, "must hold finite numbers, as training leaves them", found)
+
+
+def _load(model: nn.Module, path: str, found: FoundBackbone, weights: Mapping[str, Tensor], rule: str = WHOLE) -> None:
+    _refuse_non_finite(path, weights)
+    own = model.state_dict()
+    useless = [key for key in weights if key not in own and LEFT_OUT.fullmatch(key.removeprefix(BACKBONE))]
+    weights = {key: value for key, value in weights.items() if key not in {*useless}}
+    report = LoadReport.compare(own, weights, _may_start_anew)
+    report.refuse_harm(path, f"{rule}, here below {found.prefix!r}" if found.prefix else rule)
     report.tell(path)
+    beside = found.prefix.removesuffix(BACKBONE)  # where the head was taken from, if there is one
+    if left_out := [*useless, *(key for key in found.elsewhere if key.removeprefix(beside) not in weights)]:
+        logger.info(f"{path}: left out: {name_some(left_out, 8)}")
     model.load_state_dict({key: weights[key] for key in report.loaded}, strict=False)
 
 
@@ -157,27 +218,6 @@ def check_same(model: nn.Module, path: str, content: dict | None = None) -> None
     report.refuse_harm(path, "must be a checkpoint of this config to be resumed")
 
 
-def check_pretrained(backbone: nn.Module, path: str) -> None:
-    """See that a builder has really taken all of a backbone's weights from a file, whatever it calls them there.
-
-    FastReID's builders skip, with a line in the log, all tensors whose names they do not know.
-
-    Raises:
-        InputError: Some of the backbone's tensors are not the file's.
-    """
-    weights = read_weights(path)
-    by_name: dict[str, list[Tensor]] = {}
-    for key, value in weights.items():
-        parts = key.split(".")
-        for first in range(len(parts)):
-            by_name.setdefault(".".join(parts[first:]), []).append(value)
-
-    own = backbone.state_dict()
-    loaded = [key for key, value in own.items() if any(_equal(value, other) for other in by_name.get(key, ()))]
-    missing = tuple(key for key in own if key not in {*loaded} and not _may_start_anew(key))
-    LoadReport(tuple(loaded), (), missing).refuse_harm(path, "must be a state dict of this backbone")
-
-
 def _not_for_features(key: str) -> bool:
     return key.startswith(CLASSIFIERS) or key.endswith("num_batches_tracked")  # files of torch < 0.4.1 have no counts
 
@@ -186,17 +226,5 @@ def _may_start_anew(key: str) -> bool:
     return _not_for_features(key) or key.startswith("heads.") or ".narrow." in key or "NL_" in key
 
 
-def _equal(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.equal(one.cpu(), other.to(one.dtype))
-
-
-def _read(path: str) -> dict:
-    try:
-        content = Checkpointer(torch.nn.Module())._load_file(path)
-    except FileNotFoundError:
-        raise InputError(path, "must be an existing checkpoint") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
-        raise InputError(path, "must be a whole checkpoint of tensors", str(error).split("\n")[0]) from None
-    if not isinstance(content, dict):
-        raise InputError(path, "must be a checkpoint or a state dict of tensors", type(content).__name__)
-    return content
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a number"

@@ -70,10 +70,19 @@ class Conversion:
         widths: Width multipliers, ascending, ending in 1.0.
         divisor: Channel counts are multiples of this.
         switch: The switch to share with parts that are converted already (default: a new one with ``widths``).
+        fresh_norms: Whether norms of narrow widths start anew, and not from slices of the full model's.
     """
 
-    def __init__(self, widths: Sequence[float] = (), divisor: int = 8, switch: WidthSwitch | None = None) -> None:
+    def __init__(
+        self,
+        widths: Sequence[float] = (),
+        divisor: int = 8,
+        switch: WidthSwitch | None = None,
+        *,
+        fresh_norms: bool = False,
+    ) -> None:
         self.switch = switch or WidthSwitch(widths)
+        self.fresh_norms = fresh_norms
         self.rule = ChannelRule(self.switch.shares, divisor)
         self._names: dict[int, str] = {}
 
@@ -217,7 +226,7 @@ def _convert_norm(
             module, "this kind of normalization has no converter; use MODEL.BACKBONE.NORM BN", type(module)
         )
     twin = next(new for plain, new in twins.items() if isinstance(module, plain))
-    return twin.convert(module, ctx.switch, x), x
+    return twin.convert(module, ctx.switch, x, ctx.fresh_norms), x
 
 
 @register_converter(nn.LayerNorm)
@@ -225,7 +234,7 @@ def _convert_layer_norm(module: nn.LayerNorm, ctx: Conversion, x: ChannelLayout)
     ctx.require_plain(module, nn.LayerNorm)
     if module.normalized_shape != (x.total,):
         raise ctx.refuse(module, f"must normalise {x.total} channels", module.normalized_shape)
-    return SwitchableLayerNorm.convert(module, ctx.switch, x), x
+    return SwitchableLayerNorm.convert(module, ctx.switch, x, ctx.fresh_norms), x
 
 
 @register_converter(nn.Sequential)

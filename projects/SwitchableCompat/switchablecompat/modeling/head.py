@@ -28,6 +28,7 @@ class SwitchableEmbeddingHead(EmbeddingHead):
         classifier_grad: Who trains the shared classifier: ``all`` sub-models, or the ``full`` model only (the others
             then learn to meet its class vectors).
         classifier: Class vectors: ``learned``, or fixed as the vertices of a regular ``simplex``.
+        submodel_start: What the neck's norms of narrow widths start from: ``fresh``, or slices of the full model's.
     """
 
     plain_class = EmbeddingHead
@@ -35,8 +36,16 @@ class SwitchableEmbeddingHead(EmbeddingHead):
     bottleneck: nn.Sequential
 
     @configurable
-    def __init__(self, *, classifier_grad: str = "full", classifier: str = "learned", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        classifier_grad: str = "full",
+        classifier: str = "learned",
+        submodel_start: str = "slices",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        self.fresh_norms = submodel_start == "fresh"
         self.classifier_grad, self.classifier = classifier_grad, classifier
         if classifier == "simplex" and len(self.weight) > 1:  # built without classes, it only gives features
             self._fix_classifier()
@@ -49,6 +58,7 @@ class SwitchableEmbeddingHead(EmbeddingHead):
             **super().from_config(cfg),
             "classifier_grad": node.CLASSIFIER_GRAD,
             "classifier": node.CLASSIFIER,
+            "submodel_start": node.SUBMODEL_START,
         }
 
     def _fix_classifier(self) -> None:
@@ -65,7 +75,7 @@ class SwitchableEmbeddingHead(EmbeddingHead):
 
     def make_switchable(self, switch: WidthSwitch, x: ChannelLayout) -> None:
         """Convert the neck for a backbone with this switch whose output has layout ``x``."""
-        ctx = Conversion(switch=switch)
+        ctx = Conversion(switch=switch, fresh_norms=self.fresh_norms)
         neck: list[nn.Module] = list(self.bottleneck)
         if neck and isinstance(neck[0], nn.Conv2d):
             neck[0], x = ctx.conv(neck[0], x, out=ctx.rule.fixed(neck[0].out_channels))

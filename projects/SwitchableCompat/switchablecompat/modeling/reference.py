@@ -11,10 +11,11 @@ from fastreid.modeling.backbones import build_backbone
 from fastreid.modeling.heads.embedding_head import EmbeddingHead
 from torch import Tensor, nn
 
-from ..config import check_switchablecompat_config, merge_config
+from ..config import check_switchablecompat_config
 from ..errors import InputError
 from .checkpoint import load_for_evaluation
 from .head import SwitchableEmbeddingHead, build_heads_for
+from .trained import open_trained
 
 logger = logging.getLogger("fastreid.switchablecompat.reference")
 
@@ -67,7 +68,7 @@ class ReferenceSource:
     """Where a reference comes from, and what it must be like to fit the model that is trained with it.
 
     Attributes:
-        config_file: ``MODEL.REFERENCE.CONFIG_FILE``.
+        config_file: ``MODEL.REFERENCE.CONFIG_FILE``; empty for what the checkpoint keeps, or ``config.yaml`` beside it.
         weights: ``MODEL.REFERENCE.WEIGHTS``.
         dimension: D of the model's features.
         classes: K of the model's classifier where the reference's classifier is used (identities are numbered by the
@@ -90,7 +91,7 @@ class ReferenceSource:
         The classifier is needed by the influence loss only: the asymmetric loss also takes a reference of other
         identities.
         """
-        if not cfg.MODEL.REFERENCE.CONFIG_FILE:
+        if not cfg.MODEL.REFERENCE.WEIGHTS:
             return None
         return cls(
             cfg.MODEL.REFERENCE.CONFIG_FILE,
@@ -105,22 +106,32 @@ class ReferenceSource:
         """Build the reference from its config, on the CPU, and load its checkpoint.
 
         Raises:
-            InputError: A file does not exist or is no such file, or the reference does not fit; says which and why.
+            InputError: A file does not exist or is no such file, the config contradicts the checkpoint, or the
+                reference does not fit; says which and why.
         """
-        cfg = merge_config(self.config_file, file_key="MODEL.REFERENCE.CONFIG_FILE")
+        try:
+            trained = open_trained(self.weights, self.config_file, file_key="MODEL.REFERENCE.CONFIG_FILE")
+        except InputError as error:
+            raise self._named(error) from None
+        cfg = trained.cfg
         self._check_config(cfg)
         with torch.random.fork_rng(devices=[]):  # its initial weights must not shift the random numbers of the run
             backbone, heads = self._build(cfg)
         holder = nn.ModuleDict({"backbone": backbone, "heads": heads})  # the keys of the checkpoint
         try:
-            classifier = load_for_evaluation(holder, self.weights, self.config_file)
+            classifier = load_for_evaluation(holder, self.weights, self.config_file or "this config", trained.content)
         except InputError as error:
-            raise InputError(f"MODEL.REFERENCE.WEIGHTS {self.weights}", error.rule, error.found) from None
+            raise self._named(error) from None
         self._check_shape(heads.weight.shape[1], classifier)
         count = sum(p.numel() for p in backbone.parameters())
         logger.info(f"Reference: {self.weights}, {count:,} backbone parameters, {heads.weight.shape[1]} features")
         cosine = type(heads.cls_layer).__name__ != "Linear"
         return ReferenceModel(backbone, heads, classifier=classifier, cosine=cosine, scale=heads.cls_layer.s)
+
+    def _named(self, error: InputError) -> InputError:
+        """The same with the key, if it is about the checkpoint."""
+        key = f"MODEL.REFERENCE.WEIGHTS {self.weights}"
+        return InputError(key, error.rule, error.found) if error.subject == self.weights else error
 
     def _build(self, cfg: CfgNode) -> tuple[nn.Module, EmbeddingHead]:
         cfg.MODEL.BACKBONE.PRETRAIN = False  # its weights come from the checkpoint

@@ -77,7 +77,7 @@ def build_thin_resnet_backbone(cfg: CfgNode) -> ThinResNet:
     """Build a :class:`ThinResNet` from FastReID's own backbone keys (DEPTH ``10x`` or ``18x``, FEAT_DIM its width).
 
     Raises:
-        InputError: Unknown depth, channels not a multiple of 8, or pretrained weights asked for (there are none).
+        InputError: Unknown depth, channels not a multiple of 8, or pretrained weights without a file.
     """
     backbone = cfg.MODEL.BACKBONE
     if backbone.DEPTH not in BLOCKS:
@@ -85,7 +85,9 @@ def build_thin_resnet_backbone(cfg: CfgNode) -> ThinResNet:
     if backbone.FEAT_DIM % 8 or backbone.FEAT_DIM <= 0:
         raise InputError("MODEL.BACKBONE.FEAT_DIM", "must be a multiple of 8", backbone.FEAT_DIM)
     if backbone.PRETRAIN:
-        raise InputError("MODEL.BACKBONE.PRETRAIN", "the thin ResNet has no pretrained weights", backbone.PRETRAIN)
+        raise InputError(
+            "MODEL.BACKBONE.PRETRAIN_PATH", "must name a file: the thin ResNet has no weights of its own", "''"
+        )
     if backbone.WITH_NL:
         raise InputError("MODEL.BACKBONE.WITH_NL", "the thin ResNet has no non-local layers", backbone.WITH_NL)
     return ThinResNet(

@@ -6,8 +6,12 @@ position embedding and MLPs shrink with it.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
+import torch
 from fastreid.layers import DropPath
-from fastreid.modeling.backbones.vision_transformer import Attention, Block, Mlp, VisionTransformer
+from fastreid.modeling.backbones.vision_transformer import Attention, Block, Mlp, VisionTransformer, resize_pos_embed
 from torch import Tensor, nn
 
 from ..layers import ChannelLayout, WidthSwitch
@@ -73,6 +77,19 @@ class SlimmableVisionTransformer(VisionTransformer):
                 self._take(name, index).detach(), requires_grad=self._parameters[name].requires_grad
             )
         return static
+
+
+def fit_positions(network: VisionTransformer, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """A transformer's ``weights`` with the positions of another image size interpolated, as FastReID's builder does."""
+    positions, own = weights.get("pos_embed"), network.pos_embed
+    if positions is None or positions.shape == own.shape:
+        return weights
+    if "dist_token" in weights:  # DeiT's second token has a position too
+        positions = torch.cat([positions[:, :1], positions[:, 2:]], dim=1)
+    if math.isqrt(positions.shape[1] - 1) ** 2 != positions.shape[1] - 1:  # no square: it cannot be told how it lies
+        return weights
+    patches = network.patch_embed
+    return {**weights, "pos_embed": resize_pos_embed(positions, own.detach(), patches.num_y, patches.num_x)}
 
 
 register_converter(nn.GELU, DropPath)(convert_channelwise)

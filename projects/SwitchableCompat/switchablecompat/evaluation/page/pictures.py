@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 
-from fastreid.data.data_utils import read_image
+from fastreid.data import common
 from PIL import Image
 
 HEIGHT = 160  # pixels
@@ -15,7 +15,7 @@ QUALITY = 85
 
 def data_uri(path: str) -> str:
     """The image, read as FastReID reads it, shrunk to fit, as a ``data:`` address of a JPEG."""
-    image = read_image(path).convert("RGB")
+    image = common.read_image(path).convert("RGB")
     image.thumbnail((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=QUALITY)

@@ -1,0 +1,148 @@
+"""Claims: which of several shells, on one machine or on many that share a folder, does a task.
+
+A claim is a file that only one can create. Its owner touches it now and then, and removes it when the task is done.
+What a killed owner leaves behind is stale, and whoever needs the task takes it over: at once on the same machine, where
+one can see that its processes are gone, and elsewhere after some touches have failed to come. Locks of the file system
+(``flock``) would be simpler, but not every network file system has them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+HEARTBEAT = 10.0  # seconds between two touches of a claim
+STALE = 90.0  # seconds without a touch after which another machine's claim is stale
+
+
+def this_place() -> str:
+    """The host and its space of process numbers: containers of one host may not see each other's processes."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        space = "pid"
+    return f"{socket.gethostname()} {space}"
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this place is there, and not a dead one whose parent has not noticed."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state != "Z"
+
+
+class Claims:
+    """The claims of one scheduler.
+
+    Args:
+        folder: Where they are; the same for all that share the tasks.
+    """
+
+    def __init__(self, folder: Path, *, stale: float = STALE) -> None:
+        self._folder, self._stale = folder, stale
+        self._place, self._token = this_place(), secrets.token_hex(8)
+        self._held: dict[str, list[int]] = {}
+        self._touched = time.monotonic()
+
+    def take(self, name: str) -> str:
+        """Claim a task; returns who has it instead, or an empty string if it is ours now."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for _ in range(2):
+            try:
+                self._create(name, [os.getpid()])
+            except FileExistsError:
+                content, owner = self._read(name)
+                if owner and not self._is_stale(name, owner):
+                    return f"{owner['place'].split()[0]}, process {owner['pids'][0]}"
+                self._remove_stale(name, content)
+            else:
+                self._held[name] = [os.getpid()]
+                return ""
+        return "another shell"
+
+    def add_process(self, name: str, pid: int) -> None:
+        """Note a process that works on a claim: as long as it is there, the claim is not stale at this place."""
+        self._held[name].append(pid)
+        temporary = self._folder / f".{name}.{self._token}"
+        temporary.write_text(self._content(self._held[name]))
+        os.replace(temporary, self._path(name))
+
+    def release(self, name: str) -> None:
+        """Give a claim back; it stays if it is not ours any more."""
+        del self._held[name]
+        if self._read(name)[1].get("token") == self._token:
+            self._path(name).unlink(missing_ok=True)
+
+    def beat(self) -> list[str]:
+        """Touch all claims, if it is time; returns those that were taken over, while this process slept, say."""
+        if time.monotonic() - self._touched < HEARTBEAT:
+            return []
+        self._touched = time.monotonic()
+        lost = []
+        for name in self._held:
+            if self._read(name)[1].get("token") == self._token:
+                os.utime(self._path(name))
+            else:
+                lost.append(name)
+        return lost
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.json"
+
+    def _content(self, pids: Sequence[int]) -> str:
+        return json.dumps({"place": self._place, "pids": list(pids), "token": self._token})
+
+    def _create(self, name: str, pids: Sequence[int]) -> None:
+        with self._path(name).open("x", encoding="utf-8") as file:
+            file.write(self._content(pids))
+
+    def _read(self, name: str) -> tuple[str, dict]:
+        """The text of a claim, and what it says; nothing where it is gone, or not written yet."""
+        try:
+            text = self._path(name).read_text(encoding="utf-8")
+            return text, json.loads(text)
+        except (OSError, ValueError):
+            return "", {}
+
+    def _is_stale(self, name: str, owner: dict) -> bool:
+        if owner["place"] == self._place:
+            return not any(map(is_alive, owner["pids"]))
+        return self._age(name) > self._stale
+
+    def _age(self, name: str) -> float:
+        """Seconds since the last touch, by the clock of the file system: those of two machines differ."""
+        probe = self._folder / f".{self._token}.now"
+        probe.touch()
+        try:
+            return probe.stat().st_mtime - self._path(name).stat().st_mtime
+        except OSError:
+            return 0.0
+
+    def _remove_stale(self, name: str, content: str) -> None:
+        """Remove a stale claim; if somebody else has just put his own in its place, put that back."""
+        if not content and self._age(name) < self._stale:  # being written at this moment
+            return
+        aside = self._folder / f".{name}.{secrets.token_hex(6)}.stale"
+        try:
+            os.rename(self._path(name), aside)
+        except OSError:  # another shell was faster
+            return
+        try:
+            if aside.read_text(encoding="utf-8") != content:
+                os.link(aside, self._path(name))
+        except OSError:  # a third one: the owner notices at his next touch
+            pass
+        aside.unlink(missing_ok=True)

@@ -1,0 +1,58 @@
+"""Figures that others have published, as a CSV: ``method,query,gallery,map``, sub-models numbered from 1, per cent.
+
+Lines that start with ``#`` come first and say where the figures are from; they stand below every table that shows them.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass
+
+from ..errors import InputError
+
+COLUMNS = ["method", "query", "gallery", "map"]
+
+
+@dataclass(frozen=True)
+class Published:
+    """Published mAP.
+
+    Attributes:
+        source: Where the figures are from.
+        cells: By method, and by query and gallery sub-model, from 0.
+    """
+
+    source: str
+    cells: dict[str, dict[tuple[int, int], float]]
+
+
+def read_published(path: str) -> Published:
+    """Read such a file.
+
+    Raises:
+        InputError: Not a file of this form; names the line.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            lines = file.read().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(path, "must be a readable CSV file in UTF-8", error) from None
+    comments = [line.lstrip("# ") for line in lines if line.startswith("#")]
+    if not comments:
+        raise InputError(path, "must start with a line '# ...' that says where the figures are from")
+    if lines[len(comments) : len(comments) + 1] != [",".join(COLUMNS)]:
+        raise InputError(f"{path}:{len(comments) + 1}", f"must be the header {','.join(COLUMNS)}")
+    cells: dict[str, dict[tuple[int, int], float]] = {}
+    for number, fields in enumerate(csv.reader(lines[len(comments) + 1 :]), start=len(comments) + 2):
+        try:
+            method, query, gallery, value = fields
+            cell, percent = (int(query) - 1, int(gallery) - 1), float(value)
+        except ValueError:
+            raise InputError(f"{path}:{number}", f"must be {','.join(COLUMNS)}", ",".join(fields)) from None
+        if min(cell) < 0 or not (math.isfinite(percent) and 0 <= percent <= 100):
+            raise InputError(f"{path}:{number}", "must count sub-models from 1, and be per cent", ",".join(fields))
+        if cell in cells.setdefault(method, {}):
+            raise InputError(f"{path}:{number}", "must not give a cell twice", ",".join(fields))
+        cells[method][cell] = percent
+    return Published(" ".join(comments), cells)

@@ -1,0 +1,130 @@
+"""Commands that run at once, each with its share of the machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from ..engine.interruption import PARENT
+
+GRACE = 60.0  # seconds in which a command that is asked to end can write what it has
+
+
+@dataclass
+class Worker:
+    """A command at work.
+
+    Attributes:
+        key: What the caller calls it.
+        process: Its process.
+        log: Where its output goes.
+        slot: Its place among those that run at once, from 0.
+        started: When, on ``time.perf_counter``'s clock.
+    """
+
+    key: str
+    process: subprocess.Popen
+    log: Path
+    slot: int
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been at work."""
+        return time.perf_counter() - self.started
+
+    def problem(self) -> str:
+        """What went wrong with a command that has ended, with the last line of its log; empty if nothing did."""
+        if self.process.returncode == 0:
+            return ""
+        text = self.log.read_text(encoding="utf-8", errors="replace")
+        lines = [line for line in text.splitlines() if line.strip()]
+        return f"exit code {self.process.returncode}, {lines[-1] if lines else 'no output'} (log: {self.log})"
+
+
+class Workers:
+    """At most ``jobs`` commands at once.
+
+    Args:
+        jobs: How many.
+        environment: Theirs, but for what :func:`share` adds; this process's by default.
+    """
+
+    def __init__(self, jobs: int, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = os.environ if environment is None else environment
+        self._jobs, self.active = jobs, dict[str, Worker]()
+
+    @property
+    def free(self) -> bool:
+        """Whether another command can be started."""
+        return len(self.active) < self._jobs
+
+    def start(self, key: str, command: Sequence[str], log: Path) -> Worker:
+        """Start a command, its output appended to ``log``."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        slot = min({*range(self._jobs)} - {worker.slot for worker in self.active.values()})
+        mine = share(slot, self._jobs, self._environment, usable_cores(), torch.cuda.device_count())
+        # A session of its own: Ctrl-C is for this process, which ends the command in its own way.
+        with log.open("a", encoding="utf-8") as file:
+            process = subprocess.Popen(
+                command,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env={**self._environment, **mine, PARENT: str(os.getpid())},
+                start_new_session=True,
+            )
+        self.active[key] = Worker(key, process, log, slot)
+        return self.active[key]
+
+    def ended(self) -> list[Worker]:
+        """The commands that have ended since this was asked last."""
+        over = [worker for worker in self.active.values() if worker.process.poll() is not None]
+        for worker in over:
+            del self.active[worker.key]
+        return over
+
+    def end(self, keys: Sequence[str] | None = None) -> None:
+        """Ask commands (all of them by default) to end, and wait until they have."""
+        workers = [self.active[key] for key in (list(self.active) if keys is None else keys)]
+        for worker in workers:
+            worker.process.terminate()
+        until = time.monotonic() + GRACE
+        for worker in workers:
+            try:
+                worker.process.wait(max(0, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+                worker.process.wait()
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, which may be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def share(slot: int, jobs: int, environment: Mapping[str, str], cores: int, gpus: int) -> dict[str, str]:
+    """Variables that give one of ``jobs`` processes its share: threads, and one GPU where there are GPUs.
+
+    What the user has said about threads stays; with a single process nothing is shared.
+
+    Args:
+        slot: Which of the processes, from 0.
+        jobs: How many run at once.
+        environment: What the user has set.
+        cores: Cores of this machine.
+        gpus: GPUs that this process sees; they are dealt out in turn.
+    """
+    if jobs == 1:
+        return {}
+    mine = {} if "OMP_NUM_THREADS" in environment else {"OMP_NUM_THREADS": str(max(1, cores // jobs))}
+    if gpus:
+        visible = environment.get("CUDA_VISIBLE_DEVICES", "")
+        names = [name.strip() for name in visible.split(",")][:gpus] if visible else [str(i) for i in range(gpus)]
+        mine["CUDA_VISIBLE_DEVICES"] = names[slot % len(names)]
+    return mine

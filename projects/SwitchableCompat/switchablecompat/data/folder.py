@@ -1,0 +1,137 @@
+"""Images below folders, and what a pattern with named groups reads from their paths.
+
+The pattern is searched for in the path of an image below its folder, with ``/`` between the parts. Its groups:
+
+* ``pid``: the identity. ``camid``: the camera; without it the manifest has none. Either may be spread over several
+  groups (``camid``, ``camid2``): their texts are joined by ``_``, so that a session can be a camera of its own.
+* ``split``: the text train, test, query or gallery; or a group with one of these names, which says by taking part in
+  the match that the image belongs there (``(?P<train>bounding_box_train)``).
+* ``type``: kinds of identities, each of which a drawn split divides in the same proportion.
+* Any other name, for the rules that choose images by it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError, name_some
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+SPLIT_NAMES = ("train", "test", "query", "gallery")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image and the texts of the pattern's groups; ``split`` is empty where the pattern does not say it."""
+
+    path: str
+    groups: Mapping[str, str]
+    split: str = ""
+
+    @property
+    def pid(self) -> str:
+        """The identity."""
+        return self.groups["pid"]
+
+    @property
+    def camid(self) -> str:
+        """The camera, empty if the pattern has none."""
+        return self.groups.get("camid", "")
+
+
+@dataclass(frozen=True)
+class Search:
+    """What :func:`find_pictures` found: the pictures, and the images that no pattern matches or that are excluded."""
+
+    pictures: list[Picture]
+    unmatched: list[str]
+    excluded: list[str]
+
+
+def find_pictures(folders: Sequence[str], patterns: Sequence[str], exclude: Sequence[str] = ()) -> Search:
+    """Find all images below ``folders`` and read their paths; the first pattern that matches counts.
+
+    Links are followed; hidden files and folders, and files of other suffixes, are no images.
+
+    Raises:
+        InputError: A folder without images, a pattern that is none, or a path from which it reads too little.
+    """
+    compiled = [_compile(pattern, "--pattern") for pattern in patterns]
+    for pattern in compiled:
+        if not any(_part(name) == "pid" for name in pattern.groupindex):
+            raise InputError("--pattern", "must have a group (?P<pid>...), the identity", pattern.pattern)
+    leave_out = [_compile(pattern, "--exclude") for pattern in exclude]
+    found = Search([], [], [])
+    seen: set[str] = set()
+    for folder in folders:
+        paths = list_images(folder)
+        if not paths:
+            raise InputError(folder, f"must hold images ({', '.join(SUFFIXES)})", "none")
+        for path in paths:
+            absolute = os.path.abspath(path)
+            if absolute in seen:  # one folder given twice, or within another
+                continue
+            seen.add(absolute)
+            name = os.path.relpath(path, folder).replace(os.sep, "/")
+            match = next((match for pattern in compiled if (match := pattern.search(name))), None)
+            if any(pattern.search(name) for pattern in leave_out):
+                found.excluded.append(path)
+            elif match is None:
+                found.unmatched.append(path)
+            else:
+                found.pictures.append(_read(path, match))
+    if not found.pictures:
+        what = f"{len(found.unmatched)} images that do not: {name_some(found.unmatched)}"
+        raise InputError("--pattern", "must match paths below the folder", what)
+    return found
+
+
+def list_images(folder: str) -> list[str]:
+    """The image files in ``folder`` and below, sorted."""
+    if not os.path.isdir(folder):
+        raise InputError(folder, "must be an existing folder of images")
+    found, visited = [], set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        here = os.path.realpath(parent)
+        if here in visited:  # a link to a folder above
+            folders.clear()
+            continue
+        visited.add(here)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [
+            os.path.join(parent, name)
+            for name in names
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
+        ]
+    return sorted(found)
+
+
+def _compile(pattern: str, option: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise InputError(option, f"must be a regular expression ({error})", repr(pattern)) from None
+
+
+def _read(path: str, match: re.Match[str]) -> Picture:
+    texts = {name: text.strip() for name, text in match.groupdict().items() if text is not None}
+    groups = {name: text for name, text in texts.items() if _part(name) == name}
+    for part in ("pid", "camid"):
+        joined = [texts[name] for name in match.re.groupindex if _part(name) == part and texts.get(name)]
+        groups[part] = "_".join(joined)
+    if not groups["pid"]:
+        raise InputError(path, "must have an identity: the pattern's group pid is empty", match.group())
+    splits = {name for name in SPLIT_NAMES if texts.get(name)} | {*filter(None, [texts.get("split")])}
+    if len(splits) > 1 or not splits <= {*SPLIT_NAMES}:
+        raise InputError(path, f"must be of one split, {', '.join(SPLIT_NAMES)}", ", ".join(sorted(splits)))
+    return Picture(path, groups, "".join(splits))
+
+
+def _part(name: str) -> str:
+    """``camid`` of ``camid2``: what a group is a part of."""
+    bare = name.rstrip("0123456789")
+    return bare if bare in ("pid", "camid") else name

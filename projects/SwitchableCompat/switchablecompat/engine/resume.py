@@ -1,0 +1,169 @@
+"""What a resumed run must have in common with the run that it continues, and what it may change."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastreid.config import CfgNode
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
+
+from ..config import merge_kept
+from ..config_unread import why_unread
+from ..errors import InputError
+from ..modeling.checkpoint import RECORD_KEY, read_checkpoint
+from ..modeling.trained import run_record
+from ..settings import RUN_KEYS, Difference, differences, flat_settings, refuse_differences
+
+logger = logging.getLogger("fastreid.switchablecompat.resume")
+
+LENGTH, SHARE = "SOLVER.MAX_EPOCH", "MODEL.SWITCHABLE.SLOW_START"
+
+
+def last_checkpoint(folder: str) -> str:
+    """The checkpoint that a run in this folder would be resumed from; empty if there is none."""
+    name = os.path.join(folder, "last_checkpoint")
+    if not os.path.isfile(name):
+        return ""
+    with open(name) as file:
+        return os.path.join(folder, file.read().strip())
+
+
+def read_record(path: str) -> dict[str, Any]:
+    """What a checkpoint keeps of its run.
+
+    Raises:
+        InputError: It is no whole checkpoint.
+    """
+    return read_checkpoint(path).get(RECORD_KEY, {})
+
+
+def check_settings(cfg: CfgNode, record: Mapping[str, Any], path: str) -> list[str]:
+    """Compare a config with that of the run it is to continue, key by key, before anything is loaded.
+
+    The policy: what does not change what is trained (``RUN_KEYS``) is taken, the training may become longer, and
+    everything else must be as it was.
+
+    Args:
+        cfg: The config of the resumed run.
+        record: What the checkpoint keeps.
+        path: The checkpoint.
+
+    Returns:
+        A line for each difference that is taken, and for what cannot be known, to be logged when there is a log.
+
+    Raises:
+        InputError: A setting that must not change has changed; the line has all of them, with both values.
+    """
+    seed = record.get("seed")
+    if seed is not None and cfg.SEED not in (seed, -1):
+        raise InputError("SEED", f"must be {seed} to resume {path}, or -1", cfg.SEED)
+    if "settings" not in record:
+        _refuse_other_widths(cfg, record, path)
+        return [f"{path} keeps no settings (an earlier version's): only seed and shapes can be compared"]
+    there, here = flat_settings(merge_kept(record["settings"], path)), flat_settings(cfg)
+    found = [one for one in differences(there, here) if not _means_the_same(one, there, here)]
+    taken = [one for one in found if one.key in RUN_KEYS or (one.key == LENGTH and one.here > one.there)]
+    refuse_differences([one for one in found if one not in taken], f" to resume {path}")
+    lines = [f"Resumed with another {one.key}: {one.there!r} before, {one.here!r} now" for one in taken]
+    if any(one.key == LENGTH for one in taken) and here[SHARE] and not why_unread(SHARE, here.__getitem__):
+        lines.append(
+            f"{SHARE} is a share of {LENGTH}: the epochs so far had that of {there[LENGTH]} epochs, so that this run "
+            f"is not that of {here[LENGTH]} from the start"
+        )
+    before, now = (files.get("MODEL.REFERENCE.WEIGHTS") for files in (record["files"], run_record(cfg)["files"]))
+    if before and now and before != now:
+        rule = f"must hold the model that the run was trained with, to resume {path}"
+        raise InputError("MODEL.REFERENCE.WEIGHTS", rule, f"another one in {cfg.MODEL.REFERENCE.WEIGHTS!r}")
+    return lines
+
+
+def training_set_digest(items: Sequence[tuple[Any, ...]]) -> str:
+    """Digest of the identities of a training set, in the order of their class vectors, with the names of their images.
+
+    Some data sets number the identities, so that their labels alone would not show that they have become other people.
+
+    Args:
+        items: FastReID's ``(path, pid, camid)``.
+    """
+    images: dict[Any, list[str]] = {}
+    for path, pid, *_ in items:
+        images.setdefault(pid, []).append(os.path.basename(path))
+    listed = [[str(pid), sorted(images[pid])] for pid in sorted(images)]
+    return f"sha256:{hashlib.sha256(json.dumps(listed).encode()).hexdigest()}"
+
+
+def check_state(content: Mapping[str, Any], path: str, items: Sequence[tuple[Any, ...]], optimizer: Optimizer) -> None:
+    """Compare what a checkpoint's state belongs to with what it is to be loaded into.
+
+    Args:
+        content: The checkpoint.
+        path: Its file.
+        items: Of the training set, FastReID's ``(path, pid, camid)``.
+        optimizer: The optimiser.
+
+    Raises:
+        InputError: Other identities or images, or another order; another optimiser, or other groups of parameters.
+    """
+    digest = content.get(RECORD_KEY, {}).get("training_set")
+    if digest is not None and digest != training_set_digest(items):
+        rule = f"must have the run's identities in the same order, with the same images, to resume {path}"
+        found = f"others, or another order, in {len(items)} images of {len({item[1] for item in items})} identities"
+        raise InputError("DATASETS.NAMES", rule, found)
+    if "optimizer" not in content:
+        return
+    states = (content["optimizer"], optimizer.state_dict())
+    there, here = ([_shape(group) for group in state["param_groups"]] for state in states)
+    if len(there) != len(here) or any(a[0] != b[0] for a, b in zip(there, here, strict=True)):
+        rule = f"must make the run's groups of parameters, {[size for size, _ in there]}, to resume {path}"
+        raise InputError("SOLVER", rule, [size for size, _ in here])
+    if any(not a[1] <= b[1] for a, b in zip(there, here, strict=True)):  # a newer torch may know more options
+        rule = f"must be the optimiser of the run, with {', '.join(sorted(there[0][1]))}, to resume {path}"
+        raise InputError("SOLVER.OPT", rule, ", ".join(sorted(here[0][1])))
+
+
+def follow_new_length(scheduler: LRScheduler, periods: int | None, epochs: tuple[int, int]) -> None:
+    """After a resume, let a schedule that depends on the length of the training follow the new one.
+
+    Args:
+        scheduler: FastReID's ``lr_sched``, with the state of the checkpoint.
+        periods: ``T_max`` of a cosine schedule of this length, before that state was loaded; None for others.
+        epochs: How many are done, and how many there will be.
+    """
+    if not isinstance(scheduler, CosineAnnealingLR) or periods is None or scheduler.T_max == periods:
+        return
+    logger.warning(
+        f"SOLVER.SCHED {type(scheduler).__name__} depends on {LENGTH}: the first {epochs[0]} epochs followed it for "
+        f"another length; the rate goes on as in a run of {epochs[1]}, which this run is not the same as"
+    )
+    scheduler.T_max = periods
+    done = scheduler.last_epoch
+    if done > 0:  # before, it is the warm-up's
+        falling = (1 + math.cos(math.pi * done / periods)) / 2
+        rates = [scheduler.eta_min + (base - scheduler.eta_min) * falling for base in scheduler.base_lrs]
+        for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        scheduler._last_lr = rates
+
+
+def _means_the_same(one: Difference, there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
+    """A seed that is to be the run's, classes that are to be counted, the folder, and what nothing reads."""
+    if one.key == "OUTPUT_DIR" or (one.key, one.here) in (("SEED", -1), ("MODEL.HEADS.NUM_CLASSES", 0)):
+        return True
+    return bool(why_unread(one.key, there.__getitem__) and why_unread(one.key, here.__getitem__))
+
+
+def _refuse_other_widths(cfg: CfgNode, record: Mapping[str, Any], path: str) -> None:
+    widths = [float(width) for width in cfg.MODEL.SWITCHABLE.WIDTHS]
+    if record.get("widths", widths) != widths:
+        raise InputError("MODEL.SWITCHABLE.WIDTHS", f"must be {record['widths']} to resume {path}", widths)
+
+
+def _shape(group: Mapping[str, Any]) -> tuple[int, set[str]]:
+    return len(group["params"]), {*group} - {"params"}

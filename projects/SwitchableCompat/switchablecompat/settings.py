@@ -1,0 +1,103 @@
+"""Settings by their full names: those that features depend on, and those in which two configs differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from .errors import InputError
+
+# What turns an image into a feature, beside the weights. Left out is what evaluation does not read (classifier, losses,
+# dropout, the kind of batch norm's synchronisation), and what changes rounding only (memory format, precision, device).
+FEATURE_KEYS = (
+    "MODEL.META_ARCHITECTURE",
+    "MODEL.PIXEL_MEAN",
+    "MODEL.PIXEL_STD",
+    "MODEL.BACKBONE.NAME",
+    "MODEL.BACKBONE.DEPTH",
+    "MODEL.BACKBONE.LAST_STRIDE",
+    "MODEL.BACKBONE.STRIDE_SIZE",
+    "MODEL.BACKBONE.WITH_IBN",
+    "MODEL.BACKBONE.WITH_SE",
+    "MODEL.BACKBONE.WITH_NL",
+    "MODEL.SWITCHABLE.BACKBONE",
+    "MODEL.SWITCHABLE.WIDTHS",
+    "MODEL.SWITCHABLE.ONLY_WIDTH",
+    "MODEL.SWITCHABLE.CHANNEL_DIVISOR",
+    "MODEL.HEADS.NAME",
+    "MODEL.HEADS.POOL_LAYER",
+    "MODEL.HEADS.EMBEDDING_DIM",
+    "MODEL.HEADS.WITH_BNNECK",
+    "MODEL.HEADS.NECK_FEAT",
+    "INPUT.SIZE_TEST",
+    "INPUT.CROP.ENABLED",
+    "INPUT.CROP.SIZE",
+)
+
+# What does not change what is trained: names and places; what is written, and when; what computes; how a test set is
+# evaluated. A resumed run may change these and no others (but the length, see engine/resume.py), and a recipe's digest
+# leaves them out.
+RUN_KEYS = (
+    "METHOD", "OUTPUT_DIR", "MODEL.WEIGHTS", "MODEL.BACKBONE.PRETRAIN", "MODEL.BACKBONE.PRETRAIN_PATH",
+    "MODEL.REFERENCE.CONFIG_FILE", "MODEL.REFERENCE.WEIGHTS", "DATASETS.MANIFEST", "DATASETS.TESTS",
+    "SOLVER.CHECKPOINT_PERIOD", "TEST.EVAL_PERIOD",
+    "MODEL.DEVICE", "DATALOADER.NUM_WORKERS", "CUDNN_BENCHMARK", "MODEL.SWITCHABLE.CHANNELS_LAST",
+    "SOLVER.AMP.ENABLED", "SOLVER.AMP.DTYPE", "TEST.IMS_PER_BATCH", "TEST.PRECISION",
+    "TEST.ROC.ENABLED", "TEST.FLIP.ENABLED", "TEST.GALLERY_DRAWS", "TEST.AQE.ENABLED", "TEST.AQE.ALPHA",
+    "TEST.AQE.QE_TIME", "TEST.AQE.QE_K", "TEST.RERANK.ENABLED", "TEST.RERANK.K1", "TEST.RERANK.K2",
+    "TEST.RERANK.LAMBDA",
+)  # fmt: skip
+
+
+class Difference(NamedTuple):
+    """A setting with two values."""
+
+    key: str
+    there: Any
+    here: Any
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.there!r} there and {self.here!r} here"
+
+
+def flat_settings(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A config, or a part of one, as ``KEY.KEY: value``; sequences are lists."""
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            found.update(flat_settings(value, f"{prefix}{key}."))
+        else:
+            found[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return found
+
+
+def feature_settings(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that features depend on, by full name, of a config of this plug-in or of FastReID.
+
+    A config without the plug-in's keys has no value for them; the size of a crop counts where there is one.
+    """
+    flat = flat_settings(cfg)
+    cropped = flat["INPUT.CROP.ENABLED"]
+    return {key: flat[key] for key in FEATURE_KEYS if key in flat and (cropped or key != "INPUT.CROP.SIZE")}
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[Difference]:
+    """The settings that both have, with different values, sorted by name."""
+    return [Difference(key, there[key], here[key]) for key in sorted({*there} & {*here}) if there[key] != here[key]]
+
+
+def refuse_differences(found: list[Difference], rule: str, where: str = "") -> None:
+    """Refuse the first of some differences in one line that names the others too.
+
+    Args:
+        found: The differences; none are accepted.
+        rule: Why the first value must stay; the message says ``must be VALUE`` before it.
+        where: Where the second value is; the message says ``found VALUE`` before it.
+
+    Raises:
+        InputError: There is one.
+    """
+    if found:
+        first, *others = found
+        also = f"; also {', '.join(map(str, others))}" if others else ""
+        raise InputError(first.key, f"must be {first.there!r}{rule}", f"{first.here!r}{where}{also}")

@@ -1,0 +1,212 @@
+"""The end of an epoch, and runs that end early: by SIGTERM within an epoch, by an error in an evaluation."""
+
+import argparse
+import gc
+import logging
+import os
+import random
+import signal
+
+import fastreid.data.build
+import numpy as np
+import pytest
+import torch
+from fastreid.utils.env import seed_all_rng
+
+from builders import TINY
+from switchablecompat.engine import SwitchableTrainer, setup, trainer
+from switchablecompat.fastreid_shims import use_cpu_loader
+
+STEPS = 6  # of an epoch
+OPTIONS = (
+    "SEED", "3", "SOLVER.MAX_EPOCH", "3", "SOLVER.CHECKPOINT_PERIOD", "3", "MODEL.SWITCHABLE.WIDTHS", "[0.5, 1.0]",
+    "SOLVER.AGGREGATION.NAME", "gradvac", "MODEL.LOSSES.COMPAT.PRIORITY", "0.5", "INPUT.REA.ENABLED", "True",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _data(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        root = str(tmp_path_factory.mktemp("datasets"))
+        patch.setenv("FASTREID_DATASETS", root)
+        patch.setattr(fastreid.data.build, "_root", root)  # read when it was imported
+        yield
+    use_cpu_loader(None)
+    logging.getLogger("fastreid").handlers.clear()
+
+
+class Trainer(SwitchableTrainer):
+    """Counts evaluations, and draws what a dropout layer would: a number that steps depend on."""
+
+    evaluate = staticmethod(lambda number: {"metric": float(number)})  # of the evaluation's number, from 0
+
+    @classmethod
+    def test(cls, cfg, model, record=None):
+        cls.evaluations += 1
+        return cls.evaluate(cls.evaluations - 1)
+
+    def run_step(self):
+        drawn = random.random() + np.random.rand() + torch.rand(1).item()
+        with torch.no_grad():
+            self.model.heads.weight.mul_(1 + drawn / 100)
+        super().run_step()
+
+
+def make(folder, *opts, resume=False, evaluate=None):
+    """What ``train_net`` trains, in this process, whose random state is different each time."""
+    gc.collect()  # the loader of a run that was stopped has a process, which ends with it, and not while tests end
+    seed_all_rng(int(np.random.SeedSequence().generate_state(1)[0]))
+    options = [*OPTIONS, *opts, "OUTPUT_DIR", str(folder)]
+    made = Trainer(setup(argparse.Namespace(config_file=TINY, opts=options, eval_only=False, resume=resume)))
+    Trainer.evaluations, Trainer.evaluate = 0, staticmethod(evaluate or (lambda number: {"metric": float(number)}))
+    made.resume_or_load(resume)
+    return made
+
+
+def kill_at(made, step):
+    """Send SIGTERM to this process in a step, counted from the run's first one."""
+    run_step = made.run_step
+
+    def killed():
+        if made.iter == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        run_step()
+
+    made.run_step = killed
+
+
+def terminated(made):
+    """Train until SIGTERM ends it."""
+    with pytest.raises(SystemExit) as stop:
+        made.train()
+    assert stop.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def content(folder, name):
+    """All states of a checkpoint; its record has the periods, which differ between tests."""
+    whole = torch.load(folder / f"{name}.pth", weights_only=True)
+    del whole["switchablecompat"]
+    return whole
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(_data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    make(folder).train()
+    return content(folder, "model_final")
+
+
+def same(one, other):
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+@pytest.mark.parametrize(("step", "workers"), [(1, 0), (STEPS - 1, 0), (STEPS, 0), (3 * STEPS - 1, 0), (8, 1)])
+def test_a_run_ended_within_an_epoch_goes_on_at_its_next_step_bit_for_bit(uninterrupted, tmp_path, step, workers):
+    """In the first epoch, at the last step of one, at its first, at the last of all; with a process that loads."""
+    made = make(tmp_path, "DATALOADER.NUM_WORKERS", str(workers))
+    kill_at(made, step)
+    terminated(made)
+    assert (tmp_path / "last_checkpoint").read_text() == "model_interrupted.pth"
+    left = content(tmp_path, "model_interrupted")
+    assert (left["epoch"], left["progress"]["steps"]) == (step // STEPS - 1, step % STEPS + 1)
+    assert not (tmp_path / "model_final.pth").exists()
+
+    resumed = make(tmp_path, resume=True)
+    resumed.train()
+    assert resumed.start_iter == step + 1
+    assert same(content(tmp_path, "model_final"), uninterrupted)
+    assert not (tmp_path / "model_interrupted.pth").exists()
+    assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
+
+
+def test_ended_twice_in_one_epoch(uninterrupted, tmp_path):
+    for resume, step in ((False, 7), (True, 9)):
+        made = make(tmp_path, resume=resume)
+        kill_at(made, step)
+        terminated(made)
+    make(tmp_path, resume=True).train()
+    assert same(content(tmp_path, "model_final"), uninterrupted)
+
+
+@pytest.mark.parametrize("period", [1, 3])
+def test_a_checkpoint_is_there_before_its_epoch_is_evaluated(uninterrupted, tmp_path, period):
+    """With an evaluation that is ended by SIGTERM: at once, and with the epoch's checkpoint, its period or not."""
+
+    def ended(number):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("goes on after SIGTERM")
+
+    terminated(make(tmp_path, "SOLVER.CHECKPOINT_PERIOD", str(period), evaluate=ended))
+    name = {1: "model_0000.pth", 3: "model_interrupted.pth"}[period]
+    assert (tmp_path / "last_checkpoint").read_text() == name
+    assert {path.name for path in tmp_path.glob("*.pth")} == {name}
+    resumed = make(tmp_path, resume=True)
+    resumed.train()
+    assert resumed.start_iter == STEPS
+    assert same(content(tmp_path, "model_final"), uninterrupted)
+
+
+def test_after_an_error_in_an_evaluation_the_run_goes_on_with_the_next_epoch(uninterrupted, tmp_path):
+    def failing(number):
+        raise OSError("the disk with the test images is gone")
+
+    for start, last in ((0, "model_0000.pth"), (STEPS, "model_0001.pth"), (2 * STEPS, "model_final.pth")):
+        made = make(tmp_path, "SOLVER.CHECKPOINT_PERIOD", "1", resume=start > 0, evaluate=failing)
+        with pytest.raises(OSError, match="is gone"):
+            made.train()
+        assert (made.start_iter, (tmp_path / "last_checkpoint").read_text()) == (start, last)
+    assert same(content(tmp_path, "model_final"), uninterrupted)
+
+
+def test_the_best_checkpoint_is_of_the_best_evaluated_epoch(tmp_path):
+    """Its epoch need not have a checkpoint of its own; last_checkpoint names the newest, not the best."""
+    metrics = [10.0, 30.0, 20.0, 40.0, 40.0, 5.0]
+    options = ("SOLVER.MAX_EPOCH", "6", "SOLVER.CHECKPOINT_PERIOD", "2")
+    seen = []
+
+    def evaluate(number):
+        last = tmp_path / "last_checkpoint"
+        seen.append(last.read_text() if last.exists() else "")
+        return {"metric": metrics[number]}
+
+    make(tmp_path, *options, evaluate=evaluate).train()
+    best = content(tmp_path, "model_best")
+    assert (best["epoch"], best["metric"]) == (3, 40.0)
+    assert same(best["model"], content(tmp_path, "model_0003")["model"])
+    assert seen == ["", "model_0001.pth", "model_0001.pth", "model_0003.pth", "model_0003.pth", "model_final.pth"]
+    assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
+
+
+def test_the_last_epoch_is_evaluated_whatever_the_period(tmp_path):
+    made = make(tmp_path, "TEST.EVAL_PERIOD", "2")
+    assert made.train() == {"metric": 1.0}
+    assert Trainer.evaluations == 2
+    assert '"metric": 1.0' in (tmp_path / "metrics.json").read_text()
+
+
+def test_a_handler_of_the_user_keeps_the_signal(tmp_path):
+    came = []
+    former = signal.signal(signal.SIGTERM, lambda *_: came.append(1))
+    try:
+        made = make(tmp_path)
+        kill_at(made, 1)
+        made.train()
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert came == [1]
+    assert (tmp_path / "model_final.pth").exists()
+
+
+def test_the_rehearsal_of_the_evaluation_changes_no_bit(uninterrupted, tmp_path, monkeypatch):
+    rehearsed = []
+    monkeypatch.setattr(trainer, "rehearse", lambda *_: rehearsed.append(1))
+    make(tmp_path).train()
+    assert rehearsed == [1]
+    assert same(content(tmp_path, "model_final"), uninterrupted)
