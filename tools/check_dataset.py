@@ -16,8 +16,10 @@ from tabulate import tabulate
 
 import startup
 from switchablecompat.config import load_config
-from switchablecompat.data.check import LEVELS, Finding, Item, check_images, check_items, raise_on_errors, summarise
-from switchablecompat.data.opening import check_test_set, data_root, open_dataset
+from switchablecompat.data.check import check_images, check_items
+from switchablecompat.data.findings import LEVELS, Finding, Item, LabelNames, raise_on_errors, summarise
+from switchablecompat.data.opening import check_rows, check_test_set, data_root, label_names, open_dataset
+from switchablecompat.data.overlap import check_contents, check_training_contents
 from switchablecompat.data.training_sets import check_training_sets
 from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.files import refuse_unwritable_file, write_json
@@ -50,16 +52,20 @@ def check(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], list[Fin
     """Check what the command line asks for; returns the rows of the table and the findings."""
     root = arguments.root or data_root()
     names = tests = [arguments.dataset or "ManifestReID"]
-    manifest, settings = arguments.manifest or "", {}
+    manifest, settings, combine_all = arguments.manifest or "", {}, False
     if arguments.config_file:
         cfg = load_config(arguments.config_file, arguments.opts)
         names, tests, manifest = list(cfg.DATASETS.NAMES), list(cfg.DATASETS.TESTS), cfg.DATASETS.MANIFEST
+        combine_all = cfg.DATASETS.COMBINEALL
         settings = {
             "ims_per_batch": cfg.SOLVER.IMS_PER_BATCH,
             "num_instance": cfg.DATALOADER.NUM_INSTANCE,
             "sampler": cfg.DATALOADER.SAMPLER_TRAIN,
         }
-    opened = {name: open_dataset(name, root, manifest) for name in dict.fromkeys([*names, *tests])}
+    opened = {
+        name: open_dataset(name, root, manifest, combine_all=combine_all and name in names)
+        for name in dict.fromkeys([*names, *tests])
+    }
     parts = [(name, "train") for name in names] + [(name, split) for name in tests for split in ("query", "gallery")]
     counts = [count(name, split, opened[name][1][split]) for name, split in parts]
 
@@ -67,16 +73,21 @@ def check(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], list[Fin
     train: list[Item] | None = [item for _, items in sets for item in items]
     if arguments.manifest and not train:
         train = None  # a manifest for evaluation; a config, on the other hand, names its training set
-    findings = check_training_sets(sets) + check_items(train, None, None, **settings)
+    train_names = LabelNames.of_several([label_names(opened[name][0]) for name in names])
+    findings = [one for dataset, _ in opened.values() for one in check_rows(dataset)]
+    findings += check_training_sets(sets, train_names) + check_items(train, None, None, names=train_names, **settings)
+    contents: dict[str, bytes] = {}
+    if arguments.images:
+        paths = [item[0] for name, split in parts for item in opened[name][1][split]]
+        findings += check_images(paths, workers=min(8, os.cpu_count() or 1), contents=contents)
+        findings += check_training_contents(train or [], contents, train_names)
     for name in tests:
         dataset, items = opened[name]
         if arguments.manifest and not items["query"] and not items["gallery"]:
             continue
-        found = check_test_set(dataset, items, train if name in names else None, compare_content=arguments.images)
+        found = check_test_set(dataset, items, train, own=name in names)
+        found += check_contents(train, items["query"], items["gallery"], contents, label_names(dataset))
         findings += [replace(one, message=f"{name}: {one.message}") for one in found]
-    if arguments.images:
-        paths = [item[0] for name, split in parts for item in opened[name][1][split]]
-        findings += check_images(paths, workers=min(8, os.cpu_count() or 1))
     return counts, sorted(findings, key=lambda finding: LEVELS.index(finding.level))
 
 

@@ -22,6 +22,7 @@ from switchablecompat.deploy.encoder import Encoder, load_encoder, run_encoder
 from switchablecompat.deploy.items import Item, items_of_dataset, items_of_paths
 from switchablecompat.deploy.run import TrainedRun
 from switchablecompat.errors import InputError, name_some
+from switchablecompat.evaluation.precision import FULL, PRECISIONS
 
 
 def add_encoder(parser: startup.Parser) -> None:
@@ -31,6 +32,12 @@ def add_encoder(parser: startup.Parser) -> None:
     parser.add_argument("--width", type=float, metavar="X", help="and which of its sub-models to take")
     parser.add_argument("--config-file", default="", metavar="F", help=CONFIG_HELP)
     parser.add_argument("--device", help="for a run (default: cuda if there is a GPU, else cpu)")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=FULL,
+        help="what a run or a checkpoint computes in (default float32; float16 on a GPU only)",
+    )
     parser.add_argument("--batch-size", type=positive, default=64, metavar="N", help="images at a time (default 64)")
     parser.add_argument("--workers", type=positive, default=2, metavar="N", help="threads that read (default 2)")
 
@@ -58,10 +65,10 @@ def open_encoder(arguments: argparse.Namespace) -> Encoder:
     """The sub-model that the command line names."""
     run = (arguments.weights, arguments.width)
     if arguments.model and run == (None, None) and not arguments.config_file:
-        return load_encoder(arguments.model)
+        return load_encoder(arguments.model, arguments.precision)
     if arguments.model or None in run:
         raise InputError("command line", "must have --model, or --weights with --width (see --help)")
-    options = ["MODEL.DEVICE", arguments.device or default_device()]
+    options = ["MODEL.DEVICE", arguments.device or default_device(), "TEST.PRECISION", arguments.precision]
     return run_encoder(TrainedRun.load(arguments.config_file, arguments.weights, options), arguments.width)
 
 

@@ -51,6 +51,7 @@ def main() -> int:
         diagonal_only=arguments.diagonal_only,
         refinement=found.refinement,
         metadata=found.metadata,
+        labels=found.labels,
     )
     try:
         files = write_family_report(report, arguments.output)

@@ -3,6 +3,8 @@
 index   encodes a gallery (images or a data set), or takes shards of features that tools/extract.py wrote, into a
         folder: index.faiss, the features or items as Parquet, and index.json.
 query   encodes queries and prints what they find; for a data set also Rank-1, Rank-5 and mAP of the search.
+show    prints and draws what query --json has written, without a model: the best, the worst, or the queries that
+        another search had right (--against).
 
 Features of two families, or with different dimension, metric or preprocessing, are refused.
 """
@@ -24,11 +26,13 @@ from switchablecompat.deploy.card import ModelCard, check_comparable
 from switchablecompat.deploy.encode import encode
 from switchablecompat.deploy.extract import open_shards
 from switchablecompat.deploy.gallery import Gallery
-from switchablecompat.deploy.query import Hit, find, measure, pick
+from switchablecompat.deploy.query import Hit, find, measure
 from switchablecompat.deploy.rank_list import draw_rank_list
+from switchablecompat.deploy.stored_search import PICKS, StoredSearch, search_record
 from switchablecompat.errors import InputError, exit_on_input_error, name_some
 from switchablecompat.files import atomic_write, refuse_unwritable, refuse_unwritable_file, write_json
 
+DEFAULT_TOP = 10
 EXAMPLES = """examples:
   python tools/search.py index --weights outputs/demo/model_final.pth --width 1.0 --dataset SyntheticReID \\
       --output outputs/demo/gallery
@@ -36,13 +40,14 @@ EXAMPLES = """examples:
       --dataset SyntheticReID --picture outputs/demo/search.png
   python tools/search.py index --shards outputs/shards --factory IVF4096,PQ32 --output outputs/large_gallery
   python tools/search.py query --gallery outputs/large_gallery --model outputs/export/w025-onnx --images query.jpg
+  python tools/search.py show --results w025.json --against w100.json --pick flipped --picture flipped.png
 """
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = startup.Parser(description=__doc__, epilog=EXAMPLES)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="index|query")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="index|query|show")
 
     index = commands.add_parser("index", help="make a gallery", description="Make a gallery.")
     gallery_arguments.add_encoder(index)
@@ -56,7 +61,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     gallery_arguments.add_encoder(query)
     gallery_arguments.add_images(query)
     positive = gallery_arguments.positive
-    query.add_argument("--top", type=positive, default=10, metavar="K", help="items to find (default 10)")
+    query.add_argument(
+        "--top", type=positive, metavar="K", help="items to find (default 10, or all if there are fewer)"
+    )
     query.add_argument(
         "--parameters",
         default="",
@@ -69,17 +76,29 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="items to rank for the metrics (default: all; matches further down count as not found)",
     )
-    query.add_argument("--show", type=positive, default=5, metavar="N", help="queries in the table (default 5)")
-    query.add_argument("--picture", metavar="PNG", help="draw what queries found")
-    query.add_argument("--rows", type=positive, default=8, metavar="N", help="queries in the picture (default 8)")
-    query.add_argument(
-        "--pick",
-        choices=("spread", "best", "worst"),
-        default="spread",
-        help="which queries: spread evenly over all (default), or best or worst by average precision",
-    )
     query.add_argument("--json", metavar="FILE", help="write what all queries found to this file")
+    add_showing(query, PICKS[:-1])
+
+    again = commands.add_parser("show", help="show a search again", description="Show a search again, from its file.")
+    again.add_argument("--results", required=True, metavar="FILE", help="what query --json has written")
+    again.add_argument("--against", metavar="FILE", help="another one with the same queries, for --pick flipped")
+    add_showing(again, PICKS)
     return parser.parse_args(argv)
+
+
+def add_showing(parser: startup.Parser, picks: Sequence[str]) -> None:
+    """Which queries to print and to draw."""
+    positive = gallery_arguments.positive
+    parser.add_argument("--show", type=positive, default=5, metavar="N", help="queries in the table (default 5)")
+    parser.add_argument("--picture", metavar="PNG", help="draw what queries found")
+    parser.add_argument("--rows", type=positive, default=8, metavar="N", help="queries in the picture (default 8)")
+    parser.add_argument(
+        "--pick",
+        choices=picks,
+        default="spread",
+        help="which queries: spread evenly over all (default), best or worst by average precision"
+        + (", or flipped: right at rank 1 in --against, and wrong here" if "flipped" in picks else ""),
+    )
 
 
 def run_index(arguments: argparse.Namespace) -> None:
@@ -108,7 +127,8 @@ def run_query(arguments: argparse.Namespace) -> None:
         if path := getattr(arguments, option):
             refuse_unwritable_file(path, f"--{option}")
     gallery = Gallery.open(arguments.gallery, arguments.parameters)
-    for number in (arguments.top, arguments.depth or 1):
+    top = min(DEFAULT_TOP, len(gallery)) if arguments.top is None else arguments.top
+    for number in (top, arguments.depth or 1):
         gallery.check_top(number)
     queries, source = gallery_arguments.read_items(arguments, "query")
     encoder = gallery_arguments.open_encoder(arguments)
@@ -116,40 +136,49 @@ def run_query(arguments: argparse.Namespace) -> None:
     batches = encode(encoder, queries, batch_size=arguments.batch_size, workers=arguments.workers)
     total = -(-len(queries) // arguments.batch_size)
     features = np.concatenate([batch.features for batch in tqdm(batches, "Encoding", total, unit="batch")])
-    found = find(gallery, queries, features, arguments.top)
+    found = find(gallery, queries, features, top)
     result = measure(gallery, queries, features, arguments.depth)
     metrics = result and {"Rank-1": result.rank_k(1), "Rank-5": result.rank_k(5), "mAP": result.mAP}
 
-    shown = pick(arguments.pick, arguments.show, queries, result)
-    print(tabulate([row for i in shown for row in table_rows(queries[i].path, found[i])], headers="keys"))
-    if len(shown) < len(queries):
-        print(f"({len(shown)} of {len(queries)} queries; see --show, --pick and --json)")
     title = f"Queries by {encoder.card.name}, gallery by {gallery.card.name}"
     subtitle = f"{len(queries)} queries ({source}) on {len(gallery)} items ({gallery.description['source']})"
     if metrics:
         subtitle += ": " + ", ".join(f"{name} {value:.2f}" for name, value in metrics.items())
-    print(title, subtitle, sep="\n")
-
-    if arguments.picture:
-        drawn = pick(arguments.pick, arguments.rows, queries, result)
-        height, width = encoder.card.preprocessing["size"]
-        page = draw_rank_list([queries[i] for i in drawn], [found[i] for i in drawn], title, subtitle, width / height)
-        with atomic_write(arguments.picture) as temporary:
-            page.save(temporary, format="PNG")
+    height, width = encoder.card.preprocessing["size"]
+    search = StoredSearch(title, subtitle, queries, found, result, width / height)
+    show(arguments, search)
     if arguments.json:
-        content = {
-            "format": 1,
-            "gallery": {"folder": arguments.gallery, **gallery.description},
-            "query_model": encoder.card.to_dict(),
-            "top": arguments.top,
-            "parameters": arguments.parameters or gallery.description["parameters"],
-            "metrics": metrics,
-            "queries": [
-                {**query._asdict(), "found": [hit.to_dict() for hit in hits]}
-                for query, hits in zip(queries, found, strict=True)
-            ],
-        }
+        own = {"title": title, "subtitle": subtitle, "top": top, "metrics": metrics}
+        own["parameters"] = arguments.parameters or gallery.description["parameters"]
+        content = search_record(gallery, arguments.gallery, encoder.card, queries, found, result, **own)
         write_json(arguments.json, content, indent=1)
+
+
+def run_show(arguments: argparse.Namespace) -> None:
+    """Show a search that is over."""
+    if arguments.picture:
+        refuse_unwritable_file(arguments.picture, "--picture")
+    against = StoredSearch.read(arguments.against) if arguments.against else None
+    show(arguments, StoredSearch.read(arguments.results), against)
+
+
+def show(arguments: argparse.Namespace, search: StoredSearch, against: StoredSearch | None = None) -> None:
+    """Print some queries of a search, and draw some."""
+    queries, found = search.queries, search.found
+    shown = search.pick(arguments.pick, arguments.show, against)
+    print(tabulate([row for i in shown for row in table_rows(queries[i].path, found[i])], headers="keys"))
+    if len(shown) < len(queries):
+        print(f"({len(shown)} of {len(queries)} queries; see --show, --pick and --json)")
+    print(search.title, search.subtitle, sep="\n")
+    if not arguments.picture:
+        return
+    drawn = search.pick(arguments.pick, arguments.rows, against)
+    if not any(found[i] for i in drawn):
+        raise InputError("--picture", "must have something to draw", f"{len(drawn)} queries ({arguments.pick})")
+    lists = [found[i] for i in drawn]
+    page = draw_rank_list([queries[i] for i in drawn], lists, search.title, search.subtitle, search.aspect)
+    with atomic_write(arguments.picture) as temporary:
+        page.save(temporary, format="PNG")
 
 
 def table_rows(path: str, hits: Sequence[Hit]) -> list[dict[str, object]]:
@@ -165,7 +194,7 @@ def main() -> int:
     """Run the command."""
     arguments = parse_arguments()
     try:
-        {"index": run_index, "query": run_query}[arguments.command](arguments)
+        {"index": run_index, "query": run_query, "show": run_show}[arguments.command](arguments)
     except OSError as error:
         raise InputError("files", "must be in folders that can be written", error) from error
     return 0

@@ -7,10 +7,23 @@ beside other work a step takes a fraction of the time, and alone no more. It has
 import argparse
 import os
 import sys
+from types import TracebackType
 from typing import Any, NoReturn
 
 if "GOMP_SPINCOUNT" not in os.environ:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def _say_interrupted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Ctrl-C while the imports of seconds go on: a line and 130, as later (``errors.exit_on_input_error``)."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    print("interrupted", file=sys.stderr, flush=True)
+    os._exit(130)
+
+
+sys.excepthook = _say_interrupted
 
 try:
     from switchablecompat.errors import InputError

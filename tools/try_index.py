@@ -57,7 +57,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--parameters", nargs="+", default=[""], metavar="TEXT", help="of the search, in turn (default: the index's)"
     )
-    parser.add_argument("--top", type=positive, default=10, metavar="K", help="neighbours to find (default 10)")
+    parser.add_argument("--top", type=positive, metavar="K", help="neighbours to find (default 10, or all if fewer)")
     parser.add_argument("--output", required=True, metavar="DIR", help="for generated shards, gallery and trial.json")
     arguments = parser.parse_args(argv)
     if bool(arguments.generate) == bool(arguments.shards) or bool(arguments.shards) != bool(arguments.queries):
@@ -77,6 +77,7 @@ def check_search(arguments: argparse.Namespace, dimension: int, num_vectors: int
     index = create_index(dimension, arguments.factory)
     for parameters in arguments.parameters:
         set_parameters(index, parameters)
+    arguments.top = arguments.top or min(10, num_vectors)
     if arguments.top > num_vectors:
         raise InputError("--top", f"must be at most the number of vectors, {num_vectors}", arguments.top)
 

@@ -119,7 +119,7 @@ def test_shared_identities_are_seen_where_the_numbers_allow_it(tool, manifest: P
     manifest.write_text(manifest.read_text().replace("1.png,a", "1.png,b"))
     result = tool("--manifest", manifest)
     assert result.code == 0
-    assert "warning: ManifestReID: 1 identities are in training and in test: 1 [identities-shared]" in result.out
+    assert "warning: ManifestReID: 1 identities are in training and in test: b [identities-shared]" in result.out
 
 
 def test_image_faults_are_found_with_images_only(tool, manifest: Path) -> None:

@@ -98,3 +98,18 @@ def test_help_has_an_example(tool):
     code, out, _ = tool("--help")
     assert code == 0
     assert "python tools/report.py --weights outputs/demo/model_final.pth" in out
+
+
+def test_the_queries_have_the_identities_and_cameras_of_the_csv(tool, tmp_path):
+    rows = ["path,pid,camid,split"]
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 255, (32, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,Zoë {number % 4},door {number // 4},{'query' if number < 4 else 'gallery'}")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    out = tmp_path / "out"
+    code, _, err = tool("--output", out, "--dataset", "ManifestReID", "DATASETS.MANIFEST", tmp_path / "manifest.csv")
+    assert code == 0, err
+    with (out / "queries.csv").open(newline="", encoding="utf-8") as file:
+        found = [(row["query"], row["pid"], row["camid"]) for row in csv.DictReader(file)]
+    assert found == [(f"{number}.png", f"Zoë {number}", "door 0") for number in range(4)]

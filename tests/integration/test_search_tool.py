@@ -213,3 +213,115 @@ def test_help_has_an_example(tool, name):
     code, out, _ = tool(name, "--help")
     assert code == 0
     assert f"python tools/{name} " in out
+
+
+@pytest.fixture
+def people(tmp_path):
+    """Five people, a query and three gallery pictures each, in a manifest without cameras; the queries are in both."""
+    rows = ["path,pid,split"]
+    for number, path in enumerate(write_images(tmp_path / "data" / "pictures", 20)):
+        rows.append(f"pictures/{path.name},person {number % 5},gallery")
+        if number < 5:
+            rows.append(f"pictures/{path.name},person {number % 5},query")
+    (tmp_path / "data" / "manifest.csv").write_text("\n".join(rows))
+    (tmp_path / "link").symlink_to("data")
+    return tmp_path
+
+
+def searched(tool, model, folder, index_by, query_by, *more):
+    """Index and query one manifest under two names; returns what the query wrote."""
+    common = ("--model", model, "--dataset", "ManifestReID", "--manifest")
+    code, _, err = tool("search.py", "index", *common, index_by, "--output", folder / "gallery")
+    assert code == 0, err
+    result = folder / "found.json"
+    code, out, err = tool(
+        "search.py", "query", *common, query_by, "--gallery", folder / "gallery", "--json", result, *more
+    )
+    assert code == 0, err
+    return json.loads(result.read_text()), out
+
+
+@pytest.mark.parametrize(
+    "name", ["data/manifest.csv", "./data/../data/manifest.csv", "link/manifest.csv", "{absolute}"]
+)
+def test_a_query_is_junk_to_itself_however_the_manifest_is_named(tool, people, monkeypatch, name):
+    monkeypatch.chdir(people)
+    model = write_onnx(people / "w100.onnx")
+    absolute = str(people / "data" / "manifest.csv")
+    found, _ = searched(tool, model, people, absolute, name.format(absolute=absolute))
+    for query in found["queries"]:
+        itself = query["found"][0]
+        assert Path(itself["path"]).name == Path(query["path"]).name
+        assert itself["match"] == "junk"
+        assert query["pid"].startswith("person ")  # as the CSV says it
+        assert itself["pid"] == query["pid"]
+    assert found["metrics"]["Rank-1"] < 100
+
+
+def test_the_default_top_of_a_small_gallery_is_what_there_is(tool, tmp_path):
+    write_images(tmp_path / "images", 4)
+    model = ("--model", write_onnx(tmp_path / "w100.onnx"), "--images", tmp_path / "images")
+    assert tool("search.py", "index", *model, "--output", tmp_path / "gallery")[0] == 0
+    query = ("search.py", "query", *model, "--gallery", tmp_path / "gallery")
+    code, _, err = tool(*query, "--json", tmp_path / "found.json")
+    assert code == 0, err
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["top"] == 4
+    assert [len(one["found"]) for one in found["queries"]] == [4] * 4
+    code, _, err = tool(*query, "--top", 5)  # who asks for more is told
+    assert code == 2
+    assert "number of items to find: must be from 1 to the 4 of the gallery, found 5" in err
+
+
+def test_a_stored_search_is_shown_without_model_index_or_gallery(tool, people, monkeypatch):
+    model = write_onnx(people / "w100.onnx")
+    manifest = people / "data" / "manifest.csv"
+    found, out = searched(tool, model, people, manifest, manifest, "--pick", "worst", "--show", 2)
+    for path in (model, *(people / "gallery").iterdir()):
+        path.unlink()
+    show = ("search.py", "show", "--results", people / "found.json")
+    code, again, err = tool(*show, "--pick", "worst", "--show", 2, "--picture", people / "worst.png", "--rows", 2)
+    assert code == 0, err
+    assert again == out
+    with Image.open(people / "worst.png") as picture:
+        assert picture.format == "PNG"
+    precisions = [one["average_precision"] for one in found["queries"]]
+    assert all(0 <= value <= 1 for value in precisions)
+    assert 100 * np.mean(precisions) == pytest.approx(found["metrics"]["mAP"])
+    order = np.argsort(precisions, kind="stable")
+    for pick, expected in (("worst", order), ("best", order[::-1])):
+        _, text, _ = tool(*show, "--pick", pick, "--show", 5)
+        first = [Path(found["queries"][i]["path"]).name for i in expected]
+        assert [line.split()[0] for line in text.splitlines() if line.startswith("0")] == first
+
+
+def test_flipped_queries_are_those_that_another_search_had_right(tool, people):
+    model, manifest = write_onnx(people / "w100.onnx"), people / "data" / "manifest.csv"
+    found, _ = searched(tool, model, people, manifest, manifest)
+    before = people / "before.json"
+    for one, rank in zip(found["queries"], (1, 1, 1, 5, None), strict=True):
+        one["first_hit_rank"] = rank
+        one["average_precision"] = rank and 1 / rank
+    before.write_text(json.dumps(found))
+    for one, rank in zip(found["queries"], (3, 1, 7, 9, 2), strict=True):
+        one["first_hit_rank"], one["average_precision"] = rank, 1 / rank
+    (people / "now.json").write_text(json.dumps(found))
+    show = ("search.py", "show", "--results", people / "now.json", "--pick", "flipped")
+    code, out, err = tool(*show, "--against", before, "--picture", people / "flipped.png")
+    assert code == 0, err
+    names = [line.split()[0] for line in out.splitlines() if line.startswith("0")]
+    assert names == ["002.png", "000.png"]  # from 1 to 7, from 1 to 3; the others were not right, or still are
+    assert (people / "flipped.png").is_file()
+    found["queries"].reverse()
+    (people / "other.json").write_text(json.dumps(found))
+    for more, message in (
+        ((), "--pick: flipped needs --against"),
+        (("--against", people / "other.json"), "--against: must have the same queries in the same order"),
+        (("--against", manifest), "manifest.csv: must be what tools/search.py query --json wrote"),
+    ):
+        code, _, err = tool(*show, *more)
+        assert code == 2
+        assert message in err
+    code, _, err = tool(*show, "--against", people / "now.json", "--picture", people / "none.png")
+    assert code == 2  # nothing flipped
+    assert "--picture: must have something to draw, found 0 queries (flipped)" in err

@@ -274,6 +274,8 @@ UNREAD = [
     ((ONLY, 0.5, "MODEL.SWITCHABLE.SANDWICH", 1), "is not read for a network of one width"),
     (("MODEL.SWITCHABLE.WIDTHS", "[1.0]", WEIGHTS, "[2.0]"), "is not read for a network of one width"),
     ((ONLY, 0.5, "SOLVER.AGGREGATION.GRANULARITY", "layer"), "is not read for a network of one width"),
+    (("INPUT.AUTOAUG.ENABLED", True), "has no effect with INPUT.AUTOAUG.PROB 0.0"),
+    (("INPUT.RPT.PROB", 0.0, "INPUT.RPT.ENABLED", True), "has no effect with INPUT.RPT.PROB 0.0"),
     (("TEST.ROC.ENABLED", True), "is not part of the grid; tools/report.py has TAR at FAR of every cell"),
 ]
 

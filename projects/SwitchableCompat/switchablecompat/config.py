@@ -157,6 +157,10 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     # gallery of the data set (of VehicleID: one draw, the same in all runs)
     cfg.TEST.GALLERY_DRAWS = 1
 
+    # What networks compute in when features are extracted. options: float32, bfloat16, float16 (on a GPU only);
+    # tools/compare_precision.py measures what it changes in every cell
+    cfg.TEST.PRECISION = "float32"
+
     # CSV (path, pid, camid, split) of the data set ManifestReID.
     cfg.DATASETS.MANIFEST = ""
     return cfg

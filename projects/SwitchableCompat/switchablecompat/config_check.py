@@ -9,6 +9,7 @@ import torch
 from fastreid.config import CfgNode as CN  # noqa: N817  (FastReID's own abbreviation)
 from fastreid.layers import any_softmax, pooling
 
+from .config_ranges import check_ranges_of_inputs
 from .config_unread import reference_readers, single, value_of
 from .errors import InputError
 from .layers.width_switch import check_widths
@@ -16,10 +17,12 @@ from .layers.width_switch import check_widths
 OUR_LOSSES = ("CompatibleLoss", "InfluenceLoss", "AsymmetricLoss", "DistillationLoss")
 OTHER_LOSSES = ("TripletLoss", "CircleLoss", "Cosface")
 LOWEST_LOGIT = -5.0  # of the right class at a cosine of 0: exp(-5) is 2 % of the stable preset's prior
+# What a step of ours cannot drive: it has no closure to compute a loss again, gradients are dense and of any shape.
+NO_OPTIMIZERS = ("Optimizer", "LBFGS", "SparseAdam", "Muon")
 OPTIMIZERS = sorted(
     name
     for name, item in vars(torch.optim).items()
-    if isinstance(item, type) and issubclass(item, torch.optim.Optimizer)
+    if isinstance(item, type) and issubclass(item, torch.optim.Optimizer) and name not in NO_OPTIMIZERS
 )
 # SetReWeightSampler is none of them: it asks for cameras 0, 1, ... in training items, FastReID's data sets give names.
 IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler")
@@ -37,6 +40,7 @@ def check_config(cfg: CN) -> None:
     _check_compatibility(cfg)
     _check_solver(cfg)
     _check_numbers(cfg)
+    check_ranges_of_inputs(cfg)
     _check_test(cfg)
 
 

@@ -16,6 +16,7 @@ OF_AGGREGATORS = {
     "SUPPORT": "projection", "PROTECT": "projection", "MEMORY": "projection",
     "BETA": "gradvac", "RADIUS": "cagrad", "POWER": "cgi",
 }  # fmt: skip
+MAY_BE_NEVER = ("INPUT.FLIP", "INPUT.CJ", "INPUT.AUTOAUG", "INPUT.AUGMIX", "INPUT.REA", "INPUT.RPT")
 FACTORS = (f"{SWITCHABLE}.LOSS_WEIGHTS", f"{SWITCHABLE}.SLOW_START", f"{COMPAT}.PRIORITY")
 
 
@@ -37,6 +38,8 @@ def why_unread(key: str, get: Get) -> str:
         return (
             "" if reference_readers(get) else "is read by InfluenceLoss, and by AsymmetricLoss with TEACHER reference"
         )
+    if option == "ENABLED" and node in MAY_BE_NEVER and not get(f"{node}.PROB"):
+        return f"has no effect with {node}.PROB 0.0"
     if key == "TEST.ROC.ENABLED":
         return "is not part of the grid; tools/report.py has TAR at FAR of every cell"
     parent, _, loss = node.rpartition(".")

@@ -78,6 +78,9 @@ def main() -> None:
     except ProcessRaisedException as error:  # what another process raised arrives as a printed traceback
         if "InputError: " in str(error):
             raise InputError(str(error)) from None
+        kind, _, text = str(error).strip().rsplit("\n", 1)[-1].partition(": ")
+        if kind in ("FloatingPointError", "OSError"):
+            raise (FloatingPointError if kind == "FloatingPointError" else OSError)(text) from None
         raise
 
 

@@ -18,7 +18,9 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.transforms import ToTensor
 from fastreid.evaluation.rank import evaluate_rank
 
+from switchablecompat.data.check import check_items
 from switchablecompat.data.manifest import ManifestReID, Row, read_manifest, write_manifest
+from switchablecompat.data.opening import check_rows, check_test_set, open_dataset
 from switchablecompat.errors import InputError
 
 ROWS = """path,pid,camid,split,remark
@@ -189,3 +191,94 @@ def test_interrupted_writing_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="stopped"):
         write_manifest(broken(), tmp_path / "manifest.csv")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("junk", ["-1", "-1.0", " -1 "])
+def test_junk_is_left_out_of_every_split_and_counted(manifest: Path, junk: str) -> None:
+    rewritten(manifest, "b/0.png,bert", f"b/0.png,{junk}")
+    rewritten(manifest, "d/0.png,dora,till", f"d/0.png,{junk},")  # nor need it have a camera
+    data = ManifestReID(manifest=str(manifest))
+    assert data.pid_names == ["anna", "carl"]
+    assert [len(data.items(split)) for split in ("train", "query", "gallery")] == [2, 1, 1]
+    (found,) = check_rows(data)
+    assert (found.level, found.code) == ("note", "junk-rows")
+    assert found.message == f"2 rows of {manifest} have the pid -1 and are left out as junk"
+
+
+def test_a_manifest_of_junk_alone_is_refused(manifest: Path) -> None:
+    for name in ("anna", "bert", "carl", "dora"):
+        manifest.write_text(manifest.read_text().replace(name, "-1"))
+    with pytest.raises(InputError, match="must have rows that are not junk, found pid -1 in all 6"):
+        ManifestReID(manifest=str(manifest))
+
+
+@pytest.mark.parametrize("value", ["nan", "NaN", "None", "null", "NULL", "NA", "n/a", "<NA>", "#N/A", ""])
+def test_no_value_is_no_identity(manifest: Path, value: str) -> None:
+    """pandas, R, SQL and spreadsheets write these; a class of all unlabelled people is nobody's wish."""
+    rewritten(manifest, "b/0.png,bert", f"b/0.png,{value}")
+    with pytest.raises(InputError, match=r"manifest.csv:4: pid must "):
+        ManifestReID(manifest=str(manifest))
+
+
+@pytest.mark.parametrize("name", ["-10", "--1", "01", "Nancy", "none2", "0"])
+def test_names_that_only_look_like_no_value_are_people(manifest: Path, name: str) -> None:
+    rewritten(manifest, "b/0.png,bert", f"b/0.png,{name}")
+    assert name in ManifestReID(manifest=str(manifest)).pid_names
+
+
+@pytest.mark.parametrize("value", ["nan", "None", "<NA>"])
+def test_no_value_is_no_camera(manifest: Path, value: str) -> None:
+    text = rewritten(manifest, ",door,", f",{value},").read_text()
+    with pytest.raises(InputError, match="camid must be filled in every row, or in none"):
+        ManifestReID(manifest=str(manifest))
+    manifest.write_text(text.replace(",till,", f",{value},"))
+    assert not ManifestReID(manifest=str(manifest)).has_cameras
+
+
+def no_cameras(manifest: Path) -> Path:
+    for camera in ("door", "till"):
+        rewritten(manifest, f",{camera},", ",,")
+    return manifest
+
+
+def test_without_cameras_a_picture_is_its_own_camera_however_the_manifest_is_named(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_cameras(manifest)
+    expected = ManifestReID(manifest=str(manifest)).camid_names
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "link").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for name in ("../manifest.csv", "link/manifest.csv", "./../elsewhere/link/manifest.csv"):
+        assert ManifestReID(manifest=name).camid_names == expected == [f"{tmp_path}/{x}" for x in sorted(
+            line.split(",")[0] for line in ROWS.splitlines()[1:])]  # fmt: skip
+
+
+def test_without_cameras_a_linked_query_is_junk_in_the_gallery(manifest: Path) -> None:
+    no_cameras(manifest)
+    (manifest.parent / "alias").symlink_to("c")
+    rewritten(manifest, "c/1.png,carl,,gallery", "alias/0.png,carl,,gallery")
+    data = ManifestReID(manifest=str(manifest))
+    assert data.items("query")[0][1:] == data.items("gallery")[0][1:]  # same identity, same camera
+
+
+def test_a_path_may_not_occur_twice_in_a_split_by_a_link(manifest: Path) -> None:
+    (manifest.parent / "alias").symlink_to("a")
+    rewritten(manifest, "b/0.png,bert", "alias/0.png,bert")
+    with pytest.raises(InputError, match=r"manifest.csv:4: a path may occur once .*alias/0.png, already in line 2 as "):
+        ManifestReID(manifest=str(manifest))
+
+
+def test_findings_name_people_and_cameras_as_the_csv_does(manifest: Path) -> None:
+    rewritten(manifest, "c/1.png,carl,till,gallery", "c/1.png,anna,door,gallery")
+    _, splits = open_dataset("ManifestReID", "", str(manifest))
+    data = ManifestReID(manifest=str(manifest))
+    found = {one.code: one.message for one in check_test_set(data, splits, splits["train"])}
+    assert "1 have an identity (carl) that the gallery (anna, dora) has not" in found["no-query-match"]
+    assert found["identities-shared"] == "1 identities are in training and in test: anna"
+    train = check_items(splits["train"], None, None, names=data.label_names)
+    assert train[0].message == "1 of 2 training identities have a single image: bert"
+    rewritten(manifest, "d/0.png,dora,till", "d/0.png,dora,door")
+    (split,) = ([one.message for one in check_test_set(*open_dataset("ManifestReID", "", str(manifest)), None)
+                 if one.code == "single-camera"],)  # fmt: skip
+    assert split == ["all query and gallery images have the same camera, door"]

@@ -1,11 +1,14 @@
 """Shards of features: by several processes as by one, after interruptions as without."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from gallery_builders import pooling_encoder, write_images
 from switchablecompat.deploy.encoder import Encoder
@@ -168,3 +171,42 @@ def test_torchrun_says_which_process_this_is():
     for rank, size in (("2", "2"), ("-1", "2"), ("x", "2"), ("0", "")):
         with pytest.raises(InputError, match="RANK, WORLD_SIZE: must be"):
             Process.from_environment({"RANK": rank, "WORLD_SIZE": size})
+
+
+@pytest.mark.parametrize("how", ["another picture", "another time", "another size", "taken away and put back"])
+def test_a_picture_that_changed_under_its_name_gets_its_new_feature(tmp_path, items, how, caplog):
+    folder = tmp_path / "shards"
+    extract(pooling_encoder(), items, folder, shard_size=SIZE)
+    path = Path(items[4].path)  # in the second shard
+    if how == "another picture":
+        Image.new("RGB", (4, 8), (255, 0, 0)).save(path)
+    elif how == "another time":
+        os.utime(path, (0, 0))
+    elif how == "another size":
+        status = path.stat()
+        path.write_bytes(path.read_bytes() + b"x")
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    else:
+        Image.open(items[0].path).save(path.with_suffix(".bmp"))
+        path.unlink()
+        path.with_suffix(".bmp").rename(path)
+    again = Counting()
+    assert extract(again.encoder, items, folder, shard_size=SIZE) == (1, 3)
+    assert again.images == SIZE
+    assert f"made again: {folder / NAMES[1]}: its images have been written since" in caplog.text
+    fresh = tmp_path / "fresh"
+    extract(pooling_encoder(), items, fresh, shard_size=SIZE)
+    assert_same_rows(rows(folder), rows(fresh))
+    assert extract(again.encoder, items, folder, shard_size=SIZE) == (0, 4)
+
+
+def test_a_picture_that_changes_while_it_is_read_is_noticed_the_next_time(tmp_path, items):
+    folder = tmp_path / "shards"
+    plain = pooling_encoder()
+
+    def forward(images):
+        Image.new("RGB", (4, 8), (255, 0, 0)).save(items[0].path)
+        return plain(images)
+
+    extract(Encoder(plain.card, forward), items[:3], folder, shard_size=SIZE)
+    assert extract(plain, items[:3], folder, shard_size=SIZE) == (1, 0)

@@ -21,7 +21,7 @@ from switchablecompat.deploy.build_gallery import build_from_images, build_from_
 from switchablecompat.deploy.card import ModelCard
 from switchablecompat.deploy.feature_file import FeatureFile
 from switchablecompat.deploy.gallery import Gallery
-from switchablecompat.deploy.index import create_index, sample_size
+from switchablecompat.deploy.index import check_factory, create_index, sample_size
 from switchablecompat.deploy.items import Item, items_of_paths
 from switchablecompat.errors import InputError
 
@@ -244,3 +244,37 @@ def test_a_disk_that_is_full_before_the_index_is_written_leaves_nothing(tmp_path
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [path.name for path in tmp_path.iterdir()] == ["shards"]
+
+
+@pytest.mark.parametrize(
+    ("factory", "reason"),
+    [
+        ("IVF16,ITQ,SH", "it compares by another metric than the inner product"),  # FAISS takes it, and ranks by L2
+        ("HNSW16_PQ4", "it compares by another metric than the inner product"),
+        ("ZnLattice2x10_4", "it compares by another metric"),
+        ("HNSW0", "it ends FAISS's process (signal 6)"),
+        ("HNSW1,Flat", "it ends FAISS's process (signal 11)"),
+        ("NSG16", "NSG does not support incremental addition (when it is filled)"),
+        ("RCQ2x4", "not applicable (when it is filled)"),
+        ("PCA64,Flat", "PCA matrix cannot output"),
+        ("SQ8_direct", "of the features themselves among the first 100"),
+    ],
+)
+def test_what_faiss_takes_and_cannot_search_is_one_line_before_anything_is_encoded(tmp_path, factory, reason):
+    class Untouched:
+        card = CARD
+
+    items = some_items(5000)  # none of these files is there: reading one would be another error
+    with pytest.raises(InputError) as error:
+        build_from_images(Untouched(), items, tmp_path / "gallery", factory, "")
+    assert str(error.value).startswith(f"--factory: {factory} must suit a gallery of 5000 features, found ")
+    assert reason in str(error.value)
+    assert "\n" not in str(error.value)
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    "factory", ["HNSW16", "IVF65536_HNSW8,SQ8", "PCA12,IVF1024,PQ4x4", "RR12,Flat", "SQ4", "PQ4,RFlat"]
+)
+def test_what_can_be_searched_is_let_through(factory):
+    check_factory(24, factory, 10**9)

@@ -1,7 +1,11 @@
+import os
+
 import torch
 import torch.nn.functional as F
+from fastreid.data.build import fast_batch_collator
 from fastreid.evaluation import ReidEvaluator
 from fastreid.evaluation.rank import evaluate_rank
+from torch.utils.data import DataLoader, Dataset
 
 from builders import images, tiny_config, tiny_model
 from switchablecompat.evaluation.evaluator import evaluate_grid
@@ -98,3 +102,31 @@ def test_refined_cells_are_fastreids_evaluator_with_flip_test_on_normalised_feat
     for metric in ("mAP", "mINP", "Rank-1", "Rank-5", "Rank-10"):
         assert abs(grid.refined.values[metric][0][3] - expected[metric]) < 1e-4, metric
     assert abs(grid.values["mAP"][0][3] - expected["mAP"]) > 0.1
+
+
+class Singles(Dataset):
+    """Images of one colour each, with labels, as FastReID's test set gives them."""
+
+    def __len__(self):
+        return 90
+
+    def __getitem__(self, index):
+        return {"images": torch.full((3, 32, 16), float(index)), "targets": index, "camids": index % 2}
+
+
+class CountingLoader(DataLoader):
+    """Notes how many files are open after each batch."""
+
+    def __iter__(self):
+        self.open_files = []
+        for batch in super().__iter__():
+            yield batch
+            self.open_files.append(len(os.listdir("/proc/self/fd")))
+
+
+def test_batches_leave_no_open_files_behind():
+    """Labels from a loader's process are files while they live: two a batch, and 1024 may be open."""
+    loader = CountingLoader(Singles(), batch_size=1, num_workers=1, collate_fn=fast_batch_collator)
+    features = extract_features(tiny_model(), loader)
+    assert features.pids.tolist() == list(range(90))
+    assert max(loader.open_files) - min(loader.open_files) < 20  # 180 if the labels were kept

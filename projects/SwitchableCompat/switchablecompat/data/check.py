@@ -9,24 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from PIL import Image
 from tqdm import tqdm
 
 from switchablecompat.config_check import IDENTITY_SAMPLERS
-from switchablecompat.errors import InputError, name_some
+from switchablecompat.errors import name_some
 from switchablecompat.fastreid_shims.loading import READ_RIGHT
 
-Item = tuple[str, Any, Any]
+from .findings import LEVELS, THEMSELVES, Finding, Item, LabelNames, Level
+from .overlap import check_copies, check_overlap
+from .paths import missing_files, unwritable_names
 
-Level = Literal["error", "warning", "note"]
-LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 LOOK_AGAIN = "check the folder and the suffix of the images (FastReID's own data sets read .jpg only)"
 REAL_CAMERAS = "give the real cameras, or use a manifest without the column camid"
 MIN_SIDE, MAX_SIDE = 16, 4096  # pixels; re-ID crops are about 64 to 512 pixels high
@@ -41,35 +40,6 @@ _IMAGE_TROUBLES: dict[str, tuple[Level, str, str]] = {
 }
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong: how bad, a short fixed ``code``, what was found, and what to do about it."""
-
-    level: Level
-    code: str
-    message: str
-    fix: str
-
-
-def missing_files(paths: Iterable[str]) -> list[str]:
-    """The ``paths`` that are not there, each once, in the order given.
-
-    One listing per folder instead of one question per file: seconds instead of minutes on network disks.
-    """
-    listings, missing = dict[str, set[str]](), []
-    for path in dict.fromkeys(paths):
-        folder, name = os.path.split(path)
-        if folder not in listings:
-            try:
-                listings[folder] = set(os.listdir(folder or "."))
-            except OSError:
-                listings[folder] = set()
-        # a name may be written otherwise than it is listed (upper case, Unicode form), so ask again before accusing
-        if name not in listings[folder] and not os.path.isfile(path):
-            missing.append(path)
-    return missing
-
-
 def check_items(
     train: Sequence[Item] | None,
     query: Sequence[Item] | None,
@@ -81,7 +51,7 @@ def check_items(
     max_rank: int = 10,
     world_size: int = 1,
     train_prefix: str | None = None,
-    compare_content: bool = False,
+    names: LabelNames = THEMSELVES,
 ) -> list[Finding]:
     """Check FastReID's items without opening an image.
 
@@ -95,30 +65,37 @@ def check_items(
         world_size: number of processes that share a batch.
         train_prefix: ``<train_prefix>_<n>`` in the training items is the identity ``n`` of the test items. None where
             the two are numbered apart (as in MSMT17): then only identities that are literally equal are compared.
-        compare_content: also look for query images that are in the gallery under another name (reads them all).
+        names: what messages call identities and cameras.
 
     Returns:
         The findings, errors first.
     """
     findings: list[Finding] = []
-    paths = {item[0] for item in [*(train or ()), *(query or ()), *(gallery or ())]}
-    missing = missing_files(sorted(paths))
-    if missing:
-        message = f"{len(missing)} of {len(paths)} image files do not exist: {name_some(missing)}"
-        fix = "restore the files or take them out of the list"
-        findings.append(Finding("error", "missing-files", message, fix))
+    paths = sorted({item[0] for item in [*(train or ()), *(query or ()), *(gallery or ())]})
+    restore = "restore the files or take them out of the list"
+    for code, wrong, what, fix in (
+        ("missing-files", missing_files(paths), "image files do not exist", restore),
+        ("names-not-utf8", unwritable_names(paths), "image files have names that are not UTF-8", "rename the files"),
+    ):
+        if wrong:
+            findings.append(Finding("error", code, f"{len(wrong)} of {len(paths)} {what}: {name_some(wrong)}", fix))
     if train is not None:
-        findings += _check_train(train, ims_per_batch, num_instance, sampler, world_size)
+        findings += _check_train(train, ims_per_batch, num_instance, sampler, world_size, names)
     if query is not None and gallery is not None:
-        findings += _check_test(query, gallery, max_rank)
-        findings += _check_copies(query, gallery, compare_content and not missing)
+        findings += _check_test(query, gallery, max_rank, names)
+        findings += check_copies(query, gallery)
         if train is not None:
-            findings += _check_overlap(train, [*query, *gallery], train_prefix)
+            findings += check_overlap(train, [*query, *gallery], train_prefix, names, literal=True)
     return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
 
 
 def _check_train(
-    train: Sequence[Item], batch: int | None, instances: int | None, sampler: str | None, world_size: int
+    train: Sequence[Item],
+    batch: int | None,
+    instances: int | None,
+    sampler: str | None,
+    world_size: int,
+    names: LabelNames,
 ) -> Iterator[Finding]:
     """Everything FastReID's samplers and schedulers stumble over, most of it without a message."""
     if not train:
@@ -143,16 +120,28 @@ def _check_train(
             fix = f"set SOLVER.IMS_PER_BATCH to at most {len(images_of) * instances}, or raise DATALOADER.NUM_INSTANCE"
             yield Finding("error", "too-few-identities", message, fix)
     if len(images_of) == 1:
-        message = f"all training images are of one identity, {next(iter(images_of))}: there is nothing to tell apart"
+        (one,) = images_of
+        message = f"all training images are of one identity, {names.pid(one)}: there is nothing to tell apart"
         yield Finding("error", "one-identity", message, "number different people differently")
+    yield from _check_junk(train, "training")
     single = [pid for pid, count in images_of.items() if count == 1]
     if single:
-        message = f"{len(single)} of {len(images_of)} training identities have a single image: {name_some(single)}"
+        message = f"{len(single)} of {len(images_of)} training identities have a single image: "
+        message += name_some(names.of_pids(single))
         fix = "add images or leave these identities out: their positive pair is the image itself"
         yield Finding("warning", "single-image-identities", message, fix)
 
 
-def _check_test(query: Sequence[Item], gallery: Sequence[Item], max_rank: int) -> Iterator[Finding]:
+def _check_junk(items: Sequence[Item], what: str) -> Iterator[Finding]:
+    """What other classes than Market-1501's make of its junk."""
+    junk = [item[0] for item in items if re.fullmatch(r"(.*_)?-1", str(item[1]))]
+    if junk:
+        message = f"{len(junk)} {what} images have the identity -1, which is taken for a person: {name_some(junk)}"
+        fix = "leave them out if they are junk, as in Market-1501 (a manifest does so)"
+        yield Finding("warning", f"junk-in-{what}", message, fix)
+
+
+def _check_test(query: Sequence[Item], gallery: Sequence[Item], max_rank: int, names: LabelNames) -> Iterator[Finding]:
     """Whether the evaluation protocol can score the queries, and what is the cause if it cannot."""
     for name, items in (("query", query), ("gallery", gallery)):
         if not items:
@@ -163,16 +152,16 @@ def _check_test(query: Sequence[Item], gallery: Sequence[Item], max_rank: int) -
             yield Finding("error", "pid-not-int", message, "convert them by int(): FastReID drops other types")
     if not query or not gallery:
         return
-
+    yield from _check_junk([*query, *gallery], "test")
     cameras_of = defaultdict(set)
     for _, pid, camid in gallery:
         cameras_of[pid].add(camid)
     unmatched = [item for item in query if not cameras_of.get(item[1], set()) - {item[2]}]
     if unmatched:
-        yield _explain_unmatched(query, unmatched, cameras_of)
+        yield _explain_unmatched(query, unmatched, cameras_of, names)
     cameras = {item[2] for item in [*query, *gallery]}
     if len(cameras) == 1:
-        message = f"all query and gallery images have the same camera, {next(iter(cameras))}"
+        message = f"all query and gallery images have the same camera, {names.camid(next(iter(cameras)))}"
         yield Finding("warning", "single-camera", message, REAL_CAMERAS)
 
     junk, skipped = Counter(item[1:3] for item in gallery), set(unmatched)  # junk: same identity and camera
@@ -183,17 +172,20 @@ def _check_test(query: Sequence[Item], gallery: Sequence[Item], max_rank: int) -
         yield Finding("warning", "small-gallery", message, "add gallery images, or read only the ranks that exist")
 
 
-def _explain_unmatched(query: Sequence[Item], unmatched: list[Item], cameras_of: dict[Any, set[Any]]) -> Finding:
+def _explain_unmatched(
+    query: Sequence[Item], unmatched: list[Item], cameras_of: dict[Any, set[Any]], names: LabelNames
+) -> Finding:
     """The most repeated error of this field, with its cause."""
     absent = [item for item in unmatched if item[1] not in cameras_of]
     same = [item for item in unmatched if item[1] in cameras_of]
     causes = []
     if absent:
-        lacking, present = name_some(sorted({item[1] for item in absent}, key=str)), name_some(list(cameras_of))
+        lacking = name_some(names.of_pids(item[1] for item in absent))
+        present = name_some([names.pid(pid) for pid in cameras_of])
         causes.append(f"{len(absent)} have an identity ({lacking}) that the gallery ({present}) has not")
     if same:
         cause = "have their identity in the gallery only from their own camera, which the protocol leaves out"
-        causes.append(f"{len(same)} {cause} (first {same[0][0]})")
+        causes.append(f"{len(same)} {cause} (first {same[0][0]}, camera {names.camid(same[0][2])})")
     fix = "number the identities of query and gallery alike" if absent else REAL_CAMERAS
     message = f"{len(unmatched)} of {len(query)} query images have no valid gallery match: {'; '.join(causes)}"
     if len(unmatched) < len(query):
@@ -202,49 +194,13 @@ def _explain_unmatched(query: Sequence[Item], unmatched: list[Item], cameras_of:
     return Finding("error", "no-query-match", message, fix)
 
 
-def _check_copies(query: Sequence[Item], gallery: Sequence[Item], compare_content: bool) -> Iterator[Finding]:
-    """A query image that is its own gallery match is found by every model: the score says nothing."""
-    listed = defaultdict(list)
-    for item in gallery:
-        listed[os.path.normpath(item[0])].append(item)
-    pairs = [(item, other) for item in query for other in listed.get(os.path.normpath(item[0]), ())]
-    counted = [item[0] for item, other in pairs if item[1:3] != other[1:3]]
-    if counted:
-        message = f"{len(counted)} query files are also in the gallery, with another pid or camid: {name_some(counted)}"
-        yield Finding("warning", "query-in-gallery", message, "take them out of the gallery: each finds itself")
-    if len(counted) < len(pairs):
-        message = f"{len(pairs) - len(counted)} query files are also in the gallery, with the same pid and camid"
-        yield Finding("note", "query-in-gallery-ignored", message, "nothing: the protocol leaves them out")
-    if compare_content:
-        names = {_digest(item[0]): item[0] for item in gallery}
-        twins = [(item[0], names[digest]) for item in query if (digest := _digest(item[0])) in names]
-        twins = [(path, other) for path, other in twins if os.path.normpath(path) != os.path.normpath(other)]
-        if twins:
-            named = name_some([f"{path} = {other}" for path, other in twins])
-            message = f"{len(twins)} query images have the content of a gallery image of another name: {named}"
-            yield Finding("warning", "query-copy-in-gallery", message, "take the copies out of the gallery")
-
-
-def _digest(path: str) -> bytes:
-    return hashlib.blake2b(Path(path).read_bytes()).digest()
-
-
-def _check_overlap(train: Sequence[Item], test: Sequence[Item], prefix: str | None) -> Iterator[Finding]:
-    """Re-ID is measured on identities that were not trained; files in both are worse still."""
-    fix = "move them to one side: the score would measure memory"
-    trained, files = {item[1] for item in train}, {os.path.normpath(item[0]) for item in train}
-    shared = sorted({str(pid) for _, pid, _ in test if pid in trained or (prefix and f"{prefix}_{pid}" in trained)})
-    if shared:
-        message = f"{len(shared)} identities are in training and in test: {name_some(shared)}"
-        yield Finding("warning", "identities-shared", message, fix)
-    both = [item[0] for item in test if os.path.normpath(item[0]) in files]
-    if both:
-        message = f"{len(both)} test files are also training files: {name_some(both)}"
-        yield Finding("warning", "files-shared", message, fix)
-
-
-def check_images(paths: Iterable[str], *, workers: int = 2) -> list[Finding]:
+def check_images(paths: Iterable[str], *, workers: int = 2, contents: dict[str, bytes] | None = None) -> list[Finding]:
     """Decode every image once, in ``workers`` threads (decoding releases Python's lock), with progress on stderr.
+
+    Args:
+        paths: image files.
+        workers: threads.
+        contents: filled with the digest of the pixels of every image that can be decoded, by path.
 
     Returns:
         One finding per kind of trouble with the number of files and the first of them, errors first.
@@ -253,9 +209,11 @@ def check_images(paths: Iterable[str], *, workers: int = 2) -> list[Finding]:
     named = defaultdict(list)
     with ThreadPoolExecutor(max(1, workers)) as pool:
         results = tqdm(pool.map(_look_at, unique), total=len(unique), unit="image")
-        for path, trouble in zip(unique, results, strict=True):
+        for path, (trouble, content) in zip(unique, results, strict=True):
             if trouble:
                 named[trouble[0]].append(f"{path} ({trouble[1]})")
+            if contents is not None and content:
+                contents[path] = content
     return [
         Finding(level, code, f"{len(named[code])} of {len(unique)} images {text}: {name_some(named[code])}", fix)
         for code, (level, text, fix) in _IMAGE_TROUBLES.items()
@@ -263,34 +221,24 @@ def check_images(paths: Iterable[str], *, workers: int = 2) -> list[Finding]:
     ]
 
 
-def _look_at(path: str) -> tuple[str, str] | None:
-    """The worst trouble of one image as (code, detail), or None."""
+def _look_at(path: str) -> tuple[tuple[str, str] | None, bytes]:
+    """The worst trouble of one image as (code, detail), or None; a digest of its pixels, empty if there are none."""
     try:
         if os.path.getsize(path) == 0:
-            return "empty-image", "0 bytes"
+            return ("empty-image", "0 bytes"), b""
         with Image.open(path) as image:
             mode, size = image.mode, image.size
             image.load()  # open reads the header only: a truncated file shows here
+            content = hashlib.blake2b(f"{mode} {size} ".encode() + image.tobytes(), digest_size=16).digest()
     except Exception as error:  # Pillow's decoders raise many types on damaged files
-        return "unreadable-image", f"{type(error).__name__}: {' '.join(str(error).removesuffix(repr(path)).split())}"
+        found = f"{type(error).__name__}: {' '.join(str(error).removesuffix(repr(path)).split())}"
+        return ("unreadable-image", found), b""
+    return _trouble_of(mode, size), content
+
+
+def _trouble_of(mode: str, size: tuple[int, int]) -> tuple[str, str] | None:
     if mode not in READ_RIGHT:
         return "wrong-mode", f"mode {mode}"
     if min(size) < MIN_SIDE:
         return "tiny-image", f"{size[0]} x {size[1]}"
     return ("huge-image", f"{size[0]} x {size[1]}") if max(size) > MAX_SIDE else None
-
-
-def summarise(findings: Sequence[Finding]) -> str:
-    """The findings as text, one paragraph each, and their numbers in the last line."""
-    lines = [f"{finding.level}: {finding.message} [{finding.code}]\n    fix: {finding.fix}" for finding in findings]
-    count = Counter(finding.level for finding in findings)
-    lines.append(", ".join(f"{count[level]} {level}{'' if count[level] == 1 else 's'}" for level in LEVELS))
-    return "\n".join(lines)
-
-
-def raise_on_errors(findings: Sequence[Finding], subject: str = "data set") -> None:
-    """Raise :class:`InputError` for the first finding that is an error, with the number of the further ones."""
-    errors = [finding for finding in findings if finding.level == "error"]
-    if errors:
-        more = f" (and {len(errors) - 1} more: tools/check_dataset.py lists them)" if len(errors) > 1 else ""
-        raise InputError(subject, f"{errors[0].message}; {errors[0].fix}{more}")

@@ -10,10 +10,14 @@
 ``path`` is relative to the folder of the CSV; ``pid`` and ``camid`` are any text; ``split`` is train, query or gallery;
 further columns are ignored.
 
+Junk: a row whose ``pid`` is -1 shows nobody in particular, as in Market-1501, and is left out of every split; the check
+of data sets says how many there are. What programs write for "no value" (empty, nan, none, null, n/a...) is no identity
+and refused: it would make one person of many. For ``camid`` it counts as empty.
+
 No-camera mode: where the column ``camid`` is missing, or empty in every row, each image file counts as a camera of its
-own. FastReID's protocol leaves out, for each query, the gallery images of the same identity *and* the same camera;
-in this mode that is nothing but the query's own file. Query images must therefore not be in the gallery under another
-name: such a copy would be counted as a match, found by every model.
+own, whatever path or link leads to it. FastReID's protocol leaves out, for each query, the gallery images of the same
+identity *and* the same camera; in this mode that is nothing but the query's own file. Query images must therefore not
+be in the gallery as a copy: it would be counted as a match, found by every model.
 """
 
 from __future__ import annotations
@@ -22,19 +26,23 @@ import csv
 import os
 from collections import Counter
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 
-from switchablecompat.data.check import Item, missing_files
+from switchablecompat.data.findings import Item, LabelNames
+from switchablecompat.data.paths import missing_files, real_paths
 from switchablecompat.errors import InputError, name_some
 from switchablecompat.files import atomic_write
 
 SPLITS = ("train", "query", "gallery")
 REQUIRED_COLUMNS = ("path", "pid", "split")
 COLUMNS = ("path", "pid", "camid", "split")
+JUNK = ("-1", "-1.0")  # the latter where a program read the column as numbers
+NO_VALUE = ("", "nan", "none", "null", "na", "n/a", "<na>", "#n/a")  # in any case
 
 
 class Row(NamedTuple):
@@ -111,15 +119,20 @@ def _parse(name: str, reader: Any) -> list[Row]:
         for column in REQUIRED_COLUMNS:
             if not record[column]:
                 raise InputError(where, f"{column} must not be empty", "''")
+        if record["pid"].lower() in NO_VALUE:
+            raise InputError(where, f"pid must be an identity (or {JUNK[0]}: junk, left out)", repr(record["pid"]))
+        if record.get("camid", "").lower() in NO_VALUE:
+            record["camid"] = ""
         if record["split"] not in SPLITS:
             raise InputError(where, f"split must be one of {', '.join(SPLITS)}", repr(record["split"]))
         path = os.path.normpath(os.path.join(folder, record["path"]))
-        rows.append(Row(path, record["pid"], record.get("camid", ""), record["split"], reader.line_num))
+        rows.append(Row(path, record["pid"], record["camid"], record["split"], reader.line_num))
     return rows
 
 
 def _check_cameras(name: str, rows: list[Row]) -> None:
     """A camera for all or for none: guessing the rest would silently change which images are left out."""
+    rows = [row for row in rows if row.pid not in JUNK]
     empty = [row for row in rows if not row.camid]
     if empty and len(empty) < len(rows):
         rule = "camid must be filled in every row, or in none (no-camera mode)"
@@ -127,13 +140,15 @@ def _check_cameras(name: str, rows: list[Row]) -> None:
 
 
 def _check_files(name: str, rows: list[Row]) -> None:
-    """Every file exists, and none is listed twice in one split."""
-    first: dict[tuple[str, str], int] = {}
+    """Every file exists, and none is listed twice in one split, also by another path to it."""
+    real = real_paths(row.path for row in rows)
+    first: dict[tuple[str, str], Row] = {}
     for row in rows:
-        line = first.setdefault((row.path, row.split), row.line)
-        if line != row.line:
+        other = first.setdefault((real[row.path], row.split), row)
+        if other is not row:
             rule = f"a path may occur once in the split {row.split}"
-            raise InputError(f"{name}:{row.line}", rule, f"{row.path}, already in line {line}")
+            spelt = "" if other.path == row.path else f" as {other.path}"
+            raise InputError(f"{name}:{row.line}", rule, f"{row.path}, already in line {other.line}{spelt}")
     missing = set(missing_files([row.path for row in rows]))
     if missing:
         lost = [row for row in rows if row.path in missing]
@@ -157,6 +172,8 @@ class ManifestReID(ImageDataset):
         kwargs: passed on to FastReID, which ignores what it does not know.
 
     Attributes:
+        rows: those of the CSV, without junk.
+        num_junk: rows that are junk.
         pid_names: the names of the identities in the CSV, by number.
         camid_names: the names of the cameras, or the files in the no-camera mode, by number.
 
@@ -168,7 +185,11 @@ class ManifestReID(ImageDataset):
 
     def __init__(self, root: str = "datasets", manifest: str = "", **kwargs: Any) -> None:
         self.manifest = find_manifest(manifest, root)
-        self.rows = read_manifest(self.manifest)
+        rows = read_manifest(self.manifest)
+        self.rows = [row for row in rows if row.pid not in JUNK]
+        self.num_junk = len(rows) - len(self.rows)
+        if not self.rows:
+            raise InputError(self.manifest, "must have rows that are not junk", f"pid {JUNK[0]} in all {len(rows)}")
         self.has_cameras = bool(self.rows[0].camid)
         self.pid_names = sorted({row.pid for row in self.rows})
         self.camid_names = sorted({self._camera(row) for row in self.rows})
@@ -178,17 +199,33 @@ class ManifestReID(ImageDataset):
         kwargs.setdefault("mode", self.rows[0].split)
         super().__init__(*[lambda split=split: self._required(split) for split in SPLITS], **kwargs)
 
+    @cached_property
+    def _real(self) -> dict[str, str]:
+        return real_paths(row.path for row in self.rows)
+
+    @property
+    def label_names(self) -> LabelNames:
+        """What the CSV calls the identities and cameras of test and training items."""
+        by_label = (
+            {label: name for n, name in enumerate(names) for label in (n, f"{self.dataset_name}_{n}")}
+            for names in (self.pid_names, self.camid_names)
+        )
+        return LabelNames(*by_label)
+
     def items(self, split: str) -> list[Item]:
         """The items ``(path, pid, camid)`` of one split in the order of the CSV; empty if it has none."""
-        items: list[Item] = []
-        for row in self.rows:
-            if row.split == split:
-                pid, camid = self._pids[row.pid], self._camids[self._camera(row)]
-                if split == "train":
-                    items.append((row.path, f"{self.dataset_name}_{pid}", f"{self.dataset_name}_{camid}"))
-                else:
-                    items.append((row.path, pid, camid))
-        return items
+        return [self._item(row, split == "train") for row in self.rows if row.split == split]
+
+    def combine_all(self) -> None:
+        """All images for training: a person is one class in whatever split, and a file is trained once."""
+        first = {self._real[row.path]: row for row in reversed(self.rows)}
+        self._train = [self._item(row, True) for row in reversed(first.values())]
+
+    def _item(self, row: Row, is_train: bool) -> Item:
+        pid, camid = self._pids[row.pid], self._camids[self._camera(row)]
+        if is_train:
+            return row.path, f"{self.dataset_name}_{pid}", f"{self.dataset_name}_{camid}"
+        return row.path, pid, camid
 
     def _required(self, split: str) -> list[Item]:
         items = self.items(split)
@@ -198,4 +235,4 @@ class ManifestReID(ImageDataset):
         return items
 
     def _camera(self, row: Row) -> str:
-        return row.camid if self.has_cameras else row.path
+        return row.camid if self.has_cameras else self._real[row.path]

@@ -13,8 +13,11 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 
 from ..errors import InputError
-from .check import Finding, Item, check_items
-from .manifest import SPLITS, ManifestReID
+from .check import check_items
+from .file_names import check_file_names
+from .findings import LEVELS, Finding, Item, LabelNames
+from .manifest import JUNK, SPLITS, ManifestReID
+from .overlap import check_overlap
 from .streams import seeded
 
 Splits = dict[str, list[Item]]
@@ -45,11 +48,18 @@ def fixed_split() -> AbstractContextManager[None]:
     return seeded(0)
 
 
-def open_dataset(name: str, root: str, manifest: str) -> tuple[ImageDataset, Splits]:
+def open_dataset(name: str, root: str, manifest: str, *, combine_all: bool = False) -> tuple[ImageDataset, Splits]:
     """Open a registered data set and read its splits; a failure of the upstream class becomes one clear line.
 
+    Args:
+        name: its name in FastReID's registry.
+        root: FastReID's folder of data sets.
+        manifest: the CSV, for ``ManifestReID``.
+        combine_all: the split ``train`` has what ``DATASETS.COMBINEALL`` trains.
+
     Raises:
-        InputError: naming the data set, its folder, what is there, and the layout expected.
+        InputError: naming the data set, its folder, what is there, and the layout expected; or a file whose name the
+            upstream class misreads.
     """
     try:
         create = DATASET_REGISTRY.get(name)
@@ -59,10 +69,13 @@ def open_dataset(name: str, root: str, manifest: str) -> tuple[ImageDataset, Spl
     try:
         with warnings.catch_warnings(), fixed_split():
             warnings.simplefilter("ignore")  # Market1501 warns of a layout before it fails on it
-            dataset = create(root=root, manifest=manifest)
+            dataset = create(root=root, manifest=manifest, combineall=combine_all)
             if isinstance(dataset, ManifestReID):
-                return dataset, {split: dataset.items(split) for split in SPLITS}
-            return dataset, {split: list(getattr(dataset, split)) for split in SPLITS}
+                splits = {split: dataset.items(split) for split in SPLITS}
+                return dataset, {**splits, "train": dataset.train} if combine_all else splits
+            splits = {split: list(getattr(dataset, split)) for split in SPLITS}
+            check_file_names(dataset, [item for split in SPLITS for item in splits[split]])
+            return dataset, splits
     except InputError:
         raise
     except Exception as error:  # upstream fails by RuntimeError, bare AssertionError, AttributeError...
@@ -85,17 +98,38 @@ def _explain(error: Exception, name: str, root: str) -> tuple[str, str]:
     return f"needs {layout} below {root} ({reason})", there
 
 
-def check_test_set(
-    dataset: ImageDataset, splits: Splits, train: Sequence[Item] | None, *, compare_content: bool = False
-) -> list[Finding]:
-    """Findings on the test items of one data set, and on what they share with ``train`` (None: not compared)."""
+def label_names(dataset: ImageDataset) -> LabelNames:
+    """What messages call the identities and cameras of a data set."""
+    return dataset.label_names if isinstance(dataset, ManifestReID) else LabelNames()
+
+
+def check_rows(dataset: ImageDataset) -> list[Finding]:
+    """What is to be said of a data set's own file: rows of a manifest that are junk."""
+    if not isinstance(dataset, ManifestReID) or not dataset.num_junk:
+        return []
+    message = f"{dataset.num_junk} rows of {dataset.manifest} have the pid {JUNK[0]} and are left out as junk"
+    return [Finding("note", "junk-rows", message, "nothing, or give these images an identity")]
+
+
+def train_prefix(dataset: ImageDataset) -> str | None:
+    """See :func:`~.check.check_items`."""
     joint = any(base.__name__ in JOINTLY_NUMBERED for base in type(dataset).__mro__)
-    found = check_items(
-        train,
-        splits["query"],
-        splits["gallery"],
-        train_prefix=dataset.dataset_name if joint else None,
-        compare_content=compare_content,
-    )
-    on_train = check_items(train, None, None) if train is not None else []
-    return [one for one in found if one not in on_train]
+    return dataset.dataset_name if joint else None
+
+
+def check_test_set(
+    dataset: ImageDataset, splits: Splits, train: Sequence[Item] | None, *, own: bool = True
+) -> list[Finding]:
+    """Findings on the test items of one data set, and on what they share with what is trained.
+
+    Args:
+        dataset: as :func:`open_dataset` gives it.
+        splits: its items.
+        train: all that is trained, of whatever data set; None: not compared.
+        own: whether this data set is among what is trained, so that equal labels are equal identities.
+    """
+    names, query, gallery = label_names(dataset), splits["query"], splits["gallery"]
+    found = check_items(None, query, gallery, names=names)
+    if train is not None:
+        found += check_overlap(train, [*query, *gallery], train_prefix(dataset), names, literal=own)
+    return sorted(found, key=lambda finding: LEVELS.index(finding.level))

@@ -23,7 +23,7 @@ from .encode import encode, write_features
 from .encoder import Encoder
 from .feature_file import FeatureFile, check_shards, feature_blocks, feature_schema, parquet_writer
 from .gallery import CARD, FORMAT, INDEX, ITEMS
-from .index import create_index, default_parameters, faiss_errors, sample_size
+from .index import check_factory, create_index, default_parameters, faiss_errors, sample_size
 from .items import Item
 
 
@@ -46,8 +46,8 @@ def build_from_images(
     Raises:
         InputError: an image that cannot be read, a factory string that does not suit, or a folder of something else.
     """
-    create_index(encoder.card.dimension, factory)  # before time goes into features
     _check_output(Path(output))
+    check_factory(encoder.card.dimension, factory, len(items))
     with atomic_folder(output, last=CARD) as folder:
         with tqdm(total=len(items), desc="Encoding", unit="image") as progress:
             write_features(folder / ITEMS, encoder, encode(encoder, items, **reading), progress)
@@ -67,6 +67,7 @@ def build_from_shards(files: Sequence[FeatureFile], output: str | Path, factory:
     create_index(files[0].card.dimension, factory)
     check_shards(files)
     _check_output(Path(output))
+    check_factory(files[0].card.dimension, factory, sum(file.num_rows for file in files))
     with atomic_folder(output, last=CARD) as folder:
         return _write(folder, files, factory, source)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..config import merge_config
 from ..errors import InputError
+from ..evaluation.precision import FULL, computing_in
 from ..modeling.checkpoint import RECORD_KEY, load_for_evaluation, read_checkpoint
 from ..modeling.trained import CONFIG_NAME, check_features
 from .card import ModelCard
@@ -51,14 +52,21 @@ class Encoder:
             [N, D] float32 on the CPU, of length one.
 
         Raises:
-            InputError: Another shape or type.
+            InputError: Another shape or type, or features that are not finite.
         """
         size = (3, *input_size(self.card.preprocessing))
         if images.dim() != 4 or images.shape[1:] != size or images.dtype != torch.float32:
             found = f"{images.dtype} {list(images.shape)}"
             raise InputError("images", f"must be float32 [N, {', '.join(map(str, size))}]", found)
         features = self._forward(images).float().cpu()
+        if not features.isfinite().all():  # weights that are not, or overflow in half precision
+            raise InputError(self.card.file, "must give finite features", f"NaN or infinity at {self.card.name}")
         return features if self.card.l2_normalised else F.normalize(features)
+
+
+def with_precision(card: ModelCard, precision: str) -> ModelCard:
+    """A card that says so where features are not computed in float32; they may be compared all the same."""
+    return card if precision == FULL else replace(card, extra={**card.extra, "precision": precision})
 
 
 def run_encoder(run: TrainedRun, width: float) -> Encoder:
@@ -67,14 +75,16 @@ def run_encoder(run: TrainedRun, width: float) -> Encoder:
     Raises:
         InputError: The run has no such width.
     """
-    return Encoder(run.card(width), lambda images: run.features(images, width))
+    card = with_precision(run.card(width), run.cfg.TEST.PRECISION)
+    return Encoder(card, lambda images: run.features(images, width))
 
 
-def load_encoder(path: str | Path) -> Encoder:
+def load_encoder(path: str | Path, precision: str = FULL) -> Encoder:
     """Load an exported sub-model.
 
     Args:
         path: The exported folder, its model file, or its card ``model.json``.
+        precision: What a checkpoint computes in; other files compute in what they were exported in.
 
     Raises:
         InputError: None of these, a card that is another file's, or a package that is missing.
@@ -89,6 +99,10 @@ def load_encoder(path: str | Path) -> Encoder:
     loaders = {".onnx": _load_onnx, ".pt2": _load_program, ".pth": _load_checkpoint}
     if path.suffix not in loaders:
         raise InputError(path, f"must end in {', '.join(loaders)}")
+    if path.suffix == ".pth":
+        return _load_checkpoint(path, precision)
+    if precision != FULL:
+        raise InputError("--precision", f"must be {FULL} for {path.suffix} files, which compute as exported", precision)
     return loaders[path.suffix](path)
 
 
@@ -137,7 +151,7 @@ def _load_program(path: Path) -> Encoder:
     return Encoder(_card(path, inside[CARD_KEY]), program)
 
 
-def _load_checkpoint(path: Path) -> Encoder:
+def _load_checkpoint(path: Path, precision: str = FULL) -> Encoder:
     content = read_checkpoint(str(path))
     record = content.get(RECORD_KEY, {})
     card = _card(path, record.get(CARD_KEY))
@@ -146,7 +160,12 @@ def _load_checkpoint(path: Path) -> Encoder:
     check_features(str(path), record, cfg, str(config))
     predictor = DefaultPredictor(cfg)
     load_for_evaluation(predictor.model, str(path), CONFIG_NAME, content)  # which FastReID does with whatever fits
-    return Encoder(card, lambda images: predictor(images.clone()))  # it normalises them in place
+
+    def forward(images: Tensor) -> Tensor:
+        with computing_in(precision, predictor.cfg.MODEL.DEVICE):
+            return predictor(images.clone())  # it normalises them in place
+
+    return Encoder(with_precision(card, precision), forward)
 
 
 def _card(path: Path, inside: str | None) -> ModelCard:

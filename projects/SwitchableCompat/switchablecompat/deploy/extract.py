@@ -3,7 +3,8 @@
 The list of images is cut into shards of fixed size, whatever the number of processes; process ``r`` of ``n`` takes
 the shards ``r, r + n, ...``. A shard has its name only when it is complete, so whoever comes back after an
 interruption, with as many processes or others, does what is missing. Nothing is exchanged between processes: all see
-the same list, and ``extract.json`` in the folder says which one that is.
+the same list, and ``extract.json`` in the folder says which one that is. A shard also says how large its images
+were and when they were written: it is made again when a picture has changed under its name.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from .items import Item
 logger = logging.getLogger("fastreid.switchablecompat.extract")
 
 FORMAT = 1
-JOB, JOB_KEY = "extract.json", "extraction"
+JOB, JOB_KEY, STATE_KEY = "extract.json", "extraction", "images_state"
 
 
 @dataclass(frozen=True)
@@ -85,19 +86,26 @@ def extract(
     job = _claim(folder, {
         "format": FORMAT,
         **{key: getattr(encoder.card, key) for key in (*SAME, "width")},
+        **{key: value for key, value in encoder.card.extra.items() if key == "precision"},
         "first_id": first_id,
         "num_images": len(items),
         "shard_size": shard_size,
         "images": _digest(json.dumps([*item]) for item in items),
     })  # fmt: skip
     own = range(process.rank, len(names), process.world_size)
-    missing = [number for number in own if not _is_written(folder / names[number], job)]
+
+    def images_of(number: int) -> Sequence[Item]:
+        return items[number * shard_size : (number + 1) * shard_size]
+
+    missing = [number for number in own if not _is_written(folder / names[number], job, images_of(number))]
     total = sum(min(shard_size, len(items) - number * shard_size) for number in missing)
     with tqdm(total=total, desc=f"Process {process.rank}/{process.world_size}", unit="image") as progress:
         for number in missing:
-            start = number * shard_size
-            batches = encode(encoder, items[start : start + shard_size], **reading)
-            write_features(folder / names[number], encoder, batches, progress, first_id + start, {JOB_KEY: job})
+            images = images_of(number)
+            metadata = {JOB_KEY: job, STATE_KEY: _state(images)}  # before they are read: a change meanwhile is noticed
+            batches = encode(encoder, images, **reading)
+            first = first_id + number * shard_size
+            write_features(folder / names[number], encoder, batches, progress, first, metadata)
     return len(missing), len(own) - len(missing)
 
 
@@ -135,10 +143,10 @@ def _claim(folder: Path, job: dict[str, Any]) -> str:
     """Say what a folder is for, or find that it is for the same; returns the digest of that."""
     if (folder / JOB).is_file():
         earlier = _read_job(folder)
-        for key, value in job.items():
-            if earlier.get(key) != value:
+        for key in {**earlier, **job}:
+            if earlier.get(key) != job.get(key):
                 rule = f"holds an extraction of another {key}, {earlier.get(key)}; choose a new folder"
-                raise InputError(folder, rule, value)
+                raise InputError(folder, rule, job.get(key))
     else:  # several processes may come here at a time, and write the same
         write_json(folder / JOB, job)
     return _digest([json.dumps(job, sort_keys=True)])
@@ -153,8 +161,8 @@ def _read_job(folder: Path) -> dict[str, Any]:
     return job
 
 
-def _is_written(path: Path, job: str) -> bool:
-    """Whether a shard is there; a damaged one (a bad copy, a full disk) is to be made again.
+def _is_written(path: Path, job: str, images: Sequence[Item]) -> bool:
+    """Whether a shard is there; a damaged one (a bad copy, a full disk), or of other pictures, is to be made again.
 
     Raises:
         InputError: a whole one of another extraction.
@@ -162,13 +170,29 @@ def _is_written(path: Path, job: str) -> bool:
     if not path.exists():
         return False
     try:
-        found = FeatureFile(path).metadata.get(JOB_KEY)
+        metadata = FeatureFile(path).metadata
     except InputError as error:
         logger.warning(f"made again: {error}")
         return False
-    if found != job:
-        raise InputError(path, f"must be a shard of this extraction, {job}", found)
+    if metadata.get(JOB_KEY) != job:
+        raise InputError(path, f"must be a shard of this extraction, {job}", metadata.get(JOB_KEY))
+    if metadata.get(STATE_KEY) != _state(images):
+        logger.warning(f"made again: {path}: its images have been written since, or have another size")
+        return False
     return True
+
+
+def _state(images: Sequence[Item]) -> str:
+    """A digest of the images' sizes and times, to see whether one has changed; nothing of a file is read."""
+    return _digest(_size_and_time(item.path) for item in images)
+
+
+def _size_and_time(path: str) -> str:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return "none"
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def _digest(lines: Iterable[str]) -> str:

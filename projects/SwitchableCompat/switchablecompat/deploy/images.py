@@ -12,10 +12,6 @@ from fastreid.data import common
 from fastreid.data.transforms import build_transforms
 from torch import Tensor
 
-from ..errors import InputError
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
-
 
 def preprocessing_of(cfg: CfgNode) -> dict[str, Any]:
     """What a config's test pipeline and its model do to an image, as a model card's ``preprocessing``."""
@@ -56,18 +52,3 @@ def read_images(paths: Sequence[str | Path], preprocessing: Mapping[str, Any]) -
         cfg.INPUT.CROP.ENABLED, cfg.INPUT.CROP.SIZE = True, list(preprocessing["center_crop"])
     transform = build_transforms(cfg, is_train=False)
     return torch.stack([transform(common.read_image(str(path))) for path in paths])
-
-
-def list_images(folder: str | Path) -> list[Path]:
-    """The image files in a folder and its subfolders, by their suffix, sorted by name.
-
-    Raises:
-        InputError: Not a folder, or none in it.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(folder, "must be an existing folder of images")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not found:
-        raise InputError(folder, f"must hold images ({', '.join(SUFFIXES)})", "none")
-    return found

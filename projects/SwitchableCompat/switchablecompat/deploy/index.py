@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import Any
 import faiss
 
 from ..errors import InputError
+from .index_rehearsal import ERROR, reason_against
 
 TRAIN_PER_LIST = 64  # FAISS asks for at least 39 vectors per inverted list, and takes no more than 256
 TRAIN_LEAST = 65536  # the most that FAISS takes for the codebooks of a product quantiser with 8 bits
-PREFIX = re.compile(r"^Error in .*?\.cpp:\d+: (Error: '.*' failed: )?")  # C++ function, file and condition
 
 
 def create_index(dimension: int, factory: str) -> faiss.Index:
@@ -32,6 +31,17 @@ def create_index(dimension: int, factory: str) -> faiss.Index:
         index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
     set_parameters(index, default_parameters(index))
     return index
+
+
+def check_factory(dimension: int, factory: str, num_features: int) -> None:
+    """Refuse what cannot become a gallery's index, before time goes into features.
+
+    Raises:
+        InputError: as :func:`create_index`; or a string that cannot be trained, filled, stored or searched.
+    """
+    create_index(dimension, factory)
+    if num_features and factory != "Flat" and (reason := reason_against(factory, dimension, num_features)):
+        raise InputError("--factory", f"{factory} must suit a gallery of {num_features} features", reason)
 
 
 def default_parameters(index: faiss.Index) -> str:
@@ -77,4 +87,4 @@ def faiss_errors(subject: object, rule: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise InputError(subject, rule, PREFIX.sub("", str(error).split("\n")[0])) from None
+        raise InputError(subject, rule, ERROR.sub("", str(error).split("\n")[0])) from None

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from ..data.manifest import ManifestReID
 from ..data.opening import data_root, open_dataset
-from ..errors import InputError
-from .images import list_images
+from ..data.paths import unwritable_names
+from ..errors import InputError, name_some
+from .folders import list_images
 
 
 class Item(NamedTuple):
@@ -24,11 +25,20 @@ def items_of_paths(paths: Sequence[str | Path]) -> list[Item]:
     """Files as they are given, and all images in and below folders, sorted by name.
 
     Raises:
-        InputError: nothing there, or a folder without images.
+        InputError: nothing there, a folder without images, or names that are not UTF-8.
     """
     items: list[Item] = []
     for path in map(Path, paths):
         items += [Item(str(image)) for image in ([path] if path.is_file() else list_images(path))]
+    return _writable(items)
+
+
+def _writable(items: list[Item]) -> list[Item]:
+    """Refuse names that feature files cannot hold, before time goes into features."""
+    if wrong := unwritable_names(item.path for item in items):
+        raise InputError(
+            "names of images", "must be UTF-8; rename the files", f"{len(wrong)} others: {name_some(wrong)}"
+        )
     return items
 
 
@@ -51,5 +61,5 @@ def items_of_dataset(name: str, split: str, manifest: str = "") -> list[Item]:
         raise InputError(f"data set {name}", f"must have images in the split {split}", "none")
     if isinstance(dataset, ManifestReID):
         pids, camids = dataset.pid_names, dataset.camid_names
-        return [Item(path, pids[pid], camids[camid]) for path, pid, camid in splits[split]]
-    return [Item(path, f"{name}_{pid}", str(camid)) for path, pid, camid in splits[split]]
+        return _writable([Item(path, pids[pid], camids[camid]) for path, pid, camid in splits[split]])
+    return _writable([Item(path, f"{name}_{pid}", str(camid)) for path, pid, camid in splits[split]])

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..data.opening import data_root, open_dataset
 from ..errors import InputError
-from .images import list_images, read_images
+from .folders import list_images
+from .images import read_images
 
 BATCHES = (1, 8)
 IMAGES = max(BATCHES)

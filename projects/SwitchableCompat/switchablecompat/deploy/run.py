@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..config import merge_config
 from ..engine.sources import strip_training
 from ..evaluation.features import inference_mode
+from ..evaluation.precision import computing_in
 from ..modeling import SwitchableBaseline, extract_submodel
 from ..modeling.checkpoint import load_for_evaluation
 from ..modeling.trained import open_trained, run_record
@@ -88,7 +89,8 @@ class TrainedRun:
         Raises:
             InputError: The run has no such width.
         """
-        with self.model.switch.use(self.model.switch.index_of(width)), inference_mode(self.model):
+        computing = computing_in(self.cfg.TEST.PRECISION, self.cfg.MODEL.DEVICE)
+        with self.model.switch.use(self.model.switch.index_of(width)), inference_mode(self.model), computing:
             return self.model(images).float().cpu()
 
     def card(self, width: float, **own: Any) -> ModelCard:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -40,7 +41,9 @@ def write_program(model: Baseline, path: Path, card: ModelCard) -> None:
     """A program of ``torch.export``: input ``images``, any batch size, card among its extra files."""
     program = _trace(model, card)
     program.example_inputs = None
-    torch.export.save(program, path, extra_files={CARD_KEY: json.dumps(card.to_dict())})
+    content = io.BytesIO()  # a writer that meets a full disk ends the process when it is collected
+    torch.export.save(program, content, extra_files={CARD_KEY: json.dumps(card.to_dict())})
+    path.write_bytes(content.getbuffer())
 
 
 def write_onnx(model: Baseline, path: Path, card: ModelCard) -> None:

@@ -11,6 +11,8 @@ from fastreid.data import CommDataset
 from fastreid.utils.logger import setup_logger
 from torch import Tensor
 
+from ..data.findings import LabelNames
+from ..data.opening import data_root, label_names, open_dataset
 from ..errors import InputError
 from ..evaluation.cells import QueryResults
 from ..evaluation.cross_test import Member, cross_test
@@ -42,6 +44,7 @@ class SourceFeatures:
         dataset: name of the test set.
         metadata: what a grid of them records.
         refinement: what the first model's config asks for beside the plain grid.
+        labels: what people call the identities and cameras.
     """
 
     members: list[Member]
@@ -52,6 +55,7 @@ class SourceFeatures:
     dataset: str
     metadata: dict[str, Any]
     refinement: Refinement | None
+    labels: LabelNames
 
 
 def cross_test_sources(
@@ -113,7 +117,8 @@ def extract_sources(
     for number, (source, cfg, (model, indices)) in enumerate(zip(sources, configs, models, strict=True), start=1):
         widths = [model.switch.widths[index] for index in indices]
         logger.info(f"Model {number}/{len(sources)}: {source.weights}, widths {widths}")
-        extracted = extract_features(model, loader, flip=first.TEST.FLIP.ENABLED, indices=indices)
+        options = {"flip": first.TEST.FLIP.ENABLED, "precision": first.TEST.PRECISION, "indices": indices}
+        extracted = extract_features(model, loader, **options)
         assert extracted is not None  # there is one process
         features: Features = extracted
         family = family_digest(model.state_dict(), feature_settings(cfg))
@@ -125,7 +130,8 @@ def extract_sources(
     images: CommDataset = loader.dataset
     paths = [path for path, *_ in images.img_items]
     refinement = Refinement.from_config(first)
-    return SourceFeatures(members, features.pids, features.camids, paths, num_query, name, metadata, refinement)
+    labels = label_names(open_dataset(name, data_root(), first.DATASETS.MANIFEST)[0])
+    return SourceFeatures(members, features.pids, features.camids, paths, num_query, name, metadata, refinement, labels)
 
 
 def log_to_screen() -> None:

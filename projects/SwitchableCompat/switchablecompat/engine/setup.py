@@ -19,11 +19,14 @@ from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
 
 from ..config import check_switchablecompat_config, merge_config, merge_kept
-from ..data.check import Finding, check_items, raise_on_errors
-from ..data.opening import Splits, check_test_set, data_root, open_dataset
+from ..config_ranges import check_share, check_training_sizes
+from ..data.check import check_items
+from ..data.findings import Finding, LabelNames, raise_on_errors
+from ..data.opening import Splits, check_rows, check_test_set, data_root, label_names, open_dataset
 from ..data.training_sets import check_training_sets
 from ..errors import InputError
 from ..evaluation.gallery_draws import check_drawable
+from ..evaluation.precision import check_precision
 from ..fastreid_shims import applied
 from ..fastreid_shims.loading import use_cpu_loader
 from ..modeling.trained import open_trained
@@ -90,7 +93,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
 
 
 def check_device(cfg: CfgNode) -> None:
-    """Refuse a device that this machine does not have."""
+    """Refuse a device that this machine does not have, and a precision that the device has not."""
+    check_precision(cfg.TEST.PRECISION, cfg.MODEL.DEVICE)
     device = torch.device(cfg.MODEL.DEVICE)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError("MODEL.DEVICE", "no CUDA device is usable here; add MODEL.DEVICE cpu", cfg.MODEL.DEVICE)
@@ -135,6 +139,9 @@ def _check_batches(cfg: CfgNode, args: argparse.Namespace) -> None:
     if not args.eval_only and cfg.SOLVER.IMS_PER_BATCH % world:
         rule = f"must be a multiple of the number of processes ({world})"
         raise InputError("SOLVER.IMS_PER_BATCH", rule, cfg.SOLVER.IMS_PER_BATCH)
+    if not args.eval_only:
+        check_share(cfg, world)
+        check_training_sizes(cfg)
     if world > cfg.TEST.IMS_PER_BATCH:
         rule = f"must be at least the number of processes ({world})"
         raise InputError("TEST.IMS_PER_BATCH", rule, cfg.TEST.IMS_PER_BATCH)
@@ -153,12 +160,16 @@ def check_datasets(cfg: CfgNode, *, eval_only: bool) -> None:
         return
     train = None
     if not eval_only:
-        sets = [(name, _open(cfg, name)[1]["train"]) for name in cfg.DATASETS.NAMES]
+        opened = [(name, *_open(cfg, name, combine_all=cfg.DATASETS.COMBINEALL)) for name in cfg.DATASETS.NAMES]
+        sets = [(name, splits["train"]) for name, _, splits in opened]
         train = [item for _, items in sets for item in items]
-        findings = check_training_sets(sets) + check_items(
+        names = LabelNames.of_several([label_names(dataset) for _, dataset, _ in opened])
+        findings = [one for _, dataset, _ in opened for one in check_rows(dataset)]
+        findings += check_training_sets(sets, names) + check_items(
             train,
             None,
             None,
+            names=names,
             ims_per_batch=cfg.SOLVER.IMS_PER_BATCH,
             num_instance=cfg.DATALOADER.NUM_INSTANCE,
             sampler=cfg.DATALOADER.SAMPLER_TRAIN,
@@ -176,15 +187,16 @@ def check_datasets(cfg: CfgNode, *, eval_only: bool) -> None:
         _report(findings, "training data")
     for name in cfg.DATASETS.TESTS:
         dataset, splits = _open(cfg, name)
-        findings = check_test_set(dataset, splits, train if name in cfg.DATASETS.NAMES else None)
+        findings = check_test_set(dataset, splits, train, own=name in cfg.DATASETS.NAMES)
+        findings += check_rows(dataset) if eval_only or name not in cfg.DATASETS.NAMES else []
         if cfg.TEST.GALLERY_DRAWS > 1:
             check_drawable([pid for _, pid, _ in splits["gallery"]], name)
         _report(findings, f"test data {name}")
     comm.synchronize()
 
 
-def _open(cfg: CfgNode, name: str) -> tuple[ImageDataset, Splits]:
-    return open_dataset(name, data_root(), cfg.DATASETS.MANIFEST)
+def _open(cfg: CfgNode, name: str, *, combine_all: bool = False) -> tuple[ImageDataset, Splits]:
+    return open_dataset(name, data_root(), cfg.DATASETS.MANIFEST, combine_all=combine_all)
 
 
 def _report(findings: list[Finding], subject: str) -> None:

@@ -63,6 +63,8 @@ def strip_training(cfg: CfgNode) -> None:
     cfg.MODEL.BACKBONE.PRETRAIN = False
     cfg.MODEL.HEADS.NUM_CLASSES = 1
     cfg.MODEL.LOSSES, cfg.MODEL.REFERENCE, cfg.SOLVER = defaults.MODEL.LOSSES, defaults.MODEL.REFERENCE, defaults.SOLVER
+    for name in {*cfg.INPUT} - {"SIZE_TRAIN", "SIZE_TEST", "CROP"}:  # augmentation
+        cfg.INPUT[name] = defaults.INPUT[name]
     cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD = defaults.MODEL.SWITCHABLE.CLASSIFIER_GRAD
     cfg.MODEL.LOSSES.NAME = ("CompatibleLoss",)
     cfg.MODEL.LOSSES.COMPAT.KIND = "ce"  # which goes with every classification layer

@@ -57,7 +57,7 @@ def evaluate_grid(
             f"data set {dataset}", "needs query and gallery images", f"{num_query} and {total - num_query}"
         )
     start = time.perf_counter()
-    features = extract_features(model, loader, flip=cfg.TEST.FLIP.ENABLED)
+    features = extract_features(model, loader, flip=cfg.TEST.FLIP.ENABLED, precision=cfg.TEST.PRECISION)
     if features is None:
         return None
     extracted = time.perf_counter()
@@ -118,6 +118,7 @@ def grid_metadata(
             "pixel_std": list(cfg.MODEL.PIXEL_STD),
         },
         "flip": cfg.TEST.FLIP.ENABLED,
+        "precision": cfg.TEST.PRECISION,
         "num_query": num_query,
         "num_gallery": num_gallery,
         "versions": versions(),

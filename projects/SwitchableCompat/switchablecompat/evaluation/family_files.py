@@ -27,7 +27,7 @@ def write_family_report(report: FamilyReport, folder: str | Path) -> list[Path]:
 
 
 def render_queries(report: FamilyReport) -> str:
-    """One line per query: file, identity, camera, then average precision and rank of the first hit in each cell.
+    """One line per query: file, identity and camera (as people call them), average precision and first hit in each.
 
     Average precision is in [0, 1]; both are empty for a query without a match in the gallery.
     """
@@ -41,5 +41,5 @@ def render_queries(report: FamilyReport) -> str:
         for q, g in cells:
             rank = int(report.queries.first_hit_rank[q, g, number])
             values += [float(report.queries.average_precision[q, g, number]), rank] if rank else ["", ""]
-        writer.writerow([item.name, item.pid, item.camid, *values])
+        writer.writerow([item.name, report.labels.pid(item.pid), report.labels.camid(item.camid), *values])
     return text.getvalue()

@@ -12,6 +12,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..data.findings import THEMSELVES, LabelNames
 from .cells import QueryResults
 from .cmc import cmc_curve
 from .cross_test import Member, cross_test
@@ -86,6 +87,7 @@ class FamilyReport:
         flips: shares of negative flips, ``[m][m]`` in per cent.
         lost: the worst of them.
         rehearsal: None if a cell that it needs is not defined, or there is one sub-model only.
+        labels: what people call identities and cameras.
     """
 
     grid: CompatibilityGrid
@@ -97,6 +99,7 @@ class FamilyReport:
     flips: list[list[float | None]]
     lost: Sequence[LostQuery]
     rehearsal: Rehearsal | None
+    labels: LabelNames = THEMSELVES
 
     def cell_name(self, cell: Cell) -> str:
         """``query/gallery``, such as ``w025/w100``."""
@@ -167,11 +170,13 @@ def build_family_report(
     diagonal_only: bool = False,
     refinement: Refinement | None = None,
     metadata: Mapping[str, Any] | None = None,
+    labels: LabelNames = THEMSELVES,
 ) -> FamilyReport:
     """Measure a family; arguments and errors as :func:`~.cross_test.cross_test`.
 
     Args:
         paths: image files of the queries, then of the gallery, ``[Nq + Ng]``.
+        labels: what people call the identities and cameras of the data set.
     """
     grid, queries = cross_test(
         members, pids, camids, num_query, dataset,
@@ -206,6 +211,7 @@ def build_family_report(
         flips=negative_flips(queries.first_hit_rank, queries.defined),
         lost=lost,
         rehearsal=_rehearse(grid.names, query, gallery, matches, queries.defined),
+        labels=labels,
     )
 
 

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from ..modeling import SwitchableBaseline
 from ..modeling.modes import kept_modes
+from .precision import FULL, computing_in
 
 logger = logging.getLogger("fastreid.switchablecompat.evaluation")
 
@@ -50,6 +51,7 @@ def extract_features(
     loader: DataLoader | Sequence[dict],
     *,
     flip: bool = False,
+    precision: str = FULL,
     indices: Sequence[int] | None = None,
 ) -> Features | None:
     """Run every sub-model on every batch; each image is decoded and normalised once.
@@ -58,6 +60,7 @@ def extract_features(
         model: A switchable model.
         loader: FastReID's test loader: dicts of ``images`` [B, 3, H, W] (0-255), ``targets`` and ``camids`` [B].
         flip: Average the features of the image and of its mirror image.
+        precision: What the network computes in, see :func:`~.precision.computing_in`.
         indices: Which sub-models to run, and in which order; all of them by default.
 
     Returns:
@@ -67,7 +70,7 @@ def extract_features(
     values: list[list[Tensor]] = [[] for _ in indices]
     pids, camids, total = [], [], len(loader)
     start = told = time.perf_counter()
-    with inference_mode(model):
+    with inference_mode(model), computing_in(precision, model.device):
         for done, batch in enumerate(loader, start=1):
             images = model.preprocess_image(batch)
             for index, features in zip(indices, values, strict=True):
@@ -76,8 +79,9 @@ def extract_features(
                     if flip:
                         output = (output + model.heads(model.backbone(images.flip(dims=[3])))) / 2
                 features.append(output.float().cpu())
-            pids.append(batch["targets"].cpu())
-            camids.append(batch["camids"].cpu())
+            # copies: what comes from a loader's process holds an open file each, and a thousand are allowed
+            pids.append(batch["targets"].to("cpu", copy=True))
+            camids.append(batch["camids"].to("cpu", copy=True))
             if time.perf_counter() - told > 20:
                 told = time.perf_counter()
                 left = (told - start) / done * (total - done)

@@ -105,6 +105,7 @@ def read_weights(path: str, content: dict | None = None) -> dict[str, Tensor]:
         if not isinstance(value, Tensor | np.ndarray):
             raise InputError(path, "must be a checkpoint or a state dict of tensors", f"{key}: {type(value).__name__}")
         weights[str(key).removeprefix("module.")] = torch.as_tensor(value)
+    _refuse_non_finite(path, weights)
     if not any(key.startswith(("backbone.", "heads.")) for key in weights):
         weights = {f"backbone.{key}": value for key, value in weights.items()}
     return weights
@@ -180,7 +181,16 @@ def load_pretrained(backbone: nn.Module, path: str) -> None:
     _load(backbone, path, found, weights)
 
 
+def _refuse_non_finite(path: str, weights: Mapping[str, Tensor]) -> None:
+    for key, tensor in weights.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            wrong = tensor[~tensor.isfinite()]
+            found = f"{wrong[0].item()} in {key} ({len(wrong)} of {tensor.numel()})"
+            raise InputError(path, "must hold finite numbers, as training leaves them", found)
+
+
 def _load(model: nn.Module, path: str, found: FoundBackbone, weights: Mapping[str, Tensor], rule: str = WHOLE) -> None:
+    _refuse_non_finite(path, weights)
     own = model.state_dict()
     useless = [key for key in weights if key not in own and LEFT_OUT.fullmatch(key.removeprefix(BACKBONE))]
     weights = {key: value for key, value in weights.items() if key not in {*useless}}

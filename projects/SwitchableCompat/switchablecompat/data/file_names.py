@@ -1,0 +1,49 @@
+"""File names that FastReID's classes read by a pattern: what the pattern cuts off is noticed here.
+
+Its pattern for Market-1501 and DukeMTMC-reID, ``([-\\d]+)_c(\\d)``, takes one digit for the camera (camera 13 becomes
+camera 1) and the first match in the whole path (a folder called ``5_c1`` would label all images). VeRi's takes three
+digits, and no sign: junk, -1, becomes identity 1.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+
+from fastreid.data.datasets.bases import ImageDataset
+from fastreid.data.datasets.dukemtmcreid import DukeMTMC
+from fastreid.data.datasets.market1501 import Market1501
+from fastreid.data.datasets.veri import VeRi
+
+from ..errors import InputError
+from .findings import Item
+
+BY_PATTERN = (Market1501, DukeMTMC, VeRi)
+WHOLE = re.compile(r"(-?\d+)_c(\d+)(?!\d)")
+
+
+def check_file_names(dataset: ImageDataset, items: Sequence[Item]) -> None:
+    """Refuse what a class reads otherwise than the file's name says it.
+
+    Raises:
+        InputError: naming the file, what it says and what FastReID makes of it, and the way out.
+    """
+    kind = type(dataset)
+    if not any(kind.process_dir is base.process_dir for base in BY_PATTERN if issubclass(kind, base)):
+        return  # reads its names itself
+    for path, pid, camid in items:
+        found = WHOLE.search(os.path.basename(path))
+        read = _number(pid), _number(camid) + 1  # cameras count from 0 in items
+        if found is None or (int(found[1]), int(found[2])) != read:
+            says = f"identity {int(found[1])} and camera {int(found[2])}" if found else "neither"
+            rule = (
+                f"is read as identity {read[0]} and camera {read[1]} by FastReID's class {kind.__name__}; "
+                "list the images in a manifest (data set ManifestReID)"
+            )
+            raise InputError(path, rule, f"a name that says {says}")
+
+
+def _number(label: object) -> int:
+    """The number in a label such as ``market1501_12`` or, of COMBINEALL, ``market1501_test_12``."""
+    return int(str(label).rsplit("_", 1)[-1])

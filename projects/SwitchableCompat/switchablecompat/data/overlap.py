@@ -1,0 +1,137 @@
+"""What training, query and gallery images have in common, by file, by identity and by content."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+from switchablecompat.errors import name_some
+
+from .findings import THEMSELVES, Finding, Item, LabelNames
+from .paths import real_paths
+
+MOVE = "move them to one side: the score would measure memory"
+
+
+def check_copies(query: Sequence[Item], gallery: Sequence[Item]) -> Iterator[Finding]:
+    """A query image that is its own gallery match is found by every model: the score says nothing."""
+    real = real_paths(item[0] for item in [*query, *gallery])
+    listed = defaultdict(list)
+    for item in gallery:
+        listed[real[item[0]]].append(item)
+    pairs = [(item, other) for item in query for other in listed.get(real[item[0]], ())]
+    counted = [item[0] for item, other in pairs if item[1:3] != other[1:3]]
+    if counted:
+        message = f"{len(counted)} query files are also in the gallery, with another pid or camid: {name_some(counted)}"
+        yield Finding("warning", "query-in-gallery", message, "take them out of the gallery: each finds itself")
+    if len(counted) < len(pairs):
+        message = f"{len(pairs) - len(counted)} query files are also in the gallery, with the same pid and camid"
+        yield Finding("note", "query-in-gallery-ignored", message, "nothing: the protocol leaves them out")
+
+
+def check_overlap(
+    train: Sequence[Item], test: Sequence[Item], prefix: str | None, names: LabelNames, literal: bool
+) -> Iterator[Finding]:
+    """Re-ID is measured on identities that were not trained; files in both are worse still.
+
+    Args:
+        train: training items.
+        test: query and gallery items.
+        prefix: see :func:`~.check.check_items`.
+        names: of the test items' identities.
+        literal: whether equal labels are equal identities.
+    """
+    trained = {item[1] for item in train}
+    both_named = {pid for _, pid, _ in test if (literal and pid in trained) or _labels(pid, prefix) & trained}
+    if both_named:
+        message = f"{len(both_named)} identities are in training and in test: {name_some(names.of_pids(both_named))}"
+        yield Finding("warning", "identities-shared", message, MOVE)
+    real = real_paths(item[0] for item in [*train, *test])
+    files = {real[item[0]] for item in train}
+    both = [item[0] for item in test if real[item[0]] in files]
+    if both:
+        message = f"{len(both)} test files are also training files: {name_some(both)}"
+        yield Finding("warning", "files-shared", message, MOVE)
+
+
+def _labels(pid: object, prefix: str | None) -> set[str]:
+    """What an identity of the test items is called in training items; with DATASETS.COMBINEALL it is one of its own."""
+    return {f"{prefix}_{pid}", f"{prefix}_test_{pid}"} if prefix else set()
+
+
+def check_contents(
+    train: Sequence[Item] | None,
+    query: Sequence[Item],
+    gallery: Sequence[Item],
+    contents: Mapping[str, bytes],
+    names: LabelNames = THEMSELVES,
+) -> list[Finding]:
+    """Findings on pictures that are the same pixel by pixel, whatever their files are called.
+
+    Args:
+        train: training items, or None where they are not compared.
+        query, gallery: test items.
+        contents: digest of the pixels by path, of all images that can be read (see :func:`~.check.check_images`).
+        names: of the test items' identities.
+    """
+    real = real_paths(item[0] for item in [*(train or ()), *query, *gallery])
+    found = list(_one_picture_two_people([*query, *gallery], contents, names, "test"))
+    in_gallery = _by_content(gallery, contents)
+    twins = [
+        (item[0], other)
+        for item in query
+        for other in in_gallery.get(contents.get(item[0], b""), ())[:1]
+        if real[other] != real[item[0]]
+    ]
+    if twins:
+        message = f"{len(twins)} query images have the content of a gallery image of another name: {_pairs(twins)}"
+        found.append(Finding("warning", "query-copy-in-gallery", message, "take the copies out of the gallery"))
+    if train:
+        trained = _by_content(train, contents)
+        twins = [
+            (item[0], other)
+            for item in [*query, *gallery]
+            for other in trained.get(contents.get(item[0], b""), ())[:1]
+            if real[other] != real[item[0]]
+        ]
+        if twins:
+            message = f"{len(twins)} test images have the content of a training image of another name: {_pairs(twins)}"
+            found.append(Finding("warning", "contents-shared", message, MOVE))
+    return found
+
+
+def check_training_contents(
+    train: Sequence[Item], contents: Mapping[str, bytes], names: LabelNames = THEMSELVES
+) -> list[Finding]:
+    """The same for training items among themselves."""
+    return list(_one_picture_two_people(train, contents, names, "training"))
+
+
+def _one_picture_two_people(
+    items: Sequence[Item], contents: Mapping[str, bytes], names: LabelNames, what: str
+) -> Iterator[Finding]:
+    """One content under several identities: at least one label is wrong."""
+    people = defaultdict[bytes, dict[object, str]](dict)
+    for path, pid, _ in items:
+        if path in contents:
+            people[contents[path]].setdefault(pid, path)
+    several = [
+        " = ".join(f"{path} (identity {names.pid(pid)})" for pid, path in one.items())
+        for one in people.values()
+        if len(one) > 1
+    ]
+    if several:
+        message = f"{len(several)} {what} pictures have several identities: {name_some(several)}"
+        yield Finding("warning", "content-of-two-identities", message, "correct the labels, or leave the pictures out")
+
+
+def _by_content(items: Sequence[Item], contents: Mapping[str, bytes]) -> dict[bytes, list[str]]:
+    found = defaultdict(list)
+    for item in items:
+        if item[0] in contents:
+            found[contents[item[0]]].append(item[0])
+    return found
+
+
+def _pairs(twins: Sequence[tuple[str, str]]) -> str:
+    return name_some([f"{path} = {other}" for path, other in twins])

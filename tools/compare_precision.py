@@ -1,0 +1,105 @@
+"""What half precision changes: every cell of a trained model in float32 and in another precision, and the difference.
+
+All models are run twice over the same test set. Prints mAP and Rank-1 of every cell with the difference in points, and
+how alike the features of every sub-model are in both (the lowest and the mean cosine); writes the same as
+precision.json. On a CPU bfloat16 can be compared, on a GPU float16 too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from tabulate import tabulate
+
+import startup
+from model_arguments import add_model_arguments, parse_model_arguments, read_pairs, read_sources
+from switchablecompat.engine.cross_test import SourceFeatures, extract_sources, log_to_screen
+from switchablecompat.errors import exit_on_input_error
+from switchablecompat.evaluation.cross_test import cross_test
+from switchablecompat.evaluation.grid import CompatibilityGrid
+from switchablecompat.evaluation.precision import FULL, PRECISIONS
+from switchablecompat.files import refuse_unwritable, write_json
+
+EXAMPLES = """examples:
+  python tools/compare_precision.py --weights outputs/demo/model_final.pth \\
+      --precision bfloat16 --output outputs/demo/bfloat16
+"""
+METRICS = ("mAP", "Rank-1")
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = startup.Parser(description=__doc__, epilog=EXAMPLES)
+    add_model_arguments(parser)
+    parser.add_argument("--precision", choices=PRECISIONS[1:], required=True, help="what to compare with float32")
+    return parse_model_arguments(parser, argv)
+
+
+def measure(arguments: argparse.Namespace, precision: str) -> tuple[SourceFeatures, CompatibilityGrid]:
+    """Features and grid in one precision."""
+    options = [*arguments.opts, "TEST.PRECISION", precision]
+    found = extract_sources(read_sources(arguments), options, dataset=arguments.dataset, method=arguments.method)
+    grid, _ = cross_test(
+        found.members, found.pids, found.camids, found.num_query, found.dataset, metadata=found.metadata,
+        undefined=read_pairs(arguments.undefined), diagonal_only=arguments.diagonal_only,
+    )  # fmt: skip
+    return found, grid
+
+
+def compare(full: CompatibilityGrid, other: CompatibilityGrid) -> list[dict[str, Any]]:
+    """A row for each defined cell: both values of each metric, in per cent, and their difference in points."""
+    rows = []
+    for q, query in enumerate(full.names):
+        for g, gallery in enumerate(full.names):
+            row: dict[str, Any] = {"query": query, "gallery": gallery}
+            for metric in METRICS:
+                one, two = full.values[metric][q][g], other.values[metric][q][g]
+                if one is None or two is None:
+                    break
+                row[metric] = {FULL: one, "other": two, "difference": two - one}
+            else:
+                rows.append(row)
+    return rows
+
+
+def main() -> int:
+    """Run the command."""
+    arguments = parse_arguments()
+    refuse_unwritable(arguments.output, "--output")
+    log_to_screen()
+    full, full_grid = measure(arguments, FULL)
+    other, other_grid = measure(arguments, arguments.precision)
+    cells = compare(full_grid, other_grid)
+    cosines = {}
+    for name, one, two in zip(full_grid.names, _by_width(full), _by_width(other), strict=True):
+        cosine = F.cosine_similarity(one, two)
+        cosines[name] = {"lowest": float(cosine.min()), "mean": float(cosine.mean())}
+    content = {"format": 1, "dataset": full.dataset, "precision": arguments.precision}
+    largest = max((abs(row[metric]["difference"]) for row in cells for metric in METRICS), default=0.0)
+    content |= {"cells": cells, "largest_difference": largest, "feature_cosines": cosines, "grid": full_grid.to_dict()}
+    path = write_json(os.path.join(arguments.output, "precision.json"), content)
+
+    table = [
+        [row["query"], row["gallery"]]
+        + [text for m in METRICS for text in (f"{row[m][FULL]:.2f}", f"{row[m]['difference']:+.3f}")]
+        for row in cells
+    ]
+    headers = ["query", "gallery", *(text for m in METRICS for text in (m, "difference"))]
+    print(tabulate(table, headers, disable_numparse=True))
+    rows = [[name, f"{value['lowest']:.6f}", f"{value['mean']:.6f}"] for name, value in cosines.items()]
+    print(tabulate(rows, ["features", "lowest cosine", "mean cosine"], disable_numparse=True))
+    print(f"{arguments.precision} against {FULL}: at most {largest:.3f} points in a cell", f"Written: {path}", sep="\n")
+    return 0
+
+
+def _by_width(found: SourceFeatures) -> list[torch.Tensor]:
+    return [member.features for member in sorted(found.members, key=lambda member: member.width)]
+
+
+if __name__ == "__main__":
+    exit_on_input_error(main)
