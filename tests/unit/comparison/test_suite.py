@@ -82,3 +82,21 @@ def test_files_that_are_no_suite(tmp_path):
     assert "\n" not in str(error.value)
     path.write_text(yaml.safe_dump(content()))
     assert load_suite(str(path)).name == "toy"
+
+
+def test_a_suite_takes_from_its_base_what_it_does_not_say(tmp_path):
+    method = {"name": "a", "kind": "switchable", "config": TINY}
+    base = {"name": "base", "seeds": [0], "methods": [method], "opts": {"SOLVER.MAX_EPOCH": 9, "SOLVER.BASE_LR": 0.1}}
+    (tmp_path / "base.yml").write_text(yaml.dump(base))
+    own = {"_BASE_": "base.yml", "name": "own", "seeds": [3, 4], "opts": {"SOLVER.BASE_LR": 0.2}}
+    (tmp_path / "own.yml").write_text(yaml.dump(own))
+    suite = load_suite(str(tmp_path / "own.yml"))
+    assert (suite.name, suite.seeds, suite.methods[0].name) == ("own", (3, 4), "a")
+    assert dict(zip(suite.opts[::2], suite.opts[1::2], strict=True)) == {
+        "SOLVER.MAX_EPOCH": "9",
+        "SOLVER.BASE_LR": "0.2",
+    }
+    for text, rule in (("_BASE_: no.yml", "_BASE_ must be an existing"), ("_BASE_: bad.yml", "must not be its own")):
+        (tmp_path / "bad.yml").write_text(text)
+        with pytest.raises(InputError, match=rf"bad.yml: {rule}"):
+            load_suite(str(tmp_path / "bad.yml"))

@@ -88,17 +88,39 @@ class Suite:
 def load_suite(path: str) -> Suite:
     """Read and check a suite.
 
+    ``_BASE_: other.yml``, relative to the file, gives what this one does not: keys of its own stand instead of the
+    base's, and ``opts`` are added to the base's.
+
     Raises:
         InputError: the file and key, the rule, and the value found.
     """
     if not os.path.isfile(path):
         raise InputError("--suite", "must be an existing yaml file", path)
+    return parse_suite(_read(path), path)
+
+
+def _read(path: str, within: tuple[str, ...] = ()) -> Any:
+    """Content of a suite file, with that of its base."""
     try:
         with open(path, encoding="utf-8") as file:
             content = yaml.safe_load(file)
+    except OSError:
+        raise InputError(within[-1], "_BASE_ must be an existing yaml file", path) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(path, "must be valid yaml", " ".join(str(error).split())) from None
-    return parse_suite(content, path)
+    if not isinstance(content, Mapping) or "_BASE_" not in content:
+        return content
+    own = {key: value for key, value in content.items() if key != "_BASE_"}
+    base_path = os.path.join(os.path.dirname(path), str(content["_BASE_"]))
+    if base_path in (path, *within):
+        raise InputError(path, "must not be its own _BASE_")
+    base = _read(base_path, (*within, path))
+    if not isinstance(base, Mapping):
+        raise InputError(base_path, "must map keys to values", repr(base))
+    opts = [part.get("opts") for part in (base, own) if part.get("opts")]
+    if len(opts) == 2 and all(isinstance(one, Mapping) for one in opts):
+        own["opts"] = {**opts[0], **opts[1]}
+    return {**base, **own}
 
 
 def parse_suite(content: Any, path: str) -> Suite:
