@@ -106,6 +106,21 @@ def test_resumed_is_uninterrupted(uninterrupted, tmp_path, workers, workers_then
     assert differences(final(uninterrupted), final(tmp_path)) == []
 
 
+def test_what_projection_and_certainty_remember_goes_on(tmp_path):
+    """Running means of Gram matrices and of what each sub-model knows of each class."""
+    opts = (
+        "SOLVER.AGGREGATION.NAME", "projection", "SOLVER.AGGREGATION.MEMORY", "0.9",
+        "MODEL.SWITCHABLE.CLASSIFIER_GRAD", "certain", "MODEL.LOSSES.COMPAT.CERTAINTY_POWER", "0.5",
+    )  # fmt: skip
+    run(tmp_path / "whole", *opts)
+    run(tmp_path / "parts", *opts, stop_at=8)
+    run(tmp_path / "parts", *opts, resume=True)
+    whole, parts = final(tmp_path / "whole"), final(tmp_path / "parts")
+    assert differences(whole, parts) == []
+    assert whole["certainty"]["probabilities"].std() > 0
+    assert whole["aggregation"]["state"]["mean"].any()
+
+
 def test_another_seed_is_another_run_and_cannot_be_resumed(uninterrupted):
     with pytest.raises(InputError, match=r"SEED: must be 3 to resume .*, or -1, found 4"):
         run(uninterrupted, "SEED", "4", resume=True)
