@@ -73,6 +73,6 @@ def test_names_that_are_not_utf8_are_refused_before_anything_is_encoded(tmp_path
     touch(tmp_path, "1.jpg", "ä人.jpg")
     assert len(items_of_paths([tmp_path])) == 2
     touch(tmp_path, os.fsdecode(b"\xff.jpg"))
-    with pytest.raises(InputError, match=r"names of images: must be UTF-8.*found 1 others: .*\\udcff.jpg'") as error:
+    with pytest.raises(InputError, match=r"names of images: must be UTF-8.*found .*\\udcff.jpg'") as error:
         items_of_paths([tmp_path])
     str(error.value).encode("ascii", "strict")

@@ -36,9 +36,7 @@ def items_of_paths(paths: Sequence[str | Path]) -> list[Item]:
 def _writable(items: list[Item]) -> list[Item]:
     """Refuse names that feature files cannot hold, before time goes into features."""
     if wrong := unwritable_names(item.path for item in items):
-        raise InputError(
-            "names of images", "must be UTF-8; rename the files", f"{len(wrong)} others: {name_some(wrong)}"
-        )
+        raise InputError("names of images", "must be UTF-8; rename the files", name_some(wrong))
     return items
 
 
