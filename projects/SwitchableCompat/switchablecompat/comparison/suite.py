@@ -117,8 +117,8 @@ def _read(path: str, within: tuple[str, ...] = ()) -> Any:
     base = _read(base_path, (*within, path))
     if not isinstance(base, Mapping):
         raise InputError(base_path, "must map keys to values", repr(base))
-    opts = [part.get("opts") for part in (base, own) if part.get("opts")]
-    if len(opts) == 2 and all(isinstance(one, Mapping) for one in opts):
+    opts = [part["opts"] for part in (base, own) if isinstance(part.get("opts"), Mapping)]
+    if len(opts) == 2:
         own["opts"] = {**opts[0], **opts[1]}
     return {**base, **own}
 
