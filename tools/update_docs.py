@@ -15,7 +15,7 @@ from tabulate import tabulate
 
 import startup
 from switchablecompat.benchmarks import report
-from switchablecompat.comparison.render import render_overview
+from switchablecompat.comparison.render import render_headline, render_overview
 from switchablecompat.comparison.results import load_results
 from switchablecompat.comparison.suite import load_suite
 from switchablecompat.comparison.table import Comparison
@@ -72,25 +72,22 @@ def difficulty_table(path: Path) -> str:
     return tabulate(rows, headers=["feature", "mAP (%)", "Rank-1 (%)"], tablefmt="github", floatfmt=".1f")
 
 
-def comparison_table(path: Path) -> str:
+def comparison_table(path: Path, render: Callable[[Comparison], str] = render_overview) -> str:
     """A suite, one line per method, from the results of its runs."""
     suite = load_suite(os.path.relpath(path))
     results = load_results(suite, ROOT / "results" / suite.name)
     if not results:
         raise InputError(path, "must have results", f"none in results/{suite.name}")
-    return render_overview(Comparison(suite, results))
+    return render(Comparison(suite, results))
 
 
-def benchmark_table(path: Path, *, only_targets: bool = False) -> str:
-    """The ratios of ``tools/benchmark.py``, from its JSON files in a folder; all, or those that have a target."""
+def benchmark_table(path: Path) -> str:
+    """The ratios of ``tools/benchmark.py``, from its JSON files in a folder."""
     records = [
         json.loads((path / f"{name}.json").read_text()) for name in BENCHMARKS if (path / f"{name}.json").is_file()
     ]
     if not records:
         raise InputError(path, "must have results of tools/benchmark.py")
-    if only_targets:
-        records = [{**r, "rows": [row for row in r["rows"] if row["target"] is not None]} for r in records]
-        records = [r for r in records if r["rows"]]
     return f"{report.render(records)}\n\n{report.describe(records)}"
 
 
@@ -153,7 +150,7 @@ RENDERERS: dict[str, Callable[[Path], str]] = {
     "comparison": comparison_table,
     "backbones": backbone_table,
     "refinements": refinement_table,
-    "targets": partial(benchmark_table, only_targets=True),
+    "headline": partial(comparison_table, render=render_headline),
 }
 BLOCK = re.compile(r"<!-- (?P<kind>\w+): (?P<path>\S+) -->\n(?P<body>.*?)<!-- /(?P=kind) -->", re.DOTALL)
 

@@ -11,6 +11,7 @@ from switchablecompat.comparison.render import (
     format_spread,
     render_cells_csv,
     render_differences_csv,
+    render_headline,
     render_latex,
     render_markdown,
     render_overview,
@@ -28,6 +29,15 @@ def comparison(suite, results):
 
 def rows_of(text):
     return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_the_headline_has_the_papers_rows_in_its_order_and_means_only(comparison):
+    lines = render_headline(comparison).splitlines()
+    assert lines[0] == "| mAP (%) | w050 | w100 | mean cross-test | AC (%) |"
+    assert [line.split(" | ")[0] for line in lines[2:4]] == ["| Unified", "| B_C_T"], "'ours' is no row of the paper"
+    assert lines[2].startswith("| Unified | 47.0 | ")
+    assert lines[2].endswith("| - | - |")
+    assert lines[-1] == "(Fabricated numbers. Means over seeds 0, 1.)"
 
 
 def test_markdown_has_grid_summary_and_differences(comparison):

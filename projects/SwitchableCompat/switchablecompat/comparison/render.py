@@ -73,6 +73,23 @@ def render_overview(comparison: Comparison) -> str:
     return f"{_markdown(header, rows)}\n\n({made})"
 
 
+PUBLISHED_ROWS = ("unified", "bct", "asymmetric", "bct_s", "asymmetric_s", "sfsc")
+
+
+def render_headline(comparison: Comparison) -> str:
+    """The rows that the paper has, means over the seeds only: for a first page."""
+    m = len(comparison.widths)
+    rows = []
+    for method in (name for name in PUBLISHED_ROWS if name in comparison.methods):
+        spreads = [comparison.spread(method, i, i) for i in range(m)]
+        spreads += [comparison.summary(method, name) for name in ("mean cross-test", "AC")]
+        means = ["-" if spread is None else f"{spread.mean:.1f}" for spread in spreads]
+        rows.append([comparison.titles[method], *means])
+    header = ["mAP (%)", *comparison.names, "mean cross-test", "AC (%)"]
+    seeds = ", ".join(map(str, comparison.suite.seeds))
+    return f"{_markdown(header, rows)}\n\n({comparison.suite.dataset} Means over seeds {seeds}.)"
+
+
 def render_latex(comparison: Comparison, metric: str = "mAP") -> str:
     """The table of one metric, as the paper has it; needs no package."""
     m = len(comparison.widths)
