@@ -35,6 +35,9 @@ class ModelCard:
             ``channels`` ("RGB, 0-255"), ``pixel_mean`` and ``pixel_std`` (on the 0-255 scale), ``normalisation``
             ("inside the model": do not apply them again).
         metric: how features are compared.
+        precision: of its arithmetic: ``float32``, ``float16``, or ``int8`` (weights and activations).
+        dynamic_size: whether the file takes images of any height and width; features compare between equal ones, and
+            ``preprocessing`` has those of the test pipeline.
         parameters: number of parameters.
         macs: multiply-accumulates of one image.
         file_bytes: size of the file.
@@ -50,6 +53,8 @@ class ModelCard:
     l2_normalised: bool
     preprocessing: Mapping[str, Any]
     metric: str = METRIC
+    precision: str = "float32"
+    dynamic_size: bool = False
     parameters: int | None = None
     macs: int | None = None
     file_bytes: int | None = None

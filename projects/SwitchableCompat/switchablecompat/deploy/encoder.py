@@ -46,7 +46,7 @@ class Encoder:
         """Features of a batch.
 
         Args:
-            images: [N, 3, H, W] float32, RGB, 0-255, of the card's size; not changed.
+            images: [N, 3, H, W] float32, RGB, 0-255, of the card's size (of any, if it says so); not changed.
 
         Returns:
             [N, D] float32 on the CPU, of length one.
@@ -55,7 +55,10 @@ class Encoder:
             InputError: Another shape or type, or features that are not finite.
         """
         size = (3, *input_size(self.card.preprocessing))
-        if images.dim() != 4 or images.shape[1:] != size or images.dtype != torch.float32:
+        fits = images.dim() == 4 and images.shape[1:] == size
+        if self.card.dynamic_size:
+            fits, size = images.dim() == 4 and images.shape[1] == 3, (3, "H", "W")
+        if not fits or images.dtype != torch.float32:
             found = f"{images.dtype} {list(images.shape)}"
             raise InputError("images", f"must be float32 [N, {', '.join(map(str, size))}]", found)
         features = self._forward(images).float().cpu()
