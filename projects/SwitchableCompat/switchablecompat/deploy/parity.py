@@ -17,7 +17,7 @@ from .images import read_images
 
 BATCHES = (1, 8)
 IMAGES = max(BATCHES)
-SCALES = (0.75, 1.25)  # of other sizes,
+SCALES = (0.75, 1.5)  # of other sizes,
 STEP = 16  # and what they are multiples of
 
 
@@ -52,7 +52,7 @@ def differences_of_sizes(
         images: Resized for that.
 
     Returns:
-        Such as ``{"size_192x96": ..., "size_320x160": ...}``.
+        Such as ``{"size_192x96": ..., "size_384x192": ...}``.
     """
     found = {}
     for scale in SCALES:
