@@ -138,7 +138,9 @@ def main() -> int:
     return 0
 
 
-def export_float32(run: TrainedRun, widths: Sequence[float], kinds: Sequence[str], arguments: argparse.Namespace) -> None:
+def export_float32(
+    run: TrainedRun, widths: Sequence[float], kinds: Sequence[str], arguments: argparse.Namespace
+) -> None:
     """Write files whose features are the switchable network's."""
     images, source = parity_images(run.cfg, preprocessing_of(run.cfg), arguments.images)
     for width in widths:
@@ -188,7 +190,9 @@ def describe_proof(card: ModelCard) -> str:
     cells = ", ".join(f"{cell['mAP']:.2f} on {cell['gallery']} ({-cell['drop']:+.2f})" for cell in proof["mAP"])
     kept = card.extra.get("float32_layers")
     layers = f"; in float32: {', '.join(kept)}" if kept else ""
-    return f"cosine to float32 {proof['cosine']['mean']:.4f} (lowest {proof['cosine']['lowest']:.4f}); mAP {cells}{layers}"
+    return (
+        f"cosine to float32 {proof['cosine']['mean']:.4f} (lowest {proof['cosine']['lowest']:.4f}); mAP {cells}{layers}"
+    )
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import startup
+from model_arguments import CONFIG_HELP
 from switchablecompat.deploy.export_precision import MAX_DROP
 from switchablecompat.deploy.held_out import CALIBRATION, HeldOut, calibration_pictures
 from switchablecompat.deploy.precision_profile import profile_precisions, render_precisions
@@ -28,8 +29,8 @@ EXAMPLES = """example:
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = startup.Parser(description=__doc__, epilog=EXAMPLES)
-    parser.add_argument("--config-file", required=True, metavar="F", help="config of a switchable model")
-    parser.add_argument("--weights", required=True, metavar="W", help="its checkpoint")
+    parser.add_argument("--weights", required=True, metavar="W", help="checkpoint of the trained model")
+    parser.add_argument("--config-file", default="", metavar="F", help=CONFIG_HELP)
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for precisions.json and precisions.md")
     parser.add_argument("--repeats", type=int, default=50, metavar="N", help="of each timing (default %(default)s)")
     parser.add_argument(

@@ -131,7 +131,9 @@ def test_a_layer_that_int8_cannot_hold_stays_in_float32_by_itself(tool, capsys):
         assert card_of("good/w100-onnx-int8")["proof"]["cosine"]["mean"] > cosine
     code, _, err = tool(*uneven, *int8, *ANY, "--exclude", "backbone.layer2.0", "--output", "named")
     assert code == 0, err
-    assert {"backbone.layer2.0.conv1", "backbone.layer2.0.conv2"} <= {*card_of("named/w100-onnx-int8")["float32_layers"]}
+    assert {"backbone.layer2.0.conv1", "backbone.layer2.0.conv2"} <= {
+        *card_of("named/w100-onnx-int8")["float32_layers"]
+    }
     assert card_of("named/w100-onnx-int8")["proof"]["cosine"]["mean"] > cosine + 0.01
 
 
@@ -215,7 +217,9 @@ FAMILIES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_other_families_quantise(tmp_path, family):
-    run = TrainedRun.untrained("configs/quick/sfsc_tiny.yml", [*FAMILIES[family], "MODEL.SWITCHABLE.WIDTHS", "[0.25, 1.0]"])
+    run = TrainedRun.untrained(
+        "configs/quick/sfsc_tiny.yml", [*FAMILIES[family], "MODEL.SWITCHABLE.WIDTHS", "[0.25, 1.0]"]
+    )
     card = run.card(0.25, kind="onnx", file="a.onnx", l2_normalised=True)
     write_onnx(run.submodel(0.25), tmp_path / "a.onnx", card)
     images = torch.rand(16, 3, 64, 32) * 255

@@ -109,7 +109,7 @@ def load_encoder(path: str | Path, precision: str = FULL) -> Encoder:
     return loaders[path.suffix](path)
 
 
-def optional(package: str, use: str) -> ModuleType:
+def optional(package: str, use: str, extra: str = "deploy") -> ModuleType:
     """Import a package that only deployment needs.
 
     Raises:
@@ -118,7 +118,7 @@ def optional(package: str, use: str) -> ModuleType:
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise InputError(package, f"is needed {use}: pip install '.[deploy]'", error) from None
+        raise InputError(package, f"is needed {use}: pip install '.[{extra}]'", error) from None
 
 
 def _load_onnx(path: Path) -> Encoder:

@@ -174,7 +174,9 @@ def _by_error(quantiser: Quantiser, path: Path, card: ModelCard, pictures: Tenso
 
     exact = features(quantiser.layers)
     errors = {
-        layer: (1 - (features([other for other in quantiser.layers if other != layer]) * exact).sum(dim=1)).mean().item()
+        layer: (1 - (features([other for other in quantiser.layers if other != layer]) * exact).sum(dim=1))
+        .mean()
+        .item()
         for layer in quantiser.layers
     }
     return sorted(quantiser.layers, key=lambda layer: -errors[layer])

@@ -71,13 +71,15 @@ def profile_precisions(
                 for precision, file in files.items():
                     encoder = load_encoder(file)
                     extra = encoder.card.extra
-                    entries.append({
-                        "width": width,
-                        "precision": precision,
-                        "file_bytes": file.stat().st_size,
-                        "float32_layers": extra.get("float32_layers", []),
-                        **(extra["proof"] if "proof" in extra else held_out.compare(encoder)),
-                    })
+                    entries.append(
+                        {
+                            "width": width,
+                            "precision": precision,
+                            "file_bytes": file.stat().st_size,
+                            "float32_layers": extra.get("float32_layers", []),
+                            **(extra["proof"] if "proof" in extra else held_out.compare(encoder)),
+                        }
+                    )
                     calls[width, precision] = partial(encoder, image)
             seconds = take_turns(calls, repeats, say=say)
     finally:
@@ -112,7 +114,9 @@ def render_precisions(content: dict[str, Any]) -> str:
         rows.append([*row, str(len(entry["float32_layers"])) if entry["precision"] == "int8" else "-"])
     headers = ["query sub-model", "file (bytes)", "median (ms)", "rel. to float32", "lowest cosine to float32"]
     headers += [f"mAP on {name}" for name in galleries] + ["mAP on itself", "layers left in float32"]
-    table = tabulate(rows, headers, tablefmt="github", disable_numparse=True, colalign=["left", *["right"] * (len(headers) - 1)])
+    table = tabulate(
+        rows, headers, tablefmt="github", disable_numparse=True, colalign=["left", *["right"] * (len(headers) - 1)]
+    )
     height, width = content["input_size"]
     machine, used = content["hardware"], content["versions"]
     named = ", ".join(f"{name} {used[name]}" for name in ("python", "torch", "onnxruntime"))

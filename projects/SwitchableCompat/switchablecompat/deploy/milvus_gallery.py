@@ -1,0 +1,261 @@
+"""A gallery in a collection of Milvus; the same code for the embedded Milvus Lite and for a cluster.
+
+An entity is an item: ``key`` (32 hexadecimal digits of SHA-256 over what tells items apart: the path, or the id), ``id``,
+``path``, ``pid``, ``camid``, ``width`` and ``precision`` of the sub-model that encoded it, ``feature``, and any further
+columns as dynamic fields. The collection's properties hold the model card of the first encoder and the state of the load,
+so that they travel with it. Widths may be mixed; families may not.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..widths import width_name
+from .card import ModelCard
+from .encoder import optional
+from .items import Item
+
+PROPERTY = "switchablecompat"  # of the collection: JSON
+DEEPEST = 16384  # what Milvus finds for a query at most
+CELLS = 65536  # results of one call: far below the 256 MB of a message
+KEYS = 1000  # asked for at a time
+FIXED = ("key", "id", *Item._fields, "width", "precision")
+LENGTHS = {"key": 32, "path": 4096, "pid": 512, "camid": 512, "precision": 16}
+WORDS = {"and", "or", "not", "in", "like", "is", "null", "true", "false", "exists"}
+NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+
+
+class MilvusGallery:
+    """An opened collection.
+
+    Args:
+        client: of pymilvus, see :func:`~.milvus_server.connection`.
+        name: of the collection.
+        filter: an expression of Milvus that items must fulfil.
+        parameters: search-time parameters of the index, such as ``{"ef": 64}``.
+
+    Raises:
+        InputError: no such collection, one that is not a gallery, one whose first load has not come to its end, or a
+            filter over columns that it has not.
+    """
+
+    def __init__(
+        self, client: Any, name: str, *, filter: str = "", parameters: Mapping[str, Any] | None = None
+    ) -> None:
+        self.client, self.name, self.filter = client, name, filter
+        self.parameters = dict(parameters or {})
+        self.state = read_state(client, name)
+        self.card = ModelCard.from_dict(self.state["model"], f"collection {name}: model")
+        if self.state["first_load"] is not None:
+            expected, found = self.state["first_load"], count(client, name)
+            rule = f"must hold all {expected} items of its first load: start the same index command again"
+            raise InputError(f"collection {name}", rule, found)
+        check_filter(filter, (*FIXED, *self.state["columns"]))
+        client.load_collection(name)
+        self._size = count(client, name, filter)
+        self._rows: dict[str, int] = {}
+        self._keys: list[str] = []
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What a search's JSON says of the gallery."""
+        return {
+            "engine": "milvus",
+            "collection": self.name,
+            "num_items": len(self),
+            "filter": self.filter,
+            "parameters": ", ".join(f"{key}={value}" for key, value in self.parameters.items()),
+            **{key: self.state[key] for key in ("source", "index", "columns", "model")},
+            "encoders": self.encoders(),
+        }
+
+    @property
+    def encoded_by(self) -> str:
+        """Names of the sub-models that encoded it; with their numbers of items if there are several."""
+        encoders = self.encoders()
+        if len(encoders) == 1:
+            return next(iter(encoders))
+        return ", ".join(f"{name} ({number})" for name, number in encoders.items()) or "none"
+
+    @property
+    def deepest(self) -> int:
+        """How many items a search can rank at most."""
+        return min(len(self), DEEPEST)
+
+    def encoders(self) -> dict[str, int]:
+        """How many items each sub-model has encoded, by names such as ``w050``; those with none are left out."""
+        numbers = {
+            width_name(width): count(self.client, self.name, _both(self.filter, f"width == {width}"))
+            for width in self.card.widths
+        }
+        return {name: number for name, number in numbers.items() if number}
+
+    def check_top(self, top: int) -> None:
+        """Refuse to find more items than there are, than Milvus finds, or none."""
+        if not 1 <= top <= self.deepest:
+            what = f"{len(self)} of the gallery" if self.deepest == len(self) else f"{DEEPEST} that Milvus finds"
+            raise InputError("number of items to find", f"must be from 1 to the {what}", top)
+
+    def search(self, features: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+        """See :meth:`~.gallery.Gallery.search`; rows are numbers that this object gives to items as it meets them."""
+        self.check_top(top)
+        scores = np.full((len(features), top), -np.inf, dtype=np.float32)
+        rows = np.full(scores.shape, -1, dtype=np.int64)
+        step = max(1, CELLS // top)
+        for start in range(0, len(features), step):
+            found = self.client.search(
+                self.name,
+                np.ascontiguousarray(features[start : start + step], dtype=np.float32).tolist(),
+                filter=self.filter,
+                limit=top,
+                output_fields=["key"],
+                search_params={"metric_type": "IP", "params": self.parameters},
+                consistency_level="Strong",
+            )
+            for number, hits in enumerate(found, start):
+                scores[number, : len(hits)] = [hit["distance"] for hit in hits]
+                rows[number, : len(hits)] = [self._row(hit["key"]) for hit in hits]
+        return scores, rows
+
+    def items(self, rows: np.ndarray) -> dict[int, tuple[int, Item]]:
+        """Ids and items by row number."""
+        wanted = [self._keys[row] for row in np.unique(rows[rows >= 0])]
+        found = fetch(self.client, self.name, wanted, ("id", *Item._fields))
+        return {
+            self._rows[key]: (values["id"], Item(**{name: values.get(name) for name in Item._fields}))
+            for key, values in found.items()
+        }
+
+    def labels(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Identities and cameras of all items by row, two arrays of strings; None unless all have both."""
+        labels: dict[int, tuple[str | None, str | None]] = {}
+        for batch in every(self.client, self.name, ["key", "pid", "camid"], self.filter):
+            labels |= {self._row(values["key"]): (values.get("pid"), values.get("camid")) for values in batch}
+        if not labels or any(None in pair for pair in labels.values()):
+            return None
+        pids, camids = zip(*(labels.get(row, ("", "")) for row in range(len(self._keys))), strict=True)
+        return np.array(pids), np.array(camids)
+
+    def _row(self, key: str) -> int:
+        if key not in self._rows:
+            self._rows[key] = len(self._keys)
+            self._keys.append(key)
+        return self._rows[key]
+
+
+def create_collection(
+    client: Any,
+    name: str,
+    card: ModelCard,
+    source: str,
+    columns: Sequence[str],
+    index_type: str,
+    build: Mapping[str, Any],
+) -> None:
+    """Make an empty collection for a family, with its index.
+
+    Raises:
+        InputError: a name or a column that Milvus does not take.
+    """
+    for text, what in ((name, "--collection"), *((column, "column") for column in columns)):
+        if not NAME.match(text) or text in FIXED:
+            raise InputError(what, "must be letters, digits and underscores, and no column of this plug-in", text)
+    module: Any = optional("pymilvus", "for --engine milvus", extra="milvus")
+    schema = module.MilvusClient.create_schema(auto_id=False, enable_dynamic_field=True)
+    kinds = module.DataType
+    schema.add_field("key", kinds.VARCHAR, is_primary=True, max_length=LENGTHS["key"])
+    schema.add_field("id", kinds.INT64)
+    for field in ("path", "pid", "camid", "precision"):
+        schema.add_field(field, kinds.VARCHAR, max_length=LENGTHS[field], nullable=field in ("pid", "camid"))
+    schema.add_field("width", kinds.DOUBLE)
+    schema.add_field("feature", kinds.FLOAT_VECTOR, dim=card.dimension)
+    index = module.MilvusClient.prepare_index_params()
+    index.add_index("feature", index_type=index_type, metric_type="IP", params=dict(build))
+    state = {
+        "format": 1,
+        "model": card.to_dict(),
+        "source": source,
+        "index": {"type": index_type, **build},
+        "columns": list(columns),
+        "first_load": -1,
+    }
+    properties = {PROPERTY: json.dumps(state)}
+    client.create_collection(name, schema=schema, index_params=index, properties=properties, consistency_level="Strong")
+
+
+def read_state(client: Any, name: str) -> dict[str, Any]:
+    """What the collection's properties say.
+
+    Raises:
+        InputError: no such collection, or one that this plug-in did not make.
+    """
+    if not client.has_collection(name):
+        known = ", ".join(client.list_collections()) or "none"
+        raise InputError(f"collection {name}", f"must be in this database, which has {known}", "no such collection")
+    text = client.describe_collection(name).get("properties", {}).get(PROPERTY)
+    try:
+        state = json.loads(text)
+        if state["format"] != 1 or "model" not in state:
+            raise KeyError("format")
+    except (TypeError, ValueError, KeyError):
+        rule = "must be a gallery that tools/search.py index made"
+        raise InputError(f"collection {name}", rule, "no model card in its properties") from None
+    return state
+
+
+def write_state(client: Any, name: str, state: Mapping[str, Any]) -> None:
+    """Keep what :func:`read_state` reads."""
+    client.alter_collection_properties(name, {PROPERTY: json.dumps(state)})
+
+
+def count(client: Any, name: str, filter: str = "") -> int:
+    """Number of items, of those that fulfil an expression."""
+    (row,) = client.query(name, filter=filter, output_fields=["count(*)"], consistency_level="Strong")
+    return int(row["count(*)"])
+
+
+def fetch(client: Any, name: str, keys: Sequence[str], fields: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Fields of the items with these keys, by key; items that are not there are left out."""
+    found = {}
+    for start in range(0, len(keys), KEYS):
+        expression = f"key in {json.dumps(list(keys[start : start + KEYS]))}"
+        rows = client.query(
+            name, filter=expression, output_fields=["key", *fields], limit=KEYS, consistency_level="Strong"
+        )
+        found |= {row["key"]: row for row in rows}
+    return found
+
+
+def every(client: Any, name: str, fields: Sequence[str], filter: str = "") -> Iterator[list[dict[str, Any]]]:
+    """Fields of all items, some thousands at a time."""
+    iterator = client.query_iterator(name, batch_size=5000, output_fields=list(fields), filter=filter)
+    try:
+        while batch := iterator.next():
+            yield batch
+    finally:
+        iterator.close()
+
+
+def check_filter(expression: str, columns: Sequence[str]) -> None:
+    """Refuse an expression over a column that is not there: Milvus would find nothing, without a word.
+
+    Raises:
+        InputError: with the columns that there are.
+    """
+    bare = re.sub(r'"(?:[^"\\]|\\.)*"|' + r"'(?:[^'\\]|\\.)*'", "", expression)
+    for name in re.findall(r"(?<![\w.])[A-Za-z_]\w*(?!\s*\(|\w)", bare):
+        if name.lower() not in WORDS and name not in columns:
+            raise InputError("--filter", f"must be over the columns {', '.join(columns)}", name)
+
+
+def _both(first: str, second: str) -> str:
+    return f"({first}) and {second}" if first else second
