@@ -21,6 +21,9 @@ from switchablecompat.deploy.searchable import SearchableGallery
 from switchablecompat.errors import InputError, name_some
 
 ENGINES = ("faiss", "milvus")
+# Milvus's names; Milvus Lite has FLAT, IVF_FLAT, IVF_SQ8, HNSW and HNSW_SQ, and takes names that it has not
+INDEX_TYPES = ("FLAT", "IVF_FLAT", "IVF_SQ8", "IVF_PQ", "IVF_RABITQ", "HNSW", "HNSW_SQ", "HNSW_PQ", "SCANN", "DISKANN",
+               "AUTOINDEX", "GPU_CAGRA", "GPU_IVF_FLAT", "GPU_IVF_PQ")  # fmt: skip
 
 
 def add_engine(parser: startup.Parser) -> None:
@@ -33,7 +36,7 @@ def add_engine(parser: startup.Parser) -> None:
 
 def add_index(parser: startup.Parser) -> None:
     """How to load a collection."""
-    parser.add_argument("--index-type", default="FLAT", metavar="TYPE", help="milvus: FLAT (exact, default), HNSW...")
+    parser.add_argument("--index-type", choices=INDEX_TYPES, default="FLAT", help="milvus: (default FLAT, exact)")
     parser.add_argument("--index-parameters", nargs="+", default=[], metavar="K=V", help="milvus: such as M=32")
     parser.add_argument("--columns", metavar="CSV", help="milvus: further columns of items, by the column path")
     parser.add_argument("--key", choices=KEYS, default="path", help="milvus: what tells items of shards apart")
@@ -105,8 +108,8 @@ def run_index(arguments: argparse.Namespace) -> None:
         encoders = ", ".join(f"{number} by {name}" for name, number in gallery.encoders().items())
         print(
             f"{arguments.uri}, collection {arguments.collection}: {done.added} items added, {done.replaced} replaced, "
-            f"{done.skipped} were there, by {card.name} of family {card.family}; now {len(gallery)} items ({encoders}), "
-            f"index {gallery.state['index']['type']}"
+            f"{done.skipped} were there, by {card.name} of family {card.family}; "
+            f"now {len(gallery)} items ({encoders}), index {gallery.state['index']['type']}"
         )
 
 
@@ -126,10 +129,14 @@ def run_delete(arguments: argparse.Namespace) -> None:
     check(arguments, ())
     if arguments.engine != "milvus":
         raise InputError("delete", "is for --engine milvus; a FAISS gallery is made again", arguments.engine)
-    if bool(arguments.images) == bool(arguments.filter):
-        raise InputError("command line", "must have --images or --filter (see --help)")
+    if bool(arguments.images) + bool(arguments.filter) + arguments.all != 1:
+        raise InputError("command line", "must have --images, --filter or --all (see --help)")
     with connection(arguments.uri, token=arguments.token) as client:
         state = read_state(client, arguments.collection)
+        if arguments.all:
+            client.drop_collection(arguments.collection)
+            print(f"{arguments.uri}, collection {arguments.collection}: deleted")
+            return
         check_filter(arguments.filter, (*FIXED, *state["columns"]))
         paths = [item.path for item in items_of_paths(arguments.images)] if arguments.images else []
         number = delete_items(client, arguments.collection, paths=paths, filter=arguments.filter)

@@ -163,7 +163,7 @@ def test_float16_is_half_as_large_and_keeps_its_contract(tool):
 
 
 def test_any_size_is_compared_at_three(tool, work):
-    code, out, err = tool(
+    code, _, err = tool(
         *RUN, "--width", 0.25, "--dynamic-size", "--openvino", "--images", "my_images", "--output", "any"
     )
     assert code == 0, err

@@ -14,6 +14,7 @@ from ..widths import width_name
 
 FORMAT = 1
 KINDS = ("checkpoint", "onnx", "program")
+PRECISIONS = ("float32", "float16", "int8")
 METRIC = "cosine: inner product of L2-normalised features"
 # Two sub-models' features may be compared only if all of these agree.
 SAME = ("family", "dimension", "metric", "preprocessing")
@@ -64,6 +65,8 @@ class ModelCard:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise InputError("model card: kind", f"must be one of {', '.join(KINDS)}", self.kind)
+        if self.precision not in PRECISIONS:
+            raise InputError("model card: precision", f"must be one of {', '.join(PRECISIONS)}", self.precision)
         object.__setattr__(self, "widths", tuple(float(width) for width in self.widths))
 
     @property

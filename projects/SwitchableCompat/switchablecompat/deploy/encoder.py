@@ -54,7 +54,7 @@ class Encoder:
         Raises:
             InputError: Another shape or type, or features that are not finite.
         """
-        size = (3, *input_size(self.card.preprocessing))
+        size: tuple[object, ...] = (3, *input_size(self.card.preprocessing))
         fits = images.dim() == 4 and images.shape[1:] == size
         if self.card.dynamic_size:
             fits, size = images.dim() == 4 and images.shape[1] == 3, (3, "H", "W")

@@ -1,9 +1,9 @@
 """A gallery in a collection of Milvus; the same code for the embedded Milvus Lite and for a cluster.
 
-An entity is an item: ``key`` (32 hexadecimal digits of SHA-256 over what tells items apart: the path, or the id), ``id``,
-``path``, ``pid``, ``camid``, ``width`` and ``precision`` of the sub-model that encoded it, ``feature``, and any further
-columns as dynamic fields. The collection's properties hold the model card of the first encoder and the state of the load,
-so that they travel with it. Widths may be mixed; families may not.
+An entity is an item: ``key`` (32 hexadecimal digits of SHA-256 over what tells items apart: the path, or the id),
+``id``, ``path``, ``pid``, ``camid``, ``width`` and ``precision`` of the sub-model that encoded it, ``feature``, and any
+further columns as dynamic fields. The collection's properties hold the model card of the first encoder and the state of
+the load, so that they travel with it. Widths may be mixed; families may not.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..widths import width_name
-from .card import ModelCard
+from .card import PRECISIONS, ModelCard
 from .encoder import optional
 from .items import Item
 
@@ -53,9 +53,9 @@ class MilvusGallery:
         self.state = read_state(client, name)
         self.card = ModelCard.from_dict(self.state["model"], f"collection {name}: model")
         if self.state["first_load"] is not None:
-            expected, found = self.state["first_load"], count(client, name)
-            rule = f"must hold all {expected} items of its first load: start the same index command again"
-            raise InputError(f"collection {name}", rule, found)
+            expected = self.state["first_load"].get("number", "its")
+            rule = f"must hold all {expected} items of {self.state['source']}: start the same index command again"
+            raise InputError(f"collection {name}", rule, count(client, name))
         check_filter(filter, (*FIXED, *self.state["columns"]))
         client.load_collection(name)
         self._size = count(client, name, filter)
@@ -92,10 +92,13 @@ class MilvusGallery:
         return min(len(self), DEEPEST)
 
     def encoders(self) -> dict[str, int]:
-        """How many items each sub-model has encoded, by names such as ``w050``; those with none are left out."""
+        """How many items each sub-model has encoded, by names such as ``w050 int8``; those with none are left out."""
         numbers = {
-            width_name(width): count(self.client, self.name, _both(self.filter, f"width == {width}"))
+            f"{width_name(width)} {precision}".removesuffix(" float32"): count(
+                self.client, self.name, _both(self.filter, f'width == {width} and precision == "{precision}"')
+            )
             for width in self.card.widths
+            for precision in PRECISIONS
         }
         return {name: number for name, number in numbers.items() if number}
 
@@ -131,7 +134,7 @@ class MilvusGallery:
         wanted = [self._keys[row] for row in np.unique(rows[rows >= 0])]
         found = fetch(self.client, self.name, wanted, ("id", *Item._fields))
         return {
-            self._rows[key]: (values["id"], Item(**{name: values.get(name) for name in Item._fields}))
+            self._rows[key]: (values["id"], Item(values["path"], values.get("pid"), values.get("camid")))
             for key, values in found.items()
         }
 
@@ -161,14 +164,7 @@ def create_collection(
     index_type: str,
     build: Mapping[str, Any],
 ) -> None:
-    """Make an empty collection for a family, with its index.
-
-    Raises:
-        InputError: a name or a column that Milvus does not take.
-    """
-    for text, what in ((name, "--collection"), *((column, "column") for column in columns)):
-        if not NAME.match(text) or text in FIXED:
-            raise InputError(what, "must be letters, digits and underscores, and no column of this plug-in", text)
+    """Make an empty collection for a family, with its index."""
     module: Any = optional("pymilvus", "for --engine milvus", extra="milvus")
     schema = module.MilvusClient.create_schema(auto_id=False, enable_dynamic_field=True)
     kinds = module.DataType
@@ -186,10 +182,23 @@ def create_collection(
         "source": source,
         "index": {"type": index_type, **build},
         "columns": list(columns),
-        "first_load": -1,
+        "first_load": {},  # what it is of; None when it is complete
+        "next_id": 0,
     }
     properties = {PROPERTY: json.dumps(state)}
     client.create_collection(name, schema=schema, index_params=index, properties=properties, consistency_level="Strong")
+
+
+def check_names(name: str, columns: Sequence[str]) -> None:
+    """Refuse names of a collection and of further columns that Milvus does not take, or that are taken.
+
+    Raises:
+        InputError: naming it.
+    """
+    for text, what in ((name, "--collection"), *((column, "--columns") for column in columns)):
+        if not NAME.match(text) or text in (*FIXED, "feature"):
+            taken = ", ".join((*FIXED, "feature"))
+            raise InputError(what, f"must be letters, digits and underscores, and none of {taken}", text)
 
 
 def read_state(client: Any, name: str) -> dict[str, Any]:
@@ -225,7 +234,7 @@ def count(client: Any, name: str, filter: str = "") -> int:
 
 def fetch(client: Any, name: str, keys: Sequence[str], fields: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Fields of the items with these keys, by key; items that are not there are left out."""
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for start in range(0, len(keys), KEYS):
         expression = f"key in {json.dumps(list(keys[start : start + KEYS]))}"
         rows = client.query(

@@ -1,7 +1,7 @@
 """Images or shards into a collection of Milvus, so that any load may be interrupted and started again.
 
-Items are told apart by their keys. What is there, encoded by the same sub-model, is skipped; what another width encoded is
-encoded again and replaced, so that a gallery can be upgraded in parts while it serves.
+Items are told apart by their keys. What is there, encoded by the same sub-model, is skipped; what another width encoded
+is encoded again and replaced, so that a gallery can be upgraded in parts while it serves.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .encode import encode
 from .encoder import Encoder
 from .feature_file import FeatureFile, check_shards
 from .items import Item
-from .milvus_gallery import LENGTHS, count, create_collection, fetch, read_state, write_state
+from .milvus_gallery import LENGTHS, check_names, count, create_collection, fetch, read_state, write_state
 
 MESSAGE = 16_000_000  # bytes of an insert; servers take 64 MB
 OTHER = 1024  # bytes of an entity beside its feature
@@ -37,9 +37,8 @@ class Target:
         name: of the collection, which is made if it is not there.
         index_type: of a new one: Milvus's name, such as ``FLAT`` (exact) or ``HNSW``.
         build: parameters of a new index.
-        again: encode and replace what is there too.
         columns: further values of items, by path, see :mod:`.columns`.
-        column_names: of these, for all items.
+        column_names: of these.
         again: replace what the same sub-model has encoded too.
     """
 
@@ -52,13 +51,13 @@ class Target:
     again: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass
 class Loaded:
     """What a load did: numbers of items that were new, replaced, and there already."""
 
-    added: int
-    replaced: int
-    skipped: int
+    added: int = 0
+    replaced: int = 0
+    skipped: int = 0
 
 
 def load_images(
@@ -66,26 +65,28 @@ def load_images(
 ) -> Loaded:
     """Encode images that the collection has not, or has from another sub-model, and write them.
 
-    Their ids are their positions in this list; their keys those of their paths.
+    Their keys are those of their paths. What is replaced keeps its id, and labels and columns that are not given anew.
 
     Raises:
         InputError: an image that cannot be read, a path twice, or a collection of another family.
     """
     keys = [key_of(item.path) for item in items]
     _once(keys, [item.path for item in items], "path")
-    wanted = _begin(target, encoder.card, source, keys)
-    chosen = [position for position, key in enumerate(keys) if key in wanted]
-    with tqdm(total=len(chosen), desc=f"Encoding for {target.name}", unit="image") as progress:
-        for batch in encode(encoder, [items[i] for i in chosen], batch_size=batch_size, workers=workers):
-            positions = [chosen[i] for i in batch.positions]
-            rows = zip([keys[i] for i in positions], positions, batch.items, batch.features, strict=True)
-            _write(target, encoder.card, rows)
-            progress.update(len(positions))
-    return _end(target, keys, wanted)
+    load = _Load(target, encoder.card, source, keys)
+    with tqdm(total=len(keys), desc=f"Encoding for {target.name}", unit="image") as progress:
+        for start in range(0, len(keys), BLOCK):
+            block = range(start, min(start + BLOCK, len(keys)))
+            chosen = load.choose(block)
+            progress.update(len(block) - len(chosen))
+            for batch in encode(encoder, [items[i] for i in chosen], batch_size=batch_size, workers=workers):
+                positions = [chosen[i] for i in batch.positions]
+                load.write(zip(positions, [None] * len(positions), batch.items, batch.features, strict=True))
+                progress.update(len(positions))
+    return load.end()
 
 
 def load_shards(target: Target, files: Sequence[FeatureFile], source: str, key: str = "path") -> Loaded:
-    """Write the items of feature files.
+    """Write the items of feature files, with their ids.
 
     Args:
         target: where to.
@@ -97,22 +98,107 @@ def load_shards(target: Target, files: Sequence[FeatureFile], source: str, key: 
         InputError: shards that do not make one gallery, a key twice, or a collection of another family.
     """
     check_shards(files)
-    card = files[0].card
     texts = [str(value) for file in files for batch in file.blocks() for value in batch[key].to_pylist()]
     keys = [key_of(text) for text in texts]
     _once(keys, texts, key)
-    wanted = _begin(target, card, source, keys)
+    load = _Load(target, files[0].card, source, keys)
     with tqdm(total=len(keys), desc=f"Loading into {target.name}", unit="item") as progress:
         start = 0
         for file in files:
             for batch in file.blocks():
-                here = keys[start : start + len(batch)]
-                items = [Item(*row) for row in zip(*(batch[name].to_pylist() for name in Item._fields), strict=True)]
-                rows = zip(here, batch["id"].to_pylist(), items, file.features(batch), strict=True)
-                _write(target, card, (row for row in rows if row[0] in wanted))
+                chosen = {*load.choose(range(start, start + len(batch)))}
+                items = (Item(*row) for row in zip(*(batch[name].to_pylist() for name in Item._fields), strict=True))
+                rows = zip(
+                    range(start, start + len(batch)), batch["id"].to_pylist(), items, file.features(batch), strict=True
+                )
+                load.write(row for row in rows if row[0] in chosen)
                 start += len(batch)
                 progress.update(len(batch))
-    return _end(target, keys, wanted)
+    return load.end()
+
+
+class _Load:
+    """A load into a collection, which is made or checked.
+
+    Args:
+        target: where to.
+        card: of the sub-model.
+        source: where the items come from.
+        keys: of all of them.
+    """
+
+    def __init__(self, target: Target, card: ModelCard, source: str, keys: Sequence[str]) -> None:
+        self.target, self.card, self.keys = target, card, keys
+        client, name = target.client, target.name
+        check_names(name, target.column_names)
+        if not client.has_collection(name):
+            create_collection(client, name, card, source, target.column_names, target.index_type, target.build)
+        state = read_state(client, name)
+        there = ModelCard.from_dict(state["model"], f"collection {name}: model")
+        check_comparable(there, f"the collection {name}", card, "this sub-model")
+        items = hashlib.sha256("".join(sorted(keys)).encode()).hexdigest()
+        self._first = state["first_load"] is not None
+        if self._first:
+            if state["first_load"] and state["first_load"]["items"] != items:
+                rule = (
+                    f"must first be loaded whole, with the {state['first_load']['number']} items of {state['source']}"
+                )
+                raise InputError(f"collection {name}", f"{rule} (or be deleted: --all)", f"others, of {source}")
+            state["first_load"] = {"number": len(keys), "items": items}
+        state["columns"] = list(dict.fromkeys([*state["columns"], *target.column_names]))
+        self._kept = ("id", "pid", "camid", "width", "precision", *state["columns"])
+        self._next = state["next_id"]
+        state["next_id"] += len(keys)  # an interruption leaves a gap
+        write_state(client, name, state)
+        client.load_collection(name)
+        self._there: dict[str, dict[str, Any]] = {}
+        self._done = Loaded()
+
+    def choose(self, positions: Sequence[int]) -> list[int]:
+        """Those of some items that are to be written."""
+        keys = [self.keys[i] for i in positions]
+        self._there = fetch(self.target.client, self.target.name, keys, self._kept)
+        chosen = []
+        for position, key in zip(positions, keys, strict=True):
+            row = self._there.get(key)
+            same = row is not None and (row["width"], row["precision"]) == (self.card.width, self.card.precision)
+            if same and not self.target.again:
+                self._done.skipped += 1
+            else:
+                chosen.append(position)
+        return chosen
+
+    def write(self, rows: Iterable[tuple[int, int | None, Item, np.ndarray]]) -> None:
+        """Upsert positions, ids (None: any), items and features of those chosen, in messages that servers take."""
+        size = max(1, MESSAGE // (4 * self.card.dimension + OTHER))
+        entities: list[dict[str, Any]] = []
+        for position, number, item, feature in rows:
+            former = self._there.get(self.keys[position])
+            self._done.replaced += former is not None
+            self._done.added += former is None
+            entities.append({
+                "id": position if self._first else self._next + position,
+                **({name: former[name] for name in self._kept if name in former} if former else {}),
+                **({} if number is None else {"id": number}),
+                **{name: value for name, value in item._asdict().items() if value is not None or not former},
+                **self.target.columns.get(item.path, {}),
+                "key": self.keys[position],
+                "width": self.card.width,
+                "precision": self.card.precision,
+                "feature": feature.tolist(),
+            })  # fmt: skip
+            if len(entities) == size:
+                self.target.client.upsert(self.target.name, entities)
+                entities = []
+        if entities:
+            self.target.client.upsert(self.target.name, entities)
+
+    def end(self) -> Loaded:
+        """Make all of it durable, and say that the load is complete."""
+        self.target.client.flush(self.target.name)
+        state = read_state(self.target.client, self.target.name)
+        write_state(self.target.client, self.target.name, {**state, "first_load": None})
+        return self._done
 
 
 def delete_items(client: Any, name: str, *, paths: Sequence[str] = (), filter: str = "") -> int:
@@ -144,62 +230,3 @@ def _once(keys: Sequence[str], texts: Sequence[str], what: str) -> None:
         twice = [text for text in texts if text in seen or seen.add(text)]  # type: ignore[func-returns-value]  # None
         advice = "; for several items of one file use --key id" if what == "path" else ""
         raise InputError(what, f"must occur once in a gallery{advice}", f"{name_some(twice, 1)} again")
-
-
-def _begin(target: Target, card: ModelCard, source: str, keys: Sequence[str]) -> dict[str, bool]:
-    """Make or check the collection, and say that a load begins.
-
-    Returns:
-        Keys to write; whether they replace something.
-    """
-    client, name = target.client, target.name
-    if not client.has_collection(name):
-        create_collection(client, name, card, source, target.column_names, target.index_type, target.build)
-    state = read_state(client, name)
-    there = ModelCard.from_dict(state["model"], f"collection {name}: model")
-    check_comparable(there, f"the collection {name}", card, "this sub-model")
-    client.load_collection(name)
-    wanted: dict[str, bool] = {}
-    for start in range(0, len(keys), BLOCK):
-        block = keys[start : start + BLOCK]
-        found = fetch(client, name, block, ("width", "precision"))
-        for key in block:
-            row = found.get(key)
-            same = row and (row["width"], row["precision"]) == (card.width, card.precision)
-            if target.again or not same:
-                wanted[key] = row is not None
-    state["columns"] = list(dict.fromkeys([*state["columns"], *target.column_names]))
-    if state["first_load"] is not None:
-        state["first_load"] = len(keys)
-    write_state(client, name, state)
-    return wanted
-
-
-def _end(target: Target, keys: Sequence[str], wanted: Mapping[str, bool]) -> Loaded:
-    """Make all of it durable, and say that the load is complete."""
-    target.client.flush(target.name)
-    state = read_state(target.client, target.name)
-    write_state(target.client, target.name, {**state, "first_load": None})
-    replaced = sum(wanted.values())
-    return Loaded(len(wanted) - replaced, replaced, len(keys) - len(wanted))
-
-
-def _write(target: Target, card: ModelCard, rows: Iterable[tuple[str, int, Item, np.ndarray]]) -> None:
-    """Upsert in messages that servers take."""
-    size = max(1, MESSAGE // (4 * card.dimension + OTHER))
-    entities: list[dict[str, Any]] = []
-    for key, number, item, feature in rows:
-        entities.append({
-            **target.columns.get(item.path, {}),
-            "key": key,
-            "id": number,
-            **item._asdict(),
-            "width": card.width,
-            "precision": card.precision,
-            "feature": feature.tolist(),
-        })  # fmt: skip
-        if len(entities) == size:
-            target.client.upsert(target.name, entities)
-            entities = []
-    if entities:
-        target.client.upsert(target.name, entities)

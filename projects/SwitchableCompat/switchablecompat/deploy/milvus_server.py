@@ -61,7 +61,7 @@ def milvus_errors(uri: str) -> Iterator[None]:
     """What pymilvus and gRPC raise, as one line; their own logs, with tracebacks, are not shown."""
     exceptions: Any = optional("pymilvus", "for --engine milvus", extra="milvus")
     grpc: Any = optional("grpc", "for --engine milvus", extra="milvus")
-    loggers = [logging.getLogger(name) for name in ("pymilvus", "milvus_lite")]
+    loggers = [logging.getLogger(name) for name in ("pymilvus", "milvus_lite", "grpc")]
     levels = [(log, log.level) for log in loggers]
     for log in loggers:
         log.setLevel(logging.CRITICAL + 1)

@@ -18,7 +18,7 @@ def openvino_encoder(path: Path) -> Encoder:
     Raises:
         InputError: OpenVINO is missing, or does not take the file.
     """
-    openvino: Any = optional("openvino", "for --openvino")
+    openvino: Any = optional("openvino", "for --openvino", extra="openvino")
     core = openvino.Core()
     try:
         # On its own it may choose bfloat16 where the processor has it.

@@ -1,4 +1,4 @@
-"""What each precision of each sub-model costs and gains: file size, latency in onnxruntime, mAP in each cell of its row."""
+"""What each precision of each sub-model costs and gains: file size, latency in onnxruntime, mAP in each cell."""
 
 from __future__ import annotations
 
@@ -123,8 +123,8 @@ def render_precisions(content: dict[str, Any]) -> str:
     return (
         f"{table}\n\nIn parentheses: points of mAP against float32 queries. {entries[0]['images']} held-out images of "
         f"{entries[0]['source']}, {height}x{width}; calibrated on {content['calibration']['images']} training images; "
-        f"{content['method']}, seed {content['seed']}. Latency of one image in onnxruntime on one thread of {machine['cpu']}, "
-        f"median of {content['repeats']} repeats in turns; {named}.\n"
+        f"{content['method']}, seed {content['seed']}. Latency of one image in onnxruntime on one thread of "
+        f"{machine['cpu']}, median of {content['repeats']} repeats in turns; {named}.\n"
     )
 
 

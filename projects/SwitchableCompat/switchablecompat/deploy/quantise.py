@@ -1,9 +1,9 @@
-"""Static quantisation of an exported ONNX file by onnxruntime's own tools: int8 weights per output channel, uint8 activations.
+"""Static quantisation of an exported ONNX file by onnxruntime's own tools.
 
-What is quantised: convolutions and matrix products of the backbone, and what lies between them. The head, a few numbers
-per image, stays in float32, and so do pixel normalisation and L2 normalisation. Weights have 7 bits: processors without
-VNNI instructions add two products in 16 bits, which 8-bit weights overflow, and a file that is proved on one machine has
-to be right on another.
+Weights become int8, with a scale for each output channel; activations uint8. What is quantised: convolutions and matrix
+products of the backbone, and what lies between them. The head, a few numbers per image, stays in float32, and so do
+pixel normalisation and L2 normalisation. Weights have 7 bits: processors without VNNI instructions add two products in
+16 bits, which 8-bit weights overflow, and a file that is proved on one machine has to be right on another.
 """
 
 from __future__ import annotations

@@ -20,10 +20,10 @@ class SearchableGallery(Protocol):
     """
 
     @property
-    def card(self) -> ModelCard: ...  # noqa: D102
+    def card(self) -> ModelCard: ...
 
     @property
-    def description(self) -> Mapping[str, Any]: ...  # noqa: D102
+    def description(self) -> Mapping[str, Any]: ...
 
     @property
     def encoded_by(self) -> str:
