@@ -16,6 +16,7 @@ from switchablecompat.data.opening import open_dataset
 from switchablecompat.deploy import export_precision
 from switchablecompat.deploy.encoder import load_encoder
 from switchablecompat.deploy.export_precision import REDUCED
+from switchablecompat.deploy.held_out import HeldOut
 from switchablecompat.deploy.images import read_images
 from switchablecompat.deploy.quantise import Quantiser
 from switchablecompat.deploy.run import TrainedRun
@@ -117,24 +118,32 @@ def test_int8_weights_are_per_channel_and_the_head_stays(tool):
     assert len(quantised) == card_of("out/w100-onnx-int8")["int8_layers"]
 
 
-def test_a_layer_that_int8_cannot_hold_stays_in_float32_by_itself(tool, capsys):
+def test_a_layer_that_int8_cannot_hold_stays_in_float32_by_itself(tool, monkeypatch):
+    compare = HeldOut.compare
+
+    def by_cosine(self, encoder):  # searches in so small a set improve by chance
+        proof = compare(self, encoder)
+        return {**proof, "mAP": [{**cell, "drop": 100 * (1 - proof["cosine"]["mean"])} for cell in proof["mAP"]]}
+
+    monkeypatch.setattr(HeldOut, "compare", by_cosine)
     uneven = ("--config-file", "uneven/config.yaml", "--weights", "uneven/model_final.pth", "--width", 1.0)
-    int8 = ("--precision", "int8", "--calibration-images", 16)
-    code, _, err = tool(*uneven, *int8, *ANY, "--output", "bad")
-    assert code == 0, err
-    worst = max(cell["drop"] for cell in card_of("bad/w100-onnx-int8")["proof"]["mAP"])
-    cosine = card_of("bad/w100-onnx-int8")["proof"]["cosine"]["mean"]
-    code, _, err = tool(*uneven, *int8, "--max-map-drop", worst - 0.01, "--output", "good")
-    if code == 0:
-        kept = card_of("good/w100-onnx-int8")["float32_layers"]
-        assert {"backbone.layer2.0.conv1", "backbone.layer2.0.conv2"} & {*kept}
-        assert card_of("good/w100-onnx-int8")["proof"]["cosine"]["mean"] > cosine
-    code, _, err = tool(*uneven, *int8, *ANY, "--exclude", "backbone.layer2.0", "--output", "named")
-    assert code == 0, err
-    assert {"backbone.layer2.0.conv1", "backbone.layer2.0.conv2"} <= {
-        *card_of("named/w100-onnx-int8")["float32_layers"]
-    }
-    assert card_of("named/w100-onnx-int8")["proof"]["cosine"]["mean"] > cosine + 0.01
+    int8 = (*uneven, "--precision", "int8", "--calibration-images", 16)
+    planted = {"backbone.layer2.0.conv1", "backbone.layer2.0.conv2"}
+
+    def exported(name, *arguments):
+        code, _, err = tool(*int8, *arguments, "--output", name)
+        assert code == 0, err[-2000:]
+        card = card_of(f"{name}/w100-onnx-int8")
+        return {*card["float32_layers"]}, card["proof"]["mAP"][0]["drop"]
+
+    none, bad = exported("bad", *ANY)
+    named, good = exported("named", *ANY, "--exclude", *planted)
+    assert (none, named) == (set(), planted)
+    assert good < bad / 3
+    kept, reached = exported("good", "--max-map-drop", (good + bad) / 2)
+    assert kept & planted
+    assert len(kept) <= 2
+    assert reached < (good + bad) / 2
 
 
 @pytest.mark.parametrize("precision", REDUCED)
