@@ -17,10 +17,10 @@ from collections.abc import Sequence
 
 import startup
 from model_arguments import CONFIG_HELP
-from switchablecompat.deploy.card import KINDS, PRECISIONS, ModelCard
+from switchablecompat.deploy.card import KINDS, ModelCard
 from switchablecompat.deploy.encoder import optional
 from switchablecompat.deploy.export import TOLERANCE, export_folder, export_submodel, packages
-from switchablecompat.deploy.export_precision import MAX_DROP, Limits, export_precision
+from switchablecompat.deploy.export_precision import MAX_DROP, REDUCED, Limits, export_precision
 from switchablecompat.deploy.held_out import CALIBRATION, HeldOut, calibration_pictures
 from switchablecompat.deploy.images import preprocessing_of
 from switchablecompat.deploy.parity import parity_images
@@ -66,7 +66,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--precision",
         action="append",
         default=[],
-        choices=PRECISIONS,
+        choices=("float32", *REDUCED),
         help="of ONNX files; may be repeated (default float32)",
     )
     parser.add_argument(

@@ -19,10 +19,9 @@ import numpy as np
 import gallery_arguments
 import startup
 from model_arguments import CONFIG_HELP
-from switchablecompat.deploy.card import PRECISIONS
 from switchablecompat.deploy.encoder import Encoder, load_encoder
 from switchablecompat.deploy.export import export_submodel
-from switchablecompat.deploy.export_precision import MAX_DROP, Limits, export_precision
+from switchablecompat.deploy.export_precision import MAX_DROP, REDUCED, Limits, export_precision
 from switchablecompat.deploy.held_out import HeldOut, calibration_pictures
 from switchablecompat.deploy.images import preprocessing_of
 from switchablecompat.deploy.items import items_of_dataset
@@ -54,7 +53,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--camera", type=float, default=0.25, metavar="X", help="width on cameras (default %(default)s)"
     )
-    parser.add_argument("--precision", choices=PRECISIONS, default="int8", help="there (default %(default)s)")
+    parser.add_argument(
+        "--precision", choices=("float32", *REDUCED), default="int8", help="there (default %(default)s)"
+    )
     parser.add_argument(
         "--old", type=float, default=0.5, metavar="X", help="of the gallery before (default %(default)s)"
     )

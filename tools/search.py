@@ -182,7 +182,9 @@ def search(arguments: argparse.Namespace, gallery: SearchableGallery) -> None:
     if arguments.json:
         own = {"title": title, "subtitle": subtitle, "top": top, "metrics": metrics}
         own["parameters"] = arguments.parameters or gallery.description["parameters"]
-        content = search_record(gallery, arguments.gallery or arguments.uri, encoder.card, queries, found, result, **own)
+        content = search_record(
+            gallery, arguments.gallery or arguments.uri, encoder.card, queries, found, result, **own
+        )
         write_json(arguments.json, content, indent=1)
 
 

@@ -20,6 +20,7 @@ from switchablecompat.comparison.results import load_results
 from switchablecompat.comparison.suite import load_suite
 from switchablecompat.comparison.table import Comparison
 from switchablecompat.deploy.card import ModelCard
+from switchablecompat.deploy.engine_profile import render_engines
 from switchablecompat.deploy.precision_profile import render_precisions
 from switchablecompat.deploy.profile import render_profile
 from switchablecompat.errors import InputError, exit_on_input_error
@@ -154,8 +155,13 @@ def rehearsal_table(path: Path) -> str:
     """An upgrade by tenths, from ``rehearsal.json``."""
     content = json.loads(path.read_text())
     rows = [
-        [f"{stage['share']:.0f} %", f"{stage['mAP']:.2f}", f"{stage['tar']:.2f}", f"{stage['far']:.4f}"]
-        + [stage["answered"]]
+        [
+            f"{stage['share']:.0f} %",
+            f"{stage['mAP']:.2f}",
+            f"{stage['tar']:.2f}",
+            f"{stage['far']:.4f}",
+            stage["answered"],
+        ]
         for stage in content["stages"]
     ]
     camera, old, new = (ModelCard.from_dict(content[name]) for name in ("camera", "old", "new"))
@@ -168,12 +174,18 @@ def rehearsal_table(path: Path) -> str:
     )
 
 
+def engine_table(path: Path) -> str:
+    """FAISS and Milvus Lite side by side, as ``tools/try_engines.py`` prints it."""
+    return render_engines(json.loads(path.read_text())).strip()
+
+
 RENDERERS: dict[str, Callable[[Path], str]] = {
     "benchmark": benchmark_table,
     "grid": grid_table,
     "profile": profile_table,
     "precisions": precision_table,
     "rehearsal": rehearsal_table,
+    "engines": engine_table,
     "difficulty": difficulty_table,
     "comparison": comparison_table,
     "backbones": backbone_table,

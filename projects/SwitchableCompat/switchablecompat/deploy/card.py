@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..evaluation.precision import FULL
+from ..evaluation.precision import PRECISIONS as COMPUTED
 from ..files import write_json
 from ..widths import width_name
 
 FORMAT = 1
 KINDS = ("checkpoint", "onnx", "program")
-PRECISIONS = ("float32", "float16", "int8")
+PRECISIONS = (*COMPUTED, "int8")
 METRIC = "cosine: inner product of L2-normalised features"
 # Two sub-models' features may be compared only if all of these agree.
 SAME = ("family", "dimension", "metric", "preprocessing")
@@ -36,7 +38,8 @@ class ModelCard:
             ``channels`` ("RGB, 0-255"), ``pixel_mean`` and ``pixel_std`` (on the 0-255 scale), ``normalisation``
             ("inside the model": do not apply them again).
         metric: how features are compared.
-        precision: of its arithmetic: ``float32``, ``float16``, or ``int8`` (weights and activations).
+        precision: what it computes in: ``float32``, ``bfloat16``, ``float16`` or ``int8`` (weights and activations).
+            Features of one family compare whatever it is.
         dynamic_size: whether the file takes images of any height and width; features compare between equal ones, and
             ``preprocessing`` has those of the test pipeline.
         parameters: number of parameters.
@@ -54,7 +57,7 @@ class ModelCard:
     l2_normalised: bool
     preprocessing: Mapping[str, Any]
     metric: str = METRIC
-    precision: str = "float32"
+    precision: str = FULL
     dynamic_size: bool = False
     parameters: int | None = None
     macs: int | None = None

@@ -67,19 +67,13 @@ class Encoder:
         return features if self.card.l2_normalised else F.normalize(features)
 
 
-def with_precision(card: ModelCard, precision: str) -> ModelCard:
-    """A card that says so where features are not computed in float32; they may be compared all the same."""
-    return card if precision == FULL else replace(card, extra={**card.extra, "precision": precision})
-
-
 def run_encoder(run: TrainedRun, width: float) -> Encoder:
     """One sub-model of an opened run, without a file of its own.
 
     Raises:
         InputError: The run has no such width.
     """
-    card = with_precision(run.card(width), run.cfg.TEST.PRECISION)
-    return Encoder(card, lambda images: run.features(images, width))
+    return Encoder(run.card(width, precision=run.cfg.TEST.PRECISION), lambda images: run.features(images, width))
 
 
 def load_encoder(path: str | Path, precision: str = FULL) -> Encoder:
@@ -168,7 +162,7 @@ def _load_checkpoint(path: Path, precision: str = FULL) -> Encoder:
         with computing_in(precision, predictor.cfg.MODEL.DEVICE):
             return predictor(images.clone())  # it normalises them in place
 
-    return Encoder(with_precision(card, precision), forward)
+    return Encoder(replace(card, precision=precision), forward)
 
 
 def _card(path: Path, inside: str | None) -> ModelCard:

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..files import atomic_folder
 from ..provenance import hardware, versions
-from .card import PRECISIONS, ModelCard
+from .card import ModelCard
 from .encoder import CARD_KEY, CARD_NAME, load_encoder, optional
 from .export import FILES, export_folder, packages
 from .extractor import FeatureExtractor, count_macs
@@ -29,7 +29,7 @@ from .quantise import Layer, Quantiser
 from .run import TrainedRun
 from .writers import write_onnx
 
-REDUCED = PRECISIONS[1:]
+REDUCED = ("float16", "int8")
 MAX_DROP = 1.0  # percentage points of mAP
 RANKED = 32  # calibration pictures that the layers are ranked on
 Say = Callable[[str], None]

@@ -138,6 +138,15 @@ class MilvusGallery:
             for key, values in found.items()
         }
 
+    def rows_of(self, ids: np.ndarray) -> np.ndarray:
+        """Rows of items by their ids, all of which must be there."""
+        found = {
+            values["id"]: self._row(values["key"])
+            for batch in every(self.client, self.name, ["key", "id"], self.filter)
+            for values in batch
+        }
+        return np.array([found[number] for number in ids.tolist()])
+
     def labels(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Identities and cameras of all items by row, two arrays of strings; None unless all have both."""
         labels: dict[int, tuple[str | None, str | None]] = {}

@@ -151,13 +151,14 @@ class _Load:
         state["next_id"] += len(keys)  # an interruption leaves a gap
         write_state(client, name, state)
         client.load_collection(name)
+        self._empty = count(client, name) == 0
         self._there: dict[str, dict[str, Any]] = {}
         self._done = Loaded()
 
     def choose(self, positions: Sequence[int]) -> list[int]:
         """Those of some items that are to be written."""
         keys = [self.keys[i] for i in positions]
-        self._there = fetch(self.target.client, self.target.name, keys, self._kept)
+        self._there = {} if self._empty else fetch(self.target.client, self.target.name, keys, self._kept)
         chosen = []
         for position, key in zip(positions, keys, strict=True):
             row = self._there.get(key)
