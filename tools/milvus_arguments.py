@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -138,6 +139,8 @@ def run_delete(arguments: argparse.Namespace) -> None:
             print(f"{arguments.uri}, collection {arguments.collection}: deleted")
             return
         check_filter(arguments.filter, (*FIXED, *state["columns"]))
-        paths = [item.path for item in items_of_paths(arguments.images)] if arguments.images else []
+        folders = [path for path in arguments.images or [] if os.path.isdir(path)]
+        paths = [*{*(arguments.images or [])} - {*folders}]  # files may be gone already
+        paths += [item.path for item in items_of_paths(folders)]
         number = delete_items(client, arguments.collection, paths=paths, filter=arguments.filter)
         print(f"{arguments.uri}, collection {arguments.collection}: {number} items deleted")

@@ -125,9 +125,10 @@ def render_engines(content: dict[str, Any]) -> str:
     table = tabulate(rows, headers, tablefmt="github", disable_numparse=True, colalign=align)
     used, machine = content["versions"], content["hardware"]
     named = ", ".join(f"{name} {used[name]}" for name in ("faiss", "milvus_lite", "pymilvus", "python"))
+    imports = f"{content['imports_bytes'] / 1e6:,.0f} MB"
     return (
         f"{table}\n\n{content['num_vectors']:,} generated vectors of {content['dimension']} dimensions "
-        f"({content['vector_bytes'] / 1e6:,.0f} MB), {content['num_queries']} queries one by one; each engine in a process of its "
-        f"own, whose peak memory includes {content['imports_bytes'] / 1e6:,.0f} MB of Python and its packages. "
-        f"Disk: FAISS's vectors and Milvus's files; {machine['cores']} cores of {machine['cpu']}; {named}.\n"
+        f"({content['vector_bytes'] / 1e6:,.0f} MB), {content['num_queries']} queries one by one. Each engine runs in a "
+        f"process of its own, whose peak memory includes {imports} of Python and its packages. Disk: FAISS's index "
+        f"and items, without the shards; Milvus's files. {machine['cores']} cores of {machine['cpu']}; {named}.\n"
     )

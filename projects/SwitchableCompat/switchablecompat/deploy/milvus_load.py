@@ -7,7 +7,8 @@ is encoded again and replaced, so that a gallery can be upgraded in parts while 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ from tqdm import tqdm
 
 from ..errors import InputError, name_some
 from .card import ModelCard, check_comparable
-from .encode import encode
+from .encode import Encoded, encode
 from .encoder import Encoder
 from .feature_file import FeatureFile, check_shards
 from .items import Item
@@ -24,6 +25,7 @@ from .milvus_gallery import LENGTHS, check_names, count, create_collection, fetc
 
 MESSAGE = 16_000_000  # bytes of an insert; servers take 64 MB
 OTHER = 1024  # bytes of an entity beside its feature
+ROWS = 1024  # of an insert: what an interruption may lose
 BLOCK = 4096  # items whose presence is asked for at a time
 KEYS = ("path", "id")
 
@@ -78,11 +80,19 @@ def load_images(
             block = range(start, min(start + BLOCK, len(keys)))
             chosen = load.choose(block)
             progress.update(len(block) - len(chosen))
-            for batch in encode(encoder, [items[i] for i in chosen], batch_size=batch_size, workers=workers):
-                positions = [chosen[i] for i in batch.positions]
-                load.write(zip(positions, [None] * len(positions), batch.items, batch.features, strict=True))
-                progress.update(len(positions))
+            batches = encode(encoder, [items[i] for i in chosen], batch_size=batch_size, workers=workers)
+            load.write(_rows(batches, chosen, progress))
     return load.end()
+
+
+def _rows(
+    batches: Iterable[Encoded], chosen: Sequence[int], progress: tqdm
+) -> Iterator[tuple[int, None, Item, np.ndarray]]:
+    """What :meth:`_Load.write` takes, of encoded images."""
+    for batch in batches:
+        for number, item, feature in zip(*batch, strict=True):
+            yield chosen[number], None, item, feature
+        progress.update(len(batch.items))
 
 
 def load_shards(target: Target, files: Sequence[FeatureFile], source: str, key: str = "path") -> Loaded:
@@ -171,7 +181,7 @@ class _Load:
 
     def write(self, rows: Iterable[tuple[int, int | None, Item, np.ndarray]]) -> None:
         """Upsert positions, ids (None: any), items and features of those chosen, in messages that servers take."""
-        size = max(1, MESSAGE // (4 * self.card.dimension + OTHER))
+        size = min(ROWS, max(1, MESSAGE // (4 * self.card.dimension + OTHER)))
         entities: list[dict[str, Any]] = []
         for position, number, item, feature in rows:
             former = self._there.get(self.keys[position])
@@ -221,8 +231,8 @@ def delete_items(client: Any, name: str, *, paths: Sequence[str] = (), filter: s
 
 
 def key_of(text: str) -> str:
-    """An item's primary key."""
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[: LENGTHS["key"]]
+    """An item's primary key, of its id, or of its path as it was given but for spellings such as ``./a//b``."""
+    return hashlib.sha256(os.path.normpath(text).encode("utf-8", "surrogateescape")).hexdigest()[: LENGTHS["key"]]
 
 
 def _once(keys: Sequence[str], texts: Sequence[str], what: str) -> None:
