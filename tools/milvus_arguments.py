@@ -15,7 +15,8 @@ from switchablecompat.deploy.columns import read_columns
 from switchablecompat.deploy.extract import open_shards
 from switchablecompat.deploy.gallery import Gallery
 from switchablecompat.deploy.items import items_of_paths
-from switchablecompat.deploy.milvus_gallery import FIXED, MilvusGallery, check_filter, read_state
+from switchablecompat.deploy.milvus_collection import FIXED, check_filter, read_state
+from switchablecompat.deploy.milvus_gallery import MilvusGallery
 from switchablecompat.deploy.milvus_load import KEYS, Target, delete_items, load_images, load_shards
 from switchablecompat.deploy.milvus_server import connection
 from switchablecompat.deploy.searchable import SearchableGallery

@@ -25,7 +25,7 @@ from switchablecompat.deploy.export_precision import MAX_DROP, REDUCED, Limits, 
 from switchablecompat.deploy.held_out import HeldOut, calibration_pictures
 from switchablecompat.deploy.images import preprocessing_of
 from switchablecompat.deploy.items import items_of_dataset
-from switchablecompat.deploy.milvus_gallery import read_state
+from switchablecompat.deploy.milvus_collection import read_state
 from switchablecompat.deploy.milvus_load import Target
 from switchablecompat.deploy.milvus_server import connection
 from switchablecompat.deploy.parity import parity_images

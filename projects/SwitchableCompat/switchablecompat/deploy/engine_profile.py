@@ -128,7 +128,7 @@ def render_engines(content: dict[str, Any]) -> str:
     imports = f"{content['imports_bytes'] / 1e6:,.0f} MB"
     return (
         f"{table}\n\n{content['num_vectors']:,} generated vectors of {content['dimension']} dimensions "
-        f"({content['vector_bytes'] / 1e6:,.0f} MB), {content['num_queries']} queries one by one. Each engine runs in a "
-        f"process of its own, whose peak memory includes {imports} of Python and its packages. Disk: FAISS's index "
-        f"and items, without the shards; Milvus's files. {machine['cores']} cores of {machine['cpu']}; {named}.\n"
+        f"({content['vector_bytes'] / 1e6:,.0f} MB), {content['num_queries']} queries one by one. Each engine runs in "
+        f"a process of its own, whose peak memory includes {imports} of Python and its packages. Disk: FAISS's "
+        f"index and items, without the shards; Milvus's files. {machine['cores']} cores of {machine['cpu']}; {named}.\n"
     )

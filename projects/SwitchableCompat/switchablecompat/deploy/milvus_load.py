@@ -21,7 +21,7 @@ from .encode import Encoded, encode
 from .encoder import Encoder
 from .feature_file import FeatureFile, check_shards
 from .items import Item
-from .milvus_gallery import LENGTHS, check_names, count, create_collection, fetch, read_state, write_state
+from .milvus_collection import LENGTHS, check_names, count, create_collection, fetch, read_state, write_state
 
 MESSAGE = 16_000_000  # bytes of an insert; servers take 64 MB
 OTHER = 1024  # bytes of an entity beside its feature
