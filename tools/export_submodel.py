@@ -24,6 +24,7 @@ from switchablecompat.deploy.export_precision import MAX_DROP, REDUCED, Limits, 
 from switchablecompat.deploy.held_out import CALIBRATION, HeldOut, calibration_pictures
 from switchablecompat.deploy.images import preprocessing_of
 from switchablecompat.deploy.parity import parity_images
+from switchablecompat.deploy.precision_profile import signed
 from switchablecompat.deploy.run import TrainedRun
 from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.files import refuse_unwritable
@@ -187,7 +188,7 @@ def export_reduced(
 def describe_proof(card: ModelCard) -> str:
     """What a lower precision costs, in a line."""
     proof = card.extra["proof"]
-    cells = ", ".join(f"{cell['mAP']:.2f} on {cell['gallery']} ({-cell['drop']:+.2f})" for cell in proof["mAP"])
+    cells = ", ".join(f"{cell['mAP']:.2f} on {cell['gallery']} ({signed(-cell['drop'])})" for cell in proof["mAP"])
     kept = card.extra.get("float32_layers")
     layers = f"; in float32: {', '.join(kept)}" if kept else ""
     return (

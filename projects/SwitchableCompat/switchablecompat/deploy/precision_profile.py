@@ -128,6 +128,11 @@ def render_precisions(content: dict[str, Any]) -> str:
     )
 
 
+def signed(points: float) -> str:
+    """Two decimals with a sign, and none for zero."""
+    return f"{points:+.2f}" if round(points, 2) else "0.00"
+
+
 def _cell(cell: dict[str, Any], precision: str) -> str:
-    loss = "" if precision == "float32" else f" ({-cell['drop']:+.2f})"
+    loss = "" if precision == "float32" else f" ({signed(-cell['drop'])})"
     return f"{cell['mAP']:.2f}{loss}"
