@@ -17,6 +17,7 @@ DEPLOY = [
     "onnxruntime>=1.20,<2",
     "pyarrow>=18",  # shards of features
 ]
+MILVUS = ["pymilvus>=2.5,<4", "milvus-lite>=3,<4"]  # a client of Milvus, and Milvus in a file (Linux, macOS, Windows)
 VERSION = re.search(r'__version__ = "(.+)"', (PROJECT / "switchablecompat" / "__init__.py").read_text()).group(1)
 
 setup(
@@ -48,9 +49,14 @@ setup(
     ],
     extras_require={
         "deploy": DEPLOY,
+        "milvus": [*DEPLOY, *MILVUS],
+        "openvino": [*DEPLOY, "openvino>=2025"],
         "bench": ["torchjd>=0.18,<1", "cython>=3,<4", "setuptools>=68"],  # peers of tools/benchmark.py
         "test": [
             *DEPLOY,
+            *MILVUS,
+            "openvino>=2025",
+            "qdrant-client>=1.12,<2",  # the documentation's snippet
             "pytest>=8,<10",
             "pytest-xdist>=3.6,<4",
             "pytest-timeout>=2.3,<3",  # several processes that wait for each other must not wait for ever

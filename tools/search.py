@@ -5,6 +5,10 @@ index   encodes a gallery (images or a data set), or takes shards of features th
 query   encodes queries and prints what they find; for a data set also Rank-1, Rank-5 and mAP of the search.
 show    prints and draws what query --json has written, without a model: the best, the worst, or the queries that
         another search had right (--against).
+delete  takes items out of a gallery in Milvus.
+
+With --engine milvus --uri outputs/gallery.db (embedded) or http://host:19530 the gallery is a collection of Milvus:
+index adds to it, replaces what another width has encoded, and continues after an interruption.
 
 Features of two families, or with different dimension, metric or preprocessing, are refused.
 """
@@ -20,14 +24,15 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 import gallery_arguments
+import milvus_arguments
 import startup
 from switchablecompat.deploy.build_gallery import build_from_images, build_from_shards
 from switchablecompat.deploy.card import ModelCard, check_comparable
 from switchablecompat.deploy.encode import encode
 from switchablecompat.deploy.extract import open_shards
-from switchablecompat.deploy.gallery import Gallery
 from switchablecompat.deploy.query import Hit, find, measure
 from switchablecompat.deploy.rank_list import draw_rank_list
+from switchablecompat.deploy.searchable import SearchableGallery
 from switchablecompat.deploy.stored_search import PICKS, StoredSearch, search_record
 from switchablecompat.errors import InputError, exit_on_input_error, name_some
 from switchablecompat.files import atomic_write, refuse_unwritable, refuse_unwritable_file, write_json
@@ -40,6 +45,8 @@ EXAMPLES = """examples:
       --dataset SyntheticReID --picture outputs/demo/search.png
   python tools/search.py index --shards outputs/shards --factory IVF4096,PQ32 --output outputs/large_gallery
   python tools/search.py query --gallery outputs/large_gallery --model outputs/export/w025-onnx --images query.jpg
+  python tools/search.py index --engine milvus --uri outputs/gallery.db --weights outputs/demo/model_final.pth \\
+      --width 0.5 --dataset SyntheticReID
   python tools/search.py show --results w025.json --against w100.json --pick flipped --picture flipped.png
 """
 
@@ -47,17 +54,21 @@ EXAMPLES = """examples:
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = startup.Parser(description=__doc__, epilog=EXAMPLES)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="index|query|show")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="index|query|show|delete")
 
     index = commands.add_parser("index", help="make a gallery", description="Make a gallery.")
     gallery_arguments.add_encoder(index)
     gallery_arguments.add_images(index)
     index.add_argument("--shards", nargs="+", metavar="DIR", help="or folders that tools/extract.py wrote")
-    index.add_argument("--factory", default="Flat", metavar="TEXT", help="FAISS's index factory string (default Flat)")
-    index.add_argument("--output", required=True, metavar="DIR", help="folder of the gallery")
+    index.add_argument("--factory", metavar="TEXT", help="FAISS's index factory string (default Flat)")
+    index.add_argument("--output", metavar="DIR", help="folder of the gallery")
+    milvus_arguments.add_engine(index)
+    milvus_arguments.add_index(index)
 
     query = commands.add_parser("query", help="search a gallery", description="Search a gallery.")
-    query.add_argument("--gallery", required=True, metavar="DIR", help="what index has written")
+    query.add_argument("--gallery", metavar="DIR", help="what index has written")
+    milvus_arguments.add_engine(query)
+    milvus_arguments.add_filter(query)
     gallery_arguments.add_encoder(query)
     gallery_arguments.add_images(query)
     positive = gallery_arguments.positive
@@ -83,6 +94,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     again.add_argument("--results", required=True, metavar="FILE", help="what query --json has written")
     again.add_argument("--against", metavar="FILE", help="another one with the same queries, for --pick flipped")
     add_showing(again, PICKS)
+
+    delete = commands.add_parser("delete", help="take items out", description="Take items out of a gallery in Milvus.")
+    milvus_arguments.add_engine(delete)
+    milvus_arguments.add_filter(delete)
+    delete.add_argument("--all", action="store_true", help="all of them, and the collection")
+    delete.add_argument("--images", nargs="+", metavar="PATH", help="files, or folders, as they were indexed")
     return parser.parse_args(argv)
 
 
@@ -103,17 +120,26 @@ def add_showing(parser: startup.Parser, picks: Sequence[str]) -> None:
 
 def run_index(arguments: argparse.Namespace) -> None:
     """Make a gallery."""
+    milvus_arguments.check(arguments, ("output",))
+    if arguments.shards and (
+        arguments.model or arguments.config_file or arguments.weights or arguments.images or arguments.dataset
+    ):
+        raise InputError("--shards", "must stand without a model and images: the shards say what they are")
+    if arguments.engine == "milvus":
+        if arguments.factory:
+            raise InputError("--factory", "is for --engine faiss; see --index-type", arguments.factory)
+        milvus_arguments.run_index(arguments)
+        return
+    factory = arguments.factory or "Flat"
     refuse_unwritable(arguments.output, "--output")
     if arguments.shards:
-        if arguments.model or arguments.config_file or arguments.images or arguments.dataset:
-            raise InputError("--shards", "must stand without a model and images: the shards say what they are")
         source = name_some(arguments.shards, 1)
-        card = build_from_shards(open_shards(arguments.shards), arguments.output, arguments.factory, source)
+        card = build_from_shards(open_shards(arguments.shards), arguments.output, factory, source)
     else:
         items, source = gallery_arguments.read_items(arguments, "gallery")
         encoder = gallery_arguments.open_encoder(arguments)
         reading = {"batch_size": arguments.batch_size, "workers": arguments.workers}
-        card = build_from_images(encoder, items, arguments.output, arguments.factory, source, **reading)
+        card = build_from_images(encoder, items, arguments.output, factory, source, **reading)
     model = ModelCard.from_dict(card["model"])
     print(
         f"{arguments.output}: {card['num_items']} items by {model.name} of family {model.family}, "
@@ -126,31 +152,39 @@ def run_query(arguments: argparse.Namespace) -> None:
     for option in ("picture", "json"):
         if path := getattr(arguments, option):
             refuse_unwritable_file(path, f"--{option}")
-    gallery = Gallery.open(arguments.gallery, arguments.parameters)
+    milvus_arguments.check(arguments, ("gallery",))
+    with milvus_arguments.open_gallery(arguments) as gallery:
+        search(arguments, gallery)
+
+
+def search(arguments: argparse.Namespace, gallery: SearchableGallery) -> None:
+    """Search an opened gallery."""
+    where = f"gallery {arguments.gallery}" if arguments.gallery else f"collection {arguments.collection}"
     top = min(DEFAULT_TOP, len(gallery)) if arguments.top is None else arguments.top
     for number in (top, arguments.depth or 1):
         gallery.check_top(number)
     queries, source = gallery_arguments.read_items(arguments, "query")
     encoder = gallery_arguments.open_encoder(arguments)
-    check_comparable(gallery.card, f"the gallery {arguments.gallery}", encoder.card, "the query's sub-model")
+    check_comparable(gallery.card, f"the {where}", encoder.card, "the query's sub-model")
     batches = encode(encoder, queries, batch_size=arguments.batch_size, workers=arguments.workers)
     total = -(-len(queries) // arguments.batch_size)
     features = np.concatenate([batch.features for batch in tqdm(batches, "Encoding", total, unit="batch")])
     found = find(gallery, queries, features, top)
-    result = measure(gallery, queries, features, arguments.depth)
+    result = measure(gallery, queries, features, arguments.depth or gallery.deepest)
     metrics = result and {"Rank-1": result.rank_k(1), "Rank-5": result.rank_k(5), "mAP": result.mAP}
 
-    title = f"Queries by {encoder.card.name}, gallery by {gallery.card.name}"
+    title = f"Queries by {encoder.card.name}, gallery by {gallery.encoded_by}"
     subtitle = f"{len(queries)} queries ({source}) on {len(gallery)} items ({gallery.description['source']})"
     if metrics:
         subtitle += ": " + ", ".join(f"{name} {value:.2f}" for name, value in metrics.items())
     height, width = encoder.card.preprocessing["size"]
-    search = StoredSearch(title, subtitle, queries, found, result, width / height)
-    show(arguments, search)
+    show(arguments, StoredSearch(title, subtitle, queries, found, result, width / height))
     if arguments.json:
         own = {"title": title, "subtitle": subtitle, "top": top, "metrics": metrics}
         own["parameters"] = arguments.parameters or gallery.description["parameters"]
-        content = search_record(gallery, arguments.gallery, encoder.card, queries, found, result, **own)
+        content = search_record(
+            gallery, arguments.gallery or arguments.uri, encoder.card, queries, found, result, **own
+        )
         write_json(arguments.json, content, indent=1)
 
 
@@ -194,7 +228,8 @@ def main() -> int:
     """Run the command."""
     arguments = parse_arguments()
     try:
-        {"index": run_index, "query": run_query, "show": run_show}[arguments.command](arguments)
+        commands = {"index": run_index, "query": run_query, "show": run_show, "delete": milvus_arguments.run_delete}
+        commands[arguments.command](arguments)
     except OSError as error:
         raise InputError("files", "must be in folders that can be written", error) from error
     return 0

@@ -19,6 +19,9 @@ from switchablecompat.comparison.render import render_headline, render_overview
 from switchablecompat.comparison.results import load_results
 from switchablecompat.comparison.suite import load_suite
 from switchablecompat.comparison.table import Comparison
+from switchablecompat.deploy.card import ModelCard
+from switchablecompat.deploy.engine_profile import render_engines
+from switchablecompat.deploy.precision_profile import render_precisions
 from switchablecompat.deploy.profile import render_profile
 from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.evaluation.grid import CompatibilityGrid
@@ -33,6 +36,7 @@ PAGES = (
     "docs/backbones.md",
     "docs/speed.md",
     "docs/deploy.md",
+    "docs/milvus.md",
     "docs/recipes.md",
 )
 REFINEMENTS = {
@@ -142,10 +146,46 @@ def profile_table(path: Path) -> str:
     return render_profile(json.loads(path.read_text())).strip()
 
 
+def precision_table(path: Path) -> str:
+    """What each precision costs and gains, as ``tools/profile_precisions.py`` prints it."""
+    return render_precisions(json.loads(path.read_text())).strip()
+
+
+def rehearsal_table(path: Path) -> str:
+    """An upgrade by tenths, from ``rehearsal.json``."""
+    content = json.loads(path.read_text())
+    rows = [
+        [
+            f"{stage['share']:.0f} %",
+            f"{stage['mAP']:.2f}",
+            f"{stage['tar']:.2f}",
+            f"{stage['far']:.4f}",
+            stage["answered"],
+        ]
+        for stage in content["stages"]
+    ]
+    camera, old, new = (ModelCard.from_dict(content[name]) for name in ("camera", "old", "new"))
+    headers = ["encoded anew", "mAP (%)", "TAR (%)", "FAR", "queries answered meanwhile"]
+    table = tabulate(rows, headers, tablefmt="github", disable_numparse=True, colalign=["right"] * len(headers))
+    return (
+        f"{table}\n\n({content['dataset']}: {content['num_queries']} queries by {camera.name} {camera.precision}, "
+        f"{content['num_gallery']} items by {old.name}, then {new.name}; threshold {content['threshold']} for FAR "
+        f"{content['target_FAR']:g}; {content['hardware']['cpu']}, {content['hardware']['cores']} cores)"
+    )
+
+
+def engine_table(path: Path) -> str:
+    """FAISS and Milvus Lite side by side, as ``tools/try_engines.py`` prints it."""
+    return render_engines(json.loads(path.read_text())).strip()
+
+
 RENDERERS: dict[str, Callable[[Path], str]] = {
     "benchmark": benchmark_table,
     "grid": grid_table,
     "profile": profile_table,
+    "precisions": precision_table,
+    "rehearsal": rehearsal_table,
+    "engines": engine_table,
     "difficulty": difficulty_table,
     "comparison": comparison_table,
     "backbones": backbone_table,

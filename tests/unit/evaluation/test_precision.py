@@ -69,8 +69,8 @@ def test_an_encoder_of_a_run_computes_in_it_and_says_so(tmp_path):
     files = (str(tmp_path / "run" / "config.yaml"), str(tmp_path / "run" / "model_final.pth"))
     x = images(4, 64, 32)
     full, half = (run_encoder(TrainedRun.load(*files, ["TEST.PRECISION", p]), 1.0) for p in ("float32", "bfloat16"))
-    assert "precision" not in full.card.extra
-    assert half.card.extra["precision"] == "bfloat16"
+    assert full.card.precision == "float32"
+    assert half.card.precision == "bfloat16"
     assert not torch.equal(full(x), half(x))
     assert torch.allclose(half(x).norm(dim=1), torch.ones(4), atol=1e-6)  # normalised in float32
 

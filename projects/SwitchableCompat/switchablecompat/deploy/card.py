@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..evaluation.precision import FULL
+from ..evaluation.precision import PRECISIONS as COMPUTED
 from ..files import write_json
 from ..widths import width_name
 
 FORMAT = 1
 KINDS = ("checkpoint", "onnx", "program")
+PRECISIONS = (*COMPUTED, "int8")
 METRIC = "cosine: inner product of L2-normalised features"
 # Two sub-models' features may be compared only if all of these agree.
 SAME = ("family", "dimension", "metric", "preprocessing")
@@ -35,6 +38,10 @@ class ModelCard:
             ``channels`` ("RGB, 0-255"), ``pixel_mean`` and ``pixel_std`` (on the 0-255 scale), ``normalisation``
             ("inside the model": do not apply them again).
         metric: how features are compared.
+        precision: what it computes in: ``float32``, ``bfloat16``, ``float16`` or ``int8`` (weights and activations).
+            Features of one family compare whatever it is.
+        dynamic_size: whether the file takes images of any height and width; features compare between equal ones, and
+            ``preprocessing`` has those of the test pipeline.
         parameters: number of parameters.
         macs: multiply-accumulates of one image.
         file_bytes: size of the file.
@@ -50,6 +57,8 @@ class ModelCard:
     l2_normalised: bool
     preprocessing: Mapping[str, Any]
     metric: str = METRIC
+    precision: str = FULL
+    dynamic_size: bool = False
     parameters: int | None = None
     macs: int | None = None
     file_bytes: int | None = None
@@ -59,6 +68,8 @@ class ModelCard:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise InputError("model card: kind", f"must be one of {', '.join(KINDS)}", self.kind)
+        if self.precision not in PRECISIONS:
+            raise InputError("model card: precision", f"must be one of {', '.join(PRECISIONS)}", self.precision)
         object.__setattr__(self, "widths", tuple(float(width) for width in self.widths))
 
     @property

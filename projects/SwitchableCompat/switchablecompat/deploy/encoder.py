@@ -46,7 +46,7 @@ class Encoder:
         """Features of a batch.
 
         Args:
-            images: [N, 3, H, W] float32, RGB, 0-255, of the card's size; not changed.
+            images: [N, 3, H, W] float32, RGB, 0-255, of the card's size (of any, if it says so); not changed.
 
         Returns:
             [N, D] float32 on the CPU, of length one.
@@ -54,8 +54,11 @@ class Encoder:
         Raises:
             InputError: Another shape or type, or features that are not finite.
         """
-        size = (3, *input_size(self.card.preprocessing))
-        if images.dim() != 4 or images.shape[1:] != size or images.dtype != torch.float32:
+        size: tuple[object, ...] = (3, *input_size(self.card.preprocessing))
+        fits = images.dim() == 4 and images.shape[1:] == size
+        if self.card.dynamic_size:
+            fits, size = images.dim() == 4 and images.shape[1] == 3, (3, "H", "W")
+        if not fits or images.dtype != torch.float32:
             found = f"{images.dtype} {list(images.shape)}"
             raise InputError("images", f"must be float32 [N, {', '.join(map(str, size))}]", found)
         features = self._forward(images).float().cpu()
@@ -64,19 +67,13 @@ class Encoder:
         return features if self.card.l2_normalised else F.normalize(features)
 
 
-def with_precision(card: ModelCard, precision: str) -> ModelCard:
-    """A card that says so where features are not computed in float32; they may be compared all the same."""
-    return card if precision == FULL else replace(card, extra={**card.extra, "precision": precision})
-
-
 def run_encoder(run: TrainedRun, width: float) -> Encoder:
     """One sub-model of an opened run, without a file of its own.
 
     Raises:
         InputError: The run has no such width.
     """
-    card = with_precision(run.card(width), run.cfg.TEST.PRECISION)
-    return Encoder(card, lambda images: run.features(images, width))
+    return Encoder(run.card(width, precision=run.cfg.TEST.PRECISION), lambda images: run.features(images, width))
 
 
 def load_encoder(path: str | Path, precision: str = FULL) -> Encoder:
@@ -106,7 +103,7 @@ def load_encoder(path: str | Path, precision: str = FULL) -> Encoder:
     return loaders[path.suffix](path)
 
 
-def optional(package: str, use: str) -> ModuleType:
+def optional(package: str, use: str, extra: str = "deploy") -> ModuleType:
     """Import a package that only deployment needs.
 
     Raises:
@@ -115,7 +112,7 @@ def optional(package: str, use: str) -> ModuleType:
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise InputError(package, f"is needed {use}: pip install '.[deploy]'", error) from None
+        raise InputError(package, f"is needed {use}: pip install '.[{extra}]'", error) from None
 
 
 def _load_onnx(path: Path) -> Encoder:
@@ -165,7 +162,7 @@ def _load_checkpoint(path: Path, precision: str = FULL) -> Encoder:
         with computing_in(precision, predictor.cfg.MODEL.DEVICE):
             return predictor(images.clone())  # it normalises them in place
 
-    return Encoder(with_precision(card, precision), forward)
+    return Encoder(replace(card, precision=precision), forward)
 
 
 def _card(path: Path, inside: str | None) -> ModelCard:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -14,7 +15,8 @@ from ..widths import width_name
 from .card import ModelCard
 from .encoder import CARD_NAME, load_encoder, optional, run_encoder
 from .extractor import FeatureExtractor, count_macs
-from .parity import largest_differences
+from .openvino import openvino_encoder
+from .parity import differences_of_sizes, largest_differences
 from .run import TrainedRun
 from .writers import write_checkpoint, write_onnx, write_program
 
@@ -35,6 +37,8 @@ def export_submodel(
     source: str,
     *,
     tolerance: float = TOLERANCE,
+    dynamic_size: bool = False,
+    openvino: bool = False,
 ) -> tuple[Path, ModelCard]:
     """Write one sub-model and its card to ``output/w025-KIND/``, after comparing its features.
 
@@ -49,6 +53,8 @@ def export_submodel(
         images: [8, 3, H, W] real images to compare on.
         source: Where they come from.
         tolerance: Largest difference of a component of the L2-normalised features that is accepted.
+        dynamic_size: For ``onnx``: leave height and width open, and compare at three sizes.
+        openvino: For ``onnx``: compare in OpenVINO too.
 
     Returns:
         The folder and the card, whose ``extra["parity"]`` has the differences.
@@ -65,6 +71,7 @@ def export_submodel(
         kind=kind,
         file=FILES[kind],
         l2_normalised=kind != "checkpoint",
+        dynamic_size=dynamic_size,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         macs=count_macs(extractor, images[:1]),
         extra={"versions": {**versions(), **packages(kind)}, "hardware": hardware()},
@@ -77,7 +84,13 @@ def export_submodel(
         else:
             {"onnx": write_onnx, "program": write_program}[kind](model, path, card)
         allowed = 0.0 if kind == "checkpoint" else tolerance
-        found = largest_differences(load_encoder(staging), run_encoder(run, width), images)
+        reference = run_encoder(run, width)
+        found = largest_differences(load_encoder(staging), reference, images)
+        if dynamic_size:
+            found |= differences_of_sizes(load_encoder(staging), partial(run.features, width=width), images)
+        if openvino:
+            there = largest_differences(openvino_encoder(path), reference, images)
+            found |= {f"openvino_{key}": value for key, value in there.items()}
         if not all(value <= allowed for value in found.values()):  # so that NaN is refused too
             rule = f"features must differ from the switchable network's by at most {allowed:g}; nothing is written"
             raise InputError(folder.name, rule, ", ".join(f"{value:.3g} ({key})" for key, value in found.items()))

@@ -21,6 +21,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..errors import InputError
+from ..evaluation.precision import FULL
 from ..files import write_json
 from .card import SAME
 from .encode import encode, write_features
@@ -86,7 +87,7 @@ def extract(
     job = _claim(folder, {
         "format": FORMAT,
         **{key: getattr(encoder.card, key) for key in (*SAME, "width")},
-        **{key: value for key, value in encoder.card.extra.items() if key == "precision"},
+        **({} if encoder.card.precision == FULL else {"precision": encoder.card.precision}),
         "first_id": first_id,
         "num_images": len(items),
         "shard_size": shard_size,

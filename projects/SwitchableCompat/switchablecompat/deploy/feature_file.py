@@ -170,9 +170,11 @@ def check_shards(files: Sequence[FeatureFile]) -> None:
     first = files[0]
     for file in files[1:]:
         check_comparable(first.card, str(first.path), file.card, str(file.path))
-        if file.card.width != first.card.width:
-            found = f"{first.card.width} in {first.path} and {file.card.width} in {file.path}"
-            raise InputError("width", "must be the same in all shards of a gallery", found)
+        for key in ("width", "precision"):
+            ours, theirs = getattr(first.card, key), getattr(file.card, key)
+            if ours != theirs:
+                found = f"{ours} in {first.path} and {theirs} in {file.path}"
+                raise InputError(key, "must be the same in all shards of a gallery", found)
     ids = np.empty(sum(file.num_rows for file in files), dtype=np.int64)
     stop = 0
     for file in files:

@@ -83,6 +83,16 @@ class Gallery:
         return gallery
 
     @property
+    def encoded_by(self) -> str:
+        """Name of the sub-model that encoded it."""
+        return self.card.name
+
+    @property
+    def deepest(self) -> int:
+        """How many items a search can rank at most: all."""
+        return len(self)
+
+    @property
     def items_path(self) -> Path:
         """The file of its items."""
         return self.folder / ITEMS

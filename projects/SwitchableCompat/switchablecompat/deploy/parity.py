@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from fastreid.config import CfgNode
 from torch import Tensor
 
@@ -16,6 +17,8 @@ from .images import read_images
 
 BATCHES = (1, 8)
 IMAGES = max(BATCHES)
+SCALES = (0.75, 1.5)  # of other sizes,
+STEP = 16  # and what they are multiples of
 
 
 def largest_differences(
@@ -35,6 +38,28 @@ def largest_differences(
     for size in BATCHES:
         differences = [(candidate(batch) - reference(batch)).abs().max() for batch in images.split(size)]
         found[f"batch_{size}"] = torch.stack(differences).max().item()  # NaN, if there is one
+    return found
+
+
+def differences_of_sizes(
+    candidate: Callable[[Tensor], Tensor], reference: Callable[[Tensor], Tensor], images: Tensor
+) -> dict[str, float]:
+    """Largest absolute difference of any component of the features at two other sizes, a smaller and a larger one.
+
+    Args:
+        candidate: From images [N, 3, H, W] of any size to normalised features [N, D].
+        reference: The same, normalised or not.
+        images: Resized for that.
+
+    Returns:
+        Such as ``{"size_192x96": ..., "size_384x192": ...}``.
+    """
+    found = {}
+    for scale in SCALES:
+        size = [max(STEP, round(scale * side / STEP) * STEP) for side in images.shape[2:]]
+        resized = F.interpolate(images, size, mode="bilinear", align_corners=False)
+        difference = candidate(resized) - F.normalize(reference(resized))
+        found[f"size_{size[0]}x{size[1]}"] = difference.abs().max().item()
     return found
 
 

@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from ..errors import InputError
 from ..evaluation.ranking import RankingResult
-from .gallery import Gallery
 from .items import Item
 from .ranked_lists import score_lists
+from .searchable import SearchableGallery
 
 BLOCK_CELLS = 2_000_000  # items that the queries of a block rank together: some dozen bytes each
 
@@ -45,7 +45,7 @@ class Hit:
         return {"rank": self.rank, "id": self.id, **self.item._asdict(), "score": self.score, "match": self.match}
 
 
-def find(gallery: Gallery, queries: Sequence[Item], features: np.ndarray, top: int) -> list[list[Hit]]:
+def find(gallery: SearchableGallery, queries: Sequence[Item], features: np.ndarray, top: int) -> list[list[Hit]]:
     """The ``top`` most similar items of each query, best first.
 
     Args:
@@ -76,7 +76,7 @@ def match_of(query: Item, item: Item) -> str | None:
 
 
 def measure(
-    gallery: Gallery, queries: Sequence[Item], features: np.ndarray, depth: int | None = None
+    gallery: SearchableGallery, queries: Sequence[Item], features: np.ndarray, depth: int | None = None
 ) -> RankingResult | None:
     """Metrics of the searches, in FastReID's protocol.
 

@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 
 from .feature_file import FeatureFile, feature_blocks
-from .gallery import Gallery
+from .searchable import SearchableGallery
 
 
 def exact_neighbours(files: Sequence[FeatureFile], queries: np.ndarray, top: int) -> np.ndarray:
@@ -35,7 +35,7 @@ def exact_neighbours(files: Sequence[FeatureFile], queries: np.ndarray, top: int
     return rows
 
 
-def recall(gallery: Gallery, queries: np.ndarray, exact: np.ndarray) -> float:
+def recall(gallery: SearchableGallery, queries: np.ndarray, exact: np.ndarray) -> float:
     """Share of the exact neighbours that a search of the same length finds, in per cent, mean over the queries."""
     found = gallery.search(queries, exact.shape[1])[1]
     shares = [len(np.intersect1d(ours, theirs)) / len(theirs) for ours, theirs in zip(found, exact, strict=True)]

@@ -13,9 +13,9 @@ import numpy as np
 from ..errors import InputError
 from ..evaluation.ranking import RankingResult
 from .card import ModelCard
-from .gallery import Gallery
 from .items import Item
 from .query import Hit, pick
+from .searchable import SearchableGallery
 
 FORMAT = 1
 PICKS = ("spread", "best", "worst", "flipped")
@@ -92,7 +92,7 @@ class StoredSearch:
 
 
 def search_record(
-    gallery: Gallery,
+    gallery: SearchableGallery,
     folder: str,
     model: ModelCard,
     queries: Sequence[Item],

@@ -10,6 +10,7 @@ import torch
 from fastreid.config import CfgNode
 from fastreid.modeling.meta_arch.baseline import Baseline
 
+from ..errors import InputError
 from ..modeling.checkpoint import RECORD_KEY
 from ..settings import feature_settings
 from .card import ModelCard
@@ -19,6 +20,7 @@ from .images import input_size
 from .plain_config import plain_config
 
 BATCH = "batch"
+SIDES = ("height", "width")
 
 
 def write_checkpoint(model: Baseline, path: Path, card: ModelCard, cfg: CfgNode, final: Path) -> None:
@@ -49,18 +51,21 @@ def write_program(model: Baseline, path: Path, card: ModelCard) -> None:
 def write_onnx(model: Baseline, path: Path, card: ModelCard) -> None:
     """One ONNX file: input ``images``, output ``features``, any batch size, card and its main fields as metadata.
 
+    Height and width are open too if the card says ``dynamic_size``.
+
     Raises:
-        InputError: A package is missing.
+        InputError: A package is missing, or the network is bound to its size.
     """
     checker = optional("onnx.checker", "to write an ONNX file")
     optional("onnxscript", "to write an ONNX file")
+    sides = SIDES if card.dynamic_size else ()
     exported = torch.onnx.export(
         _trace(model, card),
         dynamo=True,
         verbose=False,
         input_names=["images"],
         output_names=["features"],
-        dynamic_shapes={"images": {0: BATCH}},
+        dynamic_shapes={"images": dict(enumerate((BATCH, None, *sides))) if sides else {0: BATCH}},
     )
     assert exported is not None  # with dynamo
     content = exported.model
@@ -78,8 +83,16 @@ def write_onnx(model: Baseline, path: Path, card: ModelCard) -> None:
 def _trace(model: Baseline, card: ModelCard) -> torch.export.ExportedProgram:
     """The graph from images to normalised features, with no trace of this machine's folders."""
     blank = torch.zeros(2, 3, *input_size(card.preprocessing))
-    shapes = {"images": {0: torch.export.Dim(BATCH)}}
-    program = torch.export.export(FeatureExtractor(model), (blank,), dynamic_shapes=shapes)
+    shapes = {0: torch.export.Dim(BATCH)}
+    if card.dynamic_size:
+        shapes |= {2 + axis: torch.export.Dim(side, min=16) for axis, side in enumerate(SIDES)}
+    try:
+        program = torch.export.export(FeatureExtractor(model), (blank,), dynamic_shapes={"images": shapes})
+    except (RuntimeError, ValueError, torch._dynamo.exc.UserError) as error:
+        if not card.dynamic_size:
+            raise
+        found = f"one that is bound to {input_size(card.preprocessing)}"
+        raise InputError("--dynamic-size", "needs a backbone that takes images of any size", found) from error
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
     return program
