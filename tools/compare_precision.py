@@ -7,6 +7,9 @@ precision.json. On a CPU bfloat16 can be compared, on a GPU float16 too.
 
 from __future__ import annotations
 
+import startup  # before torch is loaded
+
+# isort: split
 import argparse
 import os
 from collections.abc import Sequence
@@ -16,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from tabulate import tabulate
 
-import startup
 from model_arguments import add_model_arguments, parse_model_arguments, read_pairs, read_sources
 from switchablecompat.engine.cross_test import SourceFeatures, extract_sources, log_to_screen
 from switchablecompat.errors import exit_on_input_error
