@@ -28,6 +28,7 @@ with passed_on(several=True):
     workers = [fork.Process(target=work, args=(int(sys.argv[1]) and os.getpid(),)) for _ in range(2)]
     for worker in workers:
         worker.start()
+    print("started", flush=True)  # a signal in the middle of a start is another matter
     for worker in workers:
         worker.join()
     os._exit(7)
@@ -38,7 +39,8 @@ def launch(ends_with_parent=False):
     """A launch of two processes, and their numbers."""
     command = [sys.executable, "-c", LAUNCH, str(int(ends_with_parent))]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    return process, [int(process.stdout.readline()) for _ in range(2)]
+    lines = [process.stdout.readline().strip() for _ in range(3)]
+    return process, [int(line) for line in lines if line != "started"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 7), (signal.SIGINT, -signal.SIGINT)])
