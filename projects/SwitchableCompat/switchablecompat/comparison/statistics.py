@@ -8,10 +8,10 @@ of an independently trained model of the same size (no compatibility term).
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from scipy.special import stdtrit
 
 from ..errors import InputError
@@ -50,9 +50,7 @@ def spread(values: Sequence[Value]) -> Spread | None:
     defined = [value for value in values if value is not None]
     if not defined:
         return None
-    n, mean = len(defined), math.fsum(defined) / len(defined)
-    std = math.sqrt(math.fsum((value - mean) ** 2 for value in defined) / (n - 1)) if n > 1 else None
-    return Spread(mean, std, n)
+    return Spread(statistics.fmean(defined), statistics.stdev(defined) if len(defined) > 1 else None, len(defined))
 
 
 def paired_difference(
@@ -133,30 +131,6 @@ def compatibility_scores(cross: Value, old: Value, new: Value, independent: Valu
     p_comp = None if gain is None else 100.0 * _sigmoid(gain)
     p_1 = None if p_up is None or p_comp is None else 2.0 * p_up * p_comp / (p_up + p_comp)
     return CompatibilityScores(p_up, p_comp, p_1)
-
-
-def negative_flips(first_hit_rank: np.ndarray, defined: np.ndarray) -> list[list[Value]]:
-    """Share of queries that are right at rank 1 under (i, i) and wrong under (i, j), in per cent.
-
-    What a user of sub-model i's own gallery loses when the gallery is indexed by sub-model j instead.
-
-    Args:
-        first_hit_rank: rank of the best match, from 1, ``[m, m, Nq]``; 0 for queries that count nowhere.
-        defined: which cells are, ``[m, m]`` bool.
-
-    Returns:
-        ``[m][m]``; None on the diagonal and where a cell, or its query sub-model's self-test, is not defined.
-    """
-    m = len(defined)
-    flips: list[list[Value]] = [[None] * m for _ in range(m)]
-    for i in range(m):
-        for j in range(m):
-            if i == j or not defined[i, i] or not defined[i, j]:
-                continue
-            valid = first_hit_rank[i, i] > 0
-            lost = (first_hit_rank[i, i] == 1) & (first_hit_rank[i, j] != 1)
-            flips[i][j] = 100.0 * float(lost.sum() / valid.sum())
-    return flips
 
 
 def _sigmoid(x: float) -> float:

@@ -20,7 +20,7 @@ CRITERION = "not better than the weaker of the two self-tests"
 FAIL_COLOUR = "#d7191c"
 
 
-def write_report(grid: CompatibilityGrid, folder: str | Path, stem: str = "grid") -> list[Path]:
+def write_grid(grid: CompatibilityGrid, folder: str | Path, stem: str = "grid") -> list[Path]:
     """Write ``stem.json``, ``.csv``, ``.md`` and ``.png`` into ``folder``; each appears complete or not at all.
 
     Returns:

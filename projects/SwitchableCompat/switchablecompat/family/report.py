@@ -4,38 +4,33 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch.nn.functional as F
-from torch import Tensor
 
 from ..data.findings import THEMSELVES, LabelNames
-from .cells import QueryResults
-from .cmc import cmc_curve
-from .cross_test import Member, cross_test
-from .flips import Flip, best_match, worst_flips
-from .grid import Cell, CompatibilityGrid
-from .mixed_gallery import SHARES, isolated_first, mixed_gallery_map, random_order
-from .ranking import ProtocolMatches
-from .refinement import Refinement
-from .similarities import STEPS, SimilarityCounts, count_similarities
-from .statistics import negative_flips
+from ..evaluation.cells import QueryResults
+from ..evaluation.evaluator import evaluate_task
+from ..evaluation.grid import CompatibilityGrid
+from ..evaluation.refinement import Refinement
+from ..evaluation.similarities import STEPS, SimilarityCounts, count_similarities
+from ..evaluation.task import Cell, RetrievalTask
+from .flips import Flip, best_match, negative_flips, worst_flips
+from .mixed_gallery import MixedGallery, mix_galleries
 from .verification import TARGETS, OperatingPoint, SharedThreshold, Verification, verify
 
 FORMAT = 1
 MAX_RANK = 50
 WORST_QUERIES = 12
-RANDOM_ORDERS = 3
 STEPS_PER_BIN = 200  # bins of 0.02
 
 logger = logging.getLogger("fastreid.switchablecompat.evaluation")
 
 
 @dataclass(frozen=True)
-class Item:
+class LabelledImage:
     """A query or gallery image: its file as opened, a name to show, identity and camera."""
 
     path: str
@@ -49,28 +44,9 @@ class LostQuery:
     """A negative flip with what the query found at rank 1: alone (right), and in the cross-test (wrong)."""
 
     flip: Flip
-    query: Item
-    alone: Item
-    crossed: Item
-
-
-@dataclass(frozen=True)
-class Rehearsal:
-    """mAP while the smallest sub-model's gallery is re-encoded by the largest; see :mod:`~.mixed_gallery`.
-
-    Attributes:
-        old: name of the sub-model that the gallery starts with.
-        new: name of the one that it ends with.
-        shares: of the gallery that is re-encoded, in per cent.
-        random: by name of the query sub-model, one curve for each random order (seeds 0, 1, ...).
-        isolated: the same for the order of :func:`~.mixed_gallery.isolated_first`, one curve.
-    """
-
-    old: str
-    new: str
-    shares: Sequence[float]
-    random: Mapping[str, list[list[float]]]
-    isolated: Mapping[str, list[float]]
+    query: LabelledImage
+    alone: LabelledImage
+    crossed: LabelledImage
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,19 +62,19 @@ class FamilyReport:
         verifications: one for each target FAR, the easiest first.
         flips: shares of negative flips, ``[m][m]`` in per cent.
         lost: the worst of them.
-        rehearsal: None if a cell that it needs is not defined, or there is one sub-model only.
+        mixed_gallery: None if a cell that it needs is not defined, or there is one sub-model only.
         labels: what people call identities and cameras.
     """
 
     grid: CompatibilityGrid
     queries: QueryResults
-    items: Sequence[Item]
+    items: Sequence[LabelledImage]
     cmc: Mapping[Cell, np.ndarray]
     counts: Mapping[Cell, SimilarityCounts]
     verifications: Sequence[Verification]
     flips: list[list[float | None]]
     lost: Sequence[LostQuery]
-    rehearsal: Rehearsal | None
+    mixed_gallery: MixedGallery | None
     labels: LabelNames = THEMSELVES
 
     def cell_name(self, cell: Cell) -> str:
@@ -137,7 +113,7 @@ class FamilyReport:
                     for one in self.lost
                 ],
             },
-            "mixed_gallery": None if self.rehearsal is None else asdict(self.rehearsal),
+            "mixed_gallery": self.mixed_gallery and asdict(self.mixed_gallery),
         }
 
     def _verification(self, one: Verification) -> dict[str, Any]:
@@ -158,59 +134,43 @@ class FamilyReport:
         }
 
 
-def build_family_report(
-    members: Sequence[Member],
-    pids: Tensor,
-    camids: Tensor,
-    paths: Sequence[str],
-    num_query: int,
-    dataset: str,
+def build_report(
+    task: RetrievalTask,
+    images: Sequence[tuple[str, int, int]],
     *,
-    undefined: Collection[tuple[float, float]] = (),
-    diagonal_only: bool = False,
     refinement: Refinement | None = None,
     metadata: Mapping[str, Any] | None = None,
     labels: LabelNames = THEMSELVES,
 ) -> FamilyReport:
-    """Measure a family; arguments and errors as :func:`~.cross_test.cross_test`.
+    """Measure a family.
 
     Args:
-        paths: image files of the queries, then of the gallery, ``[Nq + Ng]``.
+        task: what to rank.
+        images: file, identity and camera of the queries, then of the gallery items.
+        refinement: see :func:`~switchablecompat.evaluation.evaluator.evaluate_task`, and for ``metadata``.
         labels: what people call the identities and cameras of the data set.
     """
-    grid, queries = cross_test(
-        members, pids, camids, num_query, dataset,
-        undefined=undefined, diagonal_only=diagonal_only, refinement=refinement, metadata=metadata,
-    )  # fmt: skip
+    grid, queries = evaluate_task(task, refinement, metadata)
     logger.info("Grid done; similarities of all pairs")
-    values = [F.normalize(member.features) for member in sorted(members, key=lambda member: member.width)]
-    query, gallery = [value[:num_query] for value in values], [value[num_query:] for value in values]
-    matches = ProtocolMatches(pids[:num_query], pids[num_query:], camids[:num_query], camids[num_query:])
-    cells = [(int(q), int(g)) for q, g in np.argwhere(queries.defined)]
-    counts = {(q, g): count_similarities(query[q], gallery[g], matches) for q, g in cells}
-    length = min(MAX_RANK, matches.num_gallery)
-    items = [
-        Item(path, name, int(pid), int(camid))
-        for path, name, pid, camid in zip(paths, short_names(paths), pids, camids, strict=True)
-    ]
-    lost = [
-        LostQuery(
-            flip,
-            items[flip.query],
-            *(items[num_query + best_match(flip.query, query[flip.q], gallery[g], matches)] for g in (flip.q, flip.g)),
-        )
-        for flip in worst_flips(queries.first_hit_rank, queries.defined, WORST_QUERIES)
-    ]
+    counts = {(q, g): count_similarities(task.query[q], task.gallery[g], task.matches) for q, g in task.cells}
+    names = short_names([path for path, *_ in images])
+    shown = [LabelledImage(path, name, pid, camid) for name, (path, pid, camid) in zip(names, images, strict=True)]
+
+    def lost(flip: Flip) -> LostQuery:
+        query = task.query[flip.q][flip.query]
+        best = [best_match(flip.query, query, task.gallery[g], task.matches) for g in (flip.q, flip.g)]
+        return LostQuery(flip, shown[flip.query], *(shown[task.matches.num_queries + item] for item in best))
+
     return FamilyReport(
         grid,
         queries,
-        items[:num_query],
-        cmc={(q, g): cmc_curve(queries.first_hit_rank[q, g], length) for q, g in cells},
+        shown[: task.matches.num_queries],
+        cmc={cell: queries.cmc(cell, min(MAX_RANK, task.matches.num_gallery)) for cell in task.cells},
         counts=counts,
         verifications=[verify(counts, target) for target in TARGETS],
         flips=negative_flips(queries.first_hit_rank, queries.defined),
-        lost=lost,
-        rehearsal=_rehearse(grid.names, query, gallery, matches, queries.defined),
+        lost=[lost(flip) for flip in worst_flips(queries.first_hit_rank, queries.defined, WORST_QUERIES)],
+        mixed_gallery=mix_galleries(task),
         labels=labels,
     )
 
@@ -221,28 +181,6 @@ def short_names(paths: Sequence[str]) -> list[str]:
     common = os.path.commonpath([os.path.dirname(path) for path in absolute])
     names = (os.path.relpath(path, common).replace(os.sep, "/") for path in absolute)
     return [os.fsencode(name).decode("utf-8", "backslashreplace") for name in names]
-
-
-def _rehearse(
-    names: Sequence[str],
-    query: Sequence[Tensor],
-    gallery: Sequence[Tensor],
-    matches: ProtocolMatches,
-    defined: np.ndarray,
-) -> Rehearsal | None:
-    """Upgrade the smallest sub-model's gallery to the largest's, queried by both."""
-    ends = (0, len(names) - 1)
-    if len(names) == 1 or not all(defined[q, g] for q in ends for g in ends):
-        return None
-    old, new = (gallery[end] for end in ends)
-    orders = [random_order(matches.num_gallery, seed) for seed in range(RANDOM_ORDERS)]
-    best = isolated_first(old)
-    random, isolated = {}, {}
-    for end in ends:
-        logger.info(f"Mixed gallery, queries by {names[end]}: {len(orders) + 1} orders of {len(SHARES)} shares each")
-        random[names[end]] = [mixed_gallery_map(query[end], old, new, matches, order) for order in orders]
-        isolated[names[end]] = mixed_gallery_map(query[end], old, new, matches, best)
-    return Rehearsal(names[0], names[-1], list(SHARES), random, isolated)
 
 
 def _point(point: OperatingPoint) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..family_report import STEPS_PER_BIN, FamilyReport, Rehearsal
-from ..similarities import STEPS
+from ...evaluation.similarities import STEPS
+from ..mixed_gallery import MixedGallery
+from ..report import STEPS_PER_BIN, FamilyReport
 from ..verification import Verification
 from .charts import Curve, Rule, line_chart
 
@@ -76,27 +77,27 @@ def histogram_charts(report: FamilyReport, headline: Verification | None) -> lis
     return charts
 
 
-def rehearsal_charts(rehearsal: Rehearsal) -> list[dict[str, Any]]:
+def mixed_gallery_charts(mixed: MixedGallery) -> list[dict[str, Any]]:
     """One chart for each query sub-model."""
     charts = []
-    for name, curves in rehearsal.random.items():
-        isolated = rehearsal.isolated[name]
+    for name, curves in mixed.random.items():
+        isolated = mixed.isolated[name]
         mean = np.mean(curves, axis=0).tolist()
         everything = [*np.ravel(curves), *isolated]
         margin = 0.08 * max(max(everything) - min(everything), 1.0)
         chart = line_chart(
             [
-                Curve(rehearsal.shares, np.max(curves, axis=0).tolist(), 1, "band", np.min(curves, axis=0).tolist()),
-                Curve(rehearsal.shares, mean, 1, "strong"),
-                Curve(rehearsal.shares, isolated, 0, "strong"),
+                Curve(mixed.shares, np.max(curves, axis=0).tolist(), 1, "band", np.min(curves, axis=0).tolist()),
+                Curve(mixed.shares, mean, 1, "strong"),
+                Curve(mixed.shares, isolated, 0, "strong"),
             ],
             alt=(
                 f"mAP of queries by {name}: {mean[0]:.1f} with no item re-encoded, {mean[-1]:.1f} with all; on the way "
                 f"{min(mean):.1f} or more in random order, {min(isolated):.1f} or more with isolated items first"
             ),
-            x_range=(rehearsal.shares[0], rehearsal.shares[-1]),
+            x_range=(mixed.shares[0], mixed.shares[-1]),
             y_range=(min(everything) - margin, max(everything) + margin),
-            x_label=f"share of the gallery re-encoded by {rehearsal.new}, %",
+            x_label=f"share of the gallery re-encoded by {mixed.new}, %",
             y_label="mAP in %",
             rules=[Rule("y", mean[0], "start")],
             size=(460, 260),

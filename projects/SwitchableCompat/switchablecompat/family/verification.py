@@ -6,7 +6,8 @@ Conventional definitions. A pair is accepted iff its similarity is at or above t
 * ``TAR(t)`` = share of the genuine pairs that are accepted (1 - FRR),
 * the threshold at a target FAR is the smallest ``t`` of four decimals with ``FAR(t) <= target``.
 
-Pairs are those of :mod:`~.similarities`. FastReID's own ``TPR@FPR`` swaps the two kinds of pairs; it is not used here.
+Pairs are those of :mod:`~switchablecompat.evaluation.similarities`. FastReID's own ``TPR@FPR`` swaps the two kinds of
+pairs; it is not used here.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InputError
-from .grid import Cell
-from .similarities import STEPS, SimilarityCounts
+from ..evaluation.similarities import STEPS, SimilarityCounts
+from ..evaluation.task import Cell
 
 TARGETS = (1e-2, 1e-3, 1e-4)
 ACCEPTED_IMPOSTORS = 10  # fewer expected at the target: what would be measured is chance
@@ -104,7 +105,7 @@ def verify(cells: Mapping[Cell, SimilarityCounts], target: float) -> Verificatio
     """
     if not 0.0 < target < 1.0:
         raise InputError("target FAR", "must be in (0, 1)", target)
-    own = {cell: operating_point(pairs, *threshold_at(pairs, target)) for cell, pairs in cells.items()}
+    own = {cell: own_point(pairs, target) for cell, pairs in cells.items()}
     missing = next((point.reason for point in own.values() if point.reason), "")
     if missing:
         nowhere = SharedThreshold(None, {}, missing)
@@ -127,11 +128,10 @@ def threshold_at(counts: SimilarityCounts, target: float) -> tuple[float | None,
     return (int(keeps[0]) - STEPS) / STEPS, ""
 
 
-def operating_point(counts: SimilarityCounts, threshold: float | None, reason: str = "") -> OperatingPoint:
-    """:func:`measured_point`; without a threshold, a point that carries the reason."""
-    if threshold is None:
-        return OperatingPoint(None, None, None, reason)
-    return measured_point(counts, threshold)
+def own_point(counts: SimilarityCounts, target: float) -> OperatingPoint:
+    """A cell at its own threshold; without one, a point that carries the reason."""
+    threshold, reason = threshold_at(counts, target)
+    return OperatingPoint(None, None, None, reason) if threshold is None else measured_point(counts, threshold)
 
 
 def measured_point(counts: SimilarityCounts, threshold: float) -> MeasuredPoint:

@@ -5,8 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from switchablecompat.evaluation.mixed_gallery import isolated_first, mixed_gallery_map, random_order
 from switchablecompat.evaluation.ranking import ProtocolMatches, rank_queries
+from switchablecompat.family.mixed_gallery import isolated_first, mixed_gallery_map, random_order
 
 
 def test_a_mixture_can_be_worse_than_both_ends():

@@ -9,13 +9,14 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
-from switchablecompat.evaluation.cross_test import Member
-from switchablecompat.evaluation.family_files import render_queries, write_family_report
-from switchablecompat.evaluation.family_report import build_family_report, short_names
-from switchablecompat.evaluation.page import render_page
-from switchablecompat.evaluation.page.plots import histogram_charts
+from switchablecompat.evaluation.task import RetrievalTask, undefined_cells
+from switchablecompat.family.page import render_page
+from switchablecompat.family.page.plots import histogram_charts
+from switchablecompat.family.report import build_report, short_names
+from switchablecompat.family.report_files import render_queries, write_report
 
 HOSTILE = "\"><svg onload=alert(1)><script src=x>&amp;'.png"
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -39,12 +40,20 @@ CAMIDS = torch.tensor([0, 0, 1, 1, 1])
 ANGLES = {0.5: [0.0, 90.0, 5.0, 95.0, 45.0], 1.0: [60.0, 170.0, 65.0, 175.0, 10.0]}
 
 
-def planted(images, dataset="toy", angles=ANGLES, **options):
-    members = []
+def planted(images, dataset="toy", angles=ANGLES, undefined=(), diagonal_only=False, **options):
+    features = {}
     for width, degrees in angles.items():
         turned = torch.deg2rad(torch.tensor(degrees))
-        members.append(Member(width, 3 * torch.stack([turned.cos(), turned.sin()], dim=1), "model.pth", "sha256:a"))
-    return build_family_report(members, PIDS, CAMIDS, images, 2, dataset, **options)
+        features[width] = torch.stack([turned.cos(), turned.sin()], dim=1)
+    undefined = undefined_cells([*features], undefined, diagonal_only=diagonal_only)
+    return report_of(features, (PIDS, CAMIDS), images, 2, dataset, undefined, **options)
+
+
+def report_of(features, labels, images, num_query, dataset="toy", undefined=(), **options):
+    """The report of features by width."""
+    sides = slice(num_query), slice(num_query, None)
+    task = RetrievalTask.of_images([*features], [*features.values()], labels, *sides, dataset, undefined)
+    return build_report(task, [*zip(images, *(of.tolist() for of in labels), strict=True)], **options)
 
 
 @pytest.fixture(scope="module")
@@ -127,8 +136,7 @@ def test_the_table_has_every_query_in_every_cell(images):
 
 def test_a_query_without_a_match_has_empty_fields(images):
     pids = torch.tensor([9, 2, 1, 2, 3])
-    member = Member(1.0, torch.randn(5, 2), "model.pth", "sha256:a")
-    report = build_family_report([member], pids, CAMIDS, images, 2, "toy")
+    report = report_of({1.0: torch.randn(5, 2)}, (pids, CAMIDS), images, 2)
     rows = list(csv.DictReader(io.StringIO(render_queries(report))))
     assert (rows[0]["AP w100/w100"], rows[0]["first_hit_rank w100/w100"]) == ("", "")
     assert float(rows[1]["AP w100/w100"]) > 0
@@ -181,11 +189,11 @@ def test_numbers_on_the_page_are_the_reports(images):
     pids = torch.arange(40).repeat(4)
     camids = torch.arange(4).repeat_interleave(40)
     features = torch.randn(40, 16, generator=generator)[pids]
-    members = [
-        Member(width, features + noise * torch.randn(160, 16, generator=generator), "model.pth", "sha256:a")
+    noisy = {
+        width: F.normalize(features + noise * torch.randn(160, 16, generator=generator))
         for width, noise in ((0.5, 1.0), (1.0, 0.5))
-    ]
-    report = build_family_report(members, pids, camids, images[:1] * 160, 40, "toy")
+    }
+    report = report_of(noisy, (pids, camids), images[:1] * 160, 40)
     page = Page(render_page(report))
     content = report.to_dict()
     easiest, harder, _ = content["verification"]
@@ -223,7 +231,7 @@ def test_genuine_pairs_are_drawn_where_they_are(report, source):
 
 
 def test_files_appear_together_and_the_page_is_small(report, tmp_path):
-    paths = write_family_report(report, tmp_path / "new")
+    paths = write_report(report, tmp_path / "new")
     assert [path.name for path in paths] == ["report.json", "queries.csv", "report.html"]
     assert sorted((tmp_path / "new").iterdir()) == sorted(paths)
     assert json.loads(paths[0].read_text()) == report.to_dict()

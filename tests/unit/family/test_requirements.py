@@ -8,8 +8,8 @@ import pytest
 
 from switchablecompat.errors import InputError
 from switchablecompat.evaluation.grid import CompatibilityGrid
-from switchablecompat.evaluation.report import render_json
-from switchablecompat.evaluation.requirements import broken_requirements, read_requirements
+from switchablecompat.evaluation.grid_files import render_json
+from switchablecompat.family.requirements import broken_requirements, read_requirements
 
 ROOT = Path(__file__).parents[3]
 GRID = CompatibilityGrid(

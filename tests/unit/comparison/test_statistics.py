@@ -2,18 +2,16 @@
 
 import math
 
-import numpy as np
 import pytest
 
-from switchablecompat.errors import InputError
-from switchablecompat.evaluation.statistics import (
+from switchablecompat.comparison.statistics import (
     Spread,
     compatibility_scores,
-    negative_flips,
     paired_difference,
     spread,
     update_gain,
 )
+from switchablecompat.errors import InputError
 
 
 def test_spread_is_the_sample_standard_deviation():
@@ -98,19 +96,3 @@ def test_advbct_scores_that_cannot_be_told():
     assert (missing.p_up, missing.p_1) == (None, None)
     assert missing.p_comp is not None
     assert compatibility_scores(1.0, 1.0, 1.0, None).p_up is None
-
-
-def test_negative_flips_by_hand():
-    # Five queries, the last one without a match: four count.
-    own_small, own_full = [1, 1, 1, 3, 0], [1, 1, 2, 1, 0]
-    small_on_full, full_on_small = [1, 2, 5, 1, 0], [1, 1, 1, 1, 0]
-    ranks = np.array([[own_small, small_on_full], [full_on_small, own_full]])
-    # Small: right alone 0, 1, 2; of them 1 and 2 are wrong on the full gallery: 2 of 4. Full: nothing is lost.
-    assert negative_flips(ranks, np.ones((2, 2), dtype=bool)) == [[None, 50.0], [0.0, None]]
-
-
-def test_negative_flips_need_both_cells():
-    ranks = np.array([[[1], [2]], [[2], [0]]])
-    defined = np.array([[True, True], [True, False]])
-    assert negative_flips(ranks, defined) == [[None, 100.0], [None, None]]
-    assert negative_flips(ranks, np.eye(2, dtype=bool)) == [[None, None], [None, None]]

@@ -13,12 +13,12 @@ from torch.utils.data import Subset
 
 from ..data.streams import seeded
 from ..errors import InputError
+from ..evaluation.evaluator import grid_of_features
+from ..evaluation.features import extract_features
 from ..modeling import SwitchableBaseline
-from .evaluator import grid_of_features
-from .features import extract_features
 
 
-def rehearse(cfg: CfgNode, model: SwitchableBaseline, images: CommDataset, num_query: int, dataset: str) -> None:
+def try_evaluation(cfg: CfgNode, model: SwitchableBaseline, images: CommDataset, num_query: int, dataset: str) -> None:
     """Put one batch through all that an evaluation does; random states and the model stay as they are.
 
     The batch has the first queries that can be scored, a gallery image for each of them, and the first gallery images.

@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from ..errors import InputError
-from .grid import METRICS, CompatibilityGrid
+from ..evaluation.grid import METRICS, CompatibilityGrid
 
 KEYS = (*METRICS, "AC", "baseline", "max_drop")
 CELL = re.compile(r"w\d+/w\d+")
@@ -48,42 +48,36 @@ class Requirements:
     source: str = "requirements"
 
 
-@dataclass(frozen=True)
-class Broken:
-    """A requirement that does not hold: on what, what is required, what was found."""
-
-    subject: str
-    required: str
-    found: str
-
-    def __str__(self) -> str:
-        return f"{self.subject}: {self.required} required, {self.found} found"
-
-
-def broken_requirements(requirements: Requirements, grid: CompatibilityGrid) -> list[Broken]:
-    """The requirements that the grid does not meet; a cell that is not defined meets none.
+def broken_requirements(requirements: Requirements, grid: CompatibilityGrid) -> list[str]:
+    """A line for each requirement that the grid does not meet; a cell that is not defined meets none.
 
     Raises:
         InputError: a cell of no sub-model of the grid, or a baseline of another test set or other widths.
     """
-    broken = []
+    found: list[tuple[str, str, float | None, float]] = []  # subject, rule, value, the least that it may be
     for metric, cells in requirements.minimum.items():
+        values = _cells(grid, metric)
         for name, least in cells.items():
-            value = _value(grid, metric, name, requirements.source)
-            if value is None or value < least:
-                broken.append(Broken(f"{metric} {name}", f"at least {least:g}", _text(value)))
-    ac = grid.compatibility()["AC"]
-    if requirements.minimum_ac is not None and (ac is None or ac < requirements.minimum_ac):
-        broken.append(Broken("AC", f"at least {requirements.minimum_ac:g}", _text(ac)))
+            if name not in values:
+                rule = f"must name cells of the sub-models {', '.join(grid.names)}"
+                raise InputError(f"{requirements.source}: {metric}", rule, name)
+            found.append((f"{metric} {name}", f"at least {least:g}", values[name], least))
+    if requirements.minimum_ac is not None:
+        rule = f"at least {requirements.minimum_ac:g}"
+        found.append(("AC", rule, grid.compatibility()["AC"], requirements.minimum_ac))
     if requirements.baseline is not None:
         _check_baseline(requirements.baseline, grid, requirements.source)
         for metric, drop in requirements.max_drop.items():
+            values = _cells(grid, metric)
             for name, before in _cells(requirements.baseline, metric).items():
-                value = _value(grid, metric, name, requirements.source)
-                if before is not None and (value is None or before - value > drop + ROUNDING):
+                if before is not None:
                     rule = f"at most {drop:g} below the baseline's {_text(before)}"
-                    broken.append(Broken(f"{metric} {name}", rule, _text(value)))
-    return broken
+                    found.append((f"{metric} {name}", rule, values[name], before - drop - ROUNDING))
+    return [
+        f"{subject}: {rule} required, {_text(value)} found"
+        for subject, rule, value, least in found
+        if value is None or value < least
+    ]
 
 
 def read_requirements(path: str | Path) -> Requirements:
@@ -130,13 +124,6 @@ def _number(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 100.0:  # refuses NaN too
         raise InputError(where, "must be a number in [0, 100]", repr(value))
     return float(value)
-
-
-def _value(grid: CompatibilityGrid, metric: str, name: str, source: str) -> float | None:
-    cells = _cells(grid, metric)
-    if name not in cells:
-        raise InputError(f"{source}: {metric}", f"must name cells of the sub-models {', '.join(grid.names)}", name)
-    return cells[name]
 
 
 def _cells(grid: CompatibilityGrid, metric: str) -> dict[str, float | None]:

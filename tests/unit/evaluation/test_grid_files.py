@@ -7,9 +7,9 @@ import matplotlib
 import pytest
 from matplotlib.image import imread
 
-from switchablecompat.evaluation import report
+from switchablecompat.evaluation import grid_files
 from switchablecompat.evaluation.grid import CompatibilityGrid
-from switchablecompat.evaluation.report import draw_heat_map, render_table, write_report
+from switchablecompat.evaluation.grid_files import draw_heat_map, render_table, write_grid
 
 CONVENTION = "rows: query sub-model, columns: gallery sub-model"
 
@@ -30,13 +30,13 @@ def passing():
 
 
 def test_writes_four_files_and_nothing_else(grid, tmp_path):
-    paths = write_report(grid, tmp_path / "new", stem="market")
+    paths = write_grid(grid, tmp_path / "new", stem="market")
     assert [path.name for path in paths] == ["market.json", "market.csv", "market.md", "market.png"]
     assert sorted((tmp_path / "new").iterdir()) == sorted(paths)
 
 
 def test_json_restores_the_grid(grid, tmp_path):
-    write_report(grid, tmp_path)
+    write_grid(grid, tmp_path)
     text = (tmp_path / "grid.json").read_text()
     assert CompatibilityGrid.from_dict(json.loads(text)) == grid
     assert json.loads(text) == grid.to_dict()
@@ -44,7 +44,7 @@ def test_json_restores_the_grid(grid, tmp_path):
 
 
 def test_csv_is_long_form(grid, tmp_path):
-    write_report(grid, tmp_path)
+    write_grid(grid, tmp_path)
     with (tmp_path / "grid.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * 9  # metrics without any value are left out
@@ -55,7 +55,7 @@ def test_csv_is_long_form(grid, tmp_path):
 
 
 def test_markdown_says_which_side_is_which_and_marks_failures(grid, tmp_path):
-    write_report(grid, tmp_path)
+    write_grid(grid, tmp_path)
     text = (tmp_path / "grid.md").read_text()
     assert CONVENTION in text
     assert text.index("## mAP") < text.index("## Rank-1")
@@ -68,7 +68,7 @@ def test_markdown_says_which_side_is_which_and_marks_failures(grid, tmp_path):
 
 
 def test_without_failures_there_are_no_marks(passing):
-    assert "✗" not in report.render_markdown(passing)
+    assert "✗" not in grid_files.render_markdown(passing)
     assert "*" not in render_table(passing)
 
 
@@ -104,19 +104,19 @@ def test_heat_map_legend_speaks_of_failures_only_if_there_are_any(grid, passing)
 @pytest.mark.parametrize("matrix", [[[80.0]], [[None]], [[0.0] * 8] * 8, [[100.0, 100.0], [100.0, 100.0]]])
 def test_extreme_grids_can_be_drawn(matrix, tmp_path):
     widths = [(i + 1) / len(matrix) for i in range(len(matrix))]
-    *_, image = write_report(CompatibilityGrid(widths, {"mAP": matrix}), tmp_path)
+    *_, image = write_grid(CompatibilityGrid(widths, {"mAP": matrix}), tmp_path)
     assert imread(image).std() > 0  # not blank
 
 
 def test_drawing_touches_no_global_state(grid, tmp_path):
     before = dict(matplotlib.rcParams)
-    write_report(grid, tmp_path)
+    write_grid(grid, tmp_path)
     assert dict(matplotlib.rcParams) == before
-    assert not hasattr(report, "plt")
+    assert not hasattr(grid_files, "plt")
 
 
 def test_a_failure_leaves_the_old_image(grid, tmp_path, monkeypatch):
-    write_report(grid, tmp_path)
+    write_grid(grid, tmp_path)
     old = (tmp_path / "grid.png").read_bytes()
 
     def broken(grid):
@@ -127,9 +127,9 @@ def test_a_failure_leaves_the_old_image(grid, tmp_path, monkeypatch):
 
         return Figure()
 
-    monkeypatch.setattr(report, "draw_heat_map", broken)
+    monkeypatch.setattr(grid_files, "draw_heat_map", broken)
     with pytest.raises(OSError, match="disk full"):
-        write_report(grid, tmp_path)
+        write_grid(grid, tmp_path)
     assert (tmp_path / "grid.png").read_bytes() == old
     assert len(list(tmp_path.iterdir())) == 4
 
@@ -143,7 +143,7 @@ def refined(passing):
 
 
 def test_refined_cells_stand_beside_the_plain_ones_in_every_file(passing, refined, tmp_path):
-    write_report(refined, tmp_path)
+    write_grid(refined, tmp_path)
     content = json.loads((tmp_path / "grid.json").read_text())
     assert content.pop("refined") == refined.refined.to_dict()
     assert content == passing.to_dict()
@@ -161,8 +161,8 @@ def test_refined_cells_stand_beside_the_plain_ones_in_every_file(passing, refine
 
 
 def test_the_summary_judges_both(refined, passing):
-    plain, _, after = report.render_summary(refined).partition("\nAfter aqe (k 5, ")
-    assert plain == report.render_summary(passing)
+    plain, _, after = grid_files.render_summary(refined).partition("\nAfter aqe (k 5, ")
+    assert plain == grid_files.render_summary(passing)
     assert "Cross-tests: 2 of 2 pass" in plain
     assert "w050  70.00   69.50*" in after
     assert "Cross-tests: 1 of 2 pass" in after

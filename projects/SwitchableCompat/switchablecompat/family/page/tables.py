@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..family_report import FamilyReport
-from ..grid import Cell, format_value
+from ...evaluation.grid import format_value
+from ...evaluation.task import Cell
+from ..report import FamilyReport
 from ..verification import SharedThreshold, Verification
 
 

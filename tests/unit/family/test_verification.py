@@ -9,10 +9,11 @@ from sklearn.metrics import roc_curve
 from switchablecompat.errors import InputError
 from switchablecompat.evaluation.ranking import ProtocolMatches
 from switchablecompat.evaluation.similarities import STEPS, SimilarityCounts, count_similarities
-from switchablecompat.evaluation.verification import (
+from switchablecompat.family.verification import (
     MeasuredPoint,
     OperatingPoint,
-    operating_point,
+    measured_point,
+    own_point,
     threshold_at,
     verify,
 )
@@ -36,7 +37,7 @@ def test_agrees_with_sorting_all_scores_and_with_scikit_learn(target, seed):
     genuine, impostor = scores(rng, 0.6, 2000), scores(rng, 0.0, 20_000)
     counts = counts_of(genuine, impostor)
     threshold, reason = threshold_at(counts, target)
-    point = operating_point(counts, threshold)
+    point = own_point(counts, target)
     assert reason == ""
     # The exact threshold lies above the first score that must be refused; ours is the next edge of four decimals.
     refused = np.sort(impostor)[::-1][int(target * len(impostor))]
@@ -55,11 +56,11 @@ def test_hand_computed():
     impostor = [0.9, *[0.5] * 9, 0.4999, *[0.0] * 989]
     counts = counts_of([0.8, 0.5, 0.4999, 0.1], impostor)
     assert threshold_at(counts, 0.01) == (0.5, "")
-    assert operating_point(counts, 0.5) == MeasuredPoint(0.5, 50.0, 0.01)
+    assert measured_point(counts, 0.5) == MeasuredPoint(0.5, 50.0, 0.01)
     # An eleventh at 0.5: all of the ten must go, up to the step above them; one pair is left.
     crowded = counts_of([0.8, 0.5, 0.4999, 0.1], [0.5, *impostor[:-1]])
     assert threshold_at(crowded, 0.01) == (0.5001, "")
-    assert operating_point(crowded, 0.5001) == MeasuredPoint(0.5001, 25.0, 0.001)
+    assert measured_point(crowded, 0.5001) == MeasuredPoint(0.5001, 25.0, 0.001)
 
 
 def test_too_few_impostors_give_no_number_and_the_reason():

@@ -8,11 +8,11 @@ import json
 from pathlib import Path
 
 from ..files import write_texts
-from .family_report import FamilyReport
 from .page import render_page
+from .report import FamilyReport
 
 
-def write_family_report(report: FamilyReport, folder: str | Path) -> list[Path]:
+def write_report(report: FamilyReport, folder: str | Path) -> list[Path]:
     """Write the three files into ``folder``; each appears complete or not at all.
 
     Returns:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from switchablecompat.evaluation.ranks import MAX_COUNTED, ranks_of
+from switchablecompat.evaluation.exact_ranks import MAX_COUNTED, ranks_of
 
 
 def by_sorting(scores, places):

@@ -8,14 +8,15 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from ..family_report import FamilyReport, LostQuery, Rehearsal
-from ..grid import REFINED, CompatibilityGrid, format_value
-from ..report import describe_refinement
+from ...evaluation.grid import REFINED, CompatibilityGrid, format_value
+from ...evaluation.grid_files import describe_refinement
+from ..mixed_gallery import MixedGallery
+from ..report import FamilyReport, LostQuery
 from ..verification import Verification
 from .charts import STYLES
 from .pictures import data_uri
-from .plots import cmc_charts, histogram_charts, rehearsal_charts
-from .tables import format_far, rule_line, value_matrix, verification_tables
+from .plots import cmc_charts, histogram_charts, mixed_gallery_charts
+from .tables import Matrix, format_far, rule_line, value_matrix, verification_tables
 
 HEADLINE_FAR = 1e-3  # the target that the verdict and the histograms speak of
 FIRST_KEYS = ("method", "seed", "family", "families", "config")
@@ -24,13 +25,13 @@ FIRST_KEYS = ("method", "seed", "family", "families", "config")
 def render_page(report: FamilyReport) -> str:
     """The report as HTML: no scripts, no network, pictures and plots inside."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("switchablecompat.evaluation.page", "."),
+        loader=jinja2.PackageLoader("switchablecompat.family.page", "."),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    grid = report.grid
+    grid, refined, mixed = report.grid, report.grid.refined, report.mixed_gallery
     metadata = {key: grid.metadata[key] for key in FIRST_KEYS if key in grid.metadata} | dict(grid.metadata)
     metadata.pop(REFINED, None)  # shown as tables
     headline = next((one for one in report.verifications if one.target == HEADLINE_FAR and one.pooled.points), None)
@@ -43,33 +44,31 @@ def render_page(report: FamilyReport) -> str:
         verdict=grid.verdict().splitlines(),
         threshold=headline and _threshold_verdict(report, headline),
         flips_verdict=_flips_verdict(report),
-        upgrade=report.rehearsal and [_upgrade_verdict(report.rehearsal, name) for name in report.rehearsal.random],
-        metrics=[
-            ("mAP", value_matrix(grid.values["mAP"], grid.failed_cells())),
-            ("Rank-1", value_matrix(grid.values["Rank-1"])),
-        ],
-        refined=grid.refined and _refined(grid.refined),
+        upgrade=mixed and [_upgrade_verdict(mixed, name) for name in mixed.random],
+        metrics=_metrics(grid),
+        refined=refined
+        and {
+            "how": describe_refinement(refined),
+            "verdict": refined.verdict().splitlines(),
+            "metrics": _metrics(refined),
+        },
         cmc=cmc_charts(report),
         histograms=histogram_charts(report, headline),
         headline_far=f"{HEADLINE_FAR:g}",
         verifications=[verification_tables(report, one) for one in report.verifications],
         flips=value_matrix(report.flips),
         lost=[_lost(report, one) for one in report.lost],
-        rehearsal=report.rehearsal,
-        rehearsal_charts=report.rehearsal and rehearsal_charts(report.rehearsal),
+        mixed_gallery=mixed,
+        mixed_gallery_charts=mixed and mixed_gallery_charts(mixed),
         provenance=[(key, _plain(value)) for key, value in metadata.items()],
         format_value=format_value,
     )
 
 
-def _refined(refined: CompatibilityGrid) -> dict[str, Any]:
+def _metrics(grid: CompatibilityGrid) -> dict[str, Matrix]:
     return {
-        "how": describe_refinement(refined),
-        "verdict": refined.verdict().splitlines(),
-        "metrics": [
-            ("mAP", value_matrix(refined.values["mAP"], refined.failed_cells())),
-            ("Rank-1", value_matrix(refined.values["Rank-1"])),
-        ],
+        "mAP": value_matrix(grid.values["mAP"], grid.failed_cells()),
+        "Rank-1": value_matrix(grid.values["Rank-1"]),
     }
 
 
@@ -94,17 +93,17 @@ def _flips_verdict(report: FamilyReport) -> dict[str, str] | None:
     return {"mean": format_value(mean), "worst": format_value(shares[worst]), "cell": report.cell_name(worst)}
 
 
-def _upgrade_verdict(rehearsal: Rehearsal, name: str) -> dict[str, Any]:
+def _upgrade_verdict(mixed: MixedGallery, name: str) -> dict[str, Any]:
     """Where queries by one sub-model are worst off on the way, and what the order brings them on average."""
-    random = np.mean(rehearsal.random[name], axis=0)
-    isolated = np.array(rehearsal.isolated[name])
+    random = np.mean(mixed.random[name], axis=0)
+    isolated = np.array(mixed.isolated[name])
     lowest = int(np.argmin(random))
     return {
         "query": name,
         "start": format_value(float(random[0])),
         "end": format_value(float(random[-1])),
         "lowest": format_value(float(random[lowest])),
-        "share": f"{rehearsal.shares[lowest]:g}",
+        "share": f"{mixed.shares[lowest]:g}",
         "dip": format_value(float(min(random[0], random[-1]) - random[lowest])),
         "dips": bool(random[lowest] < min(random[0], random[-1])),
         "order_gain": f"{float((isolated - random)[1:-1].mean()):+.2f}",

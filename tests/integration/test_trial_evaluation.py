@@ -13,10 +13,10 @@ from fastreid.data.transforms import build_transforms
 
 from builders import R18, TINY, tiny_config, tiny_model
 from gallery_builders import write_images
+from switchablecompat.engine import trial_evaluation
 from switchablecompat.engine.train_loop import SwitchableTrainLoop
+from switchablecompat.engine.trial_evaluation import choose, try_evaluation
 from switchablecompat.errors import InputError
-from switchablecompat.evaluation import rehearsal
-from switchablecompat.evaluation.rehearsal import choose, rehearse
 
 VIT = ("MODEL.BACKBONE.NAME", "build_switchable_backbone", "MODEL.SWITCHABLE.BACKBONE", "build_vit_backbone",
        "MODEL.BACKBONE.DEPTH", "small", "INPUT.SIZE_TRAIN", "[64, 32]", "MODEL.BACKBONE.FEAT_DIM", 768)  # fmt: skip
@@ -55,7 +55,7 @@ def test_the_batch_has_queries_that_count_with_a_match_and_then_the_first_of_the
 def test_without_a_match_the_evaluation_says_so(images):
     images.img_items = [(path, pid, 0) for path, pid, _ in images.img_items]
     with pytest.raises(InputError, match="no query has a"):
-        rehearse(tiny_config(), tiny_model(), images, QUERIES, "toy")
+        try_evaluation(tiny_config(), tiny_model(), images, QUERIES, "toy")
 
 
 @pytest.mark.parametrize("opts", [
@@ -68,7 +68,7 @@ def test_model_and_random_states_stay_as_they_are(images, opts):
     modes = [module.training for module in model.modules()]
     before = {key: value.clone() for key, value in model.state_dict().items()}
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
-    rehearse(tiny_config(*opts), model, images, QUERIES, "toy")
+    try_evaluation(tiny_config(*opts), model, images, QUERIES, "toy")
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert random.getstate() == states[0]
@@ -81,14 +81,14 @@ def test_features_of_a_network_that_is_not_trained_may_be_anything(images):
     model = tiny_model()
     with torch.no_grad():
         model.backbone.bn1.weight.fill_(float("inf"))
-    rehearse(tiny_config(), model, images, QUERIES, "toy")
+    try_evaluation(tiny_config(), model, images, QUERIES, "toy")
 
 
 def test_all_of_the_evaluation_is_rehearsed(images, monkeypatch):
     seen = []
-    grid_of_features = rehearsal.grid_of_features
-    monkeypatch.setattr(rehearsal, "grid_of_features", lambda *a: seen.append(grid_of_features(*a)) or seen[-1])
-    rehearse(tiny_config("TEST.RERANK.ENABLED", True), tiny_model(), images, QUERIES, "toy")
+    grid_of_features = trial_evaluation.grid_of_features
+    monkeypatch.setattr(trial_evaluation, "grid_of_features", lambda *a: seen.append(grid_of_features(*a)) or seen[-1])
+    try_evaluation(tiny_config("TEST.RERANK.ENABLED", True), tiny_model(), images, QUERIES, "toy")
     (grid,) = seen
     assert all(value is not None for row in grid.values["mAP"] for value in row)
     assert len(grid.refined.widths) == len(grid.widths) == 4
