@@ -54,7 +54,7 @@ def measure(arguments: argparse.Namespace, precision: str) -> tuple[RetrievalTas
         undefined=read_pairs(arguments.undefined),
         diagonal_only=arguments.diagonal_only,
     )
-    return found.task, evaluate_task(found.task, metadata=found.metadata)[0]
+    return found.task, evaluate_task(found.task)[0]
 
 
 def compare(full: CompatibilityGrid, other: CompatibilityGrid) -> list[dict[str, Any]]:

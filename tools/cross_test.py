@@ -54,7 +54,7 @@ def main() -> int:
         undefined=undefined,
         diagonal_only=arguments.diagonal_only,
     )
-    grid, queries = evaluate_task(found.task, found.refinement, found.metadata)
+    grid, queries = evaluate_task(found.task, found.refinement)
     try:
         files = write_grid(grid, arguments.output)
         files.append(queries.write(os.path.join(arguments.output, "queries.npz")))

@@ -47,9 +47,7 @@ def main() -> int:
         undefined=undefined,
         diagonal_only=arguments.diagonal_only,
     )
-    report = build_report(
-        found.task, found.images, refinement=found.refinement, metadata=found.metadata, labels=found.labels
-    )
+    report = build_report(found.task, found.images, refinement=found.refinement, labels=found.labels)
     try:
         files = write_report(report, arguments.output)
     except OSError as error:

@@ -20,8 +20,9 @@ def member(width, family="sha256:a", dim=5, seed=None):
 
 def test_members_in_any_order_are_split_into_queries_and_gallery():
     members = [member(1.0), member(0.25), member(0.5)]
-    task, metadata = task_of_members(members, LABELS, 4, "toy")
-    assert (task.widths, task.dataset, metadata) == ([0.25, 0.5, 1.0], "toy", {"family": "sha256:a"})
+    task = task_of_members(members, LABELS, 4, "toy", metadata={"seed": 3})
+    assert (task.widths, task.dataset) == ([0.25, 0.5, 1.0], "toy")
+    assert task.metadata == {"seed": 3, "family": "sha256:a"}
     for one, query, gallery in zip((members[1], members[2], members[0]), task.query, task.gallery, strict=True):
         assert torch.equal(torch.cat([query, gallery]), F.normalize(one.features))
         assert len(query) == 4
@@ -31,16 +32,16 @@ def test_members_in_any_order_are_split_into_queries_and_gallery():
 
 def test_separate_models_get_a_joint_family_that_knows_no_order():
     members = [member(0.5, "sha256:b"), member(0.75, "sha256:b"), member(1.0, "sha256:a")]
-    _, metadata = task_of_members(members, LABELS, 4, "toy")
+    metadata = task_of_members(members, LABELS, 4, "toy").metadata
     assert metadata["family"] == "sha256:" + hashlib.sha256(b"sha256:a\nsha256:b").hexdigest()
     assert metadata["families"] == {"w050": "sha256:b", "w075": "sha256:b", "w100": "sha256:a"}
 
 
 def test_what_a_method_does_not_define_is_left_out():
     members = [member(0.5), member(1.0)]
-    bct, _ = task_of_members(members, LABELS, 4, "toy", undefined=[(1.0, 1.0)])
+    bct = task_of_members(members, LABELS, 4, "toy", undefined=[(1.0, 1.0)])
     assert bct.cells == [(0, 0), (0, 1), (1, 0)]
-    unified, _ = task_of_members(members, LABELS, 4, "toy", diagonal_only=True)
+    unified = task_of_members(members, LABELS, 4, "toy", diagonal_only=True)
     assert unified.cells == [(0, 0), (1, 1)]
 
 

@@ -34,9 +34,8 @@ def grid_of(matrix, widths=None, **metadata):
     return CompatibilityGrid(widths or WIDTHS[-len(matrix) :], {"mAP": matrix}, "Market-1501", metadata)
 
 
-def grid_from_features(query, gallery, labels, widths=WIDTHS[1:], metadata=None, **options):
-    task = RetrievalTask(widths, query, gallery, ProtocolMatches(*labels), "toy", **options)
-    return evaluate_task(task, metadata=metadata)[0]
+def grid_from_features(query, gallery, labels, widths=WIDTHS[1:], **options):
+    return evaluate_task(RetrievalTask(widths, query, gallery, ProtocolMatches(*labels), "toy", **options))[0]
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def task_of(device="cpu", refined=False):
     if refined:
         values = normalised([torch.from_numpy(rng.standard_normal((200, 8))).float() for _ in range(2)])
     values = [value.to(device) for value in values]
-    return RetrievalTask.of_images((0.5, 1.0), values, (pids, camids), slice(50), slice(50, None), "toy")
+    return RetrievalTask.of_images((0.5, 1.0), values, (pids, camids), slice(50), slice(50, None), dataset="toy")
 
 
 def test_a_grid_whose_ranks_are_counted_is_the_cpus(monkeypatch):

@@ -46,14 +46,14 @@ def planted(images, dataset="toy", angles=ANGLES, undefined=(), diagonal_only=Fa
         turned = torch.deg2rad(torch.tensor(degrees))
         features[width] = torch.stack([turned.cos(), turned.sin()], dim=1)
     undefined = undefined_cells([*features], undefined, diagonal_only=diagonal_only)
-    return report_of(features, (PIDS, CAMIDS), images, 2, dataset, undefined, **options)
+    return report_of(features, (PIDS, CAMIDS), images, 2, dataset, undefined=undefined, **options)
 
 
-def report_of(features, labels, images, num_query, dataset="toy", undefined=(), **options):
+def report_of(features, labels, images, num_query, dataset="toy", **options):
     """The report of features by width."""
     sides = slice(num_query), slice(num_query, None)
-    task = RetrievalTask.of_images([*features], [*features.values()], labels, *sides, dataset, undefined)
-    return build_report(task, [*zip(images, *(of.tolist() for of in labels), strict=True)], **options)
+    task = RetrievalTask.of_images([*features], [*features.values()], labels, *sides, dataset=dataset, **options)
+    return build_report(task, [*zip(images, *(of.tolist() for of in labels), strict=True)])
 
 
 @pytest.fixture(scope="module")

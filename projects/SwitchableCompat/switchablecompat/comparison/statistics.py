@@ -14,8 +14,6 @@ from dataclasses import dataclass
 
 from scipy.special import stdtrit
 
-from ..errors import InputError
-
 CONFIDENCE = 0.95
 
 Value = float | None
@@ -53,9 +51,7 @@ def spread(values: Sequence[Value]) -> Spread | None:
     return Spread(statistics.fmean(defined), statistics.stdev(defined) if len(defined) > 1 else None, len(defined))
 
 
-def paired_difference(
-    ours: Mapping[int, Value], theirs: Mapping[int, Value], *, confidence: float = CONFIDENCE
-) -> Difference | None:
+def paired_difference(ours: Mapping[int, Value], theirs: Mapping[int, Value]) -> Difference | None:
     """``ours - theirs`` over the seeds that both have: what one seed has in common cancels.
 
     Student's t interval, ``mean +- t_{n-1} s / sqrt(n)``: it assumes differences that are roughly normal, and says
@@ -64,20 +60,17 @@ def paired_difference(
     Args:
         ours: value by seed.
         theirs: value by seed.
-        confidence: of the two-sided interval, in (0, 1).
 
     Returns:
         None if no seed has both values.
     """
-    if not 0.0 < confidence < 1.0:
-        raise InputError("confidence", "must be in (0, 1)", confidence)
     pairs = [(value, theirs.get(seed)) for seed, value in ours.items()]
     summary = spread([a - b for a, b in pairs if a is not None and b is not None])
     if summary is None:
         return None
     if summary.std is None:
         return Difference(summary.mean, None, None, summary.n)
-    t = float(stdtrit(summary.n - 1, 0.5 + confidence / 2))
+    t = float(stdtrit(summary.n - 1, 0.5 + CONFIDENCE / 2))
     half = t * summary.std / math.sqrt(summary.n)
     return Difference(summary.mean, summary.mean - half, summary.mean + half, summary.n)
 

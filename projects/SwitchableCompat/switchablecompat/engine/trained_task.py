@@ -6,14 +6,14 @@ import hashlib
 import itertools
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 from fastreid.data import CommDataset
 from fastreid.utils.logger import setup_logger
 from torch import Tensor
 
-from ..data.findings import THEMSELVES, LabelNames
+from ..data.findings import LabelNames
 from ..data.opening import data_root, label_names, open_dataset
 from ..errors import InputError
 from ..evaluation.evaluator import grid_metadata
@@ -56,16 +56,14 @@ class TrainedTask:
     Attributes:
         task: what to rank.
         images: file, identity and camera of each, the queries' first.
-        metadata: what a grid of it records.
         refinement: what the first model's config asks for beside the plain grid.
         labels: what people call the identities and cameras.
     """
 
     task: RetrievalTask
     images: Sequence[tuple[str, int, int]]
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    refinement: Refinement | None = None
-    labels: LabelNames = THEMSELVES
+    refinement: Refinement | None
+    labels: LabelNames
 
 
 def task_of_members(
@@ -76,7 +74,8 @@ def task_of_members(
     *,
     undefined: Collection[tuple[float, float]] = (),
     diagonal_only: bool = False,
-) -> tuple[RetrievalTask, dict[str, Any]]:
+    metadata: Mapping[str, Any] | None = None,
+) -> RetrievalTask:
     """Sub-models, in any order, as one task.
 
     Args:
@@ -86,10 +85,8 @@ def task_of_members(
         dataset: name of the data set.
         undefined: cells that the method does not define, as (query width, gallery width).
         diagonal_only: only the self-tests are defined: the members do not share a feature space.
-
-    Returns:
-        The task, and as a grid records it the ``family``: its digest if there is one, else the digest of the sorted
-        list, and all of them by name as ``families``.
+        metadata: of the task; ``family`` is added: the members' digest if they have one, else the digest of the sorted
+            list, and all of them by name as ``families``.
 
     Raises:
         InputError: a width that two members claim, different dimensions, or an undefined cell of no member.
@@ -103,15 +100,15 @@ def task_of_members(
             raise InputError("feature dimension", "must be the same for all models", " and ".join(found))
     widths = [member.width for member in members]
     skipped = undefined_cells(widths, undefined, diagonal_only=diagonal_only)
-    values = normalised([member.features for member in members])
-    sides = slice(num_query), slice(num_query, None)
-    task = RetrievalTask.of_images(widths, values, labels, *sides, dataset, skipped)
     families = {width_name(member.width): member.family for member in members}
     distinct = sorted({*families.values()})
-    if len(distinct) == 1:
-        return task, {"family": distinct[0]}
-    joint = f"sha256:{hashlib.sha256(chr(10).join(distinct).encode()).hexdigest()}"
-    return task, {"family": joint, "families": families}
+    metadata = {**(metadata or {}), "family": distinct[0]}
+    if len(distinct) > 1:
+        joint = hashlib.sha256("\n".join(distinct).encode()).hexdigest()
+        metadata |= {"family": f"sha256:{joint}", "families": families}
+    values, sides = normalised([member.features for member in members]), (slice(num_query), slice(num_query, None))
+    others: dict[str, Any] = {"dataset": dataset, "undefined": skipped, "metadata": metadata}
+    return RetrievalTask.of_images(widths, values, labels, *sides, **others)
 
 
 def open_task(
@@ -160,13 +157,14 @@ def open_task(
         digest = family_digest(model.state_dict(), feature_settings(cfg))
         members += [Member(w, v, source.weights, digest) for w, v in zip(widths, features.values, strict=True)]
 
-    images: CommDataset = loader.dataset
-    task, families = task_of_members(members, (features.pids, features.camids), num_query, name, **cells)
     record = {key: _common([one.get(key) for one in records]) for key in ("method", "seed", "config")}
     record["method"] = method or record["method"]
-    metadata = grid_metadata(first, "", num_query, task.matches.num_gallery, record) | families
+    images: CommDataset = loader.dataset
+    metadata = grid_metadata(first, "", num_query, len(images) - num_query, record)
+    seen = (features.pids, features.camids)
+    task = task_of_members(members, seen, num_query, name, metadata=metadata, **cells)
     labels = label_names(open_dataset(name, data_root(), first.DATASETS.MANIFEST)[0])
-    return TrainedTask(task, images.img_items, metadata, Refinement.from_config(first), labels)
+    return TrainedTask(task, images.img_items, Refinement.from_config(first), labels)
 
 
 def log_to_screen() -> None:

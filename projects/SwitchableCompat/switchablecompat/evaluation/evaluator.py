@@ -84,26 +84,24 @@ def grid_of_features(
         check_drawable(pids[num_query:].tolist(), dataset)
         splits = [draw_gallery(pids, seed) for seed in range(cfg.TEST.GALLERY_DRAWS)]
     values, labels = normalised(features.values), (features.pids, features.camids)
-    tasks = (RetrievalTask.of_images(widths, values, labels, *split, dataset) for split in splits)
-    grids = [evaluate_task(task, Refinement.from_config(cfg), metadata)[0] for task in tasks]
+    others: dict[str, Any] = {"dataset": dataset, "metadata": metadata or {}}
+    tasks = (RetrievalTask.of_images(widths, values, labels, *split, **others) for split in splits)
+    grids = [evaluate_task(task, Refinement.from_config(cfg))[0] for task in tasks]
     return mean_grid(grids) if len(grids) > 1 else grids[0]
 
 
-def evaluate_task(
-    task: RetrievalTask, refinement: Refinement | None = None, metadata: Mapping[str, Any] | None = None
-) -> tuple[CompatibilityGrid, QueryResults]:
+def evaluate_task(task: RetrievalTask, refinement: Refinement | None = None) -> tuple[CompatibilityGrid, QueryResults]:
     """All self-tests and cross-tests that are defined.
 
     Args:
         task: what to rank.
         refinement: what the grid's :attr:`~.grid.CompatibilityGrid.refined` cells are, if there are to be any.
-        metadata: see :class:`~.grid.CompatibilityGrid`.
 
     Returns:
         The grid, and each query in each cell.
     """
     cells = rank_cells(task)
-    grid = grid_from_cells(cells, task.widths, task.dataset, metadata=metadata)
+    grid = grid_from_cells(cells, task.widths, task.dataset, metadata=task.metadata)
     queries = QueryResults.from_cells(cells, task.widths, grid.metadata.get("family", ""))
     if refinement:
         how, refined = {"refinement": refinement.to_dict()}, refine_cells(task, refinement)

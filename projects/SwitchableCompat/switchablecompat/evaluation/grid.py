@@ -191,8 +191,8 @@ def grid_from_cells(
     cells: Cells, widths: Sequence[float], dataset: str, *, metadata: Mapping[str, Any] | None = None
 ) -> CompatibilityGrid:
     """The metrics of rankings ``[m][m]`` that were made already; see :func:`~.cells.rank_cells`."""
-    rows = [[cell and _metrics(cell) for cell in row] for row in cells]
-    values = {m: tuple(tuple(cell and cell[m] for cell in row) for row in rows) for m in METRICS}
+    rows = [[_metrics(cell) if cell else {} for cell in row] for row in cells]
+    values = {metric: tuple(tuple(cell.get(metric) for cell in row) for row in rows) for metric in METRICS}
     return CompatibilityGrid(tuple(widths), values, dataset, metadata or {})
 
 

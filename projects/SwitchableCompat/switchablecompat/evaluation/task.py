@@ -6,9 +6,10 @@ sub-model ``q`` and the gallery of sub-model ``g``, by index.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,6 +33,7 @@ class RetrievalTask:
         matches: of the labels: what is right, and what is junk.
         dataset: name of the data set.
         undefined: cells that the method does not define; they are not ranked.
+        metadata: what a grid of it records, see :class:`~.grid.CompatibilityGrid`.
         block_bytes: bound on the extra memory, see :func:`~.ranking.rank_matches`.
 
     Raises:
@@ -44,6 +46,7 @@ class RetrievalTask:
     matches: ProtocolMatches
     dataset: str = ""
     undefined: Collection[Cell] = frozenset()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     block_bytes: int = BLOCK_BYTES
 
     def __post_init__(self) -> None:
@@ -66,13 +69,12 @@ class RetrievalTask:
         labels: Sequence[Tensor],
         query: slice | Tensor,
         gallery: slice | Tensor,
-        dataset: str = "",
-        undefined: Collection[Cell] = frozenset(),
+        **others: Any,
     ) -> RetrievalTask:
         """Images of one list as queries and as gallery.
 
         Args:
-            widths: see the class, and for ``dataset`` and ``undefined``.
+            widths: see the class, and for all that are not named here.
             features: of each sub-model ``[N, D]``, as :func:`normalised` gives them.
             labels: identities and cameras, ``[N]`` each.
             query: which images ask.
@@ -80,7 +82,7 @@ class RetrievalTask:
         """
         matches = ProtocolMatches(*(of[side] for of in labels for side in (query, gallery)))
         asking, searched = ([values[side] for values in features] for side in (query, gallery))
-        return cls(widths, asking, searched, matches, dataset, undefined)
+        return cls(widths, asking, searched, matches, **others)
 
     @property
     def cells(self) -> list[Cell]:

@@ -139,7 +139,6 @@ def build_report(
     images: Sequence[tuple[str, int, int]],
     *,
     refinement: Refinement | None = None,
-    metadata: Mapping[str, Any] | None = None,
     labels: LabelNames = THEMSELVES,
 ) -> FamilyReport:
     """Measure a family.
@@ -147,10 +146,10 @@ def build_report(
     Args:
         task: what to rank.
         images: file, identity and camera of the queries, then of the gallery items.
-        refinement: see :func:`~switchablecompat.evaluation.evaluator.evaluate_task`, and for ``metadata``.
+        refinement: see :func:`~switchablecompat.evaluation.evaluator.evaluate_task`.
         labels: what people call the identities and cameras of the data set.
     """
-    grid, queries = evaluate_task(task, refinement, metadata)
+    grid, queries = evaluate_task(task, refinement)
     logger.info("Grid done; similarities of all pairs")
     counts = {(q, g): count_similarities(task.query[q], task.gallery[g], task.matches) for q, g in task.cells}
     names = short_names([path for path, *_ in images])

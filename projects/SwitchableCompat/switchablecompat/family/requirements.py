@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +30,22 @@ TEST_SET = ("num_query", "num_gallery")
 
 
 @dataclass(frozen=True)
+class Requirement:
+    """The least value in per cent of one cell ``query/gallery``, or of AC (then ``cell`` is empty), and why."""
+
+    metric: str
+    cell: str
+    least: float
+    rule: str
+
+
+@dataclass(frozen=True)
 class Requirements:
-    """Content of a requirements file.
+    """Content of a requirements file, the stored grid that they partly come from, and the file, for messages."""
 
-    Attributes:
-        minimum: least value in per cent, by metric and cell ``query/gallery``.
-        minimum_ac: least AC in per cent.
-        baseline: a stored grid.
-        max_drop: largest loss in points against ``baseline``, by metric.
-        source: the file, for messages.
-    """
-
-    minimum: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    minimum_ac: float | None = None
-    baseline: CompatibilityGrid | None = None
-    max_drop: Mapping[str, float] = field(default_factory=dict)
-    source: str = "requirements"
+    each: Sequence[Requirement]
+    baseline: CompatibilityGrid | None
+    source: str
 
 
 def broken_requirements(requirements: Requirements, grid: CompatibilityGrid) -> list[str]:
@@ -54,30 +54,18 @@ def broken_requirements(requirements: Requirements, grid: CompatibilityGrid) -> 
     Raises:
         InputError: a cell of no sub-model of the grid, or a baseline of another test set or other widths.
     """
-    found: list[tuple[str, str, float | None, float]] = []  # subject, rule, value, the least that it may be
-    for metric, cells in requirements.minimum.items():
-        values = _cells(grid, metric)
-        for name, least in cells.items():
-            if name not in values:
-                rule = f"must name cells of the sub-models {', '.join(grid.names)}"
-                raise InputError(f"{requirements.source}: {metric}", rule, name)
-            found.append((f"{metric} {name}", f"at least {least:g}", values[name], least))
-    if requirements.minimum_ac is not None:
-        rule = f"at least {requirements.minimum_ac:g}"
-        found.append(("AC", rule, grid.compatibility()["AC"], requirements.minimum_ac))
     if requirements.baseline is not None:
         _check_baseline(requirements.baseline, grid, requirements.source)
-        for metric, drop in requirements.max_drop.items():
-            values = _cells(grid, metric)
-            for name, before in _cells(requirements.baseline, metric).items():
-                if before is not None:
-                    rule = f"at most {drop:g} below the baseline's {_text(before)}"
-                    found.append((f"{metric} {name}", rule, values[name], before - drop - ROUNDING))
-    return [
-        f"{subject}: {rule} required, {_text(value)} found"
-        for subject, rule, value, least in found
-        if value is None or value < least
-    ]
+    broken = []
+    for one in requirements.each:
+        values = {"": grid.compatibility()["AC"]} if one.metric == "AC" else _cells(grid, one.metric)
+        if one.cell not in values:
+            rule = f"must name cells of the sub-models {', '.join(grid.names)}"
+            raise InputError(f"{requirements.source}: {one.metric}", rule, one.cell)
+        value = values[one.cell]
+        if value is None or value < one.least:
+            broken.append(f"{f'{one.metric} {one.cell}'.strip()}: {one.rule} required, {_text(value)} found")
+    return broken
 
 
 def read_requirements(path: str | Path) -> Requirements:
@@ -95,11 +83,23 @@ def read_requirements(path: str | Path) -> Requirements:
     if ("baseline" in content) != ("max_drop" in content):
         raise InputError(path, "must have baseline and max_drop together", [*content])
     minimum = {metric: _minimum(content[metric], f"{path}: {metric}") for metric in METRICS if metric in content}
-    ac = _number(content["AC"], f"{path}: AC") if "AC" in content else None
+    if "AC" in content:
+        minimum["AC"] = {"": _number(content["AC"], f"{path}: AC")}
+    each = [
+        Requirement(metric, cell, least, f"at least {least:g}")
+        for metric, cells in minimum.items()
+        for cell, least in cells.items()
+    ]
     if "baseline" not in content:
-        return Requirements(minimum, ac, source=str(path))
+        return Requirements(each, None, str(path))
     baseline = _read_grid(path.parent / str(content["baseline"]), f"{path}: baseline")
-    return Requirements(minimum, ac, baseline, _max_drop(content["max_drop"], baseline, f"{path}: max_drop"), str(path))
+    each += [
+        Requirement(metric, cell, before - drop - ROUNDING, f"at most {drop:g} below the baseline's {_text(before)}")
+        for metric, drop in _max_drop(content["max_drop"], baseline, f"{path}: max_drop").items()
+        for cell, before in _cells(baseline, metric).items()
+        if before is not None
+    ]
+    return Requirements(each, baseline, str(path))
 
 
 def _minimum(cells: Any, where: str) -> dict[str, float]:
