@@ -29,13 +29,9 @@ ACCEPTED_IMPOSTORS = 10  # fewer expected at the target: what would be measured 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What one threshold does in one cell.
+    """What one threshold of four decimals does in one cell; all None if there is none, then ``reason`` says why.
 
-    Attributes:
-        threshold: four decimals; None if there is none, and ``reason`` says why.
-        tar: TAR in per cent.
-        far: FAR as a share, in [0, 1].
-        reason: why the values are None; empty if they are not.
+    TAR is in per cent, FAR a share in [0, 1].
     """
 
     threshold: float | None
@@ -55,13 +51,7 @@ class MeasuredPoint(OperatingPoint):
 
 @dataclass(frozen=True)
 class SharedThreshold:
-    """One threshold in all cells.
-
-    Attributes:
-        threshold: four decimals; None if there is none, and ``reason`` says why.
-        points: what it does in each defined cell ``(q, g)``; empty without a threshold.
-        reason: why there is no threshold.
-    """
+    """One threshold in all cells, and what it does in each defined one; None and no cell, then ``reason`` says why."""
 
     threshold: float | None
     points: Mapping[Cell, MeasuredPoint]

@@ -14,14 +14,9 @@ STYLES = 6  # colours with a dash pattern each in the style sheet
 
 @dataclass(frozen=True)
 class Curve:
-    """Points to join.
+    """Points to join, ``x`` ascending, in one of the numbered styles.
 
-    Attributes:
-        x: ascending.
-        y: as many.
-        style: number of the line's style; ``kind`` is added to its class.
-        kind: ``line``, ``strong``, ``area`` (filled down to zero) or ``band`` (filled down to ``low``).
-        low: lower edge of a band, as many.
+    A ``kind`` is ``line``, ``strong``, ``area`` (filled down to zero) or ``band`` (filled down to ``low``).
     """
 
     x: Sequence[float]
@@ -58,13 +53,8 @@ def line_chart(
     Args:
         curves: drawn in this order.
         alt: what the chart shows, for those who do not see it.
-        x_range: shown part of the horizontal axis.
-        y_range: shown part of the vertical axis.
-        x_label: name of the horizontal axis.
-        y_label: name of the vertical axis.
+        x_range: shown part of the horizontal axis; the others are named likewise.
         x_ticks: where to put numbers; chosen if empty.
-        log_x: logarithmic horizontal axis.
-        rules: straight lines.
         size: width and height in units of the drawing, one unit about one pixel.
     """
     width, height = size
