@@ -30,7 +30,7 @@ setup(
     python_requires=">=3.10",
     package_dir={"": "projects/SwitchableCompat"},
     packages=find_packages("projects/SwitchableCompat"),
-    package_data={"switchablecompat": ["py.typed", "evaluation/page/template.html"]},
+    package_data={"switchablecompat": ["py.typed", "family/page/template.html"]},
     install_requires=[
         "torch>=2.6,<3",  # loads checkpoints without running what is in them by default
         "torchvision>=0.21,<1",

@@ -20,11 +20,12 @@ import torch.nn.functional as F
 from tabulate import tabulate
 
 from model_arguments import add_model_arguments, parse_model_arguments, read_pairs, read_sources
-from switchablecompat.engine.cross_test import SourceFeatures, extract_sources, log_to_screen
+from switchablecompat.engine.trained_task import log_to_screen, open_task
 from switchablecompat.errors import exit_on_input_error
-from switchablecompat.evaluation.cross_test import cross_test
+from switchablecompat.evaluation.evaluator import evaluate_task
 from switchablecompat.evaluation.grid import CompatibilityGrid
 from switchablecompat.evaluation.precision import FULL, PRECISIONS
+from switchablecompat.evaluation.task import RetrievalTask
 from switchablecompat.files import refuse_unwritable, write_json
 
 EXAMPLES = """examples:
@@ -42,15 +43,18 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parse_model_arguments(parser, argv)
 
 
-def measure(arguments: argparse.Namespace, precision: str) -> tuple[SourceFeatures, CompatibilityGrid]:
+def measure(arguments: argparse.Namespace, precision: str) -> tuple[RetrievalTask, CompatibilityGrid]:
     """Features and grid in one precision."""
     options = [*arguments.opts, "TEST.PRECISION", precision]
-    found = extract_sources(read_sources(arguments), options, dataset=arguments.dataset, method=arguments.method)
-    grid, _ = cross_test(
-        found.members, found.pids, found.camids, found.num_query, found.dataset, metadata=found.metadata,
-        undefined=read_pairs(arguments.undefined), diagonal_only=arguments.diagonal_only,
-    )  # fmt: skip
-    return found, grid
+    found = open_task(
+        read_sources(arguments),
+        options,
+        dataset=arguments.dataset,
+        method=arguments.method,
+        undefined=read_pairs(arguments.undefined),
+        diagonal_only=arguments.diagonal_only,
+    )
+    return found.task, evaluate_task(found.task)[0]
 
 
 def compare(full: CompatibilityGrid, other: CompatibilityGrid) -> list[dict[str, Any]]:
@@ -78,8 +82,9 @@ def main() -> int:
     other, other_grid = measure(arguments, arguments.precision)
     cells = compare(full_grid, other_grid)
     cosines = {}
-    for name, one, two in zip(full_grid.names, _by_width(full), _by_width(other), strict=True):
-        cosine = F.cosine_similarity(one, two)
+    for index, name in enumerate(full_grid.names):
+        sides = ((full.query, other.query), (full.gallery, other.gallery))
+        cosine = torch.cat([F.cosine_similarity(one[index], two[index]) for one, two in sides])
         cosines[name] = {"lowest": float(cosine.min()), "mean": float(cosine.mean())}
     content = {"format": 1, "dataset": full.dataset, "precision": arguments.precision}
     largest = max((abs(row[metric]["difference"]) for row in cells for metric in METRICS), default=0.0)
@@ -97,10 +102,6 @@ def main() -> int:
     print(tabulate(rows, ["features", "lowest cosine", "mean cosine"], disable_numparse=True))
     print(f"{arguments.precision} against {FULL}: at most {largest:.3f} points in a cell", f"Written: {path}", sep="\n")
     return 0
-
-
-def _by_width(found: SourceFeatures) -> list[torch.Tensor]:
-    return [member.features for member in sorted(found.members, key=lambda member: member.width)]
 
 
 if __name__ == "__main__":

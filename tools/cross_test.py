@@ -16,10 +16,11 @@ from collections.abc import Sequence
 
 import startup
 from model_arguments import add_model_arguments, parse_model_arguments, read_pairs, read_sources
-from switchablecompat.engine.cross_test import cross_test_sources, log_to_screen
+from switchablecompat.engine.trained_task import log_to_screen, open_task
 from switchablecompat.errors import InputError, exit_on_input_error
-from switchablecompat.evaluation.report import render_summary, write_report
-from switchablecompat.evaluation.requirements import broken_requirements, read_requirements
+from switchablecompat.evaluation.evaluator import evaluate_task
+from switchablecompat.evaluation.grid_files import render_summary, write_grid
+from switchablecompat.family.requirements import broken_requirements, read_requirements
 from switchablecompat.files import refuse_unwritable
 
 EXAMPLES = """examples:
@@ -45,7 +46,7 @@ def main() -> int:
     requirements = read_requirements(arguments.require) if arguments.require else None
     refuse_unwritable(arguments.output, "--output")
     log_to_screen()
-    grid, queries = cross_test_sources(
+    found = open_task(
         sources,
         arguments.opts,
         dataset=arguments.dataset,
@@ -53,8 +54,9 @@ def main() -> int:
         undefined=undefined,
         diagonal_only=arguments.diagonal_only,
     )
+    grid, queries = evaluate_task(found.task, found.refinement)
     try:
-        files = write_report(grid, arguments.output)
+        files = write_grid(grid, arguments.output)
         files.append(queries.write(os.path.join(arguments.output, "queries.npz")))
     except OSError as error:
         raise InputError("--output", "must be a folder that can be written", error) from error

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 import startup
 from model_arguments import add_model_arguments, parse_model_arguments, read_pairs, read_sources
-from switchablecompat.engine.cross_test import extract_sources, log_to_screen
+from switchablecompat.engine.trained_task import log_to_screen, open_task
 from switchablecompat.errors import InputError, exit_on_input_error
-from switchablecompat.evaluation.family_files import write_family_report
-from switchablecompat.evaluation.family_report import build_family_report
-from switchablecompat.evaluation.report import render_summary
+from switchablecompat.evaluation.grid_files import render_summary
+from switchablecompat.family.report import build_report
+from switchablecompat.family.report_files import write_report
 from switchablecompat.files import refuse_unwritable
 
 EXAMPLES = """examples:
@@ -39,22 +39,17 @@ def main() -> int:
     sources, undefined = read_sources(arguments), read_pairs(arguments.undefined)
     refuse_unwritable(arguments.output, "--output")
     log_to_screen()
-    found = extract_sources(sources, arguments.opts, dataset=arguments.dataset, method=arguments.method)
-    report = build_family_report(
-        found.members,
-        found.pids,
-        found.camids,
-        found.paths,
-        found.num_query,
-        found.dataset,
+    found = open_task(
+        sources,
+        arguments.opts,
+        dataset=arguments.dataset,
+        method=arguments.method,
         undefined=undefined,
         diagonal_only=arguments.diagonal_only,
-        refinement=found.refinement,
-        metadata=found.metadata,
-        labels=found.labels,
     )
+    report = build_report(found.task, found.images, refinement=found.refinement, labels=found.labels)
     try:
-        files = write_family_report(report, arguments.output)
+        files = write_report(report, arguments.output)
     except OSError as error:
         raise InputError("--output", "must be a folder that can be written", error) from error
     print(render_summary(report.grid), "Written: " + ", ".join(map(str, files)), sep="\n")

@@ -25,7 +25,7 @@ from switchablecompat.deploy.precision_profile import render_precisions
 from switchablecompat.deploy.profile import render_profile
 from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.evaluation.grid import CompatibilityGrid
-from switchablecompat.evaluation.report import render_table
+from switchablecompat.evaluation.grid_files import render_table
 from switchablecompat.files import atomic_write
 
 ROOT = Path(__file__).parents[1]

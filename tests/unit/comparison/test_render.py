@@ -18,8 +18,8 @@ from switchablecompat.comparison.render import (
     render_summary_csv,
     write_tables,
 )
+from switchablecompat.comparison.statistics import Difference, Spread
 from switchablecompat.comparison.table import Comparison
-from switchablecompat.evaluation.statistics import Difference, Spread
 
 
 @pytest.fixture

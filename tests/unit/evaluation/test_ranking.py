@@ -61,7 +61,7 @@ def test_agrees_with_fastreid(seed):
     result = rank_queries(query, gallery, *rest)
     cmc, average_precision, inverse_penalty = evaluate_rank(-(query @ gallery.T).numpy(), *rest, use_cython=False)
     # Same float32 similarities, same definitions in float64; FastReID averages the CMC in float32.
-    assert 0 < result.num_valid_queries < len(query)
+    assert 0 < result.valid.sum() < len(query)
     np.testing.assert_allclose(result.average_precision[result.valid], average_precision, rtol=0, atol=1e-12)
     np.testing.assert_allclose(result.inverse_negative_penalty[result.valid], inverse_penalty, rtol=0, atol=1e-12)
     np.testing.assert_allclose([result.rank_k(k) / 100 for k in range(1, 51)], cmc, rtol=0, atol=1e-6)
@@ -189,7 +189,7 @@ def test_a_gallery_smaller_than_k_saturates(size):
 def test_invalid_queries_are_left_out_of_the_means():
     result = rank_queries(torch.ones(3, 1), torch.ones(2, 1), [1, 7, 2], [1, 2], [0, 0, 0], [1, 0])
     assert result.valid.tolist() == [True, False, False]  # unknown identity; only junk
-    assert result.num_valid_queries == 1
+    assert result.valid.sum() == 1
     assert np.isnan(result.average_precision[1:]).all()
     assert result.first_hit_rank.tolist() == [1, 0, 0]
     assert result.mAP == 100.0

@@ -14,8 +14,10 @@ from fastreid.utils.compute_dist import compute_jaccard_distance
 from switchablecompat.evaluation.cells import rank_cells
 from switchablecompat.evaluation.neighbours import cell_neighbours, nearest
 from switchablecompat.evaluation.query_expansion import QueryExpansion, expand
+from switchablecompat.evaluation.ranking import ProtocolMatches
 from switchablecompat.evaluation.refinement import Refinement, refine_cells
 from switchablecompat.evaluation.reranking import JaccardDistance, ReRanking, reciprocal_vectors
+from switchablecompat.evaluation.task import RetrievalTask
 
 CPU_SEARCH = 3
 
@@ -31,6 +33,10 @@ def two_submodels(num_query=30, num_gallery=120, pids=12, dim=16, noise=0.9):
 
 def split(features, num_query):
     return features[:num_query].contiguous(), features[num_query:].contiguous()
+
+
+def task_of(members, pid, camid, n, undefined=()):
+    return RetrievalTask.of_images([0.5, 1.0], members, (pid, camid), slice(n), slice(n, None), undefined=undefined)
 
 
 def neighbours_of(query, gallery, k):
@@ -116,7 +122,7 @@ def test_every_cell_is_fastreids_evaluator_on_the_features_that_it_mixes(name):
     refinement, opts = REFINEMENTS[name]
     members, pid, camid, n = two_submodels(noise=1.6)
     query, gallery = zip(*(split(features, n) for features in members), strict=True)
-    cells = refine_cells(query, gallery, pid[:n], pid[n:], camid[:n], camid[n:], [0.5, 1.0], refinement)
+    cells = refine_cells(task_of(members, pid, camid, n), refinement)
     for q in range(2):
         for g in range(2):
             mixed = torch.cat([query[q], gallery[g]])
@@ -128,12 +134,10 @@ def test_every_cell_is_fastreids_evaluator_on_the_features_that_it_mixes(name):
 
 
 def test_the_original_distance_alone_is_the_plain_ranking_and_re_ranking_pays_on_clusters():
-    members, pid, camid, n = two_submodels()
-    query, gallery = zip(*(split(features, n) for features in members), strict=True)
-    labels = (pid[:n], pid[n:], camid[:n], camid[n:], [0.5, 1.0])
-    plain = rank_cells(query, gallery, *labels)
-    unchanged = refine_cells(query, gallery, *labels, Refinement(None, ReRanking(12, 4, 1.0)))
-    better = refine_cells(query, gallery, *labels, Refinement(None, ReRanking(12, 4, 0.3)))
+    task = task_of(*two_submodels())
+    plain = rank_cells(task)
+    unchanged = refine_cells(task, Refinement(None, ReRanking(12, 4, 1.0)))
+    better = refine_cells(task, Refinement(None, ReRanking(12, 4, 0.3)))
     for q in range(2):
         for g in range(2):
             np.testing.assert_array_equal(unchanged[q][g].first_hit_rank, plain[q][g].first_hit_rank)
@@ -141,11 +145,7 @@ def test_the_original_distance_alone_is_the_plain_ranking_and_re_ranking_pays_on
 
 
 def test_undefined_cells_stay_undefined():
-    members, pid, camid, n = two_submodels()
-    query, gallery = zip(*(split(features, n) for features in members), strict=True)
-    cells = refine_cells(
-        query, gallery, pid[:n], pid[n:], camid[:n], camid[n:], [0.5, 1.0], REFINEMENTS["aqe"][0], undefined={(1, 1)}
-    )
+    cells = refine_cells(task_of(*two_submodels(), undefined={(1, 1)}), REFINEMENTS["aqe"][0])
     assert [[cell is None for cell in row] for row in cells] == [[False, False], [False, True]]
 
 
@@ -155,9 +155,10 @@ def test_memory_grows_with_the_images_and_not_with_their_square(name):
     for number in (1500, 6000):
         features = F.normalize(torch.randn(number, 8))
         pid = torch.arange(number) % 100
-        arguments = ([features[:100]], [features[100:]], pid[:100], pid[100:], [0] * 100, [1] * (number - 100), [1.0])
+        matches = ProtocolMatches(pid[:100], pid[100:], [0] * 100, [1] * (number - 100))
+        task = RetrievalTask([1.0], [features[:100]], [features[100:]], matches, block_bytes=2**18)
         tracemalloc.start()
-        refine_cells(*arguments, REFINEMENTS[name][0], block_bytes=2**18)
+        refine_cells(task, REFINEMENTS[name][0])
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 5 * peaks[0]  # four times the images

@@ -23,8 +23,9 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..evaluation.cells import rank_cells
-from ..evaluation.ranking import BLOCK_BYTES
+from ..evaluation.ranking import BLOCK_BYTES, ProtocolMatches
 from ..evaluation.refinement import Refinement, refine_cells
+from ..evaluation.task import RetrievalTask
 from .timing import peak_memory
 
 TRAINED, UNTRAINED = 4.0, 0.01  # separations: mAP about 80 at Market-1501's size with 512 dimensions, and chance
@@ -48,6 +49,10 @@ class Task:
     def widths(self) -> list[float]:
         """One for each sub-model."""
         return [(i + 1) / len(self.query) for i in range(len(self.query))]
+
+    def retrieval(self) -> RetrievalTask:
+        """What the package makes of it before it ranks."""
+        return RetrievalTask(self.widths, self.query, self.gallery, ProtocolMatches(*self.labels))
 
 
 def random_task(
@@ -91,7 +96,7 @@ def random_task(
 
 def ours(task: Task) -> Callable[[], list]:
     """All cells: mAP, every Rank-k, mINP."""
-    return lambda: rank_cells(task.query, task.gallery, *task.labels, task.widths)
+    return lambda: rank_cells(task.retrieval())
 
 
 def memory_of_a_cell(size: tuple[int, int, int], threads: int, extra: str = "") -> float:
@@ -111,7 +116,7 @@ def memory_of_a_cell(size: tuple[int, int, int], threads: int, extra: str = "") 
         if refinement is None:
             ours(task)()
         else:
-            refine_cells(task.query, task.gallery, *task.labels, task.widths, refinement)
+            refine_cells(task.retrieval(), refinement)
     return peak.mib
 
 

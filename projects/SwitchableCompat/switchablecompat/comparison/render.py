@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..evaluation.grid import METRICS
-from ..evaluation.report import CONVENTION
-from ..evaluation.statistics import CONFIDENCE, Difference, Spread
+from ..evaluation.grid_files import CONVENTION
 from ..files import write_texts
+from .statistics import CONFIDENCE, Difference, Spread
 from .table import Comparison
 
 LATEX_SPECIAL = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"})

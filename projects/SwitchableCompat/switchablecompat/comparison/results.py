@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import InputError
 from ..evaluation.cells import QueryResults
 from ..evaluation.grid import CompatibilityGrid
-from ..evaluation.statistics import negative_flips
+from ..family.flips import negative_flips
 from ..files import write_json
 from ..provenance import hardware
 from .records import NO_RECORD, code_digest, difference, read_json, read_record
@@ -44,7 +44,7 @@ class Result:
         seed: of the training.
         settings: everything that decided what was trained.
         grid: its compatibility grid.
-        negative_flips: ``[m][m]`` in per cent, see :func:`~switchablecompat.evaluation.statistics.negative_flips`.
+        negative_flips: ``[m][m]`` in per cent, see :func:`~switchablecompat.family.flips.negative_flips`.
         timing: ``train_seconds``, ``runs`` and more.
         hardware: ``cpu``, ``cores``, ``gpu``.
         code: digests of the package's sources that trained and evaluated it; more than one if it changed on the way.

@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 
 from ..errors import InputError
-from ..evaluation.statistics import (
+from ..widths import width_name
+from .results import Result
+from .statistics import (
     CompatibilityScores,
     Difference,
     Spread,
@@ -21,8 +23,6 @@ from ..evaluation.statistics import (
     spread,
     update_gain,
 )
-from ..widths import width_name
-from .results import Result
 from .suite import Suite
 
 BySeed = dict[int, Value]

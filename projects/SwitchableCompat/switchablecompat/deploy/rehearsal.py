@@ -1,6 +1,6 @@
 """A deployment, played on a data set: cameras query a gallery in Milvus while a larger sub-model encodes it anew.
 
-Unlike :mod:`switchablecompat.evaluation.mixed_gallery`, which mixes features in memory, everything here is what would
+Unlike :mod:`switchablecompat.family.mixed_gallery`, which mixes features in memory, everything here is what would
 run: exported files, their readers, the engine and its loads, one threshold for all stages.
 """
 
@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from ..errors import InputError
-from ..evaluation.mixed_gallery import random_order
 from ..evaluation.ranking import ProtocolMatches
 from ..evaluation.similarities import count_similarities
-from ..evaluation.verification import verify
+from ..family.mixed_gallery import random_order
+from ..family.verification import verify
 from .encode import encode
 from .encoder import Encoder
 from .items import Item

@@ -25,8 +25,7 @@ from ..data.opening import fixed_split
 from ..data.streams import EpochSampler, SeededImages
 from ..evaluation.evaluator import evaluate_grid
 from ..evaluation.grid import CompatibilityGrid
-from ..evaluation.rehearsal import rehearse
-from ..evaluation.report import render_summary, write_report
+from ..evaluation.grid_files import render_summary, write_grid
 from ..modeling import SwitchableBaseline
 from ..modeling.checkpoint import check_same, load_as_start, read_checkpoint
 from ..modeling.trained import run_record
@@ -50,6 +49,7 @@ from .schedule_check import check_schedule
 from .step_plan import StepPlan
 from .submodel_start import start_hooks
 from .train_loop import SwitchableTrainLoop, unwrapped
+from .trial_evaluation import try_evaluation
 
 logger = logging.getLogger("fastreid.switchablecompat.trainer")
 
@@ -228,7 +228,7 @@ class SwitchableTrainer(DefaultTrainer):
             grid = evaluate_grid(cfg, model, loader, num_query, dataset, record)
             if grid is None:
                 continue
-            files = write_report(grid, cfg.OUTPUT_DIR, stem=f"grid_{dataset}" if several else "grid")
+            files = write_grid(grid, cfg.OUTPUT_DIR, stem=f"grid_{dataset}" if several else "grid")
             logger.info(f"{dataset}, mAP\n{render_summary(grid)}\nWritten: " + ", ".join(map(str, files)))
             results[dataset] = _scalars(grid)
         if not comm.is_main_process():
@@ -252,7 +252,7 @@ class SwitchableTrainer(DefaultTrainer):
                     self.checkpointer.prepare(files)
                     for dataset in self.cfg.DATASETS.TESTS:
                         images, num_query = self.build_test_loader(self.cfg, dataset)
-                        rehearse(self.cfg, unwrapped(self.model), images.dataset, num_query, dataset)
+                        try_evaluation(self.cfg, unwrapped(self.model), images.dataset, num_query, dataset)
                     self._continue_epoch()
                 run_epochs(self)
             return self._last_eval_results

@@ -1,1 +1,1 @@
-"""Exact grid evaluation: features, ranking, the grid and its report."""
+"""Exact grid evaluation: features, the retrieval task, ranking and the grid."""

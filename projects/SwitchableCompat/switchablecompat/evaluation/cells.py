@@ -1,83 +1,36 @@
 """Rankings of every (query sub-model, gallery sub-model) pair, and the file that keeps them query by query.
 
-Shapes: ``m`` sub-models, ``Nq`` queries, ``Ng`` gallery items, ``D`` dimensions.
+Shapes: ``m`` sub-models, ``Nq`` queries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from ..errors import InputError
 from ..files import atomic_write
-from ..widths import width_name
-from .ranking import (
-    BLOCK_BYTES,
-    Labels,
-    ProtocolMatches,
-    RankingResult,
-    check_features,
-    rank_matches,
-    similarity_buffer,
-)
+from .ranking import RankingResult, rank_matches
+from .task import Cell, RetrievalTask
 
 QUERIES_FORMAT = 1
 
 Cells = list[list[RankingResult | None]]
 
 
-def rank_cells(
-    query_features: Sequence[Tensor | None],
-    gallery_features: Sequence[Tensor | None],
-    query_pids: Labels,
-    gallery_pids: Labels,
-    query_camids: Labels,
-    gallery_camids: Labels,
-    widths: Sequence[float],
-    *,
-    undefined: Collection[tuple[int, int]] = (),
-    block_bytes: int = BLOCK_BYTES,
-) -> Cells:
+def rank_cells(task: RetrievalTask) -> Cells:
     """Rank every gallery sub-model for every query sub-model.
-
-    Args:
-        query_features: per width ``[Nq, D]``, float32, L2-normalised by the caller; ``None`` = this sub-model is never
-            used for queries, its row is not defined.
-        gallery_features: per width ``[Ng, D]``, the same for the gallery and the columns.
-        query_pids: identities of the queries, ``[Nq]``.
-        gallery_pids: identities of the gallery items, ``[Ng]``.
-        query_camids: cameras of the queries, ``[Nq]``.
-        gallery_camids: cameras of the gallery items, ``[Ng]``.
-        widths: width multipliers, ascending.
-        undefined: cells ``(q, g)`` that the method does not define; they are not ranked.
-        block_bytes: see :func:`~switchablecompat.evaluation.ranking.rank_queries`.
 
     Returns:
         ``[m][m]``, rows = query sub-model; ``None`` where a cell is not defined.
-
-    Raises:
-        InputError: on features that do not fit the labels or each other, naming the sub-model.
     """
-    for side, features in (("query", query_features), ("gallery", gallery_features)):
-        if len(features) != len(widths):
-            raise InputError(f"{side} features", f"must be given for each of the {len(widths)} widths", len(features))
-    matches = ProtocolMatches(query_pids, gallery_pids, query_camids, gallery_camids)
-    for width, query, gallery in zip(widths, query_features, gallery_features, strict=True):
-        if query is not None:
-            check_features(f"{width_name(width)} query", query, matches.num_queries)
-        if gallery is not None:
-            check_features(f"{width_name(width)} gallery", gallery, matches.num_gallery)
-    cells: Cells = [[None] * len(widths) for _ in widths]
-    buffer = None
-    for q, query in enumerate(query_features):
-        for g, gallery in enumerate(gallery_features):
-            if query is not None and gallery is not None and (q, g) not in undefined:
-                buffer = similarity_buffer(query, matches, block_bytes) if buffer is None else buffer
-                cells[q][g] = rank_matches(query, gallery, matches, block_bytes=block_bytes, buffer=buffer)
+    cells: Cells = [[None] * len(task.widths) for _ in task.widths]
+    for q, g in task.cells:
+        query, gallery = task.query[q], task.gallery[g]
+        cells[q][g] = rank_matches(query, gallery, task.matches, block_bytes=task.block_bytes, buffer=task.buffer)
     return cells
 
 
@@ -112,6 +65,16 @@ class QueryResults:
                 if cell is not None:
                     ranks[q, g], precision[q, g] = cell.first_hit_rank, cell.average_precision
         return cls(np.asarray(widths, dtype=np.float64), defined, ranks, precision, family)
+
+    def cmc(self, cell: Cell, max_rank: int) -> np.ndarray:
+        """``CMC(1), ..., CMC(max_rank)``: share of the queries with a first hit at that rank or better, in per cent.
+
+        Queries without a match count nowhere.
+        """
+        ranks = self.first_hit_rank[cell]
+        ranks = ranks[ranks > 0]
+        hits = np.bincount(ranks[ranks <= max_rank], minlength=max_rank + 1)
+        return 100.0 * np.cumsum(hits[1:]) / len(ranks)
 
     def write(self, path: str | Path) -> Path:
         """Write a compressed NumPy archive that holds no pickles; it appears complete or not at all."""

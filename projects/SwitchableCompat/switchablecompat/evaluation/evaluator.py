@@ -7,8 +7,6 @@ import time
 from collections.abc import Mapping, Sequence, Sized
 from typing import Any, cast
 
-import torch
-import torch.nn.functional as F
 from fastreid.config import CfgNode
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -18,10 +16,12 @@ from ..modeling import SwitchableBaseline
 from ..modeling.trained import run_record
 from ..provenance import family_digest, hardware, versions
 from ..settings import feature_settings
+from .cells import QueryResults, rank_cells
 from .features import Features, extract_features
 from .gallery_draws import check_drawable, draw_gallery, mean_grid
-from .grid import CompatibilityGrid, grid_from_features
-from .refinement import Refinement, refine_cells, with_refined_cells
+from .grid import CompatibilityGrid, grid_from_cells
+from .refinement import Refinement, refine_cells
+from .task import RetrievalTask, normalised
 
 logger = logging.getLogger("fastreid.switchablecompat.evaluation")
 
@@ -78,29 +78,35 @@ def grid_of_features(
     metadata: Mapping[str, Any] | None = None,
 ) -> CompatibilityGrid:
     """What :func:`evaluate_grid` does with features, the queries' first."""
-    values = [F.normalize(value) for value in features.values]
-    total, refinement = len(features.pids), Refinement.from_config(cfg)
+    splits: list[tuple[slice | Tensor, slice | Tensor]] = [(slice(num_query), slice(num_query, None))]
+    if cfg.TEST.GALLERY_DRAWS > 1:
+        pids = features.pids.numpy()
+        check_drawable(pids[num_query:].tolist(), dataset)
+        splits = [draw_gallery(pids, seed) for seed in range(cfg.TEST.GALLERY_DRAWS)]
+    values, labels = normalised(features.values), (features.pids, features.camids)
+    others: dict[str, Any] = {"dataset": dataset, "metadata": metadata or {}}
+    tasks = (RetrievalTask.of_images(widths, values, labels, *split, **others) for split in splits)
+    grids = [evaluate_task(task, Refinement.from_config(cfg))[0] for task in tasks]
+    return mean_grid(grids) if len(grids) > 1 else grids[0]
 
-    def grid_of(query: Tensor | slice, gallery: Tensor | slice) -> CompatibilityGrid:
-        """The grid with these images as queries and as gallery."""
-        inputs = (
-            [value[query] for value in values],
-            [value[gallery] for value in values],
-            features.pids[query],
-            features.pids[gallery],
-            features.camids[query],
-            features.camids[gallery],
-            widths,
-        )
-        grid = grid_from_features(*inputs, dataset, metadata=metadata)
-        return with_refined_cells(grid, refine_cells(*inputs, refinement), refinement) if refinement else grid
 
-    if cfg.TEST.GALLERY_DRAWS == 1:
-        return grid_of(slice(num_query), slice(num_query, total))
-    pids = features.pids.numpy()
-    check_drawable(pids[num_query:].tolist(), dataset)
-    draws = [draw_gallery(pids, seed) for seed in range(cfg.TEST.GALLERY_DRAWS)]
-    return mean_grid([grid_of(*map(torch.from_numpy, draw)) for draw in draws])
+def evaluate_task(task: RetrievalTask, refinement: Refinement | None = None) -> tuple[CompatibilityGrid, QueryResults]:
+    """All self-tests and cross-tests that are defined.
+
+    Args:
+        task: what to rank.
+        refinement: what the grid's :attr:`~.grid.CompatibilityGrid.refined` cells are, if there are to be any.
+
+    Returns:
+        The grid, and each query in each cell.
+    """
+    cells = rank_cells(task)
+    grid = grid_from_cells(cells, task.widths, task.dataset, metadata=task.metadata)
+    queries = QueryResults.from_cells(cells, task.widths, grid.metadata.get("family", ""))
+    if refinement:
+        how, refined = {"refinement": refinement.to_dict()}, refine_cells(task, refinement)
+        grid = grid.with_refined(grid_from_cells(refined, task.widths, task.dataset, metadata=how))
+    return grid, queries
 
 
 def grid_metadata(

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from ..modeling import SwitchableBaseline
 from ..modeling.modes import kept_modes
+from .memory import CPU, roomy
 from .precision import FULL, computing_in
 
 logger = logging.getLogger("fastreid.switchablecompat.evaluation")
@@ -22,12 +23,13 @@ logger = logging.getLogger("fastreid.switchablecompat.evaluation")
 
 @dataclass(frozen=True)
 class Features:
-    """Raw (not normalised) float32 features of all sub-models on the CPU.
+    """Raw (not normalised) float32 features of all sub-models, and labels.
 
     Attributes:
-        values: One [N, D] tensor for each sub-model that was run, in order of width unless asked otherwise.
-        pids: [N] int64 identities.
-        camids: [N] int64 cameras.
+        values: One [N, D] tensor for each sub-model that was run, in order of width unless asked otherwise; on the
+            model's device, if there is room, else on the CPU.
+        pids: [N] int64 identities, on the CPU.
+        camids: [N] int64 cameras, on the CPU.
     """
 
     values: tuple[Tensor, ...]
@@ -68,7 +70,9 @@ def extract_features(
     """
     indices = range(len(model.switch)) if indices is None else indices
     values: list[list[Tensor]] = [[] for _ in indices]
-    pids, camids, total = [], [], len(loader)
+    pids: list[Tensor] = []
+    camids: list[Tensor] = []
+    total, processes, home = len(loader), comm.get_world_size(), CPU
     start = told = time.perf_counter()
     with inference_mode(model), computing_in(precision, model.device):
         for done, batch in enumerate(loader, start=1):
@@ -78,7 +82,10 @@ def extract_features(
                     output = model.heads(model.backbone(images))
                     if flip:
                         output = (output + model.heads(model.backbone(images.flip(dims=[3])))) / 2
-                features.append(output.float().cpu())
+                output = output.float()
+                if not pids and index == indices[0]:  # gathered, and of unit length: two copies
+                    home = roomy(output.device, 2 * output.nbytes * len(indices) * total * processes)
+                features.append(output.to(home if processes == 1 else CPU))
             # copies: what comes from a loader's process holds an open file each, and a thousand are allowed
             pids.append(batch["targets"].to("cpu", copy=True))
             camids.append(batch["camids"].to("cpu", copy=True))
@@ -86,16 +93,12 @@ def extract_features(
                 told = time.perf_counter()
                 left = (told - start) / done * (total - done)
                 logger.info(f"Features of batch {done}/{total}, about {left:.0f} s left")
-    local = ([torch.cat(parts) for parts in values], torch.cat(pids), torch.cat(camids)) if pids else None
-    if comm.get_world_size() > 1:
+    local = (*map(torch.cat, values), torch.cat(pids), torch.cat(camids)) if pids else None
+    if processes > 1:
         parts = [part for part in comm.gather(local, dst=0) if part is not None]
         if not comm.is_main_process():
             return None
-    else:
-        parts = [local]
-    per_width = zip(*(part[0] for part in parts), strict=True)
-    return Features(
-        tuple(torch.cat(list(tensors)) for tensors in per_width),
-        torch.cat([part[1] for part in parts]),
-        torch.cat([part[2] for part in parts]),
-    )
+        local = tuple(map(torch.cat, zip(*parts, strict=True)))
+    assert local is not None  # a test set has images
+    *found, identities, cameras = local
+    return Features(tuple(value.to(home) for value in found), identities, cameras)

@@ -8,14 +8,17 @@ ten). FastReID draws once at every evaluation, by whatever state its random gene
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ..errors import InputError
-from .grid import METRICS, CompatibilityGrid, Matrix
+from .grid import METRICS, CompatibilityGrid
 
 
-def draw_gallery(pids: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def draw_gallery(pids: np.ndarray, seed: int) -> tuple[Tensor, Tensor]:
     """Indices of the queries and of the gallery, both ascending.
 
     Args:
@@ -25,7 +28,7 @@ def draw_gallery(pids: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     order = np.random.default_rng(seed).permutation(len(pids))
     _, first = np.unique(pids[order], return_index=True)
     gallery = np.sort(order[first])
-    return np.setdiff1d(np.arange(len(pids)), gallery), gallery
+    return torch.from_numpy(np.setdiff1d(np.arange(len(pids)), gallery)), torch.from_numpy(gallery)
 
 
 def check_drawable(gallery_pids: Sequence[int], dataset: str) -> None:
@@ -41,17 +44,15 @@ def mean_grid(grids: Sequence[CompatibilityGrid]) -> CompatibilityGrid:
     The refined grids are averaged likewise.
     """
     first = grids[0]
-    values = {metric: _mean_matrix([grid.values[metric] for grid in grids]) for metric in METRICS}
-    metadata = {**first.metadata, "gallery_draws": len(grids)}
-    mean = CompatibilityGrid(first.widths, values, first.dataset, metadata)
+    size = range(len(first.widths))
+    values = {
+        m: tuple(tuple(_mean([grid.values[m][q][g] for grid in grids]) for g in size) for q in size) for m in METRICS
+    }
+    mean = replace(first, values=values, metadata={**first.metadata, "gallery_draws": len(grids)})
     refined = [grid.refined for grid in grids if grid.refined is not None]
     return mean.with_refined(mean_grid(refined)) if refined else mean
 
 
-def _mean_matrix(matrices: Sequence[Matrix]) -> Matrix:
-    def mean(cells: tuple[float | None, ...]) -> float | None:
-        defined = [value for value in cells if value is not None]
-        return float(np.mean(defined)) if len(defined) == len(cells) else None
-
-    rows = zip(*matrices, strict=True)
-    return tuple(tuple(mean(cells) for cells in zip(*same, strict=True)) for same in rows)
+def _mean(cells: Sequence[float | None]) -> float | None:
+    defined = [value for value in cells if value is not None]
+    return float(np.mean(defined)) if len(defined) == len(cells) else None

@@ -11,24 +11,24 @@ Backward-Compatible Representation Learning", CVPR 2020, section 3.1, applied to
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from ..errors import InputError
 from ..widths import width_name
-from .cells import Cells, rank_cells
-from .ranking import BLOCK_BYTES, Labels, RankingResult
+from .cells import Cells
+from .ranking import RankingResult
+from .task import Cell
 
 FORMAT = 1
 METRICS = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP")
 REFINED = "refined"
 FIXED_KEYS = ("format", "dataset", "widths", "rows", "columns", *METRICS, "compatibility")
 
-Cell = tuple[int, int]
 Matrix = tuple[tuple[float | None, ...], ...]
 
 
@@ -91,28 +91,26 @@ class CompatibilityGrid:
         q, g = cell
         return self.values["mAP"][q][g]
 
-    def self_tests(self, metric: str = "mAP") -> tuple[float | None, ...]:
-        """The diagonal: each sub-model against itself."""
-        return tuple(row[i] for i, row in enumerate(self._matrix(metric)))
+    def self_tests(self) -> tuple[float | None, ...]:
+        """The mAP of the diagonal: each sub-model against itself."""
+        return tuple(self[i, i] for i in range(len(self.widths)))
 
-    def cross_tests(self, metric: str = "mAP") -> dict[Cell, float | None]:
-        """All cells ``(q, g)`` off the diagonal, row by row."""
-        matrix = self._matrix(metric)
-        return {(q, g): matrix[q][g] for q in range(len(matrix)) for g in range(len(matrix)) if q != g}
+    def cross_tests(self) -> dict[Cell, float | None]:
+        """The mAP of all cells ``(q, g)`` off the diagonal, row by row."""
+        return {cell: self[cell] for cell in itertools.permutations(range(len(self.widths)), 2)}
 
-    def margins(self, metric: str = "mAP") -> dict[Cell, float]:
+    def margins(self) -> dict[Cell, float]:
         """``M_qg - min(M_qq, M_gg)`` of every cross-test for which all three are defined: it passes iff positive."""
-        alone = self.self_tests(metric)
         margins = {}
-        for (q, g), value in self.cross_tests(metric).items():
-            query, gallery = alone[q], alone[g]
+        for (q, g), value in self.cross_tests().items():
+            query, gallery = self[q, q], self[g, g]
             if value is not None and query is not None and gallery is not None:
                 margins[q, g] = value - min(query, gallery)
         return margins
 
-    def failed_cells(self, metric: str = "mAP") -> list[Cell]:
+    def failed_cells(self) -> list[Cell]:
         """Cross-tests that do not pass the strict criterion; cells that cannot be judged are skipped."""
-        return [cell for cell, margin in self.margins(metric).items() if not margin > 0]
+        return [cell for cell, margin in self.margins().items() if not margin > 0]
 
     def compatibility(self) -> dict[str, Any]:
         """Summary over the mAP matrix; a mean over nothing is ``None``.
@@ -137,13 +135,12 @@ class CompatibilityGrid:
         """The outcome in words."""
         alone = zip(self.names, self.self_tests(), strict=True)
         lines = ["Self-tests (mAP): " + ", ".join(f"{name} {format_value(value)}" for name, value in alone) + "."]
-        margins, cross = self.margins(), self.cross_tests()
+        margins, failed = self.margins(), self.failed_cells()
         if not margins:
             return "\n".join([*lines, "No cross-test can be judged."])
-        failed = self.failed_cells()
         passed = f"{len(margins) - len(failed)} of {len(margins)}"
         lines.append(f"Cross-tests: {passed} pass (better than the weaker of the two self-tests).")
-        if skipped := len(cross) - len(margins):
+        if skipped := len(self.cross_tests()) - len(margins):
             lines[-1] += f" {skipped} not judged: a value that the criterion needs is not defined."
         if failed:
             q, g = worst = min(failed, key=margins.__getitem__)
@@ -153,12 +150,6 @@ class CompatibilityGrid:
                 f"{-margins[worst]:.2f} below the {format_value(bar)} to beat."
             )
         return "\n".join(lines)
-
-    def transpose(self) -> CompatibilityGrid:
-        """Swap the roles: the grid whose query sub-models are this one's gallery sub-models."""
-        values = {metric: tuple(zip(*matrix, strict=True)) for metric, matrix in self.values.items()}
-        transposed = CompatibilityGrid(self.widths, values, self.dataset, self.metadata)
-        return transposed if self.refined is None else transposed.with_refined(self.refined.transpose())
 
     def scalars(self) -> dict[str, float]:
         """Defined cells under flat names, query first: ``mAP_w025_w100`` is query w025 on gallery w100."""
@@ -195,44 +186,13 @@ class CompatibilityGrid:
         metadata = {key: item for key, item in content.items() if key not in FIXED_KEYS}
         return cls(content["widths"], values, content.get("dataset", ""), metadata)
 
-    def _matrix(self, metric: str) -> Matrix:
-        if metric not in self.values:
-            raise InputError("metric", f"must be one of {', '.join(METRICS)}", metric)
-        return self.values[metric]
-
-
-def grid_from_features(
-    query_features: Sequence[Tensor | None],
-    gallery_features: Sequence[Tensor | None],
-    query_pids: Labels,
-    gallery_pids: Labels,
-    query_camids: Labels,
-    gallery_camids: Labels,
-    widths: Sequence[float],
-    dataset: str,
-    *,
-    metadata: Mapping[str, Any] | None = None,
-    block_bytes: int = BLOCK_BYTES,
-) -> CompatibilityGrid:
-    """Run all self-tests and cross-tests.
-
-    The first seven arguments and ``block_bytes`` are those of :func:`~.cells.rank_cells`.
-
-    Args:
-        dataset: name of the data set.
-        metadata: see :class:`CompatibilityGrid`.
-    """
-    labels = (query_pids, gallery_pids, query_camids, gallery_camids)
-    cells = rank_cells(query_features, gallery_features, *labels, widths, block_bytes=block_bytes)
-    return grid_from_cells(cells, widths, dataset, metadata=metadata)
-
 
 def grid_from_cells(
     cells: Cells, widths: Sequence[float], dataset: str, *, metadata: Mapping[str, Any] | None = None
 ) -> CompatibilityGrid:
     """The metrics of rankings ``[m][m]`` that were made already; see :func:`~.cells.rank_cells`."""
-    rows = [[None if cell is None else _metrics(cell) for cell in row] for row in cells]
-    values = {m: tuple(tuple(None if cell is None else cell[m] for cell in row) for row in rows) for m in METRICS}
+    rows = [[_metrics(cell) if cell else {} for cell in row] for row in cells]
+    values = {metric: tuple(tuple(cell.get(metric) for cell in row) for row in rows) for metric in METRICS}
     return CompatibilityGrid(tuple(widths), values, dataset, metadata or {})
 
 

@@ -57,21 +57,20 @@ def cell_neighbours(
         query_alone: ``nearest(query, query, k)``.
         gallery_alone: ``nearest(gallery, gallery, k)``.
     """
-    of_query = _merge(query_alone, _shifted(nearest(query, gallery, k), len(query)), k)
-    of_gallery = _merge(nearest(gallery, query, k), _shifted(gallery_alone, len(query)), k)
+    of_query = _merge(query_alone, nearest(query, gallery, k), k, len(query))
+    of_gallery = _merge(nearest(gallery, query, k), gallery_alone, k, len(query))
     return Neighbours(
         np.concatenate([of_query.similarity, of_gallery.similarity]),
         np.concatenate([of_query.index, of_gallery.index]),
     )
 
 
-def _shifted(found: Neighbours, by: int) -> Neighbours:
-    return Neighbours(found.similarity, found.index + by)
+def _merge(one: Neighbours, other: Neighbours, k: int, number: int) -> Neighbours:
+    """The nearest ``k`` of queries and of gallery items for each row; of equal ones, queries first.
 
-
-def _merge(one: Neighbours, other: Neighbours, k: int) -> Neighbours:
-    """The nearest ``k`` of two lists for each row; of equal ones, those of the first list first."""
+    Numbers of the gallery items begin at ``number``.
+    """
     similarity = np.concatenate([one.similarity, other.similarity], axis=1)
-    index = np.concatenate([one.index, other.index], axis=1)
+    index = np.concatenate([one.index, other.index + number], axis=1)
     order = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
     return Neighbours(np.take_along_axis(similarity, order, 1), np.take_along_axis(index, order, 1))

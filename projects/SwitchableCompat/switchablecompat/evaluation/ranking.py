@@ -10,8 +10,8 @@ counts nowhere. With ``r_1 < ... < r_n`` the ranks of a query's positives among 
 * inverse negative penalty ``INP = n / r_n`` (Ye et al., "Deep Learning for Person Re-identification", section 4),
 * the query is a hit at rank ``k`` iff ``r_1 <= k``.
 
-All three need the ranks of the positives only (:mod:`.ranks`), so no row is sorted as a whole, and the metrics cost
-little more than the matrix product.
+All three need the ranks of the positives only (:mod:`.exact_ranks`), so no row is sorted as a whole, and the metrics
+cost little more than the matrix product. Products and ranks are made where the features are, on a CPU or a GPU.
 
 Ties are decided by gallery order, as by a stable sort: an item that scores the same as a positive ranks above it iff
 its gallery index is lower. Constant features thus give one reproducible result.
@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .ranks import RANK_BYTES, ranks_of
+from .exact_ranks import RANK_BYTES, ranks_by_row
 
 BLOCK_BYTES = 128 * 2**20  # 400 queries by 82,000 gallery items: a product of fewer rows is slower, by 10 % at 200
 PAIR_BYTES = 128  # per (query, gallery item of its identity): row, column, key, rank and temporaries
@@ -51,11 +51,6 @@ class RankingResult:
     inverse_negative_penalty: np.ndarray
     first_hit_rank: np.ndarray
     valid: np.ndarray
-
-    @property
-    def num_valid_queries(self) -> int:
-        """Number of queries that the means are taken over."""
-        return int(self.valid.sum())
 
     @property
     def mAP(self) -> float:  # noqa: N802 (the field's own name)
@@ -125,59 +120,48 @@ class ProtocolMatches:
         return row, col, self._gallery_cam[col] == self._query_cam[start:stop][row]
 
 
-def rank_queries(
-    query_features: Tensor,
-    gallery_features: Tensor,
-    query_pids: Labels,
-    gallery_pids: Labels,
-    query_camids: Labels,
-    gallery_camids: Labels,
-    *,
-    block_bytes: int = BLOCK_BYTES,
-) -> RankingResult:
-    """Rank the gallery for every query by inner product and score the rankings.
-
-    Args:
-        query_features: ``[Nq, D]``, float32, L2-normalised by the caller (then the inner product is the cosine).
-        gallery_features: ``[Ng, D]``, the same, on the same device. On a GPU only the product runs there.
-        query_pids: identities of the queries, ``[Nq]``.
-        gallery_pids: identities of the gallery items, ``[Ng]``.
-        query_camids: cameras of the queries, ``[Nq]``.
-        gallery_camids: cameras of the gallery items, ``[Ng]``.
-        block_bytes: bound on the extra memory, in bytes, whatever the number of queries. The floor is one row of
-            similarities: 4 bytes per gallery item, ``1/D`` of the gallery features themselves.
+def rank_queries(query: Tensor, gallery: Tensor, *labels: Labels, block_bytes: int = BLOCK_BYTES) -> RankingResult:
+    """:func:`rank_matches` of features that are checked, and of ``labels`` as :class:`ProtocolMatches` takes them.
 
     Raises:
         InputError: on shapes that disagree, features that are not finite, or no valid query.
     """
-    matches = ProtocolMatches(query_pids, gallery_pids, query_camids, gallery_camids)
-    check_features("query", query_features, matches.num_queries)
-    check_features("gallery", gallery_features, matches.num_gallery)
-    return rank_matches(query_features, gallery_features, matches, block_bytes=block_bytes)
+    matches = ProtocolMatches(*labels)
+    check_features("query", query, matches.num_queries)
+    check_features("gallery", gallery, matches.num_gallery)
+    return rank_matches(query, gallery, matches, block_bytes=block_bytes)
 
 
 @torch.no_grad()
 def rank_matches(
-    query_features: Tensor,
-    gallery_features: Tensor,
+    query: Tensor,
+    gallery: Tensor,
     matches: ProtocolMatches,
     *,
     block_bytes: int = BLOCK_BYTES,
     buffer: Tensor | None = None,
 ) -> RankingResult:
-    """:func:`rank_queries` for labels prepared once and features that :func:`check_features` has accepted.
+    """Rank the gallery for every query by inner product and score the rankings.
 
-    Who ranks several times can give a :func:`similarity_buffer` of the same labels and ``block_bytes``: memory that is
-    new to a process costs a tenth of the product.
+    Args:
+        query: ``[Nq, D]``, float32, L2-normalised by the caller (then the inner product is the cosine), as
+            :func:`check_features` accepts them.
+        gallery: ``[Ng, D]``, the same, on the same device.
+        matches: of the labels.
+        block_bytes: bound on the extra memory, in bytes, whatever the number of queries; on a GPU twice as much. The
+            floor is one row of similarities: 4 bytes per gallery item, ``1/D`` of the gallery features themselves.
+        buffer: a :func:`similarity_buffer` of the same labels and ``block_bytes``, to rank several times with it.
+
+    Raises:
+        InputError: on dimensions that differ.
     """
-    if query_features.shape[1] != gallery_features.shape[1]:
-        shapes = f"{query_features.shape[1]} and {gallery_features.shape[1]}"
+    if query.shape[1] != gallery.shape[1]:
+        shapes = f"{query.shape[1]} and {gallery.shape[1]}"
         raise InputError("query and gallery features", "must have the same dimension", shapes)
-    block = similarity_buffer(query_features, matches, block_bytes) if buffer is None else buffer
+    block = similarity_buffer(query, matches, block_bytes) if buffer is None else buffer
 
-    def product(start: int, stop: int) -> np.ndarray:
-        scores = torch.mm(query_features[start:stop], gallery_features.T, out=block[: stop - start])
-        return scores.cpu().numpy()  # shares the memory of a CPU tensor
+    def product(start: int, stop: int) -> Tensor:
+        return torch.mm(query[start:stop], gallery.T, out=block[: stop - start])
 
     return rank_scores(product, matches, block_bytes=block_bytes)
 
@@ -188,15 +172,15 @@ def similarity_buffer(features: Tensor, matches: ProtocolMatches, block_bytes: i
 
 
 def rank_scores(
-    scores: Callable[[int, int], np.ndarray], matches: ProtocolMatches, *, block_bytes: int = BLOCK_BYTES
+    scores: Callable[[int, int], Tensor], matches: ProtocolMatches, *, block_bytes: int = BLOCK_BYTES
 ) -> RankingResult:
     """Rank the gallery by any scores.
 
     Args:
         scores: gives those of the queries ``start:stop``, finite float32 ``[stop - start, Ng]``, the higher the better;
-            the array is written to.
+            the tensor is written to.
         matches: of the labels.
-        block_bytes: see :func:`rank_queries`.
+        block_bytes: see :func:`rank_matches`.
     """
     num_queries = matches.num_queries
     rows_per_block = _rows_per_block(matches, block_bytes)
@@ -208,14 +192,13 @@ def rank_scores(
         stop = min(start + rows_per_block, num_queries)
         similarity = scores(start, stop)
         row, col, junk = matches.pairs(start, stop)
-        similarity[row[junk], col[junk]] = -inf  # below every positive
+        gone = torch.from_numpy(np.stack([row[junk], col[junk]])).to(similarity.device)
+        similarity[gone[0], gone[1]] = -inf  # below every positive
+        rank = ranks_by_row(similarity, row[~junk], col[~junk], block_bytes=block_bytes)
+
         count = matches.num_positives[start:stop]
         kept = count > 0
-        end = np.cumsum(count)
-        positives = np.split(col[~junk], end[:-1])  # of each query
-        rank = np.concatenate([ranks_of(similarity[i], positives[i]) for i in np.flatnonzero(kept)] or [end[:0]])
-
-        first = (end - count)[kept]  # position of each valid query's best positive
+        first = (np.cumsum(count) - count)[kept]  # position of each valid query's best positive
         count = count[kept]
         ordinal = np.arange(len(rank)) - np.repeat(first, count) + 1
         if len(first):

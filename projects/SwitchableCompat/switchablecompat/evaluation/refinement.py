@@ -9,22 +9,20 @@ so for the gallery. On the diagonal this is FastReID's method on one model.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from fastreid.config import CfgNode
 from torch import Tensor
 
 from ..widths import width_name
 from .cells import Cells
-from .grid import CompatibilityGrid, grid_from_cells
 from .neighbours import Neighbours, cell_neighbours, nearest
 from .query_expansion import QueryExpansion, expand
-from .ranking import BLOCK_BYTES, Labels, ProtocolMatches, RankingResult, rank_matches, rank_scores
+from .ranking import ProtocolMatches, RankingResult, rank_matches, rank_scores
 from .reranking import JaccardDistance, ReRanking, reciprocal_vectors
+from .task import RetrievalTask
 
 logger = logging.getLogger("fastreid.switchablecompat.evaluation")
 
@@ -59,44 +57,23 @@ class Refinement:
         return {name: options for name, options in asdict(self).items() if options}
 
 
-def refine_cells(
-    query_features: Sequence[Tensor],
-    gallery_features: Sequence[Tensor],
-    query_pids: Labels,
-    gallery_pids: Labels,
-    query_camids: Labels,
-    gallery_camids: Labels,
-    widths: Sequence[float],
-    refinement: Refinement,
-    *,
-    undefined: Collection[tuple[int, int]] = (),
-    block_bytes: int = BLOCK_BYTES,
-) -> Cells:
-    """:func:`~.cells.rank_cells` with refined rankings, of features that it has accepted, on the CPU.
+def refine_cells(task: RetrievalTask, refinement: Refinement) -> Cells:
+    """:func:`~.cells.rank_cells` with refined rankings; on the CPU, wherever the features are.
 
     Beside lists of neighbours (12 bytes for each of k images for each image and sub-model) and, for re-ranking, sparse
     vectors (a few hundred bytes for each image), the extra memory is a copy of a cell's features and blocks of
     ``block_bytes``.
     """
-    matches = ProtocolMatches(query_pids, gallery_pids, query_camids, gallery_camids)
     k = refinement.neighbours
-    query_alone = [nearest(features, features, k) for features in query_features]
-    gallery_alone = [nearest(features, features, k) for features in gallery_features]
-    cells: Cells = [[None] * len(widths) for _ in widths]
-    for q, query in enumerate(query_features):
-        for g, gallery in enumerate(gallery_features):
-            if (q, g) in undefined:
-                continue
-            logger.info(f"Refining query {width_name(widths[q])}, gallery {width_name(widths[g])}")
-            neighbours = cell_neighbours(query, gallery, k, query_alone[q], gallery_alone[g])
-            cells[q][g] = _refine(torch.cat([query, gallery]), neighbours, matches, refinement, block_bytes)
+    queries, galleries = ([values.cpu() for values in side] for side in (task.query, task.gallery))
+    query_alone, gallery_alone = ([nearest(one, one, k) for one in side] for side in (queries, galleries))
+    cells: Cells = [[None] * len(task.widths) for _ in task.widths]
+    for q, g in task.cells:
+        logger.info(f"Refining query {width_name(task.widths[q])}, gallery {width_name(task.widths[g])}")
+        neighbours = cell_neighbours(queries[q], galleries[g], k, query_alone[q], gallery_alone[g])
+        features = torch.cat([queries[q], galleries[g]])
+        cells[q][g] = _refine(features, neighbours, task.matches, refinement, task.block_bytes)
     return cells
-
-
-def with_refined_cells(grid: CompatibilityGrid, cells: Cells, refinement: Refinement) -> CompatibilityGrid:
-    """A grid with what :func:`refine_cells` made of its cells beside it."""
-    metadata = {"refinement": refinement.to_dict()}
-    return grid.with_refined(grid_from_cells(cells, grid.widths, grid.dataset, metadata=metadata))
 
 
 @torch.no_grad()
@@ -115,8 +92,9 @@ def _refine(
     vectors = reciprocal_vectors(features.numpy(), neighbours.index, options.k2, block_bytes=block_bytes)
     jaccard = JaccardDistance(vectors, number)
 
-    def scores(start: int, stop: int) -> np.ndarray:
+    def scores(start: int, stop: int) -> Tensor:
         original = 1 - query[start:stop] @ gallery.T
-        return -((1 - options.weight) * jaccard.rows(start, stop) + options.weight * original.numpy())
+        distance = (1 - options.weight) * jaccard.rows(start, stop) + options.weight * original.numpy()
+        return torch.from_numpy(-distance)
 
     return rank_scores(scores, matches, block_bytes=block_bytes // 4)  # similarities are held four times here

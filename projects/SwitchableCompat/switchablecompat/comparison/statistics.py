@@ -1,0 +1,131 @@
+"""Statistics over seeds, and the scores of the backward-compatibility literature; pure functions on numbers.
+
+Values are per cent of some metric (mAP unless said otherwise); ``None`` = not defined. Rows of a matrix ``[m][m]`` are
+query sub-models, columns are gallery sub-models. ``M(q, g)`` is a cell of a method's own grid, ``M*(i)`` the self-test
+of an independently trained model of the same size (no compatibility term).
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from scipy.special import stdtrit
+
+CONFIDENCE = 0.95
+
+Value = float | None
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation (divisor ``n - 1``) of ``n`` values; no deviation for ``n`` = 1."""
+
+    mean: float
+    std: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of ``n`` paired differences and its t confidence interval; no interval for ``n`` = 1."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+    @property
+    def sure(self) -> bool:
+        """Whether the interval excludes zero; never with one pair."""
+        return self.low is not None and self.high is not None and not self.low <= 0.0 <= self.high
+
+
+def spread(values: Sequence[Value]) -> Spread | None:
+    """Mean and spread of the defined values; None if there are none."""
+    defined = [value for value in values if value is not None]
+    if not defined:
+        return None
+    return Spread(statistics.fmean(defined), statistics.stdev(defined) if len(defined) > 1 else None, len(defined))
+
+
+def paired_difference(ours: Mapping[int, Value], theirs: Mapping[int, Value]) -> Difference | None:
+    """``ours - theirs`` over the seeds that both have: what one seed has in common cancels.
+
+    Student's t interval, ``mean +- t_{n-1} s / sqrt(n)``: it assumes differences that are roughly normal, and says
+    nothing about other data sets or settings.
+
+    Args:
+        ours: value by seed.
+        theirs: value by seed.
+
+    Returns:
+        None if no seed has both values.
+    """
+    pairs = [(value, theirs.get(seed)) for seed, value in ours.items()]
+    summary = spread([a - b for a, b in pairs if a is not None and b is not None])
+    if summary is None:
+        return None
+    if summary.std is None:
+        return Difference(summary.mean, None, None, summary.n)
+    t = float(stdtrit(summary.n - 1, 0.5 + CONFIDENCE / 2))
+    half = t * summary.std / math.sqrt(summary.n)
+    return Difference(summary.mean, summary.mean - half, summary.mean + half, summary.n)
+
+
+def update_gain(cross: Value, old: Value, independent: Value) -> Value:
+    """Shen et al., "Towards Backward-Compatible Representation Learning", CVPR 2020, section 3.1.
+
+    ``(M(new, old) - M(old, old)) / (M*(new) - M(old, old))``: the share of the full re-indexing's gain that new queries
+    reach on the old gallery; 1 = all of it, below 0 = worse than no update.
+
+    Args:
+        cross: ``M(new, old)``, new queries on the old gallery.
+        old: ``M(old, old)``.
+        independent: ``M*(new)``.
+
+    Returns:
+        None if a value is not defined, or if the new model alone is not better than the old one: no gain to share.
+    """
+    if cross is None or old is None or independent is None or independent <= old:
+        return None
+    return (cross - old) / (independent - old)
+
+
+@dataclass(frozen=True)
+class CompatibilityScores:
+    """Scores of one update in per cent, see :func:`compatibility_scores`.
+
+    ``p_up`` is 50 if the new model is as good as without compatibility; ``p_comp`` is 50 if new queries gain nothing on
+    the old gallery, 73.1 if they gain all that re-indexing would bring.
+    """
+
+    p_up: Value
+    p_comp: Value
+    p_1: Value
+
+
+def compatibility_scores(cross: Value, old: Value, new: Value, independent: Value) -> CompatibilityScores:
+    """Pan et al., "Boundary-Aware Backward-Compatible Representation via Adversarial Learning", CVPR 2023.
+
+    ``P_up = sigmoid((M(new, new) - M*(new)) / M*(new))`` (does compatibility hold the new model back?),
+    ``P_comp = sigmoid(update gain)``, ``P_1`` their harmonic mean; all times 100.
+
+    Args:
+        cross: ``M(new, old)``.
+        old: ``M(old, old)``.
+        new: ``M(new, new)``.
+        independent: ``M*(new)``.
+    """
+    gain = update_gain(cross, old, independent)
+    p_up = None if new is None or not independent else 100.0 * _sigmoid((new - independent) / independent)
+    p_comp = None if gain is None else 100.0 * _sigmoid(gain)
+    p_1 = None if p_up is None or p_comp is None else 2.0 * p_up * p_comp / (p_up + p_comp)
+    return CompatibilityScores(p_up, p_comp, p_1)
+
+
+def _sigmoid(x: float) -> float:
+    """The logistic function; written so that no argument overflows."""
+    return 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x))

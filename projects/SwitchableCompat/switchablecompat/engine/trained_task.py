@@ -1,0 +1,177 @@
+"""Trained models and a test set as a retrieval task: what ``tools/cross_test.py``, reports and the comparison need."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from fastreid.data import CommDataset
+from fastreid.utils.logger import setup_logger
+from torch import Tensor
+
+from ..data.findings import LabelNames
+from ..data.opening import data_root, label_names, open_dataset
+from ..errors import InputError
+from ..evaluation.evaluator import grid_metadata
+from ..evaluation.features import Features, extract_features
+from ..evaluation.refinement import Refinement
+from ..evaluation.task import RetrievalTask, normalised, undefined_cells
+from ..fastreid_shims.loading import use_cpu_loader
+from ..modeling.trained import open_trained
+from ..provenance import family_digest
+from ..settings import feature_settings
+from ..widths import width_name
+from .setup import check_datasets
+from .sources import Source, build_source, check_alike, strip_training
+from .trainer import SwitchableTrainer
+
+logger = logging.getLogger("fastreid.switchablecompat.cross_test")
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One sub-model of the grid.
+
+    Attributes:
+        width: its width multiplier.
+        features: of the queries, then of the gallery, ``[Nq + Ng, D]``, float32, of any length.
+        source: what to call it in messages: its checkpoint or folder.
+        family: digest of the model that it belongs to.
+    """
+
+    width: float
+    features: Tensor
+    source: str
+    family: str
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedTask:
+    """A test set as trained models see it.
+
+    Attributes:
+        task: what to rank.
+        images: file, identity and camera of each, the queries' first.
+        refinement: what the first model's config asks for beside the plain grid.
+        labels: what people call the identities and cameras.
+    """
+
+    task: RetrievalTask
+    images: Sequence[tuple[str, int, int]]
+    refinement: Refinement | None
+    labels: LabelNames
+
+
+def task_of_members(
+    members: Sequence[Member],
+    labels: Sequence[Tensor],
+    num_query: int,
+    dataset: str,
+    *,
+    undefined: Collection[tuple[float, float]] = (),
+    diagonal_only: bool = False,
+    metadata: Mapping[str, Any] | None = None,
+) -> RetrievalTask:
+    """Sub-models, in any order, as one task.
+
+    Args:
+        members: at least one.
+        labels: identities and cameras of the queries, then of the gallery, ``[Nq + Ng]`` each.
+        num_query: Nq.
+        dataset: name of the data set.
+        undefined: cells that the method does not define, as (query width, gallery width).
+        diagonal_only: only the self-tests are defined: the members do not share a feature space.
+        metadata: of the task; ``family`` is added: the members' digest if they have one, else the digest of the sorted
+            list, and all of them by name as ``families``.
+
+    Raises:
+        InputError: a width that two members claim, different dimensions, or an undefined cell of no member.
+    """
+    members = sorted(members, key=lambda member: member.width)
+    for one, other in itertools.pairwise(members):
+        if width_name(one.width) == width_name(other.width):
+            raise InputError(f"width {other.width}", "must come from one model", f"{one.source} and {other.source}")
+        if one.features.shape[1] != other.features.shape[1]:
+            found = (f"{member.features.shape[1]} in {member.source}" for member in (one, other))
+            raise InputError("feature dimension", "must be the same for all models", " and ".join(found))
+    widths = [member.width for member in members]
+    skipped = undefined_cells(widths, undefined, diagonal_only=diagonal_only)
+    families = {width_name(member.width): member.family for member in members}
+    distinct = sorted({*families.values()})
+    metadata = {**(metadata or {}), "family": distinct[0]}
+    if len(distinct) > 1:
+        joint = hashlib.sha256("\n".join(distinct).encode()).hexdigest()
+        metadata |= {"family": f"sha256:{joint}", "families": families}
+    values, sides = normalised([member.features for member in members]), (slice(num_query), slice(num_query, None))
+    others: dict[str, Any] = {"dataset": dataset, "undefined": skipped, "metadata": metadata}
+    return RetrievalTask.of_images(widths, values, labels, *sides, **others)
+
+
+def open_task(
+    sources: Sequence[Source], opts: Sequence[str] = (), *, dataset: str = "", method: str = "", **cells: Any
+) -> TrainedTask:
+    """Run trained models on the first one's test set.
+
+    Args:
+        sources: at least one.
+        opts: ``KEY VALUE`` pairs that override every config (device, batch size...).
+        dataset: name of another data set to evaluate on.
+        method: name to record; by default what the configs say they are, if they agree.
+        **cells: ``undefined`` and ``diagonal_only`` of :func:`task_of_members`.
+
+    Raises:
+        InputError: files that cannot be used, or models that cannot be compared.
+    """
+    trained = [open_trained(source.weights, source.config_file, opts) for source in sources]
+    records, configs = [one.record for one in trained], [one.cfg for one in trained]
+    for cfg in configs:
+        strip_training(cfg)
+    check_alike([source.weights for source in sources], configs)
+    first = configs[0]
+    if dataset:
+        first.DATASETS.TESTS = (dataset,)
+    if len(first.DATASETS.TESTS) != 1:
+        raise InputError("DATASETS.TESTS", "must be one data set; choose with --dataset", tuple(first.DATASETS.TESTS))
+    if first.TEST.GALLERY_DRAWS > 1:
+        logger.warning("One gallery is evaluated: TEST.GALLERY_DRAWS is for train_net, whose grids are means")
+        first.TEST.GALLERY_DRAWS = 1
+    first.freeze()
+    use_cpu_loader(not first.MODEL.DEVICE.startswith("cuda"))
+    check_datasets(first, eval_only=True)
+
+    # All models first: a wrong one is refused before time goes into the features of another.
+    models = [build_source(*one) for one in zip(sources, trained, strict=True)]
+    del trained  # what is in the files is as large as the models
+    (name,) = first.DATASETS.TESTS
+    loader, num_query = SwitchableTrainer.build_test_loader(first, name)
+    members = []
+    for number, (source, cfg, (model, indices)) in enumerate(zip(sources, configs, models, strict=True), start=1):
+        widths = [model.switch.widths[index] for index in indices]
+        logger.info(f"Model {number}/{len(sources)}: {source.weights}, widths {widths}")
+        options = {"flip": first.TEST.FLIP.ENABLED, "precision": first.TEST.PRECISION, "indices": indices}
+        features = cast(Features, extract_features(model, loader, **options))  # there is one process
+        digest = family_digest(model.state_dict(), feature_settings(cfg))
+        members += [Member(w, v, source.weights, digest) for w, v in zip(widths, features.values, strict=True)]
+
+    record = {key: _common([one.get(key) for one in records]) for key in ("method", "seed", "config")}
+    record["method"] = method or record["method"]
+    images: CommDataset = loader.dataset
+    metadata = grid_metadata(first, "", num_query, len(images) - num_query, record)
+    seen = (features.pids, features.camids)
+    task = task_of_members(members, seen, num_query, name, metadata=metadata, **cells)
+    labels = label_names(open_dataset(name, data_root(), first.DATASETS.MANIFEST)[0])
+    return TrainedTask(task, images.img_items, Refinement.from_config(first), labels)
+
+
+def log_to_screen() -> None:
+    """Show FastReID's log lines, progress among them, for a tool that has no OUTPUT_DIR of a run."""
+    setup_logger()
+
+
+def _common(values: list) -> Any:
+    """The value that all have, else the list of them."""
+    return values[0] if all(value == values[0] for value in values) else values

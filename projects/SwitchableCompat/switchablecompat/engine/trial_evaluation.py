@@ -1,0 +1,79 @@
+"""The whole evaluation on one batch of a test set, before training: what would fail after an epoch fails now."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from fastreid.config import CfgNode
+from fastreid.data import CommDataset, build_reid_test_loader
+from torch.utils.data import Subset
+
+from ..data.streams import seeded
+from ..errors import InputError
+from ..evaluation.evaluator import grid_of_features
+from ..evaluation.features import extract_features
+from ..modeling import SwitchableBaseline
+
+
+def try_evaluation(cfg: CfgNode, model: SwitchableBaseline, images: CommDataset, num_query: int, dataset: str) -> None:
+    """Put one batch through all that an evaluation does; random states and the model stay as they are.
+
+    The batch has the first queries that can be scored, a gallery image for each of them, and the first gallery images.
+    Features of a network that is not trained yet may be anything, infinite too.
+
+    Args:
+        cfg: Config of the run.
+        model: The model, on its device.
+        images: All test images, the queries first.
+        num_query: Number of queries.
+        dataset: Name of the data set, for messages.
+
+    Raises:
+        InputError: What failed, in one line: an image that cannot be read, a size that the network cannot take.
+    """
+    queries, gallery = choose(images.img_items, num_query, cfg.TEST.IMS_PER_BATCH)
+    batch = Subset(images, [*queries, *gallery])
+    try:
+        with seeded(0):  # loaders draw a number, whether they need it or not
+            loader, _ = build_reid_test_loader(batch, cfg.TEST.IMS_PER_BATCH, len(queries), 0)
+            features = extract_features(model, loader, flip=cfg.TEST.FLIP.ENABLED)
+            if features is None:
+                return
+            finite = tuple(value.nan_to_num(0, 0, 0) for value in features.values)
+            grid_of_features(cfg, replace(features, values=finite), model.switch.widths, len(queries), dataset)
+    except InputError:
+        raise
+    except Exception as error:  # what a network says of an image that it cannot take is of any type
+        rule = f"one batch of it must go through the evaluation (INPUT.SIZE_TEST {list(cfg.INPUT.SIZE_TEST)})"
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise InputError(f"data set {dataset}", rule, f"{type(error).__name__}: {reason}") from error
+
+
+def choose(items: Sequence[tuple[str, Any, Any]], num_query: int, size: int) -> tuple[list[int], list[int]]:
+    """Indices of the queries and of the gallery images of a batch of about ``size``, ascending, each once.
+
+    Args:
+        items: Paths, identities and cameras, the queries first.
+        num_query: Number of queries.
+        size: Images of a batch; two at least are taken.
+    """
+    of_identity: dict[Any, list[int]] = defaultdict(list)
+    for index in range(num_query, len(items)):
+        of_identity[items[index][1]].append(index)
+    queries: list[int] = []
+    gallery: set[int] = set()
+    for index, (_, pid, camid) in enumerate(items[:num_query]):
+        if queries and len(queries) + len(gallery) + 2 > size:
+            break
+        match = next((other for other in of_identity[pid] if items[other][2] != camid), None)
+        if match is not None:
+            queries.append(index)
+            gallery.add(match)
+    for index in range(num_query, len(items)):
+        if len(queries) + len(gallery) >= size:
+            break
+        gallery.add(index)
+    return queries or [0], sorted(gallery)  # the evaluation says what is wrong with a query that nobody matches

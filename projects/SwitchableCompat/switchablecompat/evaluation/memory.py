@@ -1,0 +1,30 @@
+"""Where features are kept and ranked: on the device that made them while there is room, else on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .ranking import BLOCK_BYTES
+
+BLOCKS = 4 * BLOCK_BYTES  # similarities of a block, what its ranks take, and the matrix product's own
+CPU = torch.device("cpu")
+
+
+def placed(features: Sequence[Tensor], device: torch.device) -> Sequence[Tensor]:
+    """Features on ``device``, if it has room for a copy of them and for ranking; else on the CPU."""
+    size = sum(values.nbytes for values in features)
+    return [values.to(roomy(device, size)) for values in features]
+
+
+def roomy(device: torch.device, size: int) -> torch.device:
+    """``device`` if ``size`` bytes of features can be kept and ranked there, else the CPU."""
+    return device if device.type == "cuda" and size + BLOCKS <= free_bytes(device) else CPU
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that a GPU can still give: what nobody holds, and what torch holds for this process without using it."""
+    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + cached

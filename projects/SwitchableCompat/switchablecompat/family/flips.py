@@ -1,0 +1,84 @@
+"""Negative flips: the queries that a cross-test loses, how many they are, and what they find instead."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..evaluation.ranking import ProtocolMatches
+from ..evaluation.task import Cell
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A query that is right at rank 1 in its self-test and wrong in a cross-test.
+
+    Attributes:
+        query: its index.
+        q: index of its sub-model.
+        g: index of the gallery's sub-model in the cross-test.
+        rank: where the first right item is in the cross-test, from 2.
+    """
+
+    query: int
+    q: int
+    g: int
+    rank: int
+
+
+def negative_flips(first_hit_rank: np.ndarray, defined: np.ndarray) -> list[list[float | None]]:
+    """Share of queries that are right at rank 1 under (i, i) and wrong under (i, j), in per cent.
+
+    What a user of sub-model i's own gallery loses when the gallery is indexed by sub-model j instead.
+
+    Args:
+        first_hit_rank: rank of the best match, from 1, ``[m, m, Nq]``; 0 for queries that count nowhere.
+        defined: which cells are, ``[m, m]`` bool.
+
+    Returns:
+        ``[m][m]``; None on the diagonal and where a cell, or its query sub-model's self-test, is not defined.
+    """
+    flips: list[list[float | None]] = [[None] * len(defined) for _ in defined]
+    for (q, g), lost in _lost(first_hit_rank, defined).items():
+        flips[q][g] = 100.0 * float(lost.sum() / (first_hit_rank[q, q] > 0).sum())
+    return flips
+
+
+def worst_flips(first_hit_rank: np.ndarray, defined: np.ndarray, limit: int) -> list[Flip]:
+    """The ``limit`` queries that fall furthest, each with the cross-test where it does; ties by cell, then by query.
+
+    The arguments are those of :func:`negative_flips`.
+    """
+    worst: dict[int, Flip] = {}
+    for (q, g), lost in _lost(first_hit_rank, defined).items():
+        for query in np.flatnonzero(lost):
+            flip = Flip(int(query), q, g, int(first_hit_rank[q, g, query]))
+            worst[flip.query] = max(worst.get(flip.query, flip), flip, key=lambda one: one.rank)
+    return sorted(worst.values(), key=lambda flip: (-flip.rank, flip.q, flip.g, flip.query))[:limit]
+
+
+def _lost(first_hit_rank: np.ndarray, defined: np.ndarray) -> dict[Cell, np.ndarray]:
+    """Which queries a cross-test loses, ``[Nq]`` bool, of every one that is defined like its query's self-test."""
+    pairs = itertools.permutations(range(len(defined)), 2)
+    ranks = {(q, g): (first_hit_rank[q, q], first_hit_rank[q, g]) for q, g in pairs if defined[q, q] and defined[q, g]}
+    return {cell: (alone == 1) & (crossed != 1) for cell, (alone, crossed) in ranks.items()}
+
+
+@torch.no_grad()
+def best_match(number: int, query: Tensor, gallery: Tensor, matches: ProtocolMatches) -> int:
+    """Index of the gallery item at rank 1 of a query, junk left out; the lowest of several that score the same.
+
+    Args:
+        number: its index.
+        query: its features, ``[D]``.
+        gallery: ``[Ng, D]``.
+        matches: of their labels.
+    """
+    similarity = gallery @ query
+    _, col, junk = matches.pairs(number, number + 1)
+    similarity[torch.from_numpy(col[junk])] = -torch.inf
+    return int(torch.nonzero(similarity == similarity.max())[0])

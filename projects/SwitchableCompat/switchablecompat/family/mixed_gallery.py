@@ -1,0 +1,128 @@
+"""A mixed gallery: retrieval while a gallery is being re-encoded by a larger sub-model, item by item.
+
+A cell of the grid has a gallery of one sub-model. While a gallery is upgraded it holds features of two, and items
+compete whose similarities come from two different cells. If these are not on one scale, a mixed gallery can be worse
+than either end; the grid cannot show that.
+
+Shapes: ``Nq`` queries, ``Ng`` gallery items, ``D`` dimensions.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..evaluation.ranking import BLOCK_BYTES, ProtocolMatches, rank_matches, similarity_buffer
+from ..evaluation.task import RetrievalTask
+from ..widths import width_name
+
+SHARES = tuple(range(0, 101, 10))  # per cent of the gallery
+NEIGHBOURS = 10
+RANDOM_ORDERS = 3
+
+logger = logging.getLogger("fastreid.switchablecompat.evaluation")
+
+
+@dataclass(frozen=True)
+class MixedGallery:
+    """mAP in per cent while the smallest sub-model's gallery is re-encoded by the largest.
+
+    Attributes:
+        old: name of the sub-model that the gallery starts with.
+        new: name of the one that it ends with.
+        shares: of the gallery that is re-encoded, in per cent.
+        random: by name of the query sub-model, one curve for each random order (seeds 0, 1, ...).
+        isolated: the same for the order of :func:`isolated_first`, one curve.
+    """
+
+    old: str
+    new: str
+    shares: Sequence[float]
+    random: Mapping[str, list[list[float]]]
+    isolated: Mapping[str, list[float]]
+
+
+def mix_galleries(task: RetrievalTask) -> MixedGallery | None:
+    """The curves for queries by both ends; None if a cell that they need is not defined, or there is one sub-model."""
+    ends = {width_name(task.widths[end]): end for end in (0, -1)}
+    last = len(task.widths) - 1
+    if last == 0 or not {(0, 0), (0, last), (last, 0), (last, last)} <= {*task.cells}:
+        return None
+    old, new = task.gallery[0], task.gallery[-1]
+    orders = [random_order(len(old), seed) for seed in range(RANDOM_ORDERS)]
+    best = isolated_first(old)
+    random, isolated = {}, {}
+    for name, end in ends.items():
+        logger.info(f"Mixed gallery, queries by {name}: {len(orders) + 1} orders of {len(SHARES)} shares each")
+        *random[name], isolated[name] = (
+            mixed_gallery_map(task.query[end], old, new, task.matches, order) for order in (*orders, best)
+        )
+    small, full = ends
+    return MixedGallery(small, full, list(SHARES), random, isolated)
+
+
+@torch.no_grad()
+def mixed_gallery_map(
+    query_features: Tensor,
+    old: Tensor,
+    new: Tensor,
+    matches: ProtocolMatches,
+    order: np.ndarray,
+    *,
+    shares: Sequence[float] = SHARES,
+    block_bytes: int = BLOCK_BYTES,
+) -> list[float]:
+    """mAP in per cent at each share of the gallery that is re-encoded.
+
+    Args:
+        query_features: ``[Nq, D]``, float32, L2-normalised, as all features here.
+        old: the gallery before, ``[Ng, D]``.
+        new: the gallery after, ``[Ng, D]``.
+        matches: of the labels.
+        order: in which the items are re-encoded, a permutation of their indices, ``[Ng]``.
+        shares: in per cent, ascending; at a share the first ``round(share * Ng / 100)`` items of the order are new.
+        block_bytes: see :func:`~.ranking.rank_matches`; one more copy of the gallery comes on top.
+    """
+    gallery, values = old.clone(), []
+    buffer = similarity_buffer(query_features, matches, block_bytes)
+    for share in shares:
+        renewed = torch.as_tensor(order[: round(share * len(order) / 100)], dtype=torch.long, device=old.device)
+        gallery[renewed] = new[renewed]
+        ranking = rank_matches(query_features, gallery, matches, block_bytes=block_bytes, buffer=buffer)
+        values.append(ranking.mAP)
+    return values
+
+
+def random_order(num_gallery: int, seed: int) -> np.ndarray:
+    """A random permutation of the gallery, ``[Ng]``, that the seed decides."""
+    return np.random.default_rng(seed).permutation(num_gallery)
+
+
+@torch.no_grad()
+def isolated_first(old: Tensor, *, neighbours: int = NEIGHBOURS, block_bytes: int = BLOCK_BYTES) -> np.ndarray:
+    """Gallery items in ascending order of their mean similarity to their nearest neighbours, ``[Ng]``.
+
+    Needs the old features alone: no labels, no queries, no new features. An item far from all others is one that the
+    old sub-model could not place; re-encoding it first brings most to queries of the new sub-model.
+
+    Args:
+        old: the gallery before, ``[Ng, D]``, float32, L2-normalised.
+        neighbours: how many to average over.
+        block_bytes: bound on the extra memory; the floor is one row of similarities.
+    """
+    count = len(old)
+    neighbours = min(neighbours, count - 1)
+    if neighbours < 1:
+        return np.arange(count)
+    rows = max(1, block_bytes // (16 * count))
+    means = []
+    for start in range(0, count, rows):
+        similarity = old[start : start + rows] @ old.T
+        similarity[torch.arange(len(similarity)), torch.arange(start, start + len(similarity))] = -torch.inf
+        means.append(similarity.topk(neighbours, dim=1).values.mean(dim=1).cpu())
+    return torch.cat(means).argsort(stable=True).numpy()

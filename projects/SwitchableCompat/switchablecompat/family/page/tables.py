@@ -1,0 +1,106 @@
+"""The page's tables: grids with one field for each cell, and what shared thresholds do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...evaluation.grid import format_value
+from ...evaluation.task import Cell
+from ..report import FamilyReport
+from ..verification import SharedThreshold, Verification
+
+
+@dataclass(frozen=True)
+class Field:
+    """One cell of a matrix: its value, a second line, how dark it is in [0, 1], and whether it is marked as bad."""
+
+    text: str
+    small: str = ""
+    shade: float = 0.0
+    bad: bool = False
+
+
+Matrix = list[list[Field]]
+
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+def value_matrix(values: Sequence[Sequence[float | None]], bad: Collection[Cell] = ()) -> Matrix:
+    """Values in per cent as fields; the cells of ``bad`` are marked."""
+    shade = _shading([value for row in values for value in row])
+    return [
+        [Field(format_value(value), shade=shade(value), bad=(q, g) in bad) for g, value in enumerate(row)]
+        for q, row in enumerate(values)
+    ]
+
+
+def verification_tables(report: FamilyReport, one: Verification) -> dict[str, Any]:
+    """The three matrices of one target, and a line for each way to share a threshold."""
+    tar = [point.tar for rule in (one.own, one.pooled.points, one.strictest.points) for point in rule.values()]
+    shade = _shading(tar)
+
+    def own(cell: Cell) -> Field:
+        point = one.own.get(cell)
+        if point is None or point.tar is None:
+            return Field("-")
+        return Field(format_value(point.tar), f"at {point.threshold:.4f}", shade(point.tar))
+
+    def shared(rule: SharedThreshold) -> Callable[[Cell], Field]:
+        def field(cell: Cell) -> Field:
+            point = rule.points.get(cell)
+            if point is None:
+                return Field("-")
+            times = f"FAR {point.far / one.target:.2f}{TIMES}"
+            return Field(format_value(point.tar), times, shade(point.tar), bad=point.far > one.target)
+
+        return field
+
+    rules = {"pooled": one.pooled, "strictest": one.strictest}
+    return {
+        "target": f"{one.target:g}",
+        "reason": next((point.reason for point in one.own.values() if point.reason), ""),
+        "own": _matrix(report, own),
+        "shared": [
+            rule_line(report, one, name, rule) | {"fields": _matrix(report, shared(rule))}
+            for name, rule in rules.items()
+            if rule.points
+        ],
+    }
+
+
+def rule_line(report: FamilyReport, one: Verification, name: str, rule: SharedThreshold) -> dict[str, str]:
+    """One line of the table of shared thresholds."""
+    far, tar = rule.highest_far, rule.lowest_tar
+    assert far is not None  # this and the next: where there is a threshold it has been measured
+    assert tar is not None
+    over = sum(point.far > one.target for point in rule.points.values())
+    return {
+        "name": name,
+        "threshold": f"{rule.threshold:.4f}",
+        "highest_far": f"{format_far(rule.points[far].far)} ({rule.points[far].far / one.target:.2f}{TIMES})",
+        "highest_far_cell": report.cell_name(far),
+        "over": f"{over} of {len(rule.points)}",
+        "lowest_tar": format_value(rule.points[tar].tar),
+        "lowest_tar_cell": report.cell_name(tar),
+        "own_tar": format_value(one.own[tar].tar),
+        "mean_tar": format_value(sum(point.tar for point in rule.points.values()) / len(rule.points)),
+    }
+
+
+def format_far(value: float) -> str:
+    """A false accept rate with two digits."""
+    return f"{value:.1e}".replace("e-0", "e-") if value else "0"
+
+
+def _matrix(report: FamilyReport, field: Callable[[Cell], Field]) -> Matrix:
+    size = range(len(report.grid.names))
+    return [[field((q, g)) for g in size] for q in size]
+
+
+def _shading(values: Sequence[float | None]) -> Callable[[float | None], float]:
+    """From the lowest value (light) to the highest; a span below two points is widened, it is of no importance."""
+    defined = [value for value in values if value is not None] or [0.0]
+    low, span = min(defined), max(max(defined) - min(defined), 2.0)
+    return lambda value: 0.0 if value is None else round((value - low) / span, 3)

@@ -1,0 +1,135 @@
+"""One-to-one verification at a fixed false accept rate: a threshold for each cell, and one for the whole family.
+
+Conventional definitions. A pair is accepted iff its similarity is at or above the threshold ``t``:
+
+* ``FAR(t)`` = share of the impostor pairs that are accepted,
+* ``TAR(t)`` = share of the genuine pairs that are accepted (1 - FRR),
+* the threshold at a target FAR is the smallest ``t`` of four decimals with ``FAR(t) <= target``.
+
+Pairs are those of :mod:`~switchablecompat.evaluation.similarities`. FastReID's own ``TPR@FPR`` swaps the two kinds of
+pairs; it is not used here.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import InputError
+from ..evaluation.similarities import STEPS, SimilarityCounts
+from ..evaluation.task import Cell
+
+TARGETS = (1e-2, 1e-3, 1e-4)
+ACCEPTED_IMPOSTORS = 10  # fewer expected at the target: what would be measured is chance
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What one threshold of four decimals does in one cell; all None if there is none, then ``reason`` says why.
+
+    TAR is in per cent, FAR a share in [0, 1].
+    """
+
+    threshold: float | None
+    tar: float | None
+    far: float | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class MeasuredPoint(OperatingPoint):
+    """One whose threshold exists."""
+
+    threshold: float
+    tar: float
+    far: float
+
+
+@dataclass(frozen=True)
+class SharedThreshold:
+    """One threshold in all cells, and what it does in each defined one; None and no cell, then ``reason`` says why."""
+
+    threshold: float | None
+    points: Mapping[Cell, MeasuredPoint]
+    reason: str = ""
+
+    @property
+    def highest_far(self) -> Cell | None:
+        """The cell that accepts the largest share of its impostors."""
+        return max(self.points, key=lambda cell: self.points[cell].far) if self.points else None
+
+    @property
+    def lowest_tar(self) -> Cell | None:
+        """The cell that accepts the smallest share of its genuine pairs."""
+        return min(self.points, key=lambda cell: self.points[cell].tar) if self.points else None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """All cells at one target FAR.
+
+    Attributes:
+        target: the FAR that thresholds must keep.
+        own: each defined cell at its own threshold.
+        pooled: the threshold that keeps the target on the impostor pairs of all cells together; right on average,
+            while single cells may accept more or fewer.
+        strictest: the largest of the cells' own thresholds: it keeps the target in every cell.
+    """
+
+    target: float
+    own: Mapping[Cell, OperatingPoint]
+    pooled: SharedThreshold
+    strictest: SharedThreshold
+
+
+def verify(cells: Mapping[Cell, SimilarityCounts], target: float) -> Verification:
+    """Choose the thresholds for a target FAR, and measure them in every cell.
+
+    Args:
+        cells: pairs of each defined cell ``(q, g)``; at least one.
+        target: FAR in (0, 1).
+    """
+    if not 0.0 < target < 1.0:
+        raise InputError("target FAR", "must be in (0, 1)", target)
+    own = {cell: own_point(pairs, target) for cell, pairs in cells.items()}
+    missing = next((point.reason for point in own.values() if point.reason), "")
+    if missing:
+        nowhere = SharedThreshold(None, {}, missing)
+        return Verification(target, own, nowhere, nowhere)
+    pooled, _ = threshold_at(functools.reduce(operator.add, cells.values()), target)
+    assert pooled is not None  # there is one if each cell has one
+    strictest = max(point.threshold for point in own.values() if point.threshold is not None)
+    return Verification(target, own, _shared(cells, pooled), _shared(cells, strictest))
+
+
+def threshold_at(counts: SimilarityCounts, target: float) -> tuple[float | None, str]:
+    """The smallest threshold of four decimals with ``FAR <= target``, or None and the reason."""
+    needed = round(ACCEPTED_IMPOSTORS / target)
+    if counts.num_impostor < needed:
+        return None, f"{counts.num_impostor} impostor pairs are too few for FAR {target:g}, which needs {needed}"
+    accepted = np.cumsum(counts.impostor[::-1])[::-1]  # impostor pairs at or above each step
+    keeps = np.flatnonzero(accepted / counts.num_impostor <= target)
+    if not len(keeps):
+        return None, f"even a similarity of 1 accepts more impostor pairs than FAR {target:g}"
+    return (int(keeps[0]) - STEPS) / STEPS, ""
+
+
+def own_point(counts: SimilarityCounts, target: float) -> OperatingPoint:
+    """A cell at its own threshold; without one, a point that carries the reason."""
+    threshold, reason = threshold_at(counts, target)
+    return OperatingPoint(None, None, None, reason) if threshold is None else measured_point(counts, threshold)
+
+
+def measured_point(counts: SimilarityCounts, threshold: float) -> MeasuredPoint:
+    """TAR and FAR of a threshold of four decimals."""
+    step = round(threshold * STEPS) + STEPS
+    tar = 100.0 * int(counts.genuine[step:].sum()) / counts.num_genuine
+    return MeasuredPoint(threshold, tar, int(counts.impostor[step:].sum()) / counts.num_impostor)
+
+
+def _shared(cells: Mapping[Cell, SimilarityCounts], threshold: float) -> SharedThreshold:
+    return SharedThreshold(threshold, {cell: measured_point(pairs, threshold) for cell, pairs in cells.items()})

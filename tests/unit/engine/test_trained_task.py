@@ -1,0 +1,65 @@
+"""A task of separate sub-models: order, cells that are left out, and what is refused."""
+
+import hashlib
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from switchablecompat.engine.trained_task import Member, task_of_members
+from switchablecompat.errors import InputError
+from switchablecompat.evaluation.task import undefined_cells
+
+LABELS = (torch.tensor([0, 1, 2, 3, 0, 1, 2, 3, 4]), torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, 1]))
+
+
+def member(width, family="sha256:a", dim=5, seed=None):
+    generator = torch.Generator().manual_seed(int(100 * width) if seed is None else seed)
+    return Member(width, torch.randn(9, dim, generator=generator), f"m{width}.pth", family)
+
+
+def test_members_in_any_order_are_split_into_queries_and_gallery():
+    members = [member(1.0), member(0.25), member(0.5)]
+    task = task_of_members(members, LABELS, 4, "toy", metadata={"seed": 3})
+    assert (task.widths, task.dataset) == ([0.25, 0.5, 1.0], "toy")
+    assert task.metadata == {"seed": 3, "family": "sha256:a"}
+    for one, query, gallery in zip((members[1], members[2], members[0]), task.query, task.gallery, strict=True):
+        assert torch.equal(torch.cat([query, gallery]), F.normalize(one.features))
+        assert len(query) == 4
+    assert task.matches.num_positives.tolist() == [1, 1, 1, 1]
+    assert len(task.cells) == 9
+
+
+def test_separate_models_get_a_joint_family_that_knows_no_order():
+    members = [member(0.5, "sha256:b"), member(0.75, "sha256:b"), member(1.0, "sha256:a")]
+    metadata = task_of_members(members, LABELS, 4, "toy").metadata
+    assert metadata["family"] == "sha256:" + hashlib.sha256(b"sha256:a\nsha256:b").hexdigest()
+    assert metadata["families"] == {"w050": "sha256:b", "w075": "sha256:b", "w100": "sha256:a"}
+
+
+def test_what_a_method_does_not_define_is_left_out():
+    members = [member(0.5), member(1.0)]
+    bct = task_of_members(members, LABELS, 4, "toy", undefined=[(1.0, 1.0)])
+    assert bct.cells == [(0, 0), (0, 1), (1, 0)]
+    unified = task_of_members(members, LABELS, 4, "toy", diagonal_only=True)
+    assert unified.cells == [(0, 0), (1, 1)]
+
+
+def test_undefined_cells_name_query_and_gallery():
+    assert undefined_cells([0.25, 0.5, 1.0], [(0.25, 1.0)]) == {(0, 2)}
+    with pytest.raises(InputError, match=r"undefined cell: must be of the widths \[0.5, 1.0\], found 0.3"):
+        undefined_cells([0.5, 1.0], [(1.0, 0.3)])
+    with pytest.raises(InputError, match="undefined cells: must leave a cell to evaluate, found all 1"):
+        undefined_cells([1.0], [(1.0, 1.0)])
+
+
+@pytest.mark.parametrize(
+    ("members", "match"),
+    [
+        ([member(0.5), member(0.5, seed=1)], "width 0.5: must come from one model, found m0.5.pth and m0.5.pth"),
+        ([member(0.5), member(1.0, dim=6)], "feature dimension: must be the same .* found 5 in m0.5.pth and 6 in m1.0"),
+    ],
+)
+def test_members_that_do_not_fit_are_refused_with_both_values(members, match):
+    with pytest.raises(InputError, match=match):
+        task_of_members(members, LABELS, 4, "toy")
