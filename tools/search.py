@@ -26,16 +26,17 @@ from tqdm import tqdm
 import gallery_arguments
 import milvus_arguments
 import startup
-from switchablecompat.deploy.build_gallery import build_from_images, build_from_shards
-from switchablecompat.deploy.card import ModelCard, check_comparable
-from switchablecompat.deploy.encode import encode
-from switchablecompat.deploy.extract import open_shards
-from switchablecompat.deploy.query import Hit, find, measure
-from switchablecompat.deploy.rank_list import draw_rank_list
-from switchablecompat.deploy.searchable import SearchableGallery
-from switchablecompat.deploy.stored_search import PICKS, StoredSearch, search_record
+from switchablecompat.deploy.card import ModelCard
+from switchablecompat.deploy.encoder import encode
+from switchablecompat.deploy.features.shards import open_shards
+from switchablecompat.deploy.gallery.faiss_build import build_from_images, build_from_shards
+from switchablecompat.deploy.gallery.picture import draw_rank_list
+from switchablecompat.deploy.gallery.search import Hit, find, measure
+from switchablecompat.deploy.gallery.searchable import SearchableGallery
+from switchablecompat.deploy.gallery.stored_search import PICKS, StoredSearch, search_record
 from switchablecompat.errors import InputError, exit_on_input_error, name_some
 from switchablecompat.files import atomic_write, refuse_unwritable, refuse_unwritable_file, write_json
+from switchablecompat.settings import check_comparable
 
 DEFAULT_TOP = 10
 EXAMPLES = """examples:
@@ -137,7 +138,7 @@ def run_index(arguments: argparse.Namespace) -> None:
         card = build_from_shards(open_shards(arguments.shards), arguments.output, factory, source)
     else:
         items, source = gallery_arguments.read_items(arguments, "gallery")
-        encoder = gallery_arguments.open_encoder(arguments)
+        encoder = gallery_arguments.read_encoder(arguments)
         reading = {"batch_size": arguments.batch_size, "workers": arguments.workers}
         card = build_from_images(encoder, items, arguments.output, factory, source, **reading)
     model = ModelCard.from_dict(card["model"])
@@ -164,8 +165,8 @@ def search(arguments: argparse.Namespace, gallery: SearchableGallery) -> None:
     for number in (top, arguments.depth or 1):
         gallery.check_top(number)
     queries, source = gallery_arguments.read_items(arguments, "query")
-    encoder = gallery_arguments.open_encoder(arguments)
-    check_comparable(gallery.card, f"the {where}", encoder.card, "the query's sub-model")
+    encoder = gallery_arguments.read_encoder(arguments)
+    check_comparable((f"the {where}", gallery.card.space), ("the query's sub-model", encoder.card.space))
     batches = encode(encoder, queries, batch_size=arguments.batch_size, workers=arguments.workers)
     total = -(-len(queries) // arguments.batch_size)
     features = np.concatenate([batch.features for batch in tqdm(batches, "Encoding", total, unit="batch")])

@@ -15,10 +15,10 @@ import torch
 
 from builders import TINY, Hostile, tiny_config, tiny_model
 from gallery_builders import CARD, pooling_encoder, unit_features, write_images, write_onnx, write_shard
-from switchablecompat.deploy.build_gallery import build_from_images
-from switchablecompat.deploy.encoder import CARD_KEY
-from switchablecompat.deploy.items import items_of_paths
+from switchablecompat.deploy.gallery.faiss_build import build_from_images
+from switchablecompat.deploy.image_list import items_of_paths
 from switchablecompat.modeling.checkpoint import RECORD_KEY
+from switchablecompat.modeling.opened import CARD_KEY
 from switchablecompat.modeling.trained import run_record
 
 ROOT = Path(__file__).parents[2]

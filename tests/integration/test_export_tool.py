@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from builders import calibrated_run, write_pictures
-from switchablecompat.deploy import export
+from switchablecompat.deploy.files import export
 from switchablecompat.deploy.images import read_images
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from gallery_builders import pooled_by_hand, write_images, write_onnx
-from switchablecompat.deploy.items import items_of_paths
+from switchablecompat.deploy.image_list import items_of_paths
 
 ROOT = Path(__file__).parents[2]
 

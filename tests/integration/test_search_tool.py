@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from gallery_builders import CARD, PREPROCESSING, pooled_by_hand, write_images, write_onnx
-from switchablecompat.deploy.items import items_of_dataset
+from switchablecompat.deploy.image_list import items_of_dataset
 
 
 @pytest.fixture

@@ -12,14 +12,13 @@ from ..errors import InputError
 from ..evaluation.precision import FULL
 from ..evaluation.precision import PRECISIONS as COMPUTED
 from ..files import write_json
+from ..modeling.opened import OpenedModel
+from ..settings import METRIC, SPACE
 from ..widths import width_name
 
 FORMAT = 1
 KINDS = ("checkpoint", "onnx", "program")
 PRECISIONS = (*COMPUTED, "int8")
-METRIC = "cosine: inner product of L2-normalised features"
-# Two sub-models' features may be compared only if all of these agree.
-SAME = ("family", "dimension", "metric", "preprocessing")
 
 
 @dataclass(frozen=True)
@@ -73,9 +72,27 @@ class ModelCard:
         object.__setattr__(self, "widths", tuple(float(width) for width in self.widths))
 
     @property
+    def space(self) -> dict[str, Any]:
+        """What must agree with another card for features to compare (:func:`~..settings.check_comparable`)."""
+        return {key: getattr(self, key) for key in SPACE}
+
+    @property
     def name(self) -> str:
         """Name of the sub-model, such as ``w025``."""
         return width_name(self.width)
+
+    @classmethod
+    def of_model(cls, model: OpenedModel, width: float, **own: Any) -> ModelCard:
+        """The card of one sub-model of an opened model: as a part of its checkpoint, or as ``own`` fields say.
+
+        Raises:
+            InputError: there is no such sub-model.
+        """
+        fields = {"kind": "checkpoint", "file": Path(model.weights).name, "l2_normalised": False, **own}
+        kept = {key: model.record[key] for key in ("method", "seed", "config")}
+        fields["extra"] = {**kept, **own.get("extra", {})}
+        width = model.widths[model.index_of(width)]
+        return cls(width=width, widths=model.widths, **model.space, **fields)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ``extra`` among them; :meth:`from_dict` restores the card."""
@@ -139,17 +156,3 @@ class ModelCard:
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(str(path), "must be a readable model card", error) from None
         return cls.from_json(text, str(path))
-
-
-def check_comparable(first: ModelCard, first_name: str, second: ModelCard, second_name: str) -> None:
-    """Refuse two sub-models whose features do not live in one space, with both values in the message.
-
-    Raises:
-        InputError: another family, dimension, metric or preprocessing.
-    """
-    for key in SAME:
-        ours, theirs = getattr(first, key), getattr(second, key)
-        if ours != theirs:
-            raise InputError(
-                key, "must be the same to compare features", f"{ours} in {first_name} and {theirs} in {second_name}"
-            )

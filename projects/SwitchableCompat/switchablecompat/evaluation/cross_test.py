@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
+from ..settings import check_comparable
 from ..widths import width_name
 from .cells import QueryResults, rank_cells
 from .grid import Cell, CompatibilityGrid, grid_from_cells
@@ -95,12 +96,7 @@ def check_members(members: Sequence[Member]) -> None:
     for first, second in itertools.pairwise(members):
         if width_name(first.width) == width_name(second.width):
             raise InputError(f"width {second.width}", "must come from one model", f"{first.source} and {second.source}")
-    first = members[0]
-    for other in members[1:]:
-        ours, theirs = first.features.shape[1], other.features.shape[1]
-        if ours != theirs:
-            found = f"{ours} in {first.source} and {theirs} in {other.source}"
-            raise InputError("feature dimension", "must be the same for all models", found)
+    check_comparable(*((member.source, {"dimension": member.features.shape[1]}) for member in members))
 
 
 def undefined_cells(

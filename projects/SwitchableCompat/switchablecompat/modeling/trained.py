@@ -46,7 +46,7 @@ class Trained:
     record: dict[str, Any]
 
 
-def open_trained(
+def read_trained(
     weights: str, config_file: str = "", opts: Sequence[str] = (), file_key: str = "--config-file"
 ) -> Trained:
     """Read a checkpoint, with its config and overrides that may not contradict what features depend on.
