@@ -18,7 +18,7 @@ from switchablecompat.deploy.gallery.milvus_collection import FIXED, check_filte
 from switchablecompat.deploy.gallery.milvus_gallery import MilvusGallery
 from switchablecompat.deploy.gallery.milvus_load import KEYS, Target, delete_items, load_images, load_shards
 from switchablecompat.deploy.gallery.milvus_server import connection
-from switchablecompat.deploy.gallery.searchable import SearchableGallery
+from switchablecompat.deploy.gallery.search import AnyGallery
 from switchablecompat.deploy.image_list import items_of_paths
 from switchablecompat.errors import InputError, name_some
 
@@ -116,7 +116,7 @@ def run_index(arguments: argparse.Namespace) -> None:
 
 
 @contextmanager
-def open_gallery(arguments: argparse.Namespace) -> Iterator[SearchableGallery]:
+def open_gallery(arguments: argparse.Namespace) -> Iterator[AnyGallery]:
     """The gallery that the command line names, in either engine."""
     if arguments.engine == "faiss":
         yield Gallery.open(arguments.gallery, arguments.parameters)

@@ -21,8 +21,8 @@ import startup
 from switchablecompat.deploy.features.feature_file import feature_blocks
 from switchablecompat.deploy.features.generated import write_generated
 from switchablecompat.deploy.features.shards import open_shards
+from switchablecompat.deploy.gallery.scoring import exact_neighbours
 from switchablecompat.deploy.profiles.engines import peak_memory, profile_engine, render_engines
-from switchablecompat.deploy.profiles.recall import exact_neighbours
 from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.files import refuse_unwritable, write_json
 from switchablecompat.provenance import hardware, versions

@@ -22,7 +22,7 @@ from switchablecompat.deploy.features.shards import open_shards
 from switchablecompat.deploy.gallery.faiss_build import build_from_shards
 from switchablecompat.deploy.gallery.faiss_gallery import INDEX, Gallery
 from switchablecompat.deploy.gallery.faiss_index import create_index, set_parameters
-from switchablecompat.deploy.profiles.recall import exact_neighbours, recall
+from switchablecompat.deploy.gallery.scoring import exact_neighbours, recall
 from switchablecompat.errors import InputError, exit_on_input_error, name_some
 from switchablecompat.files import refuse_unwritable, write_json
 from switchablecompat.settings import check_comparable

@@ -154,7 +154,7 @@ QUERY = [
             ("g_no_index", "index.faiss: must be a FAISS index of"),
             ("g_cut_items", "items.parquet: must be a whole Parquet file"),
             ("g_word_card", "index.json: must be the readable card of a gallery"),
-            ("g_list_card", "index.json: format: must be 1, found list"),
+            ("g_list_card", "index.json: must be the readable card of a gallery, found list"),
             ("g_empty_card", "index.json: format: must be 1"),
             ("g_half_card", "index.json: model: must be given"),
             ("g_count", "must have the 11 items of index.json, found 12"),

@@ -191,7 +191,10 @@ def edit(**change):
         (shorten_items, "items.parquet: must have the 300 items of index.json, found 200"),
         (lambda folder: (folder / "items.parquet").unlink(), "items.parquet: must be a whole Parquet file, found"),
         (lambda folder: (folder / "index.json").unlink(), "index.json: must be the readable card of a gallery"),
-        (lambda folder: (folder / "index.json").write_text("[]"), "index.json: format: must be 1, found list"),
+        (
+            lambda folder: (folder / "index.json").write_text("[]"),
+            "index.json: must be the readable card of a gallery, found list",
+        ),
         (edit(format=2), "index.json: format: must be 1, found 2"),
         (edit(num_items=None), "index.json: num_items: must be given"),
         (

@@ -9,7 +9,7 @@ from switchablecompat.deploy.features.generated import IMAGES_PER_IDENTITY, writ
 from switchablecompat.deploy.features.shards import open_shards
 from switchablecompat.deploy.gallery.faiss_build import build_from_shards
 from switchablecompat.deploy.gallery.faiss_gallery import Gallery
-from switchablecompat.deploy.profiles.recall import exact_neighbours, recall
+from switchablecompat.deploy.gallery.scoring import exact_neighbours, recall
 
 
 def test_exact_neighbours_over_files_are_numpys(tmp_path):

@@ -8,7 +8,7 @@ from gallery_builders import some_items, unit_features, write_shard
 from switchablecompat.deploy.features.feature_file import FeatureFile
 from switchablecompat.deploy.gallery.faiss_build import build_from_shards
 from switchablecompat.deploy.gallery.faiss_gallery import Gallery
-from switchablecompat.deploy.gallery.search import find, match_of, measure, pick
+from switchablecompat.deploy.gallery.search import Search, find, match_of, measure
 from switchablecompat.deploy.image_list import LabelledImage
 from switchablecompat.errors import InputError
 from switchablecompat.evaluation.ranking import rank_queries
@@ -67,11 +67,12 @@ def test_flat_gives_the_metrics_of_exact_ranking_and_less_depth_less(gallery):
 
 def test_queries_to_show_are_spread_or_the_best_or_the_worst(gallery):
     queries, features = [*some_items(25), LabelledImage("q", "unknown", "c9")], unit_features(26, seed=3)
-    assert pick("spread", 4, queries, None) == [0, 8, 17, 25]
-    assert pick("spread", 99, queries[:3], None) == [0, 1, 2]
+    assert Search("", "", queries, [], None, 0.5).pick("spread", 4) == [0, 8, 17, 25]
+    assert Search("", "", queries[:3], [], None, 0.5).pick("spread", 99) == [0, 1, 2]
     result = measure(gallery, queries, features)
+    search = Search("", "", queries, [], result, 0.5)
     order = sorted(range(25), key=lambda i: result.average_precision[i])  # the last one has no match: never shown
-    assert pick("worst", 5, queries, result) == order[:5]
-    assert pick("best", 5, queries, result) == order[::-1][:5]
+    assert search.pick("worst", 5) == order[:5]
+    assert search.pick("best", 5) == order[::-1][:5]
     with pytest.raises(InputError, match="--pick: must be spread"):
-        pick("best", 5, queries, None)
+        Search("", "", queries, [], None, 0.5).pick("best", 5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ..settings import METRIC, SPACE
 from ..widths import width_name
 
 FORMAT = 1
+REQUIRED = ("kind", "file", "family", "width", "widths", "dimension", "l2_normalised", "preprocessing")
 KINDS = ("checkpoint", "onnx", "program")
 PRECISIONS = (*COMPUTED, "int8")
 
@@ -107,20 +108,14 @@ class ModelCard:
         }
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any], source: str = "model card") -> ModelCard:
+    def from_dict(cls, content: Any, source: str = "model card") -> ModelCard:
         """Read a card; unknown keys go to ``extra``.
 
         Raises:
             InputError: another format, a key that is missing, or a value of another type.
         """
-        if not isinstance(content, Mapping):
-            raise InputError(source, "must be a model card", type(content).__name__)
-        if content.get("format") != FORMAT:
-            raise InputError(f"{source}: format", f"must be {FORMAT}", content.get("format"))
+        check_format(content, source, "a model card", FORMAT, REQUIRED)
         fields = {name for name in cls.__dataclass_fields__ if name != "extra"}
-        required = {"kind", "file", "family", "width", "widths", "dimension", "l2_normalised", "preprocessing"}
-        if missing := sorted(required - {*content}):
-            raise InputError(f"{source}: {missing[0]}", "must be given")
         extra = {key: value for key, value in content.items() if key not in fields and key != "format"}
         try:
             return cls(**{key: content[key] for key in fields if key in content}, extra=extra)
@@ -135,10 +130,9 @@ class ModelCard:
             InputError: also if it is not JSON.
         """
         try:
-            content = json.loads(text)
+            return cls.from_dict(json.loads(text), source)
         except json.JSONDecodeError as error:
             raise InputError(source, "must be a readable model card", error) from None
-        return cls.from_dict(content, source)
 
     def write(self, path: str | Path) -> Path:
         """Write it as JSON."""
@@ -151,8 +145,28 @@ class ModelCard:
         Raises:
             InputError: not a file, or not a card.
         """
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(str(path), "must be a readable model card", error) from None
-        return cls.from_json(text, str(path))
+        return cls.from_dict(read_json(path, "a readable model card", FORMAT), str(path))
+
+
+def read_json(path: str | Path, what: str, version: int, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a JSON file that has a ``format``.
+
+    Raises:
+        InputError: no such file, or not ``what`` it must be: another format, or a key that is missing.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(path, f"must be {what}", error) from None
+    check_format(content, path, what, version, keys)
+    return content
+
+
+def check_format(content: Any, source: object, what: str, version: int, keys: Sequence[str]) -> None:
+    """Refuse what is no mapping with this ``format`` and these keys."""
+    if not isinstance(content, Mapping):
+        raise InputError(source, f"must be {what}", type(content).__name__)
+    if content.get("format") != version:
+        raise InputError(f"{source}: format", f"must be {version}", content.get("format"))
+    if missing := sorted({*keys} - {*content}):
+        raise InputError(f"{source}: {missing[0]}", "must be given")

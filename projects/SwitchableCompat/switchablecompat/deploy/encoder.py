@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
 from ..errors import InputError
 from ..evaluation.features import inference_mode
@@ -40,13 +41,10 @@ class Encoder:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """Features of a batch.
+        """Features [N, D] of length one, float32 on the CPU.
 
         Args:
             images: [N, 3, H, W] float32, RGB, 0-255, of the card's size (of any, if it says so); not changed.
-
-        Returns:
-            [N, D] float32 on the CPU, of length one.
 
         Raises:
             InputError: Another shape or type, or features that are not finite.
@@ -101,8 +99,7 @@ def encode(
     """Encode images in order.
 
     Args:
-        encoder: the sub-model.
-        items: the images.
+        encoder, items: the sub-model and the images.
         batch_size: images that it gets at a time.
         workers: threads that read, a batch each.
         skip_unreadable: leave out images that cannot be read, with a warning, instead of an error.
@@ -136,3 +133,15 @@ def encode(
         finally:
             for future in reading:
                 future.cancel()
+
+
+def features_of(
+    encoder: Encoder, items: Sequence[LabelledImage], batch_size: int = 64, doing: str = "Encoding", **reading: Any
+) -> np.ndarray:
+    """Features of images, ``[N, D]``; shows progress."""
+    with tqdm(total=len(items), desc=doing, unit="image") as progress:
+        blocks = []
+        for batch in encode(encoder, items, batch_size=batch_size, **reading):
+            blocks.append(batch.features)
+            progress.update(len(batch.items))
+    return np.concatenate(blocks)

@@ -55,10 +55,7 @@ def items_of_dataset(name: str, split: str, manifest: str = "") -> list[Labelled
     Identities keep their names of a manifest; those of other data sets are called ``NAME_number``, so that equal
     numbers of two data sets are not taken for one identity.
 
-    Args:
-        name: its name there.
-        split: ``query`` or ``gallery``.
-        manifest: the CSV, for ``ManifestReID``.
+    ``split`` is ``query`` or ``gallery``; ``manifest`` is the CSV for ``ManifestReID``.
 
     Raises:
         InputError: not a data set, not all of it there, or nothing in this split.

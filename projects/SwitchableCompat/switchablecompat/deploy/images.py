@@ -22,12 +22,8 @@ def input_size(preprocessing: Mapping[str, Any]) -> tuple[int, int]:
 def read_images(paths: Sequence[str | Path], preprocessing: Mapping[str, Any]) -> Tensor:
     """Read, resize and stack image files, through FastReID's own reading and test transforms.
 
-    Args:
-        paths: At least one file.
-        preprocessing: That of the model's card.
-
     Returns:
-        [N, 3, H, W] float32, RGB, 0-255.
+        [N, 3, H, W] float32, RGB, 0-255, of at least one file, as the ``preprocessing`` of a model's card says.
 
     Raises:
         InputError: A file that is no readable image, or neither RGB nor grey.

@@ -40,16 +40,11 @@ UNIT_TOLERANCE = 1e-3  # of a feature's length; float16 arithmetic keeps within 
 
 def feature_schema(card: ModelCard, *, features: bool = True, metadata: Mapping[str, str] | None = None) -> pa.Schema:
     """The schema of a sub-model's features; without the column ``feature`` if they are kept elsewhere."""
-    fields = [
-        pa.field("id", pa.int64(), nullable=False),
-        pa.field("path", pa.string(), nullable=False),
-        pa.field("pid", pa.string()),
-        pa.field("camid", pa.string()),
-        pa.field("width", pa.float64(), nullable=False),
-        pa.field("family", pa.string(), nullable=False),
-    ]
+    kinds = {"id": pa.int64(), "path": pa.string(), "pid": pa.string(), "camid": pa.string(), "width": pa.float64()}
+    kinds["family"] = pa.string()
     if features:
-        fields.append(pa.field("feature", pa.list_(pa.float32(), card.dimension), nullable=False))
+        kinds["feature"] = pa.list_(pa.float32(), card.dimension)
+    fields = [pa.field(name, kind, nullable=name in ("pid", "camid")) for name, kind in kinds.items()]
     own = {"family": card.family, "width": str(card.width), "model_card": json.dumps(card.to_dict())}
     return pa.schema(fields, metadata={**(metadata or {}), **own})
 
@@ -84,16 +79,11 @@ def record_batch(
     schema: pa.Schema, card: ModelCard, ids: Sequence[int], items: Sequence[LabelledImage], features: np.ndarray
 ) -> pa.RecordBatch:
     """Rows of a feature file from as many ids, items and features ``[n, D]``."""
-    columns = [
-        pa.array(ids, pa.int64()),
-        pa.array([item.path for item in items], pa.string()),
-        pa.array([item.pid for item in items], pa.string()),
-        pa.array([item.camid for item in items], pa.string()),
-        pa.array([card.width] * len(items), pa.float64()),
-        pa.array([card.family] * len(items), pa.string()),
-        pa.FixedSizeListArray.from_arrays(features.astype(np.float32, copy=False).reshape(-1), card.dimension),
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+    constants = ([card.width] * len(items), [card.family] * len(items))
+    columns = [ids, *([item[column] for item in items] for column in range(3)), *constants]
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=False)]
+    values = features.astype(np.float32, copy=False).reshape(-1)
+    return pa.RecordBatch.from_arrays([*arrays, pa.FixedSizeListArray.from_arrays(values, card.dimension)], schema)
 
 
 def write_features(
@@ -116,11 +106,7 @@ def write_features(
 class FeatureFile:
     """One Parquet file of features, read block by block.
 
-    Attributes:
-        path: the file.
-        card: the sub-model that made the features.
-        metadata: all of the schema's metadata.
-        num_rows: number of images.
+    It has its ``path``, the ``card`` of the sub-model, all of the schema's ``metadata``, and ``num_rows`` images.
 
     Raises:
         InputError: not a whole Parquet file, other columns, or no model card.

@@ -22,14 +22,7 @@ def write_generated(folder: Path, num_vectors: int, dimension: int, *, queries: 
 
     Identities are Gaussian points whose coordinates have decaying variances, as principal components of features do;
     their images lie around them; everything is then put on the unit sphere. The files say that they are generated:
-    they do not compare with features of a model.
-
-    Args:
-        folder: where to.
-        num_vectors: how many.
-        dimension: D.
-        queries: one other image of each of the first identities, instead of the gallery.
-        seed: other identities.
+    they do not compare with features of a model. Queries are one other image of each of the first identities.
     """
     family = f"generated {dimension}-d features, seed {seed}"
     card = ModelCard("program", "none", family, 1.0, (1.0,), dimension, l2_normalised=True, preprocessing={})

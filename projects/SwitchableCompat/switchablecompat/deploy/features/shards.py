@@ -14,9 +14,8 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -33,8 +32,7 @@ FORMAT = 1
 JOB, JOB_KEY, STATE_KEY = "extract.json", "extraction", "images_state"
 
 
-@dataclass(frozen=True)
-class Process:
+class Process(NamedTuple):
     """This process's number, from 0, among all that extract."""
 
     rank: int = 0
@@ -53,6 +51,9 @@ class Process:
         return cls(int(rank), int(size))
 
 
+ALONE = Process()
+
+
 def extract(
     encoder: Encoder,
     items: Sequence[LabelledImage],
@@ -60,7 +61,7 @@ def extract(
     *,
     shard_size: int,
     first_id: int = 0,
-    process: Process = Process(),
+    process: Process = ALONE,
     **reading: Any,
 ) -> tuple[int, int]:
     """Write this process's shards that are not there yet.
@@ -72,7 +73,7 @@ def extract(
         shard_size: images per shard.
         first_id: id of the first image; the others count on, so that galleries extracted apart can be joined.
         process: which share to take.
-        **reading: ``batch_size``, ``workers`` and ``skip_unreadable`` of :func:`~.encode.encode`.
+        **reading: ``batch_size``, ``workers`` and ``skip_unreadable`` of :func:`~..encoder.encode`.
 
     Returns:
         How many shards were written, and how many were there already.
@@ -92,20 +93,16 @@ def extract(
         "shard_size": shard_size,
         "images": _digest(json.dumps([*item]) for item in items),
     })  # fmt: skip
-    own = range(process.rank, len(names), process.world_size)
-
-    def images_of(number: int) -> Sequence[LabelledImage]:
-        return items[number * shard_size : (number + 1) * shard_size]
-
-    missing = [number for number in own if not _is_written(folder / names[number], job, images_of(number))]
-    total = sum(min(shard_size, len(items) - number * shard_size) for number in missing)
+    shards = {start: items[start : start + shard_size] for start in range(0, len(items), shard_size)}
+    own = list(zip(names, shards, strict=True))[process.rank :: process.world_size]
+    missing = [(name, start) for name, start in own if not _is_written(folder / name, job, shards[start])]
+    total = sum(len(shards[start]) for _, start in missing)
     with tqdm(total=total, desc=f"Process {process.rank}/{process.world_size}", unit="image") as progress:
-        for number in missing:
-            images = images_of(number)
+        for name, start in missing:
+            images = shards[start]
             metadata = {JOB_KEY: job, STATE_KEY: _state(images)}  # before they are read: a change meanwhile is noticed
             batches = encode(encoder, images, **reading)
-            first = first_id + number * shard_size
-            write_features(folder / names[number], encoder, batches, progress, first, metadata)
+            write_features(folder / name, encoder, batches, progress, first_id + start, metadata)
     return len(missing), len(own) - len(missing)
 
 
@@ -184,15 +181,8 @@ def _is_written(path: Path, job: str, images: Sequence[LabelledImage]) -> bool:
 
 def _state(images: Sequence[LabelledImage]) -> str:
     """A digest of the images' sizes and times, to see whether one has changed; nothing of a file is read."""
-    return _digest(_size_and_time(item.path) for item in images)
-
-
-def _size_and_time(path: str) -> str:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return "none"
-    return f"{status.st_size} {status.st_mtime_ns}"
+    found = (os.stat(item.path) if os.path.exists(item.path) else None for item in images)
+    return _digest(f"{status.st_size} {status.st_mtime_ns}" if status else "none" for status in found)
 
 
 def _digest(lines: Iterable[str]) -> str:

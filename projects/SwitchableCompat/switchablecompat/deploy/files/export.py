@@ -97,12 +97,7 @@ def export_submodel(
 def describe(model: OpenedModel, network: Baseline, width: float, kind: str, **own: Any) -> ModelCard:
     """The card of a file that is going to be written, with its parameters, operations, versions and machine.
 
-    Args:
-        model: The opened run.
-        network: The sub-model on its own.
-        width: Its width multiplier.
-        kind: The kind of file.
-        **own: Further fields.
+    ``network`` is the sub-model on its own; ``own`` are further fields.
     """
     card = ModelCard.of_model(
         model,

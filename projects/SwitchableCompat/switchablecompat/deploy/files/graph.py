@@ -54,11 +54,7 @@ def count_macs(model: nn.Module, images: Tensor) -> int:
     """Multiply-accumulates of one forward pass: those of convolutions, linear layers and matrix products.
 
     Normalization, activations, pooling and sums are left out, as is usual; PyTorch's own counter counts two operations
-    for each multiply-accumulate.
-
-    Args:
-        model: A module; a switchable one counts at its active width.
-        images: Its input.
+    for each multiply-accumulate. A switchable model counts at its active width.
     """
     with FlopCounterMode(display=False) as counter:
         model(images)

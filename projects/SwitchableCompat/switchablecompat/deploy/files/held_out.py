@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ...data.opening import data_root, open_dataset
 from ...errors import InputError
@@ -16,7 +15,7 @@ from ...evaluation.ranking import ProtocolMatches, rank_matches
 from ...modeling.opened import OpenedModel
 from ...settings import preprocessing_of
 from ...widths import width_name
-from ..encoder import Encoder, encode, submodel_encoder
+from ..encoder import Encoder, features_of, submodel_encoder
 from ..image_list import LabelledImage
 from ..images import read_images
 
@@ -69,11 +68,9 @@ class HeldOut:
         name = f"{card.name} {card.precision}"
         ours, theirs = self._encode(encoder, name), self.features(card.width)
         cosine = (ours * theirs).sum(dim=1)
-        row = []
-        for width in self._model.widths:
-            gallery = self.features(width)[self._num_query :]
-            row.append(self._cell(width_name(width), (ours, gallery), (theirs, gallery)))
-        row.append(self._cell(name, (ours, ours[self._num_query :]), (theirs, theirs[self._num_query :])))
+        galleries = {width_name(width): self.features(width) for width in self._model.widths}
+        row = [self._cell(other, (ours, gallery), (theirs, gallery)) for other, gallery in galleries.items()]
+        row.append(self._cell(name, (ours, ours), (theirs, theirs)))
         return {
             "images": len(self),
             "source": self.source,
@@ -83,20 +80,16 @@ class HeldOut:
         }
 
     def _cell(self, name: str, ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> dict[str, Any]:
-        """mAP of two pairs of (all, gallery) features."""
+        """mAP of two pairs of features: those whose queries, and those whose gallery is taken."""
+        number = self._num_query
         changed, former = (
-            rank_matches(values[: self._num_query].contiguous(), gallery.contiguous(), self._matches).mAP
-            for values, gallery in (ours, theirs)
+            rank_matches(query[:number].contiguous(), gallery[number:].contiguous(), self._matches).mAP
+            for query, gallery in (ours, theirs)
         )
         return {"gallery": name, "mAP": changed, "float32": former, "drop": former - changed}
 
     def _encode(self, encoder: Encoder, name: str) -> Tensor:
-        with tqdm(total=len(self), desc=f"Held-out images by {name}", unit="image") as progress:
-            batches = []
-            for batch in encode(encoder, self._items, batch_size=self._batch):
-                batches.append(torch.from_numpy(batch.features))
-                progress.update(len(batch.items))
-        return torch.cat(batches)
+        return torch.from_numpy(features_of(encoder, self._items, self._batch, f"Held-out images by {name}"))
 
 
 def largest_drop(row: Sequence[dict[str, Any]]) -> float:

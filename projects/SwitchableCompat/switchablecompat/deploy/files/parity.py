@@ -25,12 +25,7 @@ STEP = 16  # and what they are multiples of
 def largest_differences(
     candidate: Callable[[Tensor], Tensor], reference: Callable[[Tensor], Tensor], images: Tensor
 ) -> dict[str, float]:
-    """Largest absolute difference of any component of the L2-normalised features, for each batch size.
-
-    Args:
-        candidate: From images [N, 3, H, W] to normalised features [N, D].
-        reference: The same.
-        images: All of them are run at every batch size.
+    """Largest absolute difference of any component of the L2-normalised features [N, D], all at every batch size.
 
     Returns:
         ``{"batch_1": ..., "batch_8": ...}``
@@ -45,12 +40,7 @@ def largest_differences(
 def differences_of_sizes(
     candidate: Callable[[Tensor], Tensor], reference: Callable[[Tensor], Tensor], images: Tensor
 ) -> dict[str, float]:
-    """Largest absolute difference of any component of the features at two other sizes, a smaller and a larger one.
-
-    Args:
-        candidate: From images [N, 3, H, W] of any size to normalised features [N, D].
-        reference: The same, normalised or not.
-        images: Resized for that.
+    """The same at two other sizes, a smaller and a larger one, against features that are normalised or not.
 
     Returns:
         Such as ``{"size_192x96": ..., "size_384x192": ...}``.

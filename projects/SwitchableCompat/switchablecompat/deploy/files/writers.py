@@ -1,4 +1,4 @@
-"""The three kinds of files that hold one sub-model."""
+"""The three kinds of files that hold one sub-model, and the FastReID config of an exported checkpoint."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 
 import torch
-from fastreid.config import CfgNode
+from fastreid.config import CfgNode, get_cfg
 from fastreid.modeling.meta_arch.baseline import Baseline
 
+from ...config import add_switchablecompat_config
 from ...errors import InputError
 from ...modeling.checkpoint import RECORD_KEY
 from ...modeling.opened import CARD_KEY
@@ -19,21 +20,17 @@ from ..card import ModelCard
 from ..images import input_size
 from ..packages import optional
 from .graph import PixelsToFeatures
-from .plain_config import plain_config
 
 BATCH = "batch"
 SIDES = ("height", "width")
+# What a model is, what it gets, and how it is tested; how it was trained is no matter of an exported model.
+KEPT = ("MODEL", "INPUT", "DATASETS", "TEST")
 
 
 def write_checkpoint(model: Baseline, path: Path, card: ModelCard, cfg: CfgNode, final: Path) -> None:
-    """FastReID's checkpoint, and ``config.yaml`` beside it.
+    """FastReID's checkpoint, with the card below this plug-in's key, and ``config.yaml`` beside it.
 
-    Args:
-        model: The plain sub-model.
-        path: The file.
-        card: Kept in the file, below this plug-in's key.
-        cfg: The run's config.
-        final: Where the file is going to lie, for ``MODEL.WEIGHTS``.
+    ``cfg`` is the run's config; ``final`` is where the file is going to lie, for ``MODEL.WEIGHTS``.
     """
     config = plain_config(cfg, card.width, str(final))
     record = {CARD_KEY: json.dumps(card.to_dict()), "features": feature_settings(config)}
@@ -98,3 +95,39 @@ def _trace(model: Baseline, card: ModelCard) -> torch.export.ExportedProgram:
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
     return program
+
+
+def plain_config(cfg: CfgNode, width: float, weights: str) -> CfgNode:
+    """The config with which FastReID's ``DefaultPredictor`` builds one sub-model and loads it.
+
+    The full model's has FastReID's own keys only, and names the ordinary backbone, ``Baseline`` and ``EmbeddingHead``:
+    where that backbone is FastReID's, no plug-in is needed. A narrower one's channels are no setting of FastReID, so it
+    names this plug-in's ``build_submodel`` and needs its keys (``add_switchablecompat_config``).
+
+    ``weights`` is where the exported checkpoint is going to lie.
+    """
+    plain = get_cfg() if width == 1 else add_switchablecompat_config(get_cfg())
+    losses = plain.MODEL.LOSSES.clone()
+    for name in KEPT:
+        _copy(cfg[name], plain[name])
+    plain.MODEL.LOSSES = losses
+    if width == 1:
+        plain.MODEL.META_ARCHITECTURE = "Baseline"
+        plain.MODEL.BACKBONE.NAME = cfg.MODEL.SWITCHABLE.BACKBONE
+        plain.MODEL.HEADS.NAME = "EmbeddingHead"
+    else:
+        plain.MODEL.META_ARCHITECTURE = "build_submodel"
+        plain.MODEL.SWITCHABLE.ONLY_WIDTH = float(width)
+    plain.MODEL.HEADS.NUM_CLASSES = 0  # the classifier stays with the run: features do not need it
+    plain.MODEL.DEVICE = "cpu"
+    plain.MODEL.WEIGHTS = weights
+    return plain
+
+
+def _copy(source: CfgNode, target: CfgNode) -> None:
+    """Set the keys that ``target`` has to their values in ``source``."""
+    for key, value in target.items():
+        if isinstance(value, CfgNode):
+            _copy(source[key], value)
+        else:
+            target[key] = source[key]

@@ -44,7 +44,7 @@ def build_from_images(
         output: folder, whose files appear when all are complete, and replace a gallery of that name.
         factory: FAISS's index factory string.
         source: what the card says about where the images come from.
-        **reading: ``batch_size`` and ``workers`` of :func:`~.encode.encode`.
+        **reading: ``batch_size`` and ``workers`` of :func:`~..encoder.encode`.
 
     Returns:
         The card.
@@ -61,11 +61,7 @@ def build_from_images(
 
 
 def build_from_shards(files: Sequence[FeatureFile], output: str | Path, factory: str, source: str) -> dict[str, Any]:
-    """Write the images of feature files as a gallery; the features stay where they are.
-
-    Args:
-        files: at least one; :func:`~.extract.open_shards` opens them.
-        output: see :func:`build_from_images`, as the rest.
+    """Write the images of feature files, at least one, as a gallery; the features stay where they are.
 
     Raises:
         InputError: shards that do not make one gallery, or a factory string that does not suit.

@@ -7,7 +7,6 @@ card.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from ...errors import InputError
-from ..card import ModelCard
+from ..card import ModelCard, read_json
 from ..features.feature_file import whole_parquet
 from ..image_list import LabelledImage
 from .faiss_index import read_index, set_parameters
@@ -29,14 +28,7 @@ INDEX, CARD, ITEMS = "index.faiss", "index.json", "items.parquet"
 
 @dataclass(frozen=True)
 class Gallery:
-    """An opened gallery.
-
-    Attributes:
-        folder: where it lies.
-        card: the sub-model that encoded it.
-        index: the FAISS index.
-        description: all of ``index.json``.
-    """
+    """An opened gallery: its folder, the card of its encoder, the FAISS index, and all of ``index.json``."""
 
     folder: Path
     card: ModelCard
@@ -48,11 +40,7 @@ class Gallery:
 
     @classmethod
     def open(cls, folder: str | Path, parameters: str = "") -> Gallery:
-        """Open what :mod:`.build_gallery` wrote.
-
-        Args:
-            folder: where it lies.
-            parameters: search-time parameters of FAISS, such as ``nprobe=32``; those of the index by default.
+        """Open what :mod:`.faiss_build` wrote, with search-time parameters such as ``nprobe=32`` (or the index's own).
 
         Raises:
             InputError: no such folder, a file in it that is missing, truncated or another gallery's, or parameters
@@ -60,16 +48,7 @@ class Gallery:
         """
         folder = Path(folder)
         path = folder / CARD
-        try:
-            description = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise InputError(path, "must be the readable card of a gallery", error) from None
-        if not isinstance(description, dict) or description.get("format") != FORMAT:
-            found = description.get("format") if isinstance(description, dict) else type(description).__name__
-            raise InputError(f"{path}: format", f"must be {FORMAT}", found)
-        for key in ("num_items", "index_bytes", "model"):
-            if key not in description:
-                raise InputError(f"{path}: {key}", "must be given")
+        description = read_json(path, "the readable card of a gallery", FORMAT, ("num_items", "index_bytes", "model"))
         card = ModelCard.from_dict(description["model"], f"{path}: model")
         gallery = cls(folder, card, read_index(folder / INDEX, description["index_bytes"]), description)
         with whole_parquet(gallery.items_path), pq.ParquetFile(gallery.items_path) as file:
@@ -103,18 +82,14 @@ class Gallery:
             raise InputError("number of items to find", f"must be from 1 to the {len(self)} of the gallery", top)
 
     def search(self, features: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-        """The most similar items of each query.
-
-        Args:
-            features: L2-normalised, ``[Nq, D]`` float32.
-            top: how many, k.
+        """The ``top`` most similar items of queries ``[Nq, D]`` (L2-normalised).
 
         Returns:
-            Inner products, descending, and row numbers, both ``[Nq, k]``; row -1 where an approximate index found
+            Inner products, descending, and row numbers, both ``[Nq, top]``; row -1 where an approximate index found
             fewer.
 
         Raises:
-            InputError: k below one or above the size of the gallery.
+            InputError: ``top`` below one or above the size of the gallery.
         """
         self.check_top(top)
         return self.index.search(np.ascontiguousarray(features, dtype=np.float32), top)

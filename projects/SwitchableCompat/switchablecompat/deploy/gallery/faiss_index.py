@@ -18,11 +18,7 @@ TRAIN_LEAST = 65536  # the most that FAISS takes for the codebooks of a product 
 
 
 def create_index(dimension: int, factory: str) -> faiss.Index:
-    """An empty index for inner products.
-
-    Args:
-        dimension: D.
-        factory: FAISS's index factory string, such as ``Flat``, ``HNSW32`` or ``IVF4096,PQ32``.
+    """An empty index for inner products, from FAISS's string such as ``Flat``, ``HNSW32`` or ``IVF4096,PQ32``.
 
     Raises:
         InputError: a string that FAISS does not know, or not for this dimension or metric.

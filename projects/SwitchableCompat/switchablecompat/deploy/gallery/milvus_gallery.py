@@ -18,13 +18,9 @@ CELLS = 65536  # results of one call: far below the 256 MB of a message
 
 
 class MilvusGallery:
-    """An opened collection.
+    """An opened collection, of those items that fulfil ``filter``, an expression of Milvus.
 
-    Args:
-        client: of pymilvus, see :func:`~.milvus_server.connection`.
-        name: of the collection.
-        filter: an expression of Milvus that items must fulfil.
-        parameters: search-time parameters of the index, such as ``{"ef": 64}``.
+    ``client`` is that of :func:`~.milvus_server.connection`; ``parameters`` are for the search, such as ``{"ef": 64}``.
 
     Raises:
         InputError: no such collection, one that is not a gallery, one whose first load has not come to its end, or a
@@ -67,10 +63,8 @@ class MilvusGallery:
     @property
     def encoded_by(self) -> str:
         """Names of the sub-models that encoded it; with their numbers of items if there are several."""
-        encoders = self.encoders()
-        if len(encoders) == 1:
-            return next(iter(encoders))
-        return ", ".join(f"{name} ({number})" for name, number in encoders.items()) or "none"
+        found = self.encoders()
+        return ", ".join(name if len(found) == 1 else f"{name} ({count})" for name, count in found.items()) or "none"
 
     @property
     def deepest(self) -> int:
@@ -95,7 +89,7 @@ class MilvusGallery:
             raise InputError("number of items to find", f"must be from 1 to the {what}", top)
 
     def search(self, features: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-        """See :meth:`~.gallery.Gallery.search`; rows are numbers that this object gives to items as it meets them."""
+        """As :meth:`~.faiss_gallery.Gallery.search`; rows are numbers that this object gives items as it meets them."""
         self.check_top(top)
         scores = np.full((len(features), top), -np.inf, dtype=np.float32)
         rows = np.full(scores.shape, -1, dtype=np.int64)

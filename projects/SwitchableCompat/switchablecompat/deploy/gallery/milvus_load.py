@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from ...errors import InputError, name_some
 from ...settings import check_comparable
 from ..card import ModelCard
-from ..encoder import Encoded, Encoder, encode
+from ..encoder import Encoder, encode
 from ..features.feature_file import FeatureFile, check_shards
 from ..image_list import LabelledImage
 from .milvus_collection import LENGTHS, check_names, count, create_collection, fetch, read_state, write_state
@@ -81,28 +80,15 @@ def load_images(
             chosen = load.choose(block)
             progress.update(len(block) - len(chosen))
             batches = encode(encoder, [items[i] for i in chosen], batch_size=batch_size, workers=workers)
-            load.write(_rows(batches, chosen, progress))
+            rows = (row for batch in batches for row in zip(*batch, strict=True))
+            load.write(((chosen[number], None, *row) for number, *row in rows), progress)
     return load.end()
-
-
-def _rows(
-    batches: Iterable[Encoded], chosen: Sequence[int], progress: tqdm
-) -> Iterator[tuple[int, None, LabelledImage, np.ndarray]]:
-    """What :meth:`_Load.write` takes, of encoded images."""
-    for batch in batches:
-        for number, item, feature in zip(*batch, strict=True):
-            yield chosen[number], None, item, feature
-        progress.update(len(batch.items))
 
 
 def load_shards(target: Target, files: Sequence[FeatureFile], source: str, key: str = "path") -> Loaded:
     """Write the items of feature files, with their ids.
 
-    Args:
-        target: where to.
-        files: at least one; :func:`~.extract.open_shards` opens them.
-        source: what to say about where they come from.
-        key: what tells items apart: ``path``, or ``id`` where several items are of one file.
+    ``key`` tells items apart: ``path``, or ``id`` where several items are of one file.
 
     Raises:
         InputError: shards that do not make one gallery, a key twice, or a collection of another family.
@@ -116,29 +102,19 @@ def load_shards(target: Target, files: Sequence[FeatureFile], source: str, key: 
         start = 0
         for file in files:
             for batch in file.blocks():
-                chosen = {*load.choose(range(start, start + len(batch)))}
-                items = (
-                    LabelledImage(*row)
-                    for row in zip(*(batch[name].to_pylist() for name in LabelledImage._fields), strict=True)
-                )
-                rows = zip(
-                    range(start, start + len(batch)), batch["id"].to_pylist(), items, file.features(batch), strict=True
-                )
-                load.write(row for row in rows if row[0] in chosen)
-                start += len(batch)
-                progress.update(len(batch))
+                stop = start + len(batch)
+                chosen = {*load.choose(range(start, stop))}
+                progress.update(len(batch) - len(chosen))
+                columns = (batch[name].to_pylist() for name in LabelledImage._fields)
+                items = (LabelledImage(*row) for row in zip(*columns, strict=True))
+                rows = zip(range(start, stop), batch["id"].to_pylist(), items, file.features(batch), strict=True)
+                load.write((row for row in rows if row[0] in chosen), progress)
+                start = stop
     return load.end()
 
 
 class _Load:
-    """A load into a collection, which is made or checked.
-
-    Args:
-        target: where to.
-        card: of the sub-model.
-        source: where the items come from.
-        keys: of all of them.
-    """
+    """A load of the items with these keys into a collection, which is made or checked."""
 
     def __init__(self, target: Target, card: ModelCard, source: str, keys: Sequence[str]) -> None:
         self.target, self.card, self.keys = target, card, keys
@@ -153,10 +129,9 @@ class _Load:
         self._first = state["first_load"] is not None
         if self._first:
             if state["first_load"] and state["first_load"]["items"] != items:
-                rule = (
-                    f"must first be loaded whole, with the {state['first_load']['number']} items of {state['source']}"
-                )
-                raise InputError(f"collection {name}", f"{rule} (or be deleted: --all)", f"others, of {source}")
+                whole = f"the {state['first_load']['number']} items of {state['source']}"
+                rule = f"must first be loaded whole, with {whole} (or be deleted: --all)"
+                raise InputError(f"collection {name}", rule, f"others, of {source}")
             state["first_load"] = {"number": len(keys), "items": items}
         state["columns"] = list(dict.fromkeys([*state["columns"], *target.column_names]))
         self._kept = ("id", "pid", "camid", "width", "precision", *state["columns"])
@@ -182,10 +157,16 @@ class _Load:
                 chosen.append(position)
         return chosen
 
-    def write(self, rows: Iterable[tuple[int, int | None, LabelledImage, np.ndarray]]) -> None:
+    def write(self, rows: Iterable[Any], progress: tqdm) -> None:
         """Upsert positions, ids (None: any), items and features of those chosen, in messages that servers take."""
         size = min(ROWS, max(1, MESSAGE // (4 * self.card.dimension + OTHER)))
         entities: list[dict[str, Any]] = []
+
+        def send() -> None:
+            self.target.client.upsert(self.target.name, entities)
+            progress.update(len(entities))
+            entities.clear()
+
         for position, number, item, feature in rows:
             former = self._there.get(self.keys[position])
             self._done.replaced += former is not None
@@ -202,10 +183,9 @@ class _Load:
                 "feature": feature.tolist(),
             })  # fmt: skip
             if len(entities) == size:
-                self.target.client.upsert(self.target.name, entities)
-                entities = []
+                send()
         if entities:
-            self.target.client.upsert(self.target.name, entities)
+            send()
 
     def end(self) -> Loaded:
         """Make all of it durable, and say that the load is complete."""

@@ -61,17 +61,16 @@ def milvus_errors(uri: str) -> Iterator[None]:
     """What pymilvus and gRPC raise, as one line; their own logs, with tracebacks, are not shown."""
     exceptions: Any = optional("pymilvus", "for --engine milvus", extra="milvus")
     grpc: Any = optional("grpc", "for --engine milvus", extra="milvus")
-    loggers = [logging.getLogger(name) for name in ("pymilvus", "milvus_lite", "grpc")]
-    levels = [(log, log.level) for log in loggers]
-    for log in loggers:
-        log.setLevel(logging.CRITICAL + 1)
+    levels = {name: logging.getLogger(name).level for name in ("pymilvus", "milvus_lite", "grpc")}
     try:
+        for name in levels:
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         yield
     except (exceptions.MilvusException, grpc.RpcError) as error:
         raise InputError(uri, "must be a Milvus database that does what it is asked", _first_line(error)) from None
     finally:
-        for log, level in levels:
-            log.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def _first_line(error: Exception) -> str:

@@ -31,13 +31,7 @@ TITLE_SIZE, CAPTION_SIZE, NAME_SIZE = 18, 14, 11
 
 
 class RankListLayout:
-    """Where things are, in pixels.
-
-    Args:
-        rows: number of queries.
-        columns: number of items found for each.
-        aspect: width of a picture by its height.
-    """
+    """Where things are, in pixels, for so many queries and items found for each; ``aspect`` is width by height."""
 
     def __init__(self, rows: int, columns: int, aspect: float) -> None:
         self.width = round(HEIGHT * min(max(aspect, 0.5), 2))
@@ -59,14 +53,7 @@ class RankListLayout:
 def draw_rank_list(
     queries: Sequence[LabelledImage], hits: Sequence[Sequence[Hit]], title: str, subtitle: str = "", aspect: float = 0.5
 ) -> Image.Image:
-    """Draw the results of at least one query.
-
-    Args:
-        queries: one per row.
-        hits: what each found, at least one item.
-        title: what was searched by what.
-        subtitle: a second line.
-        aspect: width of a picture by its height; others are fitted in.
+    """Draw the results of at least one query, a row each, with at least one item; ``aspect`` is width by height.
 
     Raises:
         InputError: an image that is not there any more.

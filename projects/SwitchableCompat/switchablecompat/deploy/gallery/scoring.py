@@ -1,4 +1,4 @@
-"""Metrics of rankings that a search engine returned, possibly incomplete, in FastReID's protocol.
+"""Metrics of rankings that a search engine returned, possibly incomplete: FastReID's, and recall.
 
 The definitions are those of :mod:`switchablecompat.evaluation.ranking`, which ranks features itself; here the rankings
 are given. A positive that was not returned has no rank: it counts as never found and adds nothing to the average
@@ -7,11 +7,15 @@ precision, ``AP = 1/n * sum over the found of i / r_i``. For complete rankings b
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+import faiss
 import numpy as np
 
 from ...evaluation.ranking import Labels, ProtocolMatches, RankingResult
+from ..features.feature_file import FeatureFile, feature_blocks
+from .faiss_gallery import Gallery
+from .milvus_gallery import MilvusGallery
 
 
 def score_lists(
@@ -25,10 +29,8 @@ def score_lists(
 
     Args:
         lists: Blocks ``[B, k]`` of gallery indices, best first, -1 for nothing; together a row for each query.
-        query_pids: identities of the queries, ``[Nq]``, of any type that NumPy can sort.
-        gallery_pids: identities of the gallery items, ``[Ng]``.
-        query_camids: cameras of the queries, ``[Nq]``.
-        gallery_camids: cameras of the gallery items, ``[Ng]``.
+        query_pids, query_camids: identities and cameras of the queries, ``[Nq]``, of any type that NumPy can sort.
+        gallery_pids, gallery_camids: those of the gallery items, ``[Ng]``.
 
     Returns:
         The metrics; ``first_hit_rank`` of a valid query that found none of its positives is one above the size of the
@@ -65,3 +67,28 @@ def _numbered(query: Labels, gallery: Labels) -> tuple[np.ndarray, np.ndarray]:
     """Labels as numbers: integers compare faster than names."""
     numbers = np.unique(np.concatenate([np.asarray(query), np.asarray(gallery)]), return_inverse=True)[1]
     return numbers[: len(query)], numbers[len(query) :]
+
+
+def exact_neighbours(files: Sequence[FeatureFile], queries: np.ndarray, top: int) -> np.ndarray:
+    """Rows, in the order of the files, of the ``top`` features with the highest inner product; block by block.
+
+    ``queries`` are ``[Nq, D]`` float32; the result is ``[Nq, top]``, best first.
+    """
+    scores = np.empty((len(queries), 0), dtype=np.float32)
+    rows = np.empty((len(queries), 0), dtype=np.int64)
+    start = 0
+    for _, features in feature_blocks(files, "Exact ranking"):
+        found = faiss.knn(queries, features, min(top, len(features)), metric=faiss.METRIC_INNER_PRODUCT)
+        scores = np.concatenate([scores, found[0]], axis=1)
+        rows = np.concatenate([rows, found[1] + start], axis=1)
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
+        scores, rows = np.take_along_axis(scores, best, axis=1), np.take_along_axis(rows, best, axis=1)
+        start += len(features)
+    return rows
+
+
+def recall(gallery: Gallery | MilvusGallery, queries: np.ndarray, exact: np.ndarray) -> float:
+    """Share of the exact neighbours that a search of the same length finds, in per cent, mean over the queries."""
+    found = gallery.search(queries, exact.shape[1])[1]
+    shares = [len(np.intersect1d(ours, theirs)) / len(theirs) for ours, theirs in zip(found, exact, strict=True)]
+    return 100 * float(np.mean(shares))

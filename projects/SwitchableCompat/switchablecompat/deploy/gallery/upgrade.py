@@ -7,7 +7,9 @@ run: exported files, their readers, the engine and its loads, one threshold for 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +21,7 @@ from ...evaluation.mixed_gallery import random_order
 from ...evaluation.ranking import ProtocolMatches
 from ...evaluation.similarities import count_similarities
 from ...evaluation.verification import verify
-from ..encoder import Encoder, encode
+from ..encoder import Encoder, features_of
 from ..image_list import LabelledImage
 from .milvus_gallery import MilvusGallery
 from .milvus_load import Target, load_images
@@ -71,11 +73,6 @@ def family_threshold(
     return shared.threshold
 
 
-def features_of(encoder: Encoder, items: Sequence[LabelledImage], batch_size: int = 64) -> np.ndarray:
-    """Features of images, ``[N, D]``."""
-    return np.concatenate([batch.features for batch in encode(encoder, items, batch_size=batch_size)])
-
-
 def measure_stage(
     gallery: MilvusGallery, queries: Sequence[LabelledImage], features: np.ndarray, threshold: float
 ) -> tuple[float, float, float]:
@@ -121,11 +118,8 @@ def rehearse(
 
     Args:
         target: a collection that is not there yet.
-        old: the sub-model that encodes the gallery first.
-        new: the one that encodes it anew.
-        camera: the one that encodes queries.
-        queries: with identities and cameras.
-        gallery: the same.
+        old, new, camera: the sub-models that encode the gallery first, encode it anew, and encode the queries.
+        queries, gallery: images with identities and cameras.
         threshold: a pair is accepted at or above this cosine.
         seed: of the order.
         say: told about each stage.
@@ -143,46 +137,40 @@ def rehearse(
     stages = []
     for number in range(STAGES + 1):
         first, last = (round(max(0, stage) * len(order) / STAGES) for stage in (number - 1, number))
-        with _Probe(MilvusGallery(target.client, target.name), features) as probe:
+        with _searching(MilvusGallery(target.client, target.name), features) as answered:
             load_images(target, new, [gallery[i] for i in order[first:last]], "rehearsal", **reading)
         state = MilvusGallery(target.client, target.name)
         if len(state) != len(gallery):
             raise InputError("gallery of a rehearsal", f"must keep its {len(gallery)} items", len(state))
-        stage = Stage(100 * number / STAGES, *measure_stage(state, queries, features, threshold), probe.answered)
+        stage = Stage(100 * number / STAGES, *measure_stage(state, queries, features, threshold), answered.result())
         say(stage)
         stages.append(stage)
     return stages
 
 
-class _Probe:
-    """Searches in a thread of its own until the block ends; what they raise is raised there."""
+@contextmanager
+def _searching(gallery: MilvusGallery, features: np.ndarray) -> Iterator[Future[int]]:
+    """Search in a thread of its own until the block ends; yields the number of answers to come.
 
-    def __init__(self, gallery: MilvusGallery, features: np.ndarray) -> None:
-        self.answered = 0
-        self._gallery, self._features = gallery, features
-        self._stop = threading.Event()
-        self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
+    Raises:
+        InputError: what a search has raised.
+    """
+    stop, top = threading.Event(), min(10, len(gallery))
 
-    def __enter__(self) -> _Probe:
-        self._thread.start()
-        return self
+    def search() -> int:
+        answered = 0
+        while not stop.is_set():
+            block = np.take(features, range(answered, answered + PROBE), axis=0, mode="wrap")
+            if (gallery.search(block, top)[1] < 0).any():
+                raise RuntimeError(f"a search found fewer than {top} items")
+            answered += len(block)
+        return answered
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        if self._error and kind is None:
-            raise InputError("search during an upgrade", "must be answered", self._error) from self._error
-
-    def _run(self) -> None:
-        top, start = min(10, len(self._gallery)), 0
+    with ThreadPoolExecutor(1) as pool:
+        answered = pool.submit(search)
         try:
-            while not self._stop.is_set():
-                block = np.take(self._features, range(start, start + PROBE), axis=0, mode="wrap")
-                _, rows = self._gallery.search(block, top)
-                if (rows < 0).any():
-                    raise RuntimeError(f"a search found fewer than {top} items")
-                self.answered += len(block)
-                start += PROBE
-        except Exception as error:  # of whatever kind: it belongs to the thread that waits
-            self._error = error
+            yield answered
+        finally:
+            stop.set()
+    if error := answered.exception():
+        raise InputError("search during an upgrade", "must be answered", error) from error

@@ -16,8 +16,8 @@ from ..gallery.faiss_gallery import Gallery
 from ..gallery.milvus_gallery import MilvusGallery
 from ..gallery.milvus_load import Target, load_shards
 from ..gallery.milvus_server import connection
-from ..gallery.searchable import SearchableGallery
-from .recall import recall
+from ..gallery.scoring import recall
+from ..gallery.search import AnyGallery
 from .timing import markdown
 
 ENGINES = ("faiss", "milvus lite")
@@ -41,11 +41,9 @@ def profile_engine(
         engine: ``faiss`` or ``milvus lite``.
         index: FAISS's factory string, or Milvus's name of an index.
         files: of the gallery.
-        queries: ``[Nq, D]``.
-        exact: rows of their exact neighbours, ``[Nq, k]``.
+        queries, exact: ``[Nq, D]``, and rows of their exact neighbours, ``[Nq, k]``.
         folder: for the gallery; empty.
-        build: parameters of Milvus's index.
-        parameters: of the search.
+        build, parameters: of Milvus's index, and of the search.
 
     Returns:
         ``insert_s``, ``open_s``, ``search_ms`` of a query, ``recall`` in per cent, ``disk_bytes``, ``peak_bytes``
@@ -67,7 +65,8 @@ def profile_engine(
         start = time.perf_counter()
         with connection(uri) as client:
             gallery = MilvusGallery(client, NAME, parameters=own)
-            measured = _search(gallery, queries, exact, start, keys=_row_numbers(gallery, files))
+            rows = gallery.rows_of(np.concatenate([file.ids() for file in files]))  # in the order of the files
+            measured = _search(gallery, queries, rows[exact], start)
     disk = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     settings = ", ".join(f"{key}={value}" for key, value in {**(build or {}), **own}.items())
     return {
@@ -90,9 +89,7 @@ def peak_memory() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _search(
-    gallery: SearchableGallery, queries: np.ndarray, exact: np.ndarray, start: float, keys: np.ndarray | None = None
-) -> dict[str, Any]:
+def _search(gallery: AnyGallery, queries: np.ndarray, exact: np.ndarray, start: float) -> dict[str, Any]:
     top = exact.shape[1]
     gallery.search(queries[:1], top)
     opened = time.perf_counter() - start
@@ -100,14 +97,7 @@ def _search(
     for query in queries:
         gallery.search(query[None], top)
     elapsed = time.perf_counter() - start
-    expected = exact if keys is None else keys[exact]
-    return {"open_s": opened, "search_ms": 1000 * elapsed / len(queries), "recall": recall(gallery, queries, expected)}
-
-
-def _row_numbers(gallery: MilvusGallery, files: Sequence[FeatureFile]) -> np.ndarray:
-    """The gallery's row of each row of the files."""
-    ids = np.concatenate([file.ids() for file in files])
-    return gallery.rows_of(ids)
+    return {"open_s": opened, "search_ms": 1000 * elapsed / len(queries), "recall": recall(gallery, queries, exact)}
 
 
 def render_engines(content: dict[str, Any]) -> str:

@@ -38,8 +38,7 @@ def profile_precisions(
 
     Args:
         model: the opened run, on the CPU.
-        held_out: what mAP is measured on.
-        calibration: training pictures, and where they come from.
+        held_out, calibration: what mAP is measured on, and training pictures with their source.
         max_drop: points of mAP that int8 may lose before layers stay in float32; more is refused.
         repeats: how often each file is timed, on one image.
         say: told about progress.

@@ -33,14 +33,7 @@ def profile(
     repeats: int = 50,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Profile all sub-models of a run on the CPU.
-
-    Args:
-        model: An opened run, trained or not, on the CPU.
-        batches: Batch sizes to time.
-        threads: Of PyTorch, and of onnxruntime.
-        repeats: How often each is timed.
-        say: Told about progress.
+    """Profile all sub-models of a run, trained or not, on the CPU; ``threads`` are PyTorch's and onnxruntime's.
 
     Returns:
         What ``profile.json`` holds: the setting, and for each sub-model ``parameters``, ``macs`` (of one image),

@@ -58,14 +58,8 @@ def take_turns(
 
     Right before it is timed, each call runs once untimed, so that its weights are in the cache as in steady use.
 
-    Args:
-        calls: What to time.
-        repeats: How often.
-        say: Told about progress, every 20 seconds or so.
-        clock: Seconds.
-
     Returns:
-        Seconds of each call in every repeat.
+        Seconds of each call in every repeat; ``say`` is told about progress every 20 seconds or so.
     """
     seconds: dict[Key, list[float]] = {key: [] for key in calls}
     begun = told = time.perf_counter()
