@@ -82,15 +82,17 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def export_encoders(model: OpenedModel, arguments: argparse.Namespace) -> list[Encoder]:
     """Files of camera, old and new sub-model, read back."""
     folder = Path(arguments.output) / "export"
-    folders = []
     images = parity_images(model.cfg)
-    for width, precision in ((arguments.camera, arguments.precision), (arguments.old, ""), (arguments.new, "")):
-        if precision in ("", "float32"):
-            folders.append(export_submodel(model, width, "onnx", folder, *images)[0])
+    wanted = [(arguments.camera, arguments.precision), (arguments.old, "float32"), (arguments.new, "float32")]
+    encoders = {}
+    for width, precision in dict.fromkeys(wanted):
+        if precision == "float32":
+            path, _ = export_submodel(model, width, "onnx", folder, *images)
         else:
             calibration, limits = calibration_pictures(model), Limits(arguments.max_map_drop)
-            folders.append(export_precision(model, width, precision, folder, HeldOut(model), calibration, limits)[0])
-    return [open_encoder(path) for path in folders]
+            path, _ = export_precision(model, width, precision, folder, HeldOut(model), calibration, limits)
+        encoders[width, precision] = open_encoder(path)
+    return [encoders[one] for one in wanted]
 
 
 def draw(stages: Sequence[dict[str, Any]], title: str, path: Path) -> None:

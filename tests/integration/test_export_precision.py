@@ -234,7 +234,8 @@ def test_other_families_quantise(tmp_path, family):
     write_onnx(standalone(run, 0.25), tmp_path / "a.onnx", card)
     images = torch.rand(16, 3, 64, 32) * 255
     quantiser = Quantiser(tmp_path / "a.onnx", images)
-    low_precision.write_int8(quantiser, tmp_path / "b.onnx", card)
+    quantiser.write(tmp_path / "b.onnx")
+    low_precision.put_card(tmp_path / "b.onnx", card)
     exact, found = (open_encoder(tmp_path / f"{name}.onnx")(images) for name in "ab")
     assert 0.95 < (exact * found).sum(dim=1).min() < 1 - 1e-6
     if family == "vit":

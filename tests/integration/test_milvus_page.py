@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -47,11 +45,10 @@ def write_card(folder, width):
     replace(CARD, kind="onnx", file="model.onnx", width=width).write(folder / "model.json")
 
 
-def test_both_engines_are_exact_where_their_index_is(tmp_path):
-    command = [sys.executable, ROOT / "tools" / "try_engines.py", "--generate", "400", "--dimension", "16"]
-    command += ["--queries", "20", "--output", tmp_path]
-    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr[-2000:]
+def test_both_engines_are_exact_where_their_index_is(run_tool, tmp_path):
+    small = ["--generate", 400, "--dimension", 16, "--queries", 20]
+    code, out, err = run_tool("try_engines.py", *small, "--output", tmp_path)
+    assert code == 0, err[-2000:]
     content = json.loads((tmp_path / "engines.json").read_text())
     by_name = {(entry["engine"], entry["index"]): entry for entry in content["engines"]}
     assert len(by_name) == 4
@@ -59,7 +56,7 @@ def test_both_engines_are_exact_where_their_index_is(tmp_path):
     for entry in by_name.values():
         assert entry["disk_bytes"] > 100
         assert entry["search_ms"] > 0
-        assert f"{entry['search_ms']:.2f}" in done.stdout
+        assert f"{entry['search_ms']:.2f}" in out
     assert {path.name for path in tmp_path.iterdir()} == {
         "engines.json", "exact.npy", "queries", "queries.npy", "shards"
     }  # fmt: skip

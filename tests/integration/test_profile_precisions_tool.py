@@ -24,6 +24,7 @@ def test_files_and_cells_of_every_width(work, run_tool, monkeypatch):
     monkeypatch.chdir(work)
     monkeypatch.setenv("FASTREID_DATASETS", str(work / "datasets"))
     arguments = ["--weights", "run/model_final.pth", "--max-map-drop", 100, "--repeats", 3, "--output", "out"]
+    arguments += ["--calibration-images", 16]
     code, out, err = run_tool("profile_precisions.py", *arguments)
     assert code == 0, err[-2000:]
     content = json.loads((work / "out" / "precisions.json").read_text())

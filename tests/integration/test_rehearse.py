@@ -16,6 +16,8 @@ from switchablecompat.widths import width_name
 
 OPTIONS = ("--camera", 0.5, "--old", 0.25, "--new", 1.0, "--max-map-drop", 100, "--far", 0.1)
 
+TWO_FILES = ("--precision", "float32", "--camera", 0.25, "--old", 0.25)
+
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
@@ -80,7 +82,10 @@ def test_a_rehearsal_begins_and_ends_in_cells_of_the_family(tool, work):
     [
         (["--camera", "0.3"], "run/model_final.pth: must have a sub-model of width 0.3, found widths [0.25, 0.5, 1.0]"),
         (["--old", "1.0"], "--new: must be another width than --old, found 1.0"),
-        (["--far", "1e-6", "--precision", "float32"], "--far: must be one that the pairs of the data set can show"),
+        (
+            ["--camera", "0.25", "--old", "0.25", "--far", "1e-6", "--precision", "float32"],
+            "--far: must be one that the pairs of the data set can show",
+        ),
         (["--queries", "0"], "command line: argument --queries: must be a whole number of at least 1"),
     ],
 )

@@ -16,7 +16,7 @@ FLOAT, FLOAT16 = 1, 10  # ONNX's numbers of the types
 
 
 def write_half(source: Path, target: Path) -> None:
-    """Convert ``source`` to float16; metadata stay. Weights out of range become its largest number.
+    """Convert ``source`` to float16, without its metadata. Weights out of range become its largest number.
 
     Raises:
         InputError: a package is missing.
@@ -24,7 +24,6 @@ def write_half(source: Path, target: Path) -> None:
     onnx: Any = optional("onnx", "for --precision float16")
     converter: Any = optional("onnxruntime.transformers.float16", "for --precision float16")
     model = onnx.load(source)
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
     layers = {layer.node for layer in weighted_layers(model) if not layer.name.startswith(HEAD)}
     order = [node.name for node in model.graph.node]
     positions = [number for number, name in enumerate(order) if name in layers]
@@ -32,7 +31,6 @@ def write_half(source: Path, target: Path) -> None:
     model = converter.convert_float_to_float16(model, keep_io_types=True, node_block_list=outside)
     _drop_round_trips(model.graph)
     optional("onnxruntime.transformers.onnx_model", "for --precision float16").OnnxModel(model).topological_sort()
-    onnx.helper.set_model_props(model, metadata)
     onnx.save(model, target)
     onnx.checker.check_model(target, full_check=True)
 

@@ -53,6 +53,7 @@ def export_precision(
     calibration: tuple[Tensor, str],
     limits: Limits,
     *,
+    source: Path | None = None,
     dynamic_size: bool = False,
     openvino: bool = False,
     say: Say = lambda _: None,
@@ -70,6 +71,7 @@ def export_precision(
         held_out: what the loss is measured on.
         calibration: training pictures ``[n, 3, H, W]`` for the ranges of activations, and where they come from.
         limits: what is accepted.
+        source: its ONNX file in float32 to start from, by :func:`~.writers.write_onnx`; made if there is none.
         dynamic_size: leave height and width open.
         openvino: measure the file in OpenVINO too; its loss must keep the limit as well.
         say: told about progress.
@@ -86,13 +88,15 @@ def export_precision(
     network = standalone(model, width)
     card = describe(model, network, width, "onnx", precision=precision, dynamic_size=dynamic_size)
     with tempfile.TemporaryDirectory() as temporary, atomic_folder(folder, last=CARD_NAME) as staging:
-        source = Path(temporary) / "float32.onnx"
-        write_onnx(network, source, card)
+        if source is None:
+            source = Path(temporary) / "float32.onnx"
+            write_onnx(network, source, card)
         path = staging / card.file
         card.write(staging / CARD_NAME)
         own: dict[str, Any] = {}
         if precision == "float16":
             write_half(source, path)
+            put_card(path, card)
             proof = held_out.compare(open_encoder(staging))
         else:
             quantiser = Quantiser(source, calibration[0])
@@ -123,7 +127,8 @@ def _within(
     number = 0
     while True:
         kept = list(dict.fromkeys([*fixed, *(worst or [])[:number]]))
-        write_int8(quantiser, path, card, kept)
+        quantiser.write(path, kept)
+        put_card(path, card)
         proof = held_out.compare(open_encoder(path))
         drop = largest_drop(proof["mAP"])
         number = max(1, 2 * number)
@@ -138,7 +143,8 @@ def _by_error(quantiser: Quantiser, path: Path, card: ModelCard, pictures: Tenso
     """The layers in descending order of what quantising each of them alone does to the features."""
 
     def features(exclude: Sequence[Layer]) -> Tensor:
-        write_int8(quantiser, path, card, exclude)
+        quantiser.write(path, exclude)
+        put_card(path, card)
         return open_encoder(path)(pictures)
 
     exact = features(quantiser.layers)
@@ -149,10 +155,9 @@ def _by_error(quantiser: Quantiser, path: Path, card: ModelCard, pictures: Tenso
     return sorted(quantiser.layers, key=lambda layer: -errors[layer])
 
 
-def write_int8(quantiser: Quantiser, path: Path, card: ModelCard, exclude: Sequence[Layer] = ()) -> None:
-    """Quantise all layers but some, and put the card into the file: onnxruntime's quantiser keeps no metadata."""
-    quantiser.write(path, exclude)
-    onnx = optional("onnx", "for --precision int8")
+def put_card(path: Path, card: ModelCard) -> None:
+    """Give an ONNX file the card of its precision: onnxruntime's quantiser keeps no metadata."""
+    onnx = optional("onnx", f"for --precision {card.precision}")
     model = onnx.load(path)
     metadata = {"family": card.family, "width": str(card.width), "dimension": str(card.dimension)}
     metadata |= {"metric": card.metric, "precision": card.precision, CARD_KEY: json.dumps(card.to_dict())}

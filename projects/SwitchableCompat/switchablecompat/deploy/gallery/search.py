@@ -136,9 +136,10 @@ class Search:
             {**query._asdict(), "found": [hit.to_dict() for hit in hits]}
             for query, hits in zip(self.queries, self.found, strict=True)
         ]
-        for number, row in enumerate(rows if self.result else ()):
-            for key in METRICS:  # a query without a match counts nowhere, and has no numbers
-                row[key] = getattr(self.result, key)[number].item() if self.result.valid[number] else None
+        if self.result is not None:
+            for number, row in enumerate(rows):  # a query without a match counts nowhere, and has no numbers
+                values = {key: getattr(self.result, key)[number].item() for key in METRICS}
+                row |= values if self.result.valid[number] else dict.fromkeys(METRICS)
         return {
             "format": FORMAT,
             "gallery": {"folder": folder, **gallery.description},

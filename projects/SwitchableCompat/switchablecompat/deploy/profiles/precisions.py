@@ -57,11 +57,13 @@ def profile_precisions(
     with timing.threads(1), tempfile.TemporaryDirectory() as folder:
         for width in model.widths:
             network = standalone(model, width)
-            files = {"float32": Path(folder) / f"{width_name(width)}.onnx"}
-            write_onnx(network, files["float32"], describe(model, network, width, "onnx", file=files["float32"].name))
+            source = Path(folder) / f"{width_name(width)}.onnx"
+            write_onnx(network, source, describe(model, network, width, "onnx", file=source.name))
+            files = {"float32": source}
+            options: dict[str, Any] = {"source": source, "say": say}
             for precision in REDUCED:
                 say(f"{width_name(width)} {precision}")
-                target, _ = export_precision(model, width, precision, folder, held_out, calibration, limits, say=say)
+                target, _ = export_precision(model, width, precision, folder, held_out, calibration, limits, **options)
                 files[precision] = target / FILES["onnx"]
             for precision, file in files.items():
                 encoder = open_encoder(file)
