@@ -11,7 +11,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from builders import calibrated_run, write_pictures
 from switchablecompat.data.opening import open_dataset
 from switchablecompat.deploy.card import ModelCard
 from switchablecompat.deploy.encoder import raw_features, submodel_encoder
@@ -32,13 +31,9 @@ ANY = ("--max-map-drop", "100")
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory):
+def work(deployable):
     """A folder with a run, and a second one whose features are the same while one activation has a huge channel."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("work")
-    (folder / "my_images").mkdir()
-    paths = write_pictures(folder / "my_images", folder / "datasets")
-    model = calibrated_run(folder / "run", read_images(paths, PREPROCESSING), "MODEL.SWITCHABLE.WIDTHS", "[0.25, 1.0]")
+    folder, model = deployable
     content = torch.load(folder / "run" / "model_final.pth", weights_only=False)
     (folder / "uneven").mkdir()
     (folder / "uneven" / "config.yaml").write_text((folder / "run" / "config.yaml").read_text())

@@ -4,10 +4,8 @@ import json
 
 import numpy as np
 import pytest
-import torch
 import torch.nn.functional as F
 
-from builders import calibrated_run, write_pictures
 from switchablecompat.deploy.files.opening import open_encoder
 from switchablecompat.deploy.gallery.milvus_server import connection
 from switchablecompat.deploy.image_list import items_of_dataset
@@ -16,18 +14,13 @@ from switchablecompat.widths import width_name
 
 OPTIONS = ("--camera", 0.5, "--old", 0.25, "--new", 1.0, "--max-map-drop", 100, "--far", 0.1)
 
+WIDTHS = "[0.25, 0.5, 1.0]"
 TWO_FILES = ("--precision", "float32", "--camera", 0.25, "--old", 0.25)
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory):
-    """A run with three widths, and its data set."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("work")
-    (folder / "my_images").mkdir()
-    images = read_images(write_pictures(folder / "my_images", folder / "datasets"), {"size": [64, 32]})
-    calibrated_run(folder / "run", images, "MODEL.SWITCHABLE.WIDTHS", "[0.25, 0.5, 1.0]")
-    return folder
+def work(deployable):
+    return deployable[0]
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ def submodel_encoder(model: OpenedModel, width: float) -> Encoder:
 def raw_features(model: OpenedModel, width: float, images: Tensor) -> Tensor:
     """Features [N, D] of one sub-model, of any length, on the CPU, of images [N, 3, H, W] (RGB, 0-255) of any size."""
     computing = computing_in(model.cfg.TEST.PRECISION, model.cfg.MODEL.DEVICE)
-    with model.network.switch.use(model.index_of(width)), inference_mode(model.network), computing:
+    with model.switch.use(model.index_of(width)), inference_mode(model.network), computing:
         return model.network(images).float().cpu()
 
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from ..config import add_switchablecompat_config, check_switchablecompat_config, merge_config
 from ..errors import InputError
+from ..layers import WidthSwitch
 from ..provenance import family_digest
 from ..settings import METRIC, feature_settings, preprocessing_of
-from ..widths import width_name
 from .checkpoint import load_for_evaluation
 from .trained import read_trained, run_record
 
@@ -45,9 +45,21 @@ class OpenedModel:
     classifier: Tensor | None = None
 
     @property
+    def switch(self) -> WidthSwitch:
+        """What holds the active width.
+
+        Raises:
+            InputError: This is no switchable model.
+        """
+        if not hasattr(self.network, "switch"):
+            found = self.cfg.MODEL.META_ARCHITECTURE
+            raise InputError(self.weights, "must be a switchable model (MODEL.META_ARCHITECTURE)", found)
+        return self.network.switch
+
+    @property
     def widths(self) -> tuple[float, ...]:
         """Width multipliers of its sub-models, ascending."""
-        return self.network.switch.widths
+        return self.switch.widths
 
     @property
     def dimension(self) -> int:
@@ -77,10 +89,11 @@ class OpenedModel:
         Raises:
             InputError: There is no such sub-model.
         """
-        names = [width_name(own) for own in self.widths]
-        if width_name(width) not in names:
-            raise InputError(self.weights, f"must have a sub-model of width {width}", f"widths {[*self.widths]}")
-        return names.index(width_name(width))
+        try:
+            return self.switch.index_of(width)
+        except InputError:
+            rule = f"must have a sub-model of width {width}"
+            raise InputError(self.weights, rule, f"widths {[*self.widths]}") from None
 
 
 @dataclass(frozen=True)
