@@ -10,7 +10,7 @@ from switchablecompat.deploy.files.graph import standalone
 from switchablecompat.errors import InputError
 from switchablecompat.modeling.opened import open_model
 from switchablecompat.provenance import family_digest
-from switchablecompat.settings import feature_settings
+from switchablecompat.settings import check_comparable, feature_settings
 
 
 def test_the_family_is_that_of_the_weights_without_their_classifier(tiny):
@@ -21,6 +21,22 @@ def test_the_family_is_that_of_the_weights_without_their_classifier(tiny):
     assert tiny.run.family != family_digest(other.state_dict(), feature_settings(tiny.run.cfg))
     assert standalone(tiny.run, 0.25).heads.weight.shape == (0, 128)
     assert not standalone(tiny.run, 0.25).training
+
+
+def test_an_exported_checkpoint_opens_too_and_keeps_the_family_of_its_run(tiny, exported):
+    folder, card = exported["tiny", 0.25, "checkpoint"]
+    opened = open_model(str(folder / card.file))
+    assert opened.family == tiny.run.family
+    check_comparable(("file", opened.space), ("run", tiny.run.space), ("card", card.space))
+    with pytest.raises(InputError, match="model.pth: must be a switchable model .* found build_submodel"):
+        opened.index_of(0.25)
+
+
+def test_opening_does_not_shift_random_numbers(tmp_path):
+    save_run(tmp_path / "run")
+    state = torch.get_rng_state()
+    open_model(str(tmp_path / "run" / "model_final.pth"))
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_run_of_an_earlier_version_opens_all_the_same_and_says_what_cannot_be_known(tmp_path, caplog):
