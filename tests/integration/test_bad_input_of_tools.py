@@ -49,8 +49,8 @@ BAD_RUNS = [
 EXPORT = [
     *((["--all", *run, *OUT], message) for run, message in BAD_RUNS),
     (["--all", *of_run(config="{m}/absent.yml"), *OUT], "--config-file: must be an existing yaml file"),
-    ([*RUN, "--width", "0.25", *OUT], "width: must be one of [0.5, 1.0], found 0.25"),
-    ([*RUN, "--width", "nan", *OUT], "width: must be one of [0.5, 1.0], found nan"),
+    ([*RUN, "--width", "0.25", *OUT], "model_final.pth: must have a sub-model of width 0.25, found"),
+    ([*RUN, "--width", "nan", *OUT], "must have a sub-model of width nan, found widths [0.5, 1.0]"),
     ([*RUN, "--all", "--kind", "tflite", *OUT], "argument --kind: invalid choice: 'tflite'"),
     ([*RUN, "--all"], "the following arguments are required: --output"),
     ([*RUN, "--all", "--output", FILE], "--output: must be a folder that can be written to, found {m}/images/000.png"),
@@ -105,7 +105,7 @@ BAD_ENCODERS = [
     ([*of_run("{m}/cut.pth"), "--width", "0.5"], "cut.pth: must be a whole checkpoint of tensors"),
     ([*of_run("{m}/three_widths.pth"), "--width", "0.5"], OTHER_WIDTHS),
     ([*of_run(config="{m}/broken.yml"), "--width", "0.5"], "broken.yml: must be a valid config"),
-    ([*RUN, "--width", "0.75", "--device", "cpu"], "width: must be one of [0.5, 1.0], found 0.75"),
+    ([*RUN, "--width", "0.75", "--device", "cpu"], "model_final.pth: must have a sub-model of width 0.75, found"),
     ([*RUN, "--width", "0.5", "--device", "phone"], "MODEL.DEVICE: must be cpu, cuda or cuda:N, found 'phone'"),
     ([*RUN], "command line: must have --model, or --weights with --width"),
 ]

@@ -68,7 +68,7 @@ def test_all_widths_on_the_configs_test_set(tool):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--width", "0.3"], "width: must be one of [0.25, 1.0], found 0.3"),
+        (["--width", "0.3"], "run/model_final.pth: must have a sub-model of width 0.3, found widths [0.25, 1.0]"),
         (["--width", "half"], "command line: argument --width: invalid float value: 'half'"),
         ([], "command line: either --width or --all must be given"),
         (["--width", "1.0", "--all"], "command line: either --width or --all must be given"),
