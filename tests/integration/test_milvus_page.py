@@ -2,11 +2,12 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from gallery_builders import pooled_by_hand, write_images, write_onnx
+from gallery_builders import CARD, pooled_by_hand, write_images, write_onnx
 from switchablecompat.deploy.image_list import items_of_paths
 
 ROOT = Path(__file__).parents[2]
@@ -16,12 +17,9 @@ def test_qdrant_takes_a_gallery_and_finds_what_faiss_finds(run_tool, tmp_path, m
     monkeypatch.chdir(tmp_path)
     images = write_images(Path("my_images/gallery"), 12)
     Path("query.jpg").write_bytes(images[7].read_bytes())  # a PNG by content, which is what counts
-    write_onnx(Path("outputs/export/w100-onnx/model.onnx"))
-    write_onnx(Path("outputs/export/w025-onnx/model.onnx"), width=0.25)
-    for name in ("w100", "w025"):
-        folder = Path(f"outputs/export/{name}-onnx")
-        width = {"w100": 1.0, "w025": 0.25}[name]
-        write_card(folder, width)
+    for name, width in (("w100", 1.0), ("w025", 0.25)):
+        path = write_onnx(Path(f"outputs/export/{name}-onnx/model.onnx"), width=width)
+        replace(CARD, kind="onnx", file=path.name, width=width).write(path.with_name("model.json"))
     arguments = ["--model", "outputs/export/w100-onnx", "--images", "my_images", "--output", "outputs/my_gallery"]
     code, _, err = run_tool("search.py", "index", *arguments)
     assert code == 0, err
@@ -34,15 +32,6 @@ def test_qdrant_takes_a_gallery_and_finds_what_faiss_finds(run_tool, tmp_path, m
     assert [hit.id for hit in names["hits"]] == order.tolist()
     assert [hit.payload["path"] for hit in names["hits"]] == [paths[i] for i in order]
     names["client"].close()
-
-
-def write_card(folder, width):
-    """The card beside a file of :func:`write_onnx`."""
-    from dataclasses import replace
-
-    from gallery_builders import CARD
-
-    replace(CARD, kind="onnx", file="model.onnx", width=width).write(folder / "model.json")
 
 
 def test_both_engines_are_exact_where_their_index_is(run_tool, tmp_path):

@@ -34,13 +34,11 @@ class Trained:
     """A checkpoint and the settings to use it with.
 
     Attributes:
-        weights: The file.
         cfg: Its config, neither frozen nor checked.
         content: What is in the file.
         record: What it keeps of its run; of a file that keeps nothing, what the config says.
     """
 
-    weights: str
     cfg: CfgNode
     content: dict[str, Any]
     record: dict[str, Any]
@@ -67,7 +65,7 @@ def read_trained(
     record = content.get(RECORD_KEY, {})
     cfg, name = _config(weights, record, config_file, opts, file_key)
     _check_features(weights, record, cfg, name)
-    return Trained(weights, cfg, content, record or run_record(cfg))
+    return Trained(cfg, content, record or run_record(cfg))
 
 
 def _check_features(weights: str, record: Mapping[str, Any], cfg: CfgNode, name: str) -> None:
