@@ -67,12 +67,10 @@ def extract(
     """Write this process's shards that are not there yet.
 
     Args:
-        encoder: the sub-model.
         items: all images, the same list in every process.
         folder: of the shards; created if needed.
         shard_size: images per shard.
         first_id: id of the first image; the others count on, so that galleries extracted apart can be joined.
-        process: which share to take.
         **reading: ``batch_size``, ``workers`` and ``skip_unreadable`` of :func:`~..encoder.encode`.
 
     Returns:

@@ -51,12 +51,10 @@ def export_submodel(
     must give the same bits.
 
     Args:
-        model: The opened run, on the CPU.
-        width: Which sub-model.
+        model, width: The opened run, on the CPU, and which sub-model of it.
         kind: ``checkpoint``, ``onnx`` or ``program``.
         output: Parent folder.
-        images: [8, 3, H, W] real images to compare on.
-        source: Where they come from.
+        images, source: [8, 3, H, W] real images to compare on, and where they come from.
         tolerance: Largest difference of a component of the L2-normalised features that is accepted.
         dynamic_size: For ``onnx``: leave height and width open, and compare at three sizes.
         openvino: For ``onnx``: compare in OpenVINO too.

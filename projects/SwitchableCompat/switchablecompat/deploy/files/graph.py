@@ -14,10 +14,7 @@ from ...modeling.opened import OpenedModel
 class PixelsToFeatures(nn.Module):
     """A plain sub-model with pixel normalisation before it and L2 normalisation after it; nothing is done in place.
 
-    It shares its parameters with ``model`` and is in evaluation mode.
-
-    Args:
-        model: An extracted sub-model.
+    It shares its parameters with ``model``, an extracted sub-model, and is in evaluation mode.
     """
 
     pixel_mean: Tensor

@@ -25,9 +25,7 @@ CALIBRATION = 128
 class HeldOut:
     """The test set of a run, with the float32 features of its sub-models, each encoded when it is first asked for.
 
-    Args:
-        model: a run; its config's first test set is taken.
-        batch_size: images at a time.
+    Its config's first test set is taken.
 
     Raises:
         InputError: the test set is not there, or has no query with a match.
@@ -54,10 +52,7 @@ class HeldOut:
         return self._features[width]
 
     def compare(self, encoder: Encoder) -> dict[str, Any]:
-        """What another arithmetic of a sub-model gives beside float32.
-
-        Args:
-            encoder: of a sub-model of this run.
+        """What another arithmetic of a sub-model of this run gives beside float32.
 
         Returns:
             ``cosine``: ``mean`` and ``lowest`` over all images, between its features and the float32 ones of the same

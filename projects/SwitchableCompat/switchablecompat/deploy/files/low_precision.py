@@ -64,17 +64,14 @@ def export_precision(
     to half.
 
     Args:
-        model: the opened run, on the CPU.
-        width: which sub-model.
+        model, width: the opened run, on the CPU, and which sub-model of it.
         precision: ``int8`` or ``float16``.
         output: parent folder.
-        held_out: what the loss is measured on.
+        held_out, limits: what the loss is measured on, and how much is accepted.
         calibration: training pictures ``[n, 3, H, W]`` for the ranges of activations, and where they come from.
-        limits: what is accepted.
         source: its ONNX file in float32 to start from, by :func:`~.writers.write_onnx`; made if there is none.
         dynamic_size: leave height and width open.
         openvino: measure the file in OpenVINO too; its loss must keep the limit as well.
-        say: told about progress.
 
     Returns:
         The folder and the card, whose ``extra["proof"]`` is that of :meth:`~.held_out.HeldOut.compare`.

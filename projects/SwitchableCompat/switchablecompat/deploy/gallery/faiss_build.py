@@ -39,7 +39,6 @@ def build_from_images(
     """Encode images and write them as a gallery, features included.
 
     Args:
-        encoder: the sub-model.
         items: the images; their ids are their positions.
         output: folder, whose files appear when all are complete, and replace a gallery of that name.
         factory: FAISS's index factory string.

@@ -87,9 +87,7 @@ def measure(
     """Metrics of the searches, in FastReID's protocol.
 
     Args:
-        gallery: what to search.
-        queries: ``[Nq]``.
-        features: theirs, L2-normalised, ``[Nq, D]``.
+        queries, features: ``[Nq]``, and theirs, L2-normalised, ``[Nq, D]``.
         depth: how many items to rank for each query; by default the whole gallery, which for an exact index
             gives the cell of the grid. Positives beyond count as never found.
 
@@ -184,7 +182,6 @@ class Search:
             order: ``spread`` evenly over all; the ``best`` or ``worst`` by average precision; or ``flipped``: right at
                 rank 1 in ``against`` and wrong here, those that fell furthest first.
             number: how many at most.
-            against: another search with the same queries.
 
         Raises:
             InputError: an order that needs metrics or another search, or another search of other queries.

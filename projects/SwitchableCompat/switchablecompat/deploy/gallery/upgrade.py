@@ -121,8 +121,6 @@ def rehearse(
         old, new, camera: the sub-models that encode the gallery first, encode it anew, and encode the queries.
         queries, gallery: images with identities and cameras.
         threshold: a pair is accepted at or above this cosine.
-        seed: of the order.
-        say: told about each stage.
 
     Returns:
         The stages, from 0 to 100 per cent.

@@ -41,7 +41,6 @@ def profile_precisions(
         held_out, calibration: what mAP is measured on, and training pictures with their source.
         max_drop: points of mAP that int8 may lose before layers stay in float32; more is refused.
         repeats: how often each file is timed, on one image.
-        say: told about progress.
 
     Returns:
         The content of ``precisions.json``: the setting, and for each file its ``width``, ``precision``,

@@ -26,13 +26,9 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True)
 class Timing:
-    """Latency of one call, in milliseconds.
+    """Latency of one call over the repeats, in milliseconds: median, first (``low``) and third quartile (``high``).
 
-    Attributes:
-        median: Over the repeats.
-        low: First quartile.
-        high: Third quartile.
-        relative: Median over the repeats of its latency divided by the reference's in the same repeat.
+    ``relative`` is the median over the repeats of its latency divided by the reference's in the same repeat.
     """
 
     median: float
