@@ -19,11 +19,7 @@ from .search import Hit
 
 COLOURS = {"hit": "#1a9641", "miss": "#d7191c", "junk": "#8a8a8a", None: "#3b6fb6", "query": "#000000"}
 MARKS = {"hit": "✓ ", "miss": "✗ ", "junk": "= ", None: ""}
-LEGEND = {
-    "hit": "✓ same identity",
-    "miss": "✗ another identity",
-    "junk": "= same identity and camera, does not count",
-}
+LEGEND = {"hit": "✓ same identity", "miss": "✗ another identity", "junk": "= same identity and camera, does not count"}
 HEIGHT = 208  # of a picture within its frame, in pixels
 FRAME, GAP, MARGIN, QUERY_GAP = 6, 12, 20, 36
 LINE = 18  # of text

@@ -19,11 +19,7 @@ from .milvus_gallery import MilvusGallery
 
 
 def score_lists(
-    lists: Iterable[np.ndarray],
-    query_pids: Labels,
-    gallery_pids: Labels,
-    query_camids: Labels,
-    gallery_camids: Labels,
+    lists: Iterable[np.ndarray], query_pids: Labels, gallery_pids: Labels, query_camids: Labels, gallery_camids: Labels
 ) -> RankingResult:
     """Score rankings of gallery items.
 
