@@ -83,7 +83,8 @@ def record_batch(
     columns = [ids, *([item[column] for item in items] for column in range(3)), *constants]
     arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=False)]
     values = features.astype(np.float32, copy=False).reshape(-1)
-    return pa.RecordBatch.from_arrays([*arrays, pa.FixedSizeListArray.from_arrays(values, card.dimension)], schema)
+    vectors = pa.FixedSizeListArray.from_arrays(values, card.dimension)
+    return pa.RecordBatch.from_arrays([*arrays, vectors], schema=schema)
 
 
 def write_features(
