@@ -229,7 +229,7 @@ def test_a_server_takes_the_same_commands(tool, images, models, tmp_path):
     [
         ({"family": "sha256:2"}, ("family", "sha256:1", "sha256:2")),
         ({"dimension": 12}, ("dimension", "24", "12")),
-        ({"preprocessing": {**PREPROCESSING, "size": [16, 8]}}, ("preprocessing", "[8, 4]", "[16, 8]")),
+        ({"preprocessing": {**PREPROCESSING, "size": [16, 8]}}, ("preprocessing.size", "[8, 4]", "[16, 8]")),
     ],
 )
 @pytest.mark.parametrize("command", ["index", "query"])

@@ -102,7 +102,7 @@ def test_an_onnx_file_finds_images_in_another_ones_gallery(tool, onnx_gallery, t
     [
         ({"family": "sha256:2"}, ("family", "sha256:1", "sha256:2")),
         ({"dimension": 12}, ("dimension", "24", "12")),
-        ({"preprocessing": {**PREPROCESSING, "size": [16, 8]}}, ("preprocessing", "[8, 4]", "[16, 8]")),
+        ({"preprocessing": {**PREPROCESSING, "size": [16, 8]}}, ("preprocessing.size", "[8, 4]", "[16, 8]")),
         ({"metric": "euclidean"}, ("metric", CARD.metric, "euclidean")),
     ],
 )

@@ -130,7 +130,7 @@ def test_a_row_of_another_sub_model_is_refused(tmp_path, column, value):
     [
         ("family", {"family": "sha256:2"}, ("sha256:1", "sha256:2")),
         ("width", {"width": 0.25}, ("1.0", "0.25")),
-        ("preprocessing", {"preprocessing": {**PREPROCESSING, "size": [16, 8]}}, ("[8, 4]", "[16, 8]")),
+        ("preprocessing.size", {"preprocessing": {**PREPROCESSING, "size": [16, 8]}}, ("[8, 4]", "[16, 8]")),
         ("metric", {"metric": "euclidean"}, ("cosine", "euclidean")),
     ],
 )
