@@ -13,9 +13,10 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from switchablecompat.deploy.card import ModelCard
-from switchablecompat.deploy.encoder import CARD_KEY, Encoder
-from switchablecompat.deploy.feature_file import feature_schema, parquet_writer, record_batch
-from switchablecompat.deploy.items import Item
+from switchablecompat.deploy.encoder import Encoder
+from switchablecompat.deploy.features.feature_file import feature_schema, parquet_writer, record_batch
+from switchablecompat.deploy.image_list import LabelledImage
+from switchablecompat.modeling.opened import CARD_KEY
 
 PREPROCESSING = {
     "size": [8, 4],
@@ -33,12 +34,14 @@ def unit_features(count: int, dimension: int = CARD.dimension, seed: int = 0) ->
     return values / np.linalg.norm(values, axis=1, keepdims=True)
 
 
-def some_items(count: int) -> list[Item]:
+def some_items(count: int) -> list[LabelledImage]:
     """Images of three identities under three cameras."""
-    return [Item(f"images/{i}.jpg", f"p{i % 3}", f"c{i // 2 % 3}") for i in range(count)]
+    return [LabelledImage(f"images/{i}.jpg", f"p{i % 3}", f"c{i // 2 % 3}") for i in range(count)]
 
 
-def write_shard(path: Path, features: np.ndarray, first_id: int = 0, items: list[Item] | None = None, **card) -> Path:
+def write_shard(
+    path: Path, features: np.ndarray, first_id: int = 0, items: list[LabelledImage] | None = None, **card
+) -> Path:
     """A feature file; ``card`` overrides fields of the model card."""
     own = dataclasses.replace(CARD, dimension=features.shape[1], **card)
     schema = feature_schema(own)

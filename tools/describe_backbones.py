@@ -18,7 +18,7 @@ import torch
 from fastreid.config import CfgNode, get_cfg
 from torch import Tensor, nn
 
-from switchablecompat.deploy.extractor import count_macs
+from switchablecompat.deploy.files.graph import count_macs
 from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.files import refuse_unwritable_file, write_json
 from switchablecompat.modeling.backbone import build_plain_backbone

@@ -18,16 +18,15 @@ from collections.abc import Sequence
 import startup
 from model_arguments import CONFIG_HELP
 from switchablecompat.deploy.card import KINDS, ModelCard
-from switchablecompat.deploy.encoder import optional
-from switchablecompat.deploy.export import TOLERANCE, export_folder, export_submodel, packages
-from switchablecompat.deploy.export_precision import MAX_DROP, REDUCED, Limits, export_precision
-from switchablecompat.deploy.held_out import CALIBRATION, HeldOut, calibration_pictures
-from switchablecompat.deploy.images import preprocessing_of
-from switchablecompat.deploy.parity import parity_images
-from switchablecompat.deploy.precision_profile import signed
-from switchablecompat.deploy.run import TrainedRun
+from switchablecompat.deploy.files.export import TOLERANCE, export_folder, export_submodel, packages
+from switchablecompat.deploy.files.held_out import CALIBRATION, HeldOut, calibration_pictures
+from switchablecompat.deploy.files.low_precision import MAX_DROP, REDUCED, Limits, export_precision
+from switchablecompat.deploy.files.parity import parity_images
+from switchablecompat.deploy.packages import optional
+from switchablecompat.deploy.profiles.precisions import signed
 from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.files import refuse_unwritable
+from switchablecompat.modeling.opened import OpenedModel, open_model
 
 EXAMPLES = """examples:
   python tools/export_submodel.py --weights outputs/demo/model_final.pth --width 0.25 --kind onnx \\
@@ -123,31 +122,31 @@ def main() -> int:
     if arguments.openvino:
         optional("openvino", "for --openvino", extra="openvino")
     # On the CPU, wherever it was trained: there the bits can be compared.
-    run = TrainedRun.load(arguments.config_file, arguments.weights, [*arguments.opts, "MODEL.DEVICE", "cpu"])
-    widths = run.widths if arguments.all else tuple(dict.fromkeys(arguments.width))
+    model = open_model(arguments.weights, arguments.config_file, [*arguments.opts, "MODEL.DEVICE", "cpu"])
+    widths = model.widths if arguments.all else tuple(dict.fromkeys(arguments.width))
     for width in widths:
-        run.model.switch.index_of(width)
+        model.index_of(width)
         for kind in kinds:
             refuse_unwritable(export_folder(arguments.output, width, kind), "--output")
     try:
         if "float32" in precisions:
-            export_float32(run, widths, kinds, arguments)
+            export_float32(model, widths, kinds, arguments)
         if reduced:
-            export_reduced(run, widths, reduced, arguments)
+            export_reduced(model, widths, reduced, arguments)
     except OSError as error:
         raise InputError("--output", "must be a folder that can be written", error) from error
     return 0
 
 
 def export_float32(
-    run: TrainedRun, widths: Sequence[float], kinds: Sequence[str], arguments: argparse.Namespace
+    model: OpenedModel, widths: Sequence[float], kinds: Sequence[str], arguments: argparse.Namespace
 ) -> None:
     """Write files whose features are the switchable network's."""
-    images, source = parity_images(run.cfg, preprocessing_of(run.cfg), arguments.images)
+    images, source = parity_images(model.cfg, arguments.images)
     for width in widths:
         for kind in kinds:
             folder, card = export_submodel(
-                run,
+                model,
                 width,
                 kind,
                 arguments.output,
@@ -163,15 +162,15 @@ def export_float32(
 
 
 def export_reduced(
-    run: TrainedRun, widths: Sequence[float], precisions: Sequence[str], arguments: argparse.Namespace
+    model: OpenedModel, widths: Sequence[float], precisions: Sequence[str], arguments: argparse.Namespace
 ) -> None:
     """Write files in a lower precision, whose loss has been measured."""
-    held_out, calibration = HeldOut(run), calibration_pictures(run, arguments.calibration_images)
+    held_out, calibration = HeldOut(model), calibration_pictures(model, arguments.calibration_images)
     limits = Limits(arguments.max_map_drop, arguments.exclude)
     for width in widths:
         for precision in precisions:
             folder, card = export_precision(
-                run,
+                model,
                 width,
                 precision,
                 arguments.output,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import gallery_arguments
 import startup
-from switchablecompat.deploy.extract import Process, extract
+from switchablecompat.deploy.features.shards import Process, extract
 from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.files import refuse_unwritable
 
@@ -51,7 +51,7 @@ def main() -> int:
     process = Process.from_environment()
     refuse_unwritable(arguments.output, "--output")
     items, source = gallery_arguments.read_items(arguments, arguments.split)
-    encoder = gallery_arguments.open_encoder(arguments)
+    encoder = gallery_arguments.read_encoder(arguments)
     try:
         written, skipped = extract(
             encoder,

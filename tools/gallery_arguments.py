@@ -18,9 +18,9 @@ try:
 except ImportError:
     print("error: pyarrow is needed for galleries: pip install '.[deploy]'", file=sys.stderr)
     sys.exit(2)
-from switchablecompat.deploy.encoder import Encoder, load_encoder, run_encoder
-from switchablecompat.deploy.items import Item, items_of_dataset, items_of_paths
-from switchablecompat.deploy.run import TrainedRun
+from switchablecompat.deploy.encoder import Encoder
+from switchablecompat.deploy.files.opening import open_encoder
+from switchablecompat.deploy.image_list import LabelledImage, items_of_dataset, items_of_paths
 from switchablecompat.errors import InputError, name_some
 from switchablecompat.evaluation.precision import FULL, PRECISIONS
 
@@ -61,15 +61,19 @@ def natural(text: str) -> int:
     return positive(text, least=0)
 
 
-def open_encoder(arguments: argparse.Namespace) -> Encoder:
+def read_encoder(arguments: argparse.Namespace) -> Encoder:
     """The sub-model that the command line names."""
     run = (arguments.weights, arguments.width)
     if arguments.model and run == (None, None) and not arguments.config_file:
-        return load_encoder(arguments.model, arguments.precision)
+        return open_encoder(arguments.model, precision=arguments.precision)
     if arguments.model or None in run:
         raise InputError("command line", "must have --model, or --weights with --width (see --help)")
-    options = ["MODEL.DEVICE", arguments.device or default_device(), "TEST.PRECISION", arguments.precision]
-    return run_encoder(TrainedRun.load(arguments.config_file, arguments.weights, options), arguments.width)
+    return open_encoder(
+        *run,
+        config_file=arguments.config_file,
+        device=arguments.device or default_device(),
+        precision=arguments.precision,
+    )
 
 
 def default_device() -> str:
@@ -77,7 +81,7 @@ def default_device() -> str:
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
 
 
-def read_items(arguments: argparse.Namespace, split: str) -> tuple[list[Item], str]:
+def read_items(arguments: argparse.Namespace, split: str) -> tuple[list[LabelledImage], str]:
     """The images that the command line names, and what to call them."""
     if bool(arguments.images) == bool(arguments.dataset):
         raise InputError("command line", "must have --images or --dataset (see --help)")

@@ -11,15 +11,15 @@ from typing import Any
 
 import gallery_arguments
 import startup
-from switchablecompat.deploy.columns import read_columns
-from switchablecompat.deploy.extract import open_shards
-from switchablecompat.deploy.gallery import Gallery
-from switchablecompat.deploy.items import items_of_paths
-from switchablecompat.deploy.milvus_collection import FIXED, check_filter, read_state
-from switchablecompat.deploy.milvus_gallery import MilvusGallery
-from switchablecompat.deploy.milvus_load import KEYS, Target, delete_items, load_images, load_shards
-from switchablecompat.deploy.milvus_server import connection
-from switchablecompat.deploy.searchable import SearchableGallery
+from switchablecompat.deploy.features.shards import open_shards
+from switchablecompat.deploy.gallery.columns import read_columns
+from switchablecompat.deploy.gallery.faiss_gallery import Gallery
+from switchablecompat.deploy.gallery.milvus_collection import FIXED, check_filter, read_state
+from switchablecompat.deploy.gallery.milvus_gallery import MilvusGallery
+from switchablecompat.deploy.gallery.milvus_load import KEYS, Target, delete_items, load_images, load_shards
+from switchablecompat.deploy.gallery.milvus_server import connection
+from switchablecompat.deploy.gallery.search import AnyGallery
+from switchablecompat.deploy.image_list import items_of_paths
 from switchablecompat.errors import InputError, name_some
 
 ENGINES = ("faiss", "milvus")
@@ -94,7 +94,7 @@ def run_index(arguments: argparse.Namespace) -> None:
     else:
         items, source = gallery_arguments.read_items(arguments, "gallery")
         values, names = read_columns(arguments.columns, items) if arguments.columns else ({}, [])
-        encoder = gallery_arguments.open_encoder(arguments)
+        encoder = gallery_arguments.read_encoder(arguments)
     with connection(arguments.uri, create=True, token=arguments.token) as client:
         own = (client, arguments.collection, arguments.index_type, build)
         if arguments.shards:
@@ -116,7 +116,7 @@ def run_index(arguments: argparse.Namespace) -> None:
 
 
 @contextmanager
-def open_gallery(arguments: argparse.Namespace) -> Iterator[SearchableGallery]:
+def open_gallery(arguments: argparse.Namespace) -> Iterator[AnyGallery]:
     """The gallery that the command line names, in either engine."""
     if arguments.engine == "faiss":
         yield Gallery.open(arguments.gallery, arguments.parameters)

@@ -7,8 +7,8 @@ import os
 from collections.abc import Sequence
 
 import startup
-from switchablecompat.engine.sources import Source
 from switchablecompat.errors import InputError
+from switchablecompat.modeling.opened import Source
 from switchablecompat.widths import width_name
 
 CONFIG_HELP = "its config (default: what the checkpoint keeps, or config.yaml beside it)"

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import startup
 from model_arguments import CONFIG_HELP
-from switchablecompat.deploy.export_precision import MAX_DROP
-from switchablecompat.deploy.held_out import CALIBRATION, HeldOut, calibration_pictures
-from switchablecompat.deploy.precision_profile import profile_precisions, render_precisions
-from switchablecompat.deploy.run import TrainedRun
+from switchablecompat.deploy.files.held_out import CALIBRATION, HeldOut, calibration_pictures
+from switchablecompat.deploy.files.low_precision import MAX_DROP
+from switchablecompat.deploy.profiles.precisions import profile_precisions, render_precisions
 from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.files import refuse_unwritable, write_texts
+from switchablecompat.modeling.opened import open_model
 
 EXAMPLES = """example:
   python tools/profile_precisions.py --config-file outputs/demo/config.yaml --weights outputs/demo/model_final.pth \\
@@ -57,11 +57,11 @@ def main() -> int:
     """Run the command."""
     arguments = parse_arguments()
     refuse_unwritable(arguments.output, "--output")
-    run = TrainedRun.load(arguments.config_file, arguments.weights, [*arguments.opts, "MODEL.DEVICE", "cpu"])
+    model = open_model(arguments.weights, arguments.config_file, [*arguments.opts, "MODEL.DEVICE", "cpu"])
     content = profile_precisions(
-        run,
-        HeldOut(run),
-        calibration_pictures(run, arguments.calibration_images),
+        model,
+        HeldOut(model),
+        calibration_pictures(model, arguments.calibration_images),
         max_drop=arguments.max_map_drop,
         repeats=arguments.repeats,
         say=lambda line: print(line, flush=True),

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import startup
-from switchablecompat.deploy.profile import profile, render_profile
-from switchablecompat.deploy.run import TrainedRun
+from switchablecompat.deploy.profiles.submodels import profile, render_profile
 from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.files import refuse_unwritable, write_texts
+from switchablecompat.modeling.opened import open_model
 
 EXAMPLES = """examples:
   python tools/profile_submodels.py --config-file configs/Market1501/sfsc_R50.yml --threads 1 --output outputs/profile
@@ -57,12 +57,8 @@ def main() -> int:
     arguments = parse_arguments()
     refuse_unwritable(arguments.output, "--output")
     opts = [*arguments.opts, "MODEL.DEVICE", "cpu"]
-    if arguments.weights:
-        run = TrainedRun.load(arguments.config_file, arguments.weights, opts)
-    else:
-        run = TrainedRun.untrained(arguments.config_file, opts)
     content = profile(
-        run,
+        open_model(arguments.weights, arguments.config_file, opts),
         batches=arguments.batch,
         threads=arguments.threads,
         repeats=arguments.repeats,

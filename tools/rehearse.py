@@ -19,20 +19,20 @@ import numpy as np
 import gallery_arguments
 import startup
 from model_arguments import CONFIG_HELP
-from switchablecompat.deploy.encoder import Encoder, load_encoder
-from switchablecompat.deploy.export import export_submodel
-from switchablecompat.deploy.export_precision import MAX_DROP, REDUCED, Limits, export_precision
-from switchablecompat.deploy.held_out import HeldOut, calibration_pictures
-from switchablecompat.deploy.images import preprocessing_of
-from switchablecompat.deploy.items import items_of_dataset
-from switchablecompat.deploy.milvus_collection import read_state
-from switchablecompat.deploy.milvus_load import Target
-from switchablecompat.deploy.milvus_server import connection
-from switchablecompat.deploy.parity import parity_images
-from switchablecompat.deploy.rehearsal import Stage, family_threshold, rehearse
-from switchablecompat.deploy.run import TrainedRun
+from switchablecompat.deploy.encoder import Encoder
+from switchablecompat.deploy.files.export import export_submodel
+from switchablecompat.deploy.files.held_out import HeldOut, calibration_pictures
+from switchablecompat.deploy.files.low_precision import MAX_DROP, REDUCED, Limits, export_precision
+from switchablecompat.deploy.files.opening import open_encoder
+from switchablecompat.deploy.files.parity import parity_images
+from switchablecompat.deploy.gallery.milvus_collection import read_state
+from switchablecompat.deploy.gallery.milvus_load import Target
+from switchablecompat.deploy.gallery.milvus_server import connection
+from switchablecompat.deploy.gallery.upgrade import Stage, family_threshold, rehearse
+from switchablecompat.deploy.image_list import items_of_dataset
 from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.files import atomic_write, refuse_unwritable, write_json
+from switchablecompat.modeling.opened import OpenedModel, open_model
 from switchablecompat.provenance import hardware, versions
 
 matplotlib.use("Agg")
@@ -79,18 +79,20 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_intermixed_args(argv)
 
 
-def export_encoders(run: TrainedRun, arguments: argparse.Namespace) -> list[Encoder]:
+def export_encoders(model: OpenedModel, arguments: argparse.Namespace) -> list[Encoder]:
     """Files of camera, old and new sub-model, read back."""
     folder = Path(arguments.output) / "export"
-    folders = []
-    images = parity_images(run.cfg, preprocessing_of(run.cfg))
-    for width, precision in ((arguments.camera, arguments.precision), (arguments.old, ""), (arguments.new, "")):
-        if precision in ("", "float32"):
-            folders.append(export_submodel(run, width, "onnx", folder, *images)[0])
+    images = parity_images(model.cfg)
+    wanted = [(arguments.camera, arguments.precision), (arguments.old, "float32"), (arguments.new, "float32")]
+    encoders = {}
+    for width, precision in dict.fromkeys(wanted):
+        if precision == "float32":
+            path, _ = export_submodel(model, width, "onnx", folder, *images)
         else:
-            calibration, limits = calibration_pictures(run), Limits(arguments.max_map_drop)
-            folders.append(export_precision(run, width, precision, folder, HeldOut(run), calibration, limits)[0])
-    return [load_encoder(path) for path in folders]
+            calibration, limits = calibration_pictures(model), Limits(arguments.max_map_drop)
+            path, _ = export_precision(model, width, precision, folder, HeldOut(model), calibration, limits)
+        encoders[width, precision] = open_encoder(path)
+    return [encoders[one] for one in wanted]
 
 
 def draw(stages: Sequence[dict[str, Any]], title: str, path: Path) -> None:
@@ -111,15 +113,15 @@ def main() -> int:
     arguments = parse_arguments()
     refuse_unwritable(arguments.output, "--output")
     uri = arguments.uri or str(Path(arguments.output) / "gallery.db")
-    run = TrainedRun.load(arguments.config_file, arguments.weights, [*arguments.opts, "MODEL.DEVICE", "cpu"])
+    model = open_model(arguments.weights, arguments.config_file, [*arguments.opts, "MODEL.DEVICE", "cpu"])
     for width in (arguments.camera, arguments.old, arguments.new):
-        run.model.switch.index_of(width)
+        model.index_of(width)
     if arguments.old == arguments.new:
         raise InputError("--new", "must be another width than --old", arguments.new)
-    dataset, manifest = run.cfg.DATASETS.TESTS[0], run.cfg.DATASETS.MANIFEST
+    dataset, manifest = model.cfg.DATASETS.TESTS[0], model.cfg.DATASETS.MANIFEST
     queries, gallery = (items_of_dataset(dataset, split, manifest) for split in ("query", "gallery"))
     try:
-        camera, old, new = export_encoders(run, arguments)
+        camera, old, new = export_encoders(model, arguments)
         threshold = family_threshold([camera, old, new], queries, gallery, arguments.far)
         asked = [queries[i] for i in np.linspace(0, len(queries) - 1, min(arguments.queries, len(queries))).astype(int)]
         name = f"{camera.card.name} {camera.card.precision}"

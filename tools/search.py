@@ -19,23 +19,20 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from tabulate import tabulate
-from tqdm import tqdm
 
 import gallery_arguments
 import milvus_arguments
 import startup
-from switchablecompat.deploy.build_gallery import build_from_images, build_from_shards
-from switchablecompat.deploy.card import ModelCard, check_comparable
-from switchablecompat.deploy.encode import encode
-from switchablecompat.deploy.extract import open_shards
-from switchablecompat.deploy.query import Hit, find, measure
-from switchablecompat.deploy.rank_list import draw_rank_list
-from switchablecompat.deploy.searchable import SearchableGallery
-from switchablecompat.deploy.stored_search import PICKS, StoredSearch, search_record
+from switchablecompat.deploy.card import ModelCard
+from switchablecompat.deploy.encoder import features_of
+from switchablecompat.deploy.features.shards import open_shards
+from switchablecompat.deploy.gallery.faiss_build import build_from_images, build_from_shards
+from switchablecompat.deploy.gallery.picture import draw_rank_list
+from switchablecompat.deploy.gallery.search import PICKS, AnyGallery, Hit, Search, find, measure
 from switchablecompat.errors import InputError, exit_on_input_error, name_some
 from switchablecompat.files import atomic_write, refuse_unwritable, refuse_unwritable_file, write_json
+from switchablecompat.settings import check_comparable
 
 DEFAULT_TOP = 10
 EXAMPLES = """examples:
@@ -137,7 +134,7 @@ def run_index(arguments: argparse.Namespace) -> None:
         card = build_from_shards(open_shards(arguments.shards), arguments.output, factory, source)
     else:
         items, source = gallery_arguments.read_items(arguments, "gallery")
-        encoder = gallery_arguments.open_encoder(arguments)
+        encoder = gallery_arguments.read_encoder(arguments)
         reading = {"batch_size": arguments.batch_size, "workers": arguments.workers}
         card = build_from_images(encoder, items, arguments.output, factory, source, **reading)
     model = ModelCard.from_dict(card["model"])
@@ -154,21 +151,19 @@ def run_query(arguments: argparse.Namespace) -> None:
             refuse_unwritable_file(path, f"--{option}")
     milvus_arguments.check(arguments, ("gallery",))
     with milvus_arguments.open_gallery(arguments) as gallery:
-        search(arguments, gallery)
+        search_gallery(arguments, gallery)
 
 
-def search(arguments: argparse.Namespace, gallery: SearchableGallery) -> None:
+def search_gallery(arguments: argparse.Namespace, gallery: AnyGallery) -> None:
     """Search an opened gallery."""
     where = f"gallery {arguments.gallery}" if arguments.gallery else f"collection {arguments.collection}"
     top = min(DEFAULT_TOP, len(gallery)) if arguments.top is None else arguments.top
     for number in (top, arguments.depth or 1):
         gallery.check_top(number)
     queries, source = gallery_arguments.read_items(arguments, "query")
-    encoder = gallery_arguments.open_encoder(arguments)
-    check_comparable(gallery.card, f"the {where}", encoder.card, "the query's sub-model")
-    batches = encode(encoder, queries, batch_size=arguments.batch_size, workers=arguments.workers)
-    total = -(-len(queries) // arguments.batch_size)
-    features = np.concatenate([batch.features for batch in tqdm(batches, "Encoding", total, unit="batch")])
+    encoder = gallery_arguments.read_encoder(arguments)
+    check_comparable((f"the {where}", gallery.card.space), ("the query's sub-model", encoder.card.space))
+    features = features_of(encoder, queries, arguments.batch_size, workers=arguments.workers)
     found = find(gallery, queries, features, top)
     result = measure(gallery, queries, features, arguments.depth or gallery.deepest)
     metrics = result and {"Rank-1": result.rank_k(1), "Rank-5": result.rank_k(5), "mAP": result.mAP}
@@ -178,13 +173,11 @@ def search(arguments: argparse.Namespace, gallery: SearchableGallery) -> None:
     if metrics:
         subtitle += ": " + ", ".join(f"{name} {value:.2f}" for name, value in metrics.items())
     height, width = encoder.card.preprocessing["size"]
-    show(arguments, StoredSearch(title, subtitle, queries, found, result, width / height))
+    search = Search(title, subtitle, queries, found, result, width / height)
+    show(arguments, search)
     if arguments.json:
-        own = {"title": title, "subtitle": subtitle, "top": top, "metrics": metrics}
-        own["parameters"] = arguments.parameters or gallery.description["parameters"]
-        content = search_record(
-            gallery, arguments.gallery or arguments.uri, encoder.card, queries, found, result, **own
-        )
+        own = {"top": top, "metrics": metrics, "parameters": arguments.parameters or gallery.description["parameters"]}
+        content = search.to_dict(gallery, arguments.gallery or arguments.uri, encoder.card, **own)
         write_json(arguments.json, content, indent=1)
 
 
@@ -192,11 +185,11 @@ def run_show(arguments: argparse.Namespace) -> None:
     """Show a search that is over."""
     if arguments.picture:
         refuse_unwritable_file(arguments.picture, "--picture")
-    against = StoredSearch.read(arguments.against) if arguments.against else None
-    show(arguments, StoredSearch.read(arguments.results), against)
+    against = Search.read(arguments.against) if arguments.against else None
+    show(arguments, Search.read(arguments.results), against)
 
 
-def show(arguments: argparse.Namespace, search: StoredSearch, against: StoredSearch | None = None) -> None:
+def show(arguments: argparse.Namespace, search: Search, against: Search | None = None) -> None:
     """Print some queries of a search, and draw some."""
     queries, found = search.queries, search.found
     shown = search.pick(arguments.pick, arguments.show, against)

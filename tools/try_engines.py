@@ -18,11 +18,11 @@ import numpy as np
 
 import gallery_arguments
 import startup
-from switchablecompat.deploy.engine_profile import peak_memory, profile_engine, render_engines
-from switchablecompat.deploy.extract import open_shards
-from switchablecompat.deploy.feature_file import feature_blocks
-from switchablecompat.deploy.generated import write_generated
-from switchablecompat.deploy.recall import exact_neighbours
+from switchablecompat.deploy.features.feature_file import feature_blocks
+from switchablecompat.deploy.features.generated import write_generated
+from switchablecompat.deploy.features.shards import open_shards
+from switchablecompat.deploy.gallery.scoring import exact_neighbours
+from switchablecompat.deploy.profiles.engines import peak_memory, profile_engine, render_engines
 from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.files import refuse_unwritable, write_json
 from switchablecompat.provenance import hardware, versions

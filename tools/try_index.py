@@ -16,16 +16,16 @@ from tabulate import tabulate
 
 import gallery_arguments
 import startup
-from switchablecompat.deploy.build_gallery import build_from_shards
-from switchablecompat.deploy.card import check_comparable
-from switchablecompat.deploy.extract import open_shards
-from switchablecompat.deploy.feature_file import feature_blocks
-from switchablecompat.deploy.gallery import INDEX, Gallery
-from switchablecompat.deploy.generated import write_generated
-from switchablecompat.deploy.index import create_index, set_parameters
-from switchablecompat.deploy.recall import exact_neighbours, recall
+from switchablecompat.deploy.features.feature_file import feature_blocks
+from switchablecompat.deploy.features.generated import write_generated
+from switchablecompat.deploy.features.shards import open_shards
+from switchablecompat.deploy.gallery.faiss_build import build_from_shards
+from switchablecompat.deploy.gallery.faiss_gallery import INDEX, Gallery
+from switchablecompat.deploy.gallery.faiss_index import create_index, set_parameters
+from switchablecompat.deploy.gallery.scoring import exact_neighbours, recall
 from switchablecompat.errors import InputError, exit_on_input_error, name_some
 from switchablecompat.files import refuse_unwritable, write_json
+from switchablecompat.settings import check_comparable
 
 if sys.platform != "win32":
     import resource
@@ -93,8 +93,7 @@ def try_index(arguments: argparse.Namespace) -> None:
         write_generated(output / "shards", arguments.generate, arguments.dimension)
         write_generated(output / "queries", min(1000, arguments.generate), arguments.dimension, queries=True)
     files, query_files = open_shards(shards), open_shards(queries)
-    for file in query_files:
-        check_comparable(files[0].card, shards[0], file.card, str(file.path))
+    check_comparable((shards[0], files[0].card.space), *((file.path, file.card.space) for file in query_files))
     check_search(arguments, files[0].card.dimension, sum(file.num_rows for file in files))
     build_from_shards(files, output / "gallery", arguments.factory, name_some(shards, 1))
     peak = peak_memory()

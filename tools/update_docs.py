@@ -20,9 +20,9 @@ from switchablecompat.comparison.results import load_results
 from switchablecompat.comparison.suite import load_suite
 from switchablecompat.comparison.table import Comparison
 from switchablecompat.deploy.card import ModelCard
-from switchablecompat.deploy.engine_profile import render_engines
-from switchablecompat.deploy.precision_profile import render_precisions
-from switchablecompat.deploy.profile import render_profile
+from switchablecompat.deploy.profiles.engines import render_engines
+from switchablecompat.deploy.profiles.precisions import render_precisions
+from switchablecompat.deploy.profiles.submodels import render_profile
 from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.evaluation.grid import CompatibilityGrid
 from switchablecompat.evaluation.grid_files import render_table

@@ -2,12 +2,14 @@
 
 import logging
 import runpy
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from builders import save_run, tiny_config
+from builders import calibrated_run, save_run, tiny_config, write_pictures
+from switchablecompat.deploy.images import read_images
 from switchablecompat.engine import SwitchableTrainer
 from switchablecompat.fastreid_shims import use_cpu_loader
 
@@ -65,3 +67,22 @@ def evaluated_run(tmp_path_factory):
         SwitchableTrainer.test(tiny_config(*widths, "OUTPUT_DIR", folder), model)
         yield folder
         use_cpu_loader(None)
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory):
+    """A folder with pictures (``my_images``) and the data set that they are of (``datasets``)."""
+    folder = tmp_path_factory.mktemp("drawn")
+    (folder / "my_images").mkdir()
+    write_pictures(folder / "my_images", folder / "datasets")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def deployable(drawn, tmp_path_factory, request):
+    """A user's folder with pictures, data set and a ``run`` of the module's ``WIDTHS``; and the model of the run."""
+    torch.manual_seed(0)
+    folder = shutil.copytree(drawn, tmp_path_factory.mktemp("work") / "user")
+    images = read_images(sorted((folder / "my_images").iterdir()), {"size": [64, 32]})
+    widths = getattr(request.module, "WIDTHS", "[0.25, 1.0]")
+    return folder, calibrated_run(folder / "run", images, "MODEL.SWITCHABLE.WIDTHS", widths)

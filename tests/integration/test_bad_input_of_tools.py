@@ -15,10 +15,10 @@ import torch
 
 from builders import TINY, Hostile, tiny_config, tiny_model
 from gallery_builders import CARD, pooling_encoder, unit_features, write_images, write_onnx, write_shard
-from switchablecompat.deploy.build_gallery import build_from_images
-from switchablecompat.deploy.encoder import CARD_KEY
-from switchablecompat.deploy.items import items_of_paths
+from switchablecompat.deploy.gallery.faiss_build import build_from_images
+from switchablecompat.deploy.image_list import items_of_paths
 from switchablecompat.modeling.checkpoint import RECORD_KEY
+from switchablecompat.modeling.opened import CARD_KEY
 from switchablecompat.modeling.trained import run_record
 
 ROOT = Path(__file__).parents[2]
@@ -49,8 +49,8 @@ BAD_RUNS = [
 EXPORT = [
     *((["--all", *run, *OUT], message) for run, message in BAD_RUNS),
     (["--all", *of_run(config="{m}/absent.yml"), *OUT], "--config-file: must be an existing yaml file"),
-    ([*RUN, "--width", "0.25", *OUT], "width: must be one of [0.5, 1.0], found 0.25"),
-    ([*RUN, "--width", "nan", *OUT], "width: must be one of [0.5, 1.0], found nan"),
+    ([*RUN, "--width", "0.25", *OUT], "model_final.pth: must have a sub-model of width 0.25, found"),
+    ([*RUN, "--width", "nan", *OUT], "must have a sub-model of width nan, found widths [0.5, 1.0]"),
     ([*RUN, "--all", "--kind", "tflite", *OUT], "argument --kind: invalid choice: 'tflite'"),
     ([*RUN, "--all"], "the following arguments are required: --output"),
     ([*RUN, "--all", "--output", FILE], "--output: must be a folder that can be written to, found {m}/images/000.png"),
@@ -105,7 +105,7 @@ BAD_ENCODERS = [
     ([*of_run("{m}/cut.pth"), "--width", "0.5"], "cut.pth: must be a whole checkpoint of tensors"),
     ([*of_run("{m}/three_widths.pth"), "--width", "0.5"], OTHER_WIDTHS),
     ([*of_run(config="{m}/broken.yml"), "--width", "0.5"], "broken.yml: must be a valid config"),
-    ([*RUN, "--width", "0.75", "--device", "cpu"], "width: must be one of [0.5, 1.0], found 0.75"),
+    ([*RUN, "--width", "0.75", "--device", "cpu"], "model_final.pth: must have a sub-model of width 0.75, found"),
     ([*RUN, "--width", "0.5", "--device", "phone"], "MODEL.DEVICE: must be cpu, cuda or cuda:N, found 'phone'"),
     ([*RUN], "command line: must have --model, or --weights with --width"),
 ]
@@ -154,7 +154,7 @@ QUERY = [
             ("g_no_index", "index.faiss: must be a FAISS index of"),
             ("g_cut_items", "items.parquet: must be a whole Parquet file"),
             ("g_word_card", "index.json: must be the readable card of a gallery"),
-            ("g_list_card", "index.json: format: must be 1, found list"),
+            ("g_list_card", "index.json: must be the readable card of a gallery, found list"),
             ("g_empty_card", "index.json: format: must be 1"),
             ("g_half_card", "index.json: model: must be given"),
             ("g_count", "must have the 11 items of index.json, found 12"),

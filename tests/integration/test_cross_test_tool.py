@@ -122,22 +122,25 @@ def test_bad_input_is_one_line_and_writes_nothing(tool, runs, tmp_path, argument
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "found"),
+    ("key", "value", "name", "found"),
     [
-        ("INPUT.SIZE_TEST", "[32, 32]", "found [64, 32] in {first} and [32, 32] in {other}"),
-        ("MODEL.PIXEL_MEAN", "[0.0, 0.0, 0.0]", "[0.0, 0.0, 0.0] in {other}"),
-        ("TEST.FLIP.ENABLED", "True", "found False in {first} and True in {other}"),
-        ("MODEL.HEADS.EMBEDDING_DIM", "64", "found 128 in {first} and 64 in {other}"),
+        ("INPUT.SIZE_TEST", "[32, 32]", "preprocessing.size", "found [64, 32] in {first} and [32, 32] in {other}"),
+        ("MODEL.PIXEL_MEAN", "[0.0, 0.0, 0.0]", "preprocessing.pixel_mean", "[0.0, 0.0, 0.0] in {other}"),
+        ("INPUT.CROP", "[32, 32]", "preprocessing.center_crop", "found None in {first} and [32, 32] in {other}"),
+        ("TEST.FLIP.ENABLED", "True", "TEST.FLIP.ENABLED", "found False in {first} and True in {other}"),
+        ("MODEL.HEADS.EMBEDDING_DIM", "64", "dimension", "found 128 in {first} and 64 in {other}"),
+        ("MODEL.HEADS.NECK_FEAT", "before", "MODEL.HEADS.NECK_FEAT", "found after in {first} and before in {other}"),
     ],
 )
-def test_models_that_cannot_be_compared_are_refused_with_both_values(tool, runs, tmp_path, key, value, found):
-    save_run(tmp_path / "other", "MODEL.SWITCHABLE.ONLY_WIDTH", 0.5, key, value)
+def test_models_that_cannot_be_compared_are_refused_with_both_values(tool, runs, tmp_path, key, value, name, found):
+    opts = ("INPUT.CROP.ENABLED", True, "INPUT.CROP.SIZE", value) if key == "INPUT.CROP" else (key, value)
+    save_run(tmp_path / "other", "MODEL.SWITCHABLE.ONLY_WIDTH", 0.5, *opts)
     code, _, err = tool(
         "--model", f"1.0={runs}/only1.0", "--model", f"0.5={tmp_path}/other", "--output", tmp_path / "out"
     )
     assert code == 2
     files = {"first": f"{runs}/only1.0/model_final.pth", "other": f"{tmp_path}/other/model_final.pth"}
-    assert f"error: {key}: must be the same for all models, found" in err
+    assert f"error: {name}: must be the same to compare features, found" in err
     assert found.format(**files) in err
     assert not (tmp_path / "out").exists()
 

@@ -11,17 +11,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from builders import calibrated_run, write_pictures
 from switchablecompat.data.opening import open_dataset
-from switchablecompat.deploy import export_precision
-from switchablecompat.deploy.encoder import load_encoder
-from switchablecompat.deploy.export_precision import REDUCED
-from switchablecompat.deploy.held_out import HeldOut
+from switchablecompat.deploy.card import ModelCard
+from switchablecompat.deploy.encoder import raw_features, submodel_encoder
+from switchablecompat.deploy.files import low_precision
+from switchablecompat.deploy.files.graph import standalone
+from switchablecompat.deploy.files.held_out import HeldOut
+from switchablecompat.deploy.files.int8 import Quantiser
+from switchablecompat.deploy.files.low_precision import REDUCED
+from switchablecompat.deploy.files.opening import open_encoder
+from switchablecompat.deploy.files.writers import write_onnx
 from switchablecompat.deploy.images import read_images
-from switchablecompat.deploy.quantise import Quantiser
-from switchablecompat.deploy.run import TrainedRun
-from switchablecompat.deploy.writers import write_onnx
 from switchablecompat.evaluation.ranking import rank_queries
+from switchablecompat.modeling.opened import open_model
 
 PREPROCESSING = {"size": [64, 32]}
 RUN = ("--config-file", "run/config.yaml", "--weights", "run/model_final.pth")
@@ -29,13 +31,9 @@ ANY = ("--max-map-drop", "100")
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory):
+def work(deployable):
     """A folder with a run, and a second one whose features are the same while one activation has a huge channel."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("work")
-    (folder / "my_images").mkdir()
-    paths = write_pictures(folder / "my_images", folder / "datasets")
-    model = calibrated_run(folder / "run", read_images(paths, PREPROCESSING), "MODEL.SWITCHABLE.WIDTHS", "[0.25, 1.0]")
+    folder, model = deployable
     content = torch.load(folder / "run" / "model_final.pth", weights_only=False)
     (folder / "uneven").mkdir()
     (folder / "uneven" / "config.yaml").write_text((folder / "run" / "config.yaml").read_text())
@@ -83,9 +81,9 @@ def test_int8_says_what_searches_by_it_lose(tool):
     def ours(paths):
         return torch.from_numpy(session.run(None, {"images": read_images(paths, PREPROCESSING).numpy()})[0])
 
-    run = TrainedRun.load("run/config.yaml", "run/model_final.pth")
-    theirs = {w: F.normalize(run.features(read_images(gallery, PREPROCESSING), w)) for w in (0.25, 1.0)}
-    float_queries = F.normalize(run.features(read_images(query, PREPROCESSING), 0.25))
+    run = open_model("run/model_final.pth", "run/config.yaml")
+    theirs = {w: submodel_encoder(run, w)(read_images(gallery, PREPROCESSING)) for w in (0.25, 1.0)}
+    float_queries = submodel_encoder(run, 0.25)(read_images(query, PREPROCESSING))
     cells = {cell["gallery"]: cell for cell in card["proof"]["mAP"]}
     assert list(cells) == ["w025", "w100", "w025 int8"]
     galleries = {"w025": theirs[0.25], "w100": theirs[1.0], "w025 int8": ours(gallery)}
@@ -148,7 +146,7 @@ def test_a_layer_that_int8_cannot_hold_stays_in_float32_by_itself(tool, monkeypa
 
 @pytest.mark.parametrize("precision", REDUCED)
 def test_more_loss_than_the_limit_leaves_no_file(tool, monkeypatch, precision):
-    monkeypatch.setattr(export_precision, "largest_drop", lambda _: 3.0)
+    monkeypatch.setattr(low_precision, "largest_drop", lambda _: 3.0)
     code, _, err = tool(*RUN, "--width", 0.25, "--precision", precision, "--max-map-drop", 2.5, "--output", "none")
     assert code == 2
     line = next(line for line in err.splitlines() if "error: " in line)
@@ -166,7 +164,7 @@ def test_float16_is_half_as_large_and_keeps_its_contract(tool):
     sizes = [card_of(f"out/w100-onnx{suffix}")["file_bytes"] for suffix in ("-float16", "")]
     assert 0.5 < sizes[0] / sizes[1] < 0.6
     images = read_images(sorted(Path("my_images").iterdir()), PREPROCESSING)
-    half, full = (load_encoder(f"out/w100-onnx{suffix}")(images) for suffix in ("-float16", ""))
+    half, full = (open_encoder(f"out/w100-onnx{suffix}")(images) for suffix in ("-float16", ""))
     torch.testing.assert_close(half.norm(dim=1), torch.ones(len(images)), rtol=0, atol=1e-6)  # the end is float32
     assert 1e-6 < (half - full).abs().max() < 5e-3
 
@@ -179,10 +177,10 @@ def test_any_size_is_compared_at_three(tool, work):
     card = card_of("any/w025-onnx")
     keys = {"batch_1", "batch_8", "size_48x32", "size_96x48", "openvino_batch_1", "openvino_batch_8"}
     assert {*card["parity"]["largest_difference"]} == keys
-    encoder = load_encoder("any/w025-onnx")
-    run = TrainedRun.load("run/config.yaml", "run/model_final.pth")
+    encoder = open_encoder("any/w025-onnx")
+    run = open_model("run/model_final.pth", "run/config.yaml")
     images = read_images(sorted(Path("my_images").iterdir()), {"size": [96, 80]})
-    expected = F.normalize(run.features(images, 0.25))
+    expected = F.normalize(raw_features(run, 0.25, images))
     torch.testing.assert_close(encoder(images), expected, rtol=0, atol=2e-6)
     with pytest.raises(ValueError, match=r"must be float32 \[N, 3, H, W\]"):
         encoder(images[:, :1])
@@ -226,17 +224,19 @@ FAMILIES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_other_families_quantise(tmp_path, family):
-    run = TrainedRun.untrained(
-        "configs/quick/sfsc_tiny.yml", [*FAMILIES[family], "MODEL.SWITCHABLE.WIDTHS", "[0.25, 1.0]"]
-    )
-    card = run.card(0.25, kind="onnx", file="a.onnx", l2_normalised=True)
-    write_onnx(run.submodel(0.25), tmp_path / "a.onnx", card)
+    run = open_model("", "configs/quick/sfsc_tiny.yml", [*FAMILIES[family], "MODEL.SWITCHABLE.WIDTHS", "[0.25, 1.0]"])
+    card = ModelCard.of_model(run, 0.25, kind="onnx", file="a.onnx", l2_normalised=True)
+    write_onnx(standalone(run, 0.25), tmp_path / "a.onnx", card)
     images = torch.rand(16, 3, 64, 32) * 255
     quantiser = Quantiser(tmp_path / "a.onnx", images)
     quantiser.write(tmp_path / "b.onnx")
-    export_precision._set_card(tmp_path / "b.onnx", card)
-    exact, found = (load_encoder(tmp_path / f"{name}.onnx")(images) for name in "ab")
+    low_precision.put_card(tmp_path / "b.onnx", card)
+    exact, found = (open_encoder(tmp_path / f"{name}.onnx")(images) for name in "ab")
     assert 0.95 < (exact * found).sum(dim=1).min() < 1 - 1e-6
     if family == "vit":
         with pytest.raises(ValueError, match="--dynamic-size: needs a backbone that takes images of any size"):
-            write_onnx(run.submodel(0.25), tmp_path / "c.onnx", run.card(0.25, kind="onnx", dynamic_size=True))
+            write_onnx(
+                standalone(run, 0.25),
+                tmp_path / "c.onnx",
+                ModelCard.of_model(run, 0.25, kind="onnx", dynamic_size=True),
+            )

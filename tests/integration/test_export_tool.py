@@ -10,38 +10,26 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from builders import calibrated_run, write_pictures
-from switchablecompat.deploy import export
+from switchablecompat.deploy.files import export
 from switchablecompat.deploy.images import read_images
 
 ROOT = Path(__file__).parents[2]
 PREPROCESSING = {"size": [64, 32]}
-WIDTHS = ("MODEL.SWITCHABLE.WIDTHS", "[0.25, 1.0]")
-
-
-@pytest.fixture(scope="module")
-def work(tmp_path_factory):
-    """A folder with a run and pictures, as a user has them."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("work")
-    (folder / "my_images").mkdir()
-    paths = write_pictures(folder / "my_images", folder / "datasets")
-    return folder, calibrated_run(folder / "run", read_images(paths, PREPROCESSING), *WIDTHS)
 
 
 @pytest.fixture
-def tool(work, run_tool, monkeypatch):
+def tool(deployable, run_tool, monkeypatch):
     """Run the script in this process, in the user's folder; returns exit code, output and errors."""
-    monkeypatch.chdir(work[0])
-    monkeypatch.setenv("FASTREID_DATASETS", str(work[0] / "datasets"))
+    monkeypatch.chdir(deployable[0])
+    monkeypatch.setenv("FASTREID_DATASETS", str(deployable[0] / "datasets"))
     return functools.partial(run_tool, "export_submodel.py")
 
 
 RUN = ("--config-file", "run/config.yaml", "--weights", "run/model_final.pth")
 
 
-def test_one_width_in_all_kinds_and_the_documentations_python(tool, work):
-    folder, model = work
+def test_one_width_in_all_kinds_and_the_documentations_python(tool, deployable):
+    folder, model = deployable
     code, out, err = tool(*RUN, "--width", 0.25, "--images", "my_images", "--output", "outputs/export")
     assert code == 0, err
     found = {path.relative_to("outputs/export").as_posix() for path in Path("outputs/export").rglob("*.*")}
@@ -80,7 +68,7 @@ def test_all_widths_on_the_configs_test_set(tool):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--width", "0.3"], "width: must be one of [0.25, 1.0], found 0.3"),
+        (["--width", "0.3"], "run/model_final.pth: must have a sub-model of width 0.3, found widths [0.25, 1.0]"),
         (["--width", "half"], "command line: argument --width: invalid float value: 'half'"),
         ([], "command line: either --width or --all must be given"),
         (["--width", "1.0", "--all"], "command line: either --width or --all must be given"),

@@ -15,9 +15,9 @@ import pytest
 from pymilvus import MilvusClient
 
 from gallery_builders import PREPROCESSING, pooled_by_hand, write_images, write_onnx
-from switchablecompat.deploy import milvus_load
-from switchablecompat.deploy.milvus_gallery import MilvusGallery
-from switchablecompat.deploy.milvus_server import connection
+from switchablecompat.deploy.gallery import milvus_load
+from switchablecompat.deploy.gallery.milvus_gallery import MilvusGallery
+from switchablecompat.deploy.gallery.milvus_server import connection
 
 ROOT = Path(__file__).parents[2]
 FIRST, SECOND = range(8), range(8, 12)
@@ -149,7 +149,7 @@ def test_an_item_is_one_however_its_path_is_spelt(tool, milvus, images, models, 
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, "tools")
-from switchablecompat.deploy import milvus_load
+from switchablecompat.deploy.gallery import milvus_load
 from pymilvus import MilvusClient
 milvus_load.BLOCK, milvus_load.ROWS = 5, 3  # messages of 3, 2, 3, 2 and 2 items
 upsert, calls = MilvusClient.upsert, []
@@ -229,7 +229,7 @@ def test_a_server_takes_the_same_commands(tool, images, models, tmp_path):
     [
         ({"family": "sha256:2"}, ("family", "sha256:1", "sha256:2")),
         ({"dimension": 12}, ("dimension", "24", "12")),
-        ({"preprocessing": {**PREPROCESSING, "size": [16, 8]}}, ("preprocessing", "[8, 4]", "[16, 8]")),
+        ({"preprocessing": {**PREPROCESSING, "size": [16, 8]}}, ("preprocessing.size", "[8, 4]", "[16, 8]")),
     ],
 )
 @pytest.mark.parametrize("command", ["index", "query"])

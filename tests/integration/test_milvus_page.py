@@ -2,14 +2,13 @@
 
 import json
 import re
-import subprocess
-import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from gallery_builders import pooled_by_hand, write_images, write_onnx
-from switchablecompat.deploy.items import items_of_paths
+from gallery_builders import CARD, pooled_by_hand, write_images, write_onnx
+from switchablecompat.deploy.image_list import items_of_paths
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,12 +17,9 @@ def test_qdrant_takes_a_gallery_and_finds_what_faiss_finds(run_tool, tmp_path, m
     monkeypatch.chdir(tmp_path)
     images = write_images(Path("my_images/gallery"), 12)
     Path("query.jpg").write_bytes(images[7].read_bytes())  # a PNG by content, which is what counts
-    write_onnx(Path("outputs/export/w100-onnx/model.onnx"))
-    write_onnx(Path("outputs/export/w025-onnx/model.onnx"), width=0.25)
-    for name in ("w100", "w025"):
-        folder = Path(f"outputs/export/{name}-onnx")
-        width = {"w100": 1.0, "w025": 0.25}[name]
-        write_card(folder, width)
+    for name, width in (("w100", 1.0), ("w025", 0.25)):
+        path = write_onnx(Path(f"outputs/export/{name}-onnx/model.onnx"), width=width)
+        replace(CARD, kind="onnx", file=path.name, width=width).write(path.with_name("model.json"))
     arguments = ["--model", "outputs/export/w100-onnx", "--images", "my_images", "--output", "outputs/my_gallery"]
     code, _, err = run_tool("search.py", "index", *arguments)
     assert code == 0, err
@@ -38,20 +34,10 @@ def test_qdrant_takes_a_gallery_and_finds_what_faiss_finds(run_tool, tmp_path, m
     names["client"].close()
 
 
-def write_card(folder, width):
-    """The card beside a file of :func:`write_onnx`."""
-    from dataclasses import replace
-
-    from gallery_builders import CARD
-
-    replace(CARD, kind="onnx", file="model.onnx", width=width).write(folder / "model.json")
-
-
-def test_both_engines_are_exact_where_their_index_is(tmp_path):
-    command = [sys.executable, ROOT / "tools" / "try_engines.py", "--generate", "400", "--dimension", "16"]
-    command += ["--queries", "20", "--output", tmp_path]
-    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr[-2000:]
+def test_both_engines_are_exact_where_their_index_is(run_tool, tmp_path):
+    small = ["--generate", 400, "--dimension", 16, "--queries", 20]
+    code, out, err = run_tool("try_engines.py", *small, "--output", tmp_path)
+    assert code == 0, err[-2000:]
     content = json.loads((tmp_path / "engines.json").read_text())
     by_name = {(entry["engine"], entry["index"]): entry for entry in content["engines"]}
     assert len(by_name) == 4
@@ -59,7 +45,7 @@ def test_both_engines_are_exact_where_their_index_is(tmp_path):
     for entry in by_name.values():
         assert entry["disk_bytes"] > 100
         assert entry["search_ms"] > 0
-        assert f"{entry['search_ms']:.2f}" in done.stdout
+        assert f"{entry['search_ms']:.2f}" in out
     assert {path.name for path in tmp_path.iterdir()} == {
         "engines.json", "exact.npy", "queries", "queries.npy", "shards"
     }  # fmt: skip

@@ -4,26 +4,14 @@ import json
 
 import onnxruntime
 import pytest
-import torch
-
-from builders import calibrated_run, write_pictures
-from switchablecompat.deploy.images import read_images
 
 
-@pytest.fixture(scope="module")
-def work(tmp_path_factory):
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("work")
-    (folder / "my_images").mkdir()
-    images = read_images(write_pictures(folder / "my_images", folder / "datasets"), {"size": [64, 32]})
-    calibrated_run(folder / "run", images, "MODEL.SWITCHABLE.WIDTHS", "[0.25, 1.0]")
-    return folder
-
-
-def test_files_and_cells_of_every_width(work, run_tool, monkeypatch):
+def test_files_and_cells_of_every_width(deployable, run_tool, monkeypatch):
+    work, _ = deployable
     monkeypatch.chdir(work)
     monkeypatch.setenv("FASTREID_DATASETS", str(work / "datasets"))
     arguments = ["--weights", "run/model_final.pth", "--max-map-drop", 100, "--repeats", 3, "--output", "out"]
+    arguments += ["--calibration-images", 16]
     code, out, err = run_tool("profile_precisions.py", *arguments)
     assert code == 0, err[-2000:]
     content = json.loads((work / "out" / "precisions.json").read_text())

@@ -4,28 +4,23 @@ import json
 
 import numpy as np
 import pytest
-import torch
 import torch.nn.functional as F
 
-from builders import calibrated_run, write_pictures
-from switchablecompat.deploy.encoder import load_encoder
+from switchablecompat.deploy.files.opening import open_encoder
+from switchablecompat.deploy.gallery.milvus_server import connection
+from switchablecompat.deploy.image_list import items_of_dataset
 from switchablecompat.deploy.images import read_images
-from switchablecompat.deploy.items import items_of_dataset
-from switchablecompat.deploy.milvus_server import connection
 from switchablecompat.widths import width_name
 
 OPTIONS = ("--camera", 0.5, "--old", 0.25, "--new", 1.0, "--max-map-drop", 100, "--far", 0.1)
 
+WIDTHS = "[0.25, 0.5, 1.0]"
+TWO_FILES = ("--precision", "float32", "--camera", 0.25, "--old", 0.25)
+
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory):
-    """A run with three widths, and its data set."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("work")
-    (folder / "my_images").mkdir()
-    images = read_images(write_pictures(folder / "my_images", folder / "datasets"), {"size": [64, 32]})
-    calibrated_run(folder / "run", images, "MODEL.SWITCHABLE.WIDTHS", "[0.25, 0.5, 1.0]")
-    return folder
+def work(deployable):
+    return deployable[0]
 
 
 @pytest.fixture
@@ -38,7 +33,7 @@ def tool(work, run_tool, monkeypatch):
 
 def features(path, items):
     images = read_images([item.path for item in items], {"size": [64, 32]})
-    return F.normalize(load_encoder(path)(images)).numpy()
+    return F.normalize(open_encoder(path)(images)).numpy()
 
 
 def test_a_rehearsal_begins_and_ends_in_cells_of_the_family(tool, work):
@@ -78,9 +73,12 @@ def test_a_rehearsal_begins_and_ends_in_cells_of_the_family(tool, work):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--camera", "0.3"], "width: must be one of [0.25, 0.5, 1.0], found 0.3"),
+        (["--camera", "0.3"], "run/model_final.pth: must have a sub-model of width 0.3, found widths [0.25, 0.5, 1.0]"),
         (["--old", "1.0"], "--new: must be another width than --old, found 1.0"),
-        (["--far", "1e-6", "--precision", "float32"], "--far: must be one that the pairs of the data set can show"),
+        (
+            ["--camera", "0.25", "--old", "0.25", "--far", "1e-6", "--precision", "float32"],
+            "--far: must be one that the pairs of the data set can show",
+        ),
         (["--queries", "0"], "command line: argument --queries: must be a whole number of at least 1"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from gallery_builders import CARD, PREPROCESSING, pooled_by_hand, write_images, write_onnx
-from switchablecompat.deploy.items import items_of_dataset
+from switchablecompat.deploy.image_list import items_of_dataset
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_an_onnx_file_finds_images_in_another_ones_gallery(tool, onnx_gallery, t
     [
         ({"family": "sha256:2"}, ("family", "sha256:1", "sha256:2")),
         ({"dimension": 12}, ("dimension", "24", "12")),
-        ({"preprocessing": {**PREPROCESSING, "size": [16, 8]}}, ("preprocessing", "[8, 4]", "[16, 8]")),
+        ({"preprocessing": {**PREPROCESSING, "size": [16, 8]}}, ("preprocessing.size", "[8, 4]", "[16, 8]")),
         ({"metric": "euclidean"}, ("metric", CARD.metric, "euclidean")),
     ],
 )

@@ -9,7 +9,7 @@ from fastreid.modeling.meta_arch import build_model
 
 from builders import TINY, calibrated_run, images, tiny_config, write_pictures
 from switchablecompat.config import load_config
-from switchablecompat.deploy.encoder import load_encoder
+from switchablecompat.deploy.files.opening import open_encoder
 from switchablecompat.engine.output_folder import unlock
 from switchablecompat.errors import InputError
 from switchablecompat.fastreid_shims import use_cpu_loader
@@ -139,8 +139,8 @@ def test_an_exported_checkpoint_is_used_with_its_own_settings_too(places, run_to
     code, _, err, out = run_tool_on("export")
     assert code == 0, err
     folder = out / "w100-checkpoint"
-    load_encoder(folder)
+    open_encoder(folder)
     text = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(text.replace("GlobalAvgPool", "GlobalMaxPool"))
     with pytest.raises(InputError, match="MODEL.HEADS.POOL_LAYER: must be 'GlobalAvgPool', .* found 'GlobalMaxPool'"):
-        load_encoder(folder)
+        open_encoder(folder)

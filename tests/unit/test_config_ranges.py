@@ -13,9 +13,9 @@ from builders import tiny_config, tiny_model
 from switchablecompat.config_check import OPTIMIZERS, check_config
 from switchablecompat.config_ranges import check_share, check_training_sizes
 from switchablecompat.config_unread import MAY_BE_NEVER, value_of
-from switchablecompat.engine.sources import strip_training
 from switchablecompat.engine.trainer import SwitchableTrainer
 from switchablecompat.errors import InputError
+from switchablecompat.modeling.opened import strip_training
 
 BATCH = "SOLVER.IMS_PER_BATCH"
 ALONE = ("DATALOADER.SAMPLER_TRAIN", "TrainingSampler", "DATALOADER.NUM_INSTANCE", 1)

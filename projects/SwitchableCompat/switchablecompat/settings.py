@@ -1,4 +1,4 @@
-"""Settings by their full names: those that features depend on, and those in which two configs differ."""
+"""Settings that features depend on, differences of two configs, and whether features of two models compare."""
 
 from __future__ import annotations
 
@@ -47,6 +47,10 @@ RUN_KEYS = (
     "TEST.AQE.QE_TIME", "TEST.AQE.QE_K", "TEST.RERANK.ENABLED", "TEST.RERANK.K1", "TEST.RERANK.K2",
     "TEST.RERANK.LAMBDA",
 )  # fmt: skip
+
+
+METRIC = "cosine: inner product of L2-normalised features"
+SPACE = ("family", "dimension", "metric", "preprocessing")  # all that must agree for features to compare
 
 
 class Difference(NamedTuple):
@@ -101,3 +105,37 @@ def refuse_differences(found: list[Difference], rule: str, where: str = "") -> N
         first, *others = found
         also = f"; also {', '.join(map(str, others))}" if others else ""
         raise InputError(first.key, f"must be {first.there!r}{rule}", f"{first.here!r}{where}{also}")
+
+
+def preprocessing_of(cfg: Any) -> dict[str, Any]:
+    """What a config's test pipeline and its model do to an image, as a model card's ``preprocessing``."""
+    crop = {"center_crop": [int(side) for side in cfg.INPUT.CROP.SIZE]} if cfg.INPUT.CROP.ENABLED else {}
+    return {
+        "size": [int(side) for side in cfg.INPUT.SIZE_TEST],
+        **crop,
+        "channels": "RGB, 0-255",
+        "pixel_mean": [float(value) for value in cfg.MODEL.PIXEL_MEAN],
+        "pixel_std": [float(value) for value in cfg.MODEL.PIXEL_STD],
+        "normalisation": "inside the model",
+    }
+
+
+def check_comparable(*spaces: tuple[object, Mapping[str, Any]], why: str = "to compare features") -> None:
+    """Refuse models whose features do not live in one space.
+
+    Args:
+        *spaces: Name and feature space of each: values by the names in ``SPACE``, or by some of them where the others
+            need not agree (models that were trained apart to be compatible are of several families).
+        why: What the values must be the same for.
+
+    Raises:
+        InputError: The first key that differs, and both values.
+    """
+    (name, space), *others = spaces
+    first = flat_settings(space)
+    for other_name, other_space in others:
+        other = flat_settings(other_space)
+        for key in {**first, **other}:
+            if first.get(key) != other.get(key):
+                found = f"{first.get(key)} in {name} and {other.get(key)} in {other_name}"
+                raise InputError(key, f"must be the same {why}", found)

@@ -6,19 +6,18 @@ import pytest
 import torch
 
 from builders import R18, calibrated_run, tiny_config, write_pictures
-from switchablecompat.deploy.export import export_submodel
-from switchablecompat.deploy.images import preprocessing_of
-from switchablecompat.deploy.parity import parity_images
-from switchablecompat.deploy.run import TrainedRun
+from switchablecompat.deploy.files.export import export_submodel
+from switchablecompat.deploy.files.parity import parity_images
+from switchablecompat.modeling.opened import open_model
 
 
 def trained_run(folder, pictures, *opts, **kwargs):
     """``model`` (switchable), the ``run`` that its files are, and 8 ``images`` that it tells apart."""
     torch.manual_seed(0)
     cfg = tiny_config(*opts, **kwargs)
-    images, _ = parity_images(cfg, preprocessing_of(cfg), str(pictures))
+    images, _ = parity_images(cfg, str(pictures))
     model = calibrated_run(folder, images, *opts, **kwargs)
-    run = TrainedRun.load(str(folder / "config.yaml"), str(folder / "model_final.pth"))
+    run = open_model(str(folder / "model_final.pth"), str(folder / "config.yaml"))
     return SimpleNamespace(model=model, run=run, images=images)
 
 

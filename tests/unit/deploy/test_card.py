@@ -4,8 +4,9 @@ import json
 import pytest
 
 from gallery_builders import PREPROCESSING
-from switchablecompat.deploy.card import ModelCard, check_comparable
+from switchablecompat.deploy.card import ModelCard
 from switchablecompat.errors import InputError
+from switchablecompat.settings import check_comparable
 
 CARD = ModelCard("onnx", "w025.onnx", "sha256:1", 0.25, (0.25, 1.0), 128, True, PREPROCESSING, extra={"seed": 3})
 
@@ -55,12 +56,15 @@ def test_a_broken_file_is_refused_by_name(text, tmp_path):
 )
 def test_features_of_two_spaces_are_refused_with_both_values(change):
     (key,) = change
+    name, found = (key, change[key]) if key != "preprocessing" else ("preprocessing.size", [32, 64])
+    ours = getattr(CARD, key) if key != "preprocessing" else PREPROCESSING["size"]
     with pytest.raises(InputError) as error:
-        check_comparable(CARD, "camera", dataclasses.replace(CARD, **change), "cloud")
-    assert str(error.value).startswith(f"{key}: must be the same to compare features, found ")
-    assert f"{getattr(CARD, key)} in camera" in str(error.value)
-    assert f"{change[key]} in cloud" in str(error.value)
+        check_comparable(("camera", CARD.space), ("cloud", dataclasses.replace(CARD, **change).space))
+    assert str(error.value).startswith(f"{name}: must be the same to compare features, found ")
+    assert f"{ours} in camera" in str(error.value)
+    assert f"{found} in cloud" in str(error.value)
 
 
 def test_another_width_of_the_family_is_comparable():
-    check_comparable(CARD, "camera", dataclasses.replace(CARD, width=1.0, kind="program", file="w100.pt2"), "cloud")
+    other = dataclasses.replace(CARD, width=1.0, kind="program", file="w100.pt2")
+    check_comparable(("camera", CARD.space), ("cloud", other.space))

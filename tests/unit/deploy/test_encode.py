@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from gallery_builders import pooled_by_hand, pooling_encoder, write_images
-from switchablecompat.deploy.encode import encode
-from switchablecompat.deploy.items import Item, items_of_dataset, items_of_paths
+from switchablecompat.deploy.encoder import encode
+from switchablecompat.deploy.image_list import LabelledImage, items_of_dataset, items_of_paths
 from switchablecompat.errors import InputError
 
 
@@ -41,7 +41,7 @@ def test_files_stand_as_given_and_folders_by_name(tmp_path):
     (single,) = write_images(tmp_path / "single", 1)
     items = items_of_paths([single, tmp_path / "b", tmp_path / "a"])
     names = ["single/000.png", "b/000.png", "b/001.png", "a/deep/000.png"]
-    assert items == [Item(str(tmp_path / name)) for name in names]
+    assert items == [LabelledImage(str(tmp_path / name)) for name in names]
 
 
 @pytest.mark.parametrize("name", ["nothing", "empty"])
@@ -69,8 +69,12 @@ def test_a_manifests_names_are_kept(tmp_path):
     Image.new("RGB", (4, 8)).save(tmp_path / "2.png")
     manifest = tmp_path / "m.csv"
     manifest.write_text("path,pid,camid,split\n1.png,zoe,till,query\n2.png,anna,door,gallery\n")
-    assert items_of_dataset("ManifestReID", "query", str(manifest)) == [Item(str(tmp_path / "1.png"), "zoe", "till")]
-    assert items_of_dataset("ManifestReID", "gallery", str(manifest)) == [Item(str(tmp_path / "2.png"), "anna", "door")]
+    assert items_of_dataset("ManifestReID", "query", str(manifest)) == [
+        LabelledImage(str(tmp_path / "1.png"), "zoe", "till")
+    ]
+    assert items_of_dataset("ManifestReID", "gallery", str(manifest)) == [
+        LabelledImage(str(tmp_path / "2.png"), "anna", "door")
+    ]
     manifest.write_text("path,pid,camid,split\n1.png,zoe,till,query\n")
     with pytest.raises(InputError, match="data set ManifestReID: must have images in the split gallery, found none"):
         items_of_dataset("ManifestReID", "gallery", str(manifest))

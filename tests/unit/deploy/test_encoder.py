@@ -8,9 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from switchablecompat.deploy.card import check_comparable
-from switchablecompat.deploy.encoder import load_encoder, run_encoder
+from builders import save_run
+from switchablecompat.deploy.encoder import submodel_encoder
+from switchablecompat.deploy.files.opening import open_encoder
 from switchablecompat.errors import InputError
+from switchablecompat.settings import check_comparable
 
 
 def expected(case, width):
@@ -23,7 +25,7 @@ def test_folder_file_and_card_lead_to_the_same_encoder(kind, exported, tiny):
     folder, card = exported["tiny", 0.25, kind]
     images = tiny.images.clone()
     for path in (folder, folder / card.file, str(folder / "model.json")):
-        encoder = load_encoder(path)
+        encoder = open_encoder(path)
         assert encoder.card == card
         features = encoder(images)
         torch.testing.assert_close(features, expected(tiny, 0.25), rtol=0, atol=2e-6)
@@ -33,14 +35,15 @@ def test_folder_file_and_card_lead_to_the_same_encoder(kind, exported, tiny):
 
 @pytest.mark.parametrize("width", [0.25, 1.0])
 def test_a_run_needs_no_export(width, exported, tiny):
-    encoder = run_encoder(tiny.run, width)
+    encoder = submodel_encoder(tiny.run, width)
     assert torch.equal(encoder(tiny.images), expected(tiny, width))
-    assert tiny.run.model.switch.is_full
-    check_comparable(encoder.card, "run", exported["tiny", 0.25, "onnx"][1], "camera")
+    assert tiny.run.network.switch.is_full
+    ours = ("run", encoder.card.space)
+    check_comparable(ours, ("camera", exported["tiny", 0.25, "onnx"][1].space))
     with pytest.raises(InputError, match="family: must be the same"):
-        check_comparable(encoder.card, "run", exported["resnet", 0.5, "onnx"][1], "another")
-    with pytest.raises(InputError, match="width: must be one of"):
-        run_encoder(tiny.run, 0.5)
+        check_comparable(ours, ("another", exported["resnet", 0.5, "onnx"][1].space))
+    with pytest.raises(InputError, match="must have a sub-model of width 0.5, found widths"):
+        submodel_encoder(tiny.run, 0.5)
 
 
 @pytest.mark.parametrize("kind", ["checkpoint", "onnx", "program"])
@@ -48,7 +51,7 @@ def test_a_file_without_its_card_still_knows_what_it_is(kind, exported, tmp_path
     folder, card = exported["tiny", 0.25, kind]
     shutil.copytree(folder, tmp_path / "alone")
     (tmp_path / "alone" / "model.json").unlink()
-    alone = load_encoder(tmp_path / "alone" / card.file).card
+    alone = open_encoder(tmp_path / "alone" / card.file).card
     assert (alone.family, alone.width, alone.dimension, alone.preprocessing) == (
         card.family, card.width, card.dimension, card.preprocessing,
     )  # fmt: skip
@@ -64,37 +67,37 @@ def test_a_card_that_contradicts_its_file_is_refused(key, value, exported, tmp_p
     content = json.loads((folder / "model.json").read_text())
     (tmp_path / "mixed" / "model.json").write_text(json.dumps({**content, key: value}))
     with pytest.raises(InputError, match=f"must be the card of model.onnx, whose {key} is"):
-        load_encoder(tmp_path / "mixed")
+        open_encoder(tmp_path / "mixed")
 
 
 def test_the_card_of_another_file_is_not_taken_for_this_ones(exported, tmp_path):
     shutil.copytree(exported["tiny", 0.25, "program"][0], tmp_path / "both")
     shutil.copy(exported["resnet", 0.5, "onnx"][0] / "model.onnx", tmp_path / "both")
-    assert load_encoder(tmp_path / "both" / "model.onnx").card.width == 0.5
-    assert load_encoder(tmp_path / "both").card.width == 0.25
+    assert open_encoder(tmp_path / "both" / "model.onnx").card.width == 0.5
+    assert open_encoder(tmp_path / "both").card.width == 0.25
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.pt2", "model.pth"])
 def test_a_damaged_file_is_refused_by_name(name, tmp_path):
     (tmp_path / name).write_bytes(b"\x08\x01damaged")
     with pytest.raises(InputError, match=f"{name}: must be a whole"):
-        load_encoder(tmp_path / name)
+        open_encoder(tmp_path / name)
 
 
 def test_what_is_no_export_is_refused(tmp_path):
     (tmp_path / "model.tflite").touch()
     with pytest.raises(InputError, match="must end in .onnx, .pt2, .pth"):
-        load_encoder(tmp_path / "model.tflite")
+        open_encoder(tmp_path / "model.tflite")
     with pytest.raises(InputError, match="none.onnx: must be an existing exported model"):
-        load_encoder(tmp_path / "none.onnx")
+        open_encoder(tmp_path / "none.onnx")
     with pytest.raises(InputError, match="model.json: must be a readable model card"):
-        load_encoder(tmp_path)
+        open_encoder(tmp_path)
 
 
 def test_an_ordinary_checkpoint_is_no_export(tmp_path):
-    torch.save({"model": {}}, tmp_path / "model_final.pth")
-    with pytest.raises(InputError, match="must be exported by tools/export_submodel.py"):
-        load_encoder(tmp_path / "model_final.pth")
+    save_run(tmp_path / "run")
+    with pytest.raises(InputError, match="must be exported by tools/export_submodel.py, found no model card in it"):
+        open_encoder(tmp_path / "run" / "model_final.pth")
 
 
 def test_a_checkpoint_that_does_not_fit_its_config_is_refused(exported, tmp_path):
@@ -102,7 +105,7 @@ def test_a_checkpoint_that_does_not_fit_its_config_is_refused(exported, tmp_path
     shutil.copytree(exported["tiny", 0.25, "checkpoint"][0], tmp_path / "mixed")
     shutil.copy(exported["tiny", 1.0, "checkpoint"][0] / "config.yaml", tmp_path / "mixed")
     with pytest.raises(InputError, match="ARCHITECTURE 'build_submodel' there and 'Baseline' here"):
-        load_encoder(tmp_path / "mixed")
+        open_encoder(tmp_path / "mixed")
 
 
 @pytest.mark.parametrize(
@@ -111,7 +114,7 @@ def test_a_checkpoint_that_does_not_fit_its_config_is_refused(exported, tmp_path
     ids=["size", "no batch", "bytes"],
 )
 def test_other_images_are_refused_with_what_was_found(images, exported):
-    encoder = load_encoder(exported["tiny", 0.25, "onnx"][0])
+    encoder = open_encoder(exported["tiny", 0.25, "onnx"][0])
     with pytest.raises(InputError, match=r"images: must be float32 \[N, 3, 64, 32\], found torch"):
         encoder(images)
 
@@ -119,4 +122,4 @@ def test_other_images_are_refused_with_what_was_found(images, exported):
 def test_a_missing_package_says_what_to_install(exported, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(InputError, match=r"onnxruntime: is needed to run an ONNX file: pip install '.\[deploy\]'"):
-        load_encoder(exported["tiny", 0.25, "onnx"][0])
+        open_encoder(exported["tiny", 0.25, "onnx"][0])

@@ -16,9 +16,9 @@ from fastreid.modeling.backbones import BACKBONE_REGISTRY
 
 from builders import images
 from switchablecompat import add_switchablecompat_config, extract_submodel
-from switchablecompat.deploy import export
 from switchablecompat.deploy.card import ModelCard
-from switchablecompat.deploy.export import export_submodel
+from switchablecompat.deploy.files import export
+from switchablecompat.deploy.files.export import export_submodel
 from switchablecompat.errors import InputError
 from switchablecompat.provenance import family_digest
 from switchablecompat.settings import feature_settings

@@ -10,7 +10,7 @@ import pytest
 
 from gallery_builders import CARD, PREPROCESSING, some_items, unit_features, write_shard
 from switchablecompat.deploy.card import ModelCard
-from switchablecompat.deploy.feature_file import (
+from switchablecompat.deploy.features.feature_file import (
     GROUP_ROWS,
     FeatureFile,
     check_shards,
@@ -18,13 +18,17 @@ from switchablecompat.deploy.feature_file import (
     parquet_writer,
     record_batch,
 )
-from switchablecompat.deploy.items import Item
+from switchablecompat.deploy.image_list import LabelledImage
 from switchablecompat.errors import InputError
 
 
 def test_plain_pyarrow_reads_the_documented_columns(tmp_path):
     features = unit_features(3)
-    items = [Item("a/1.jpg", "anna", "door"), Item("a/2.jpg"), Item("b/ü.jpg", "bert", "till")]
+    items = [
+        LabelledImage("a/1.jpg", "anna", "door"),
+        LabelledImage("a/2.jpg"),
+        LabelledImage("b/ü.jpg", "bert", "till"),
+    ]
     table = pq.read_table(write_shard(tmp_path / "f.parquet", features, 7, items, width=0.25))
     assert table.schema.remove_metadata() == pa.schema(
         [
@@ -126,7 +130,7 @@ def test_a_row_of_another_sub_model_is_refused(tmp_path, column, value):
     [
         ("family", {"family": "sha256:2"}, ("sha256:1", "sha256:2")),
         ("width", {"width": 0.25}, ("1.0", "0.25")),
-        ("preprocessing", {"preprocessing": {**PREPROCESSING, "size": [16, 8]}}, ("[8, 4]", "[16, 8]")),
+        ("preprocessing.size", {"preprocessing": {**PREPROCESSING, "size": [16, 8]}}, ("[8, 4]", "[16, 8]")),
         ("metric", {"metric": "euclidean"}, ("cosine", "euclidean")),
     ],
 )

@@ -16,13 +16,13 @@ from gallery_builders import (
     write_images,
     write_shard,
 )
-from switchablecompat.deploy import feature_file
-from switchablecompat.deploy.build_gallery import build_from_images, build_from_shards, sample_features
 from switchablecompat.deploy.card import ModelCard
-from switchablecompat.deploy.feature_file import FeatureFile
-from switchablecompat.deploy.gallery import Gallery
-from switchablecompat.deploy.index import check_factory, create_index, sample_size
-from switchablecompat.deploy.items import Item, items_of_paths
+from switchablecompat.deploy.features import feature_file
+from switchablecompat.deploy.features.feature_file import FeatureFile
+from switchablecompat.deploy.gallery.faiss_build import build_from_images, build_from_shards, sample_features
+from switchablecompat.deploy.gallery.faiss_gallery import Gallery
+from switchablecompat.deploy.gallery.faiss_index import check_factory, create_index, sample_size
+from switchablecompat.deploy.image_list import LabelledImage, items_of_paths
 from switchablecompat.errors import InputError
 
 
@@ -191,7 +191,10 @@ def edit(**change):
         (shorten_items, "items.parquet: must have the 300 items of index.json, found 200"),
         (lambda folder: (folder / "items.parquet").unlink(), "items.parquet: must be a whole Parquet file, found"),
         (lambda folder: (folder / "index.json").unlink(), "index.json: must be the readable card of a gallery"),
-        (lambda folder: (folder / "index.json").write_text("[]"), "index.json: format: must be 1, found list"),
+        (
+            lambda folder: (folder / "index.json").write_text("[]"),
+            "index.json: must be the readable card of a gallery, found list",
+        ),
         (edit(format=2), "index.json: format: must be 1, found 2"),
         (edit(num_items=None), "index.json: num_items: must be given"),
         (
@@ -226,7 +229,7 @@ def test_a_gallery_without_images_is_refused(tmp_path):
 
 
 def test_an_unlabelled_image_makes_an_unlabelled_gallery(tmp_path):
-    items = [*some_items(4), Item("x.jpg", "p0", None)]
+    items = [*some_items(4), LabelledImage("x.jpg", "p0", None)]
     build_from_shards(
         [FeatureFile(write_shard(tmp_path / "f.parquet", unit_features(5), 0, items))], tmp_path / "g", "Flat", ""
     )

@@ -7,11 +7,12 @@ from PIL import Image
 
 from builders import tiny_config
 from switchablecompat.data.opening import open_dataset
-from switchablecompat.deploy.folders import list_images
-from switchablecompat.deploy.images import input_size, preprocessing_of, read_images
+from switchablecompat.deploy.image_list import list_images
+from switchablecompat.deploy.images import input_size, read_images
 from switchablecompat.engine import SwitchableTrainer
 from switchablecompat.errors import InputError
 from switchablecompat.fastreid_shims import use_cpu_loader
+from switchablecompat.settings import preprocessing_of
 
 
 @pytest.mark.parametrize("crop", [False, True])

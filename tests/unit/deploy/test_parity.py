@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from builders import tiny_config
-from switchablecompat.deploy.images import preprocessing_of, read_images
-from switchablecompat.deploy.parity import largest_differences, parity_images
+from switchablecompat.deploy.files.parity import largest_differences, parity_images
+from switchablecompat.deploy.images import read_images
 from switchablecompat.errors import InputError
+from switchablecompat.settings import preprocessing_of
 
 IMAGES = torch.arange(8.0).view(8, 1, 1, 1).expand(8, 3, 2, 2)
 
@@ -39,7 +40,7 @@ def test_one_undefined_feature_is_not_lost():
 
 def test_images_are_spread_over_the_folder(pictures):
     cfg = tiny_config()
-    images, source = parity_images(cfg, preprocessing_of(cfg), str(pictures))
+    images, source = parity_images(cfg, str(pictures))
     files = sorted(pictures.iterdir())
     assert torch.equal(images, read_images(files[:8], preprocessing_of(cfg)))  # 9 files: all but the last
     assert source == "--images"
@@ -48,7 +49,7 @@ def test_images_are_spread_over_the_folder(pictures):
 def test_images_of_the_configs_test_set(tmp_path, monkeypatch):
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
     cfg = tiny_config()
-    images, source = parity_images(cfg, preprocessing_of(cfg))
+    images, source = parity_images(cfg)
     assert images.shape == (8, 3, 64, 32)
     assert len(images.flatten(1).unique(dim=0)) == 8
     assert source == "SyntheticReIDTiny"
@@ -58,8 +59,8 @@ def test_too_few_images_or_no_test_set_are_refused(pictures, tmp_path, monkeypat
     cfg = tiny_config()
     (tmp_path / "0.png").write_bytes((pictures / "0.png").read_bytes())
     with pytest.raises(InputError, match="must hold at least 8 images to compare features on, found 1"):
-        parity_images(cfg, preprocessing_of(cfg), str(tmp_path))
+        parity_images(cfg, str(tmp_path))
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
     cfg = tiny_config("DATASETS.TESTS", "('Market1501',)")
     with pytest.raises(InputError, match="--images: must name a folder of images where .* data set Market1501: needs"):
-        parity_images(cfg, preprocessing_of(cfg))
+        parity_images(cfg)

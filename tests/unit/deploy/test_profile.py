@@ -1,6 +1,6 @@
 """The tables show the profile's numbers; the profile itself is checked in tests/integration/test_profile_tool.py."""
 
-from switchablecompat.deploy.profile import render_profile
+from switchablecompat.deploy.profiles.submodels import render_profile
 
 
 def test_tables_show_these_numbers():

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from gallery_builders import unit_features, write_shard
-from switchablecompat.deploy.build_gallery import build_from_shards
-from switchablecompat.deploy.extract import open_shards
-from switchablecompat.deploy.feature_file import FeatureFile
-from switchablecompat.deploy.gallery import Gallery
-from switchablecompat.deploy.generated import IMAGES_PER_IDENTITY, write_generated
-from switchablecompat.deploy.recall import exact_neighbours, recall
+from switchablecompat.deploy.features.feature_file import FeatureFile
+from switchablecompat.deploy.features.generated import IMAGES_PER_IDENTITY, write_generated
+from switchablecompat.deploy.features.shards import open_shards
+from switchablecompat.deploy.gallery.faiss_build import build_from_shards
+from switchablecompat.deploy.gallery.faiss_gallery import Gallery
+from switchablecompat.deploy.gallery.scoring import exact_neighbours, recall
 
 
 def test_exact_neighbours_over_files_are_numpys(tmp_path):

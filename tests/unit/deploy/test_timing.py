@@ -2,7 +2,7 @@
 
 import pytest
 
-from switchablecompat.deploy.timing import Timing, take_turns
+from switchablecompat.deploy.profiles.timing import Timing, take_turns
 
 
 def test_everyone_gets_a_turn_in_every_repeat_after_one_untimed_call():

@@ -57,7 +57,7 @@ def test_undefined_cells_name_query_and_gallery():
     ("members", "match"),
     [
         ([member(0.5), member(0.5, seed=1)], "width 0.5: must come from one model, found m0.5.pth and m0.5.pth"),
-        ([member(0.5), member(1.0, dim=6)], "feature dimension: must be the same .* found 5 in m0.5.pth and 6 in m1.0"),
+        ([member(0.5), member(1.0, dim=6)], "dimension: must be the same .* found 5 in m0.5.pth and 6 in m1.0"),
     ],
 )
 def test_members_that_do_not_fit_are_refused_with_both_values(members, match):

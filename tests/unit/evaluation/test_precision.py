@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from builders import images, save_run, tiny_config, tiny_model
-from switchablecompat.deploy.encoder import load_encoder, run_encoder
-from switchablecompat.deploy.run import TrainedRun
+from switchablecompat.deploy.files.opening import open_encoder
 from switchablecompat.engine.setup import check_device
 from switchablecompat.errors import InputError
 from switchablecompat.evaluation.features import extract_features
@@ -66,9 +65,9 @@ def test_float16_needs_a_gpu():
 
 def test_an_encoder_of_a_run_computes_in_it_and_says_so(tmp_path):
     save_run(tmp_path / "run", "MODEL.SWITCHABLE.WIDTHS", "[0.5, 1.0]")
-    files = (str(tmp_path / "run" / "config.yaml"), str(tmp_path / "run" / "model_final.pth"))
+    path = tmp_path / "run" / "model_final.pth"
     x = images(4, 64, 32)
-    full, half = (run_encoder(TrainedRun.load(*files, ["TEST.PRECISION", p]), 1.0) for p in ("float32", "bfloat16"))
+    full, half = (open_encoder(path, 1.0, precision=p) for p in ("float32", "bfloat16"))
     assert full.card.precision == "float32"
     assert half.card.precision == "bfloat16"
     assert not torch.equal(full(x), half(x))
@@ -78,7 +77,7 @@ def test_an_encoder_of_a_run_computes_in_it_and_says_so(tmp_path):
 def test_an_exported_file_that_cannot_is_refused(tmp_path):
     (tmp_path / "a.onnx").touch()
     with pytest.raises(InputError, match="--precision: must be float32 for .onnx files"):
-        load_encoder(tmp_path / "a.onnx", "bfloat16")
+        open_encoder(tmp_path / "a.onnx", precision="bfloat16")
 
 
 @pytest.mark.gpu

@@ -8,7 +8,7 @@ import torch
 from builders import reference_files, save_run, tiny_config, tiny_model
 from switchablecompat.errors import InputError
 from switchablecompat.modeling.checkpoint import RECORD_KEY, read_checkpoint
-from switchablecompat.modeling.trained import open_trained, run_record
+from switchablecompat.modeling.trained import read_trained, run_record
 
 POOL = ("MODEL.HEADS.POOL_LAYER", "GlobalMaxPool")
 
@@ -23,10 +23,10 @@ def run(tmp_path):
 
 
 def test_the_checkpoint_knows_its_config_wherever_it_is(run):
-    cfg = open_trained(str(run)).cfg
+    cfg = read_trained(str(run)).cfg
     expected = tiny_config(*POOL, "MODEL.PIXEL_MEAN", "[1.0, 2.0, 3.0]", "OUTPUT_DIR", run.parent)
     assert cfg == expected
-    assert open_trained(str(run), opts=["TEST.IMS_PER_BATCH", "7"]).cfg.TEST.IMS_PER_BATCH == 7
+    assert read_trained(str(run), opts=["TEST.IMS_PER_BATCH", "7"]).cfg.TEST.IMS_PER_BATCH == 7
 
 
 def test_nothing_of_the_machines_folders_is_in_it(run):
@@ -36,23 +36,23 @@ def test_nothing_of_the_machines_folders_is_in_it(run):
 def test_a_config_that_says_otherwise_is_refused_in_one_line_with_both_values(run, tmp_path):
     (tmp_path / "other.yml").write_text(tiny_config("MODEL.BACKBONE.LAST_STRIDE", 1).dump())
     with pytest.raises(InputError) as error:
-        open_trained(str(run), str(tmp_path / "other.yml"))
+        read_trained(str(run), str(tmp_path / "other.yml"))
     assert str(error.value) == (
         f"MODEL.HEADS.POOL_LAYER: must be 'GlobalMaxPool', as {run} was trained, found 'GlobalAvgPool' in "
         f"{tmp_path}/other.yml; also MODEL.PIXEL_MEAN [1.0, 2.0, 3.0] there and "
         "[123.675, 116.28, 103.53] here"
     )
     with pytest.raises(InputError, match=r"INPUT.SIZE_TEST: must be \[64, 32\], .* found \[32, 32\] in the KEY VALUE"):
-        open_trained(str(run), opts=["INPUT.SIZE_TEST", "[32, 32]"])
+        read_trained(str(run), opts=["INPUT.SIZE_TEST", "[32, 32]"])
 
 
 def test_the_config_beside_a_checkpoint_counts_where_it_keeps_none(tmp_path):
     (tmp_path / "config.yaml").write_text(tiny_config(*POOL).dump())
     torch.save({"model": tiny_model().state_dict()}, tmp_path / "model_final.pth")
-    assert open_trained(str(tmp_path / "model_final.pth")).cfg.MODEL.HEADS.POOL_LAYER == "GlobalMaxPool"
+    assert read_trained(str(tmp_path / "model_final.pth")).cfg.MODEL.HEADS.POOL_LAYER == "GlobalMaxPool"
     (tmp_path / "config.yaml").unlink()
     with pytest.raises(InputError, match=r"^--config-file: must be given: .*model_final.pth keeps no settings"):
-        open_trained(str(tmp_path / "model_final.pth"))
+        read_trained(str(tmp_path / "model_final.pth"))
 
 
 def test_a_method_without_a_name_is_custom_and_none_is_guessed():

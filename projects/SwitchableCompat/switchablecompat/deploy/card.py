@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,14 @@ from ..errors import InputError
 from ..evaluation.precision import FULL
 from ..evaluation.precision import PRECISIONS as COMPUTED
 from ..files import write_json
+from ..modeling.opened import OpenedModel
+from ..settings import METRIC, SPACE
 from ..widths import width_name
 
 FORMAT = 1
+REQUIRED = ("kind", "file", "family", "width", "widths", "dimension", "l2_normalised", "preprocessing")
 KINDS = ("checkpoint", "onnx", "program")
 PRECISIONS = (*COMPUTED, "int8")
-METRIC = "cosine: inner product of L2-normalised features"
-# Two sub-models' features may be compared only if all of these agree.
-SAME = ("family", "dimension", "metric", "preprocessing")
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,27 @@ class ModelCard:
         object.__setattr__(self, "widths", tuple(float(width) for width in self.widths))
 
     @property
+    def space(self) -> dict[str, Any]:
+        """What must agree with another card for features to compare (:func:`~..settings.check_comparable`)."""
+        return {key: getattr(self, key) for key in SPACE}
+
+    @property
     def name(self) -> str:
         """Name of the sub-model, such as ``w025``."""
         return width_name(self.width)
+
+    @classmethod
+    def of_model(cls, model: OpenedModel, width: float, **own: Any) -> ModelCard:
+        """The card of one sub-model of an opened model: as a part of its checkpoint, or as ``own`` fields say.
+
+        Raises:
+            InputError: there is no such sub-model.
+        """
+        fields = {"kind": "checkpoint", "file": Path(model.weights).name, "l2_normalised": False, **own}
+        kept = {key: model.record[key] for key in ("method", "seed", "config")}
+        fields["extra"] = {**kept, **own.get("extra", {})}
+        width = model.widths[model.index_of(width)]
+        return cls(width=width, widths=model.widths, **model.space, **fields)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ``extra`` among them; :meth:`from_dict` restores the card."""
@@ -90,20 +108,14 @@ class ModelCard:
         }
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any], source: str = "model card") -> ModelCard:
+    def from_dict(cls, content: Any, source: str = "model card") -> ModelCard:
         """Read a card; unknown keys go to ``extra``.
 
         Raises:
             InputError: another format, a key that is missing, or a value of another type.
         """
-        if not isinstance(content, Mapping):
-            raise InputError(source, "must be a model card", type(content).__name__)
-        if content.get("format") != FORMAT:
-            raise InputError(f"{source}: format", f"must be {FORMAT}", content.get("format"))
+        check_format(content, source, "a model card", FORMAT, REQUIRED)
         fields = {name for name in cls.__dataclass_fields__ if name != "extra"}
-        required = {"kind", "file", "family", "width", "widths", "dimension", "l2_normalised", "preprocessing"}
-        if missing := sorted(required - {*content}):
-            raise InputError(f"{source}: {missing[0]}", "must be given")
         extra = {key: value for key, value in content.items() if key not in fields and key != "format"}
         try:
             return cls(**{key: content[key] for key in fields if key in content}, extra=extra)
@@ -118,10 +130,9 @@ class ModelCard:
             InputError: also if it is not JSON.
         """
         try:
-            content = json.loads(text)
+            return cls.from_dict(json.loads(text), source)
         except json.JSONDecodeError as error:
             raise InputError(source, "must be a readable model card", error) from None
-        return cls.from_dict(content, source)
 
     def write(self, path: str | Path) -> Path:
         """Write it as JSON."""
@@ -134,22 +145,28 @@ class ModelCard:
         Raises:
             InputError: not a file, or not a card.
         """
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(str(path), "must be a readable model card", error) from None
-        return cls.from_json(text, str(path))
+        return cls.from_dict(read_json(path, "a readable model card", FORMAT), str(path))
 
 
-def check_comparable(first: ModelCard, first_name: str, second: ModelCard, second_name: str) -> None:
-    """Refuse two sub-models whose features do not live in one space, with both values in the message.
+def read_json(path: str | Path, what: str, version: int, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a JSON file that has a ``format``.
 
     Raises:
-        InputError: another family, dimension, metric or preprocessing.
+        InputError: no such file, or not ``what`` it must be: another format, or a key that is missing.
     """
-    for key in SAME:
-        ours, theirs = getattr(first, key), getattr(second, key)
-        if ours != theirs:
-            raise InputError(
-                key, "must be the same to compare features", f"{ours} in {first_name} and {theirs} in {second_name}"
-            )
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(path, f"must be {what}", error) from None
+    check_format(content, path, what, version, keys)
+    return content
+
+
+def check_format(content: Any, source: object, what: str, version: int, keys: Sequence[str]) -> None:
+    """Refuse what is no mapping with this ``format`` and these keys."""
+    if not isinstance(content, Mapping):
+        raise InputError(source, f"must be {what}", type(content).__name__)
+    if content.get("format") != version:
+        raise InputError(f"{source}: format", f"must be {version}", content.get("format"))
+    if missing := sorted({*keys} - {*content}):
+        raise InputError(f"{source}: {missing[0]}", "must be given")

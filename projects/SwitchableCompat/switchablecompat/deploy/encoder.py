@@ -1,32 +1,30 @@
-"""Features from whatever holds a sub-model: a trained run, or any file exported from one."""
+"""From images to features by one sub-model, whatever holds it; the next batches of files are read in the meantime."""
 
 from __future__ import annotations
 
-import importlib
 import logging
-from collections.abc import Callable
-from dataclasses import fields, replace
-from pathlib import Path
-from types import ModuleType
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fastreid.engine import DefaultPredictor
 from torch import Tensor
+from tqdm import tqdm
 
-from ..config import merge_config
 from ..errors import InputError
-from ..evaluation.precision import FULL, computing_in
-from ..modeling.checkpoint import RECORD_KEY, load_for_evaluation, read_checkpoint
-from ..modeling.trained import CONFIG_NAME, check_features
+from ..evaluation.features import inference_mode
+from ..evaluation.precision import check_precision, computing_in
+from ..modeling.opened import OpenedModel
 from .card import ModelCard
-from .images import input_size
-from .run import TrainedRun
+from .image_list import LabelledImage
+from .images import input_size, read_images
 
-CARD_NAME = "model.json"
-CARD_KEY = "model_card"  # in the file itself: ONNX metadata, extra file of a program, record of a checkpoint
-ADDED_LATER = ("file_bytes", "extra")  # to the card beside a file, when the file exists and was compared
+logger = logging.getLogger("fastreid.switchablecompat.encoder")
 
 
 class Encoder:
@@ -43,13 +41,10 @@ class Encoder:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """Features of a batch.
+        """Features [N, D] of length one, float32 on the CPU.
 
         Args:
             images: [N, 3, H, W] float32, RGB, 0-255, of the card's size (of any, if it says so); not changed.
-
-        Returns:
-            [N, D] float32 on the CPU, of length one.
 
         Raises:
             InputError: Another shape or type, or features that are not finite.
@@ -67,117 +62,86 @@ class Encoder:
         return features if self.card.l2_normalised else F.normalize(features)
 
 
-def run_encoder(run: TrainedRun, width: float) -> Encoder:
-    """One sub-model of an opened run, without a file of its own.
+def submodel_encoder(model: OpenedModel, width: float) -> Encoder:
+    """One sub-model of an opened model, without a file of its own.
 
     Raises:
-        InputError: The run has no such width.
+        InputError: There is no such sub-model, or the device does not compute in ``TEST.PRECISION``.
     """
-    return Encoder(run.card(width, precision=run.cfg.TEST.PRECISION), lambda images: run.features(images, width))
+    card = ModelCard.of_model(model, width, precision=model.cfg.TEST.PRECISION)
+    check_precision(card.precision, model.cfg.MODEL.DEVICE)
+    return Encoder(card, partial(raw_features, model, width))
 
 
-def load_encoder(path: str | Path, precision: str = FULL) -> Encoder:
-    """Load an exported sub-model.
+def raw_features(model: OpenedModel, width: float, images: Tensor) -> Tensor:
+    """Features [N, D] of one sub-model, of any length, on the CPU, of images [N, 3, H, W] (RGB, 0-255) of any size."""
+    computing = computing_in(model.cfg.TEST.PRECISION, model.cfg.MODEL.DEVICE)
+    with model.switch.use(model.index_of(width)), inference_mode(model.network), computing:
+        return model.network(images).float().cpu()
+
+
+class Encoded(NamedTuple):
+    """A batch of images: their positions in the list, the images, and their features ``[n, D]``, L2-normalised."""
+
+    positions: list[int]
+    items: list[LabelledImage]
+    features: np.ndarray
+
+
+def encode(
+    encoder: Encoder,
+    items: Sequence[LabelledImage],
+    *,
+    batch_size: int = 64,
+    workers: int = 2,
+    skip_unreadable: bool = False,
+) -> Iterator[Encoded]:
+    """Encode images in order.
 
     Args:
-        path: The exported folder, its model file, or its card ``model.json``.
-        precision: What a checkpoint computes in; other files compute in what they were exported in.
+        encoder, items: the sub-model and the images.
+        batch_size: images that it gets at a time.
+        workers: threads that read, a batch each.
+        skip_unreadable: leave out images that cannot be read, with a warning, instead of an error.
 
     Raises:
-        InputError: None of these, a card that is another file's, or a package that is missing.
+        InputError: an image that cannot be read.
     """
-    path = Path(path)
-    if path.is_dir():
-        path = path / CARD_NAME
-    if path.name == CARD_NAME:
-        path = path.parent / ModelCard.read(path).file
-    if not path.is_file():
-        raise InputError(path, "must be an existing exported model")
-    loaders = {".onnx": _load_onnx, ".pt2": _load_program, ".pth": _load_checkpoint}
-    if path.suffix not in loaders:
-        raise InputError(path, f"must end in {', '.join(loaders)}")
-    if path.suffix == ".pth":
-        return _load_checkpoint(path, precision)
-    if precision != FULL:
-        raise InputError("--precision", f"must be {FULL} for {path.suffix} files, which compute as exported", precision)
-    return loaders[path.suffix](path)
+
+    def read(start: int) -> tuple[list[int], Tensor | None]:
+        positions = list(range(start, min(start + batch_size, len(items))))
+        if not skip_unreadable:
+            return positions, read_images([items[i].path for i in positions], encoder.card.preprocessing)
+        kept, images = [], []
+        for position in positions:
+            try:
+                images.append(read_images([items[position].path], encoder.card.preprocessing))
+                kept.append(position)
+            except InputError as error:
+                logger.warning(f"left out: {error}")
+        return kept, torch.cat(images) if kept else None
+
+    starts = iter(range(0, len(items), batch_size))
+    with ThreadPoolExecutor(workers) as pool:
+        reading = deque(pool.submit(read, start) for start in islice(starts, workers + 1))
+        try:
+            while reading:
+                positions, images = reading.popleft().result()
+                reading.extend(pool.submit(read, start) for start in islice(starts, 1))
+                if images is not None:
+                    yield Encoded(positions, [items[i] for i in positions], encoder(images).numpy())
+        finally:
+            for future in reading:
+                future.cancel()
 
 
-def optional(package: str, use: str, extra: str = "deploy") -> ModuleType:
-    """Import a package that only deployment needs.
-
-    Raises:
-        InputError: It is not installed; says how to get it.
-    """
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise InputError(package, f"is needed {use}: pip install '.[{extra}]'", error) from None
-
-
-def _load_onnx(path: Path) -> Encoder:
-    runtime = optional("onnxruntime", "to run an ONNX file")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    # threads that spin between calls take the cores from whatever runs beside, such as a second sub-model
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own exceptions have no common public base
-        raise InputError(path, "must be a whole ONNX file", str(error).split("\n")[0]) from None
-    card = _card(path, session.get_modelmeta().custom_metadata_map.get(CARD_KEY))
-
-    def forward(images: Tensor) -> Tensor:
-        (features,) = session.run(["features"], {"images": np.ascontiguousarray(images.cpu().numpy())})
-        return torch.from_numpy(features)
-
-    return Encoder(card, forward)
-
-
-def _load_program(path: Path) -> Encoder:
-    """A program is code: torch unpickles what is in it, so that a hostile file can do anything."""
-    inside = {CARD_KEY: ""}
-    log = logging.getLogger("torch.export")  # shows a traceback beside what it raises
-    log.disabled = True
-    try:
-        program = torch.export.load(path, extra_files=inside).module()
-    except Exception as error:  # whatever a damaged archive raises
-        raise InputError(path, "must be a whole program of torch.export", str(error).split("\n")[0]) from None
-    finally:
-        log.disabled = False
-    return Encoder(_card(path, inside[CARD_KEY]), program)
-
-
-def _load_checkpoint(path: Path, precision: str = FULL) -> Encoder:
-    content = read_checkpoint(str(path))
-    record = content.get(RECORD_KEY, {})
-    card = _card(path, record.get(CARD_KEY))
-    config = path.with_name(CONFIG_NAME)
-    cfg = merge_config(str(config), ["MODEL.WEIGHTS", str(path)], CONFIG_NAME)
-    check_features(str(path), record, cfg, str(config))
-    predictor = DefaultPredictor(cfg)
-    load_for_evaluation(predictor.model, str(path), CONFIG_NAME, content)  # which FastReID does with whatever fits
-
-    def forward(images: Tensor) -> Tensor:
-        with computing_in(precision, predictor.cfg.MODEL.DEVICE):
-            return predictor(images.clone())  # it normalises them in place
-
-    return Encoder(replace(card, precision=precision), forward)
-
-
-def _card(path: Path, inside: str | None) -> ModelCard:
-    """The card beside a file, if there is one of this name, which must agree with the one inside it; else that one."""
-    if not inside:
-        raise InputError(path, "must be exported by tools/export_submodel.py", "no model card in it")
-    own = ModelCard.from_json(inside, str(path))
-    beside = path.with_name(CARD_NAME)
-    if not beside.exists():
-        return own
-    card = ModelCard.read(beside)
-    if card.file != path.name:
-        return own
-    for key in (field.name for field in fields(ModelCard) if field.name not in ADDED_LATER):
-        ours, found = getattr(own, key), getattr(card, key)
-        if ours != found:
-            raise InputError(beside, f"must be the card of {path.name}, whose {key} is {ours}", found)
-    return card
+def features_of(
+    encoder: Encoder, items: Sequence[LabelledImage], batch_size: int = 64, doing: str = "Encoding", **reading: Any
+) -> np.ndarray:
+    """Features of images, ``[N, D]``; shows progress."""
+    with tqdm(total=len(items), desc=doing, unit="image") as progress:
+        blocks = []
+        for batch in encode(encoder, items, batch_size=batch_size, **reading):
+            blocks.append(batch.features)
+            progress.update(len(batch.items))
+    return np.concatenate(blocks)

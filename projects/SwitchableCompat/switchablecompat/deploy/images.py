@@ -7,24 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fastreid.config import CfgNode, get_cfg
+from fastreid.config import get_cfg
 from fastreid.data import common
 from fastreid.data.transforms import build_transforms
 from torch import Tensor
-
-
-def preprocessing_of(cfg: CfgNode) -> dict[str, Any]:
-    """What a config's test pipeline and its model do to an image, as a model card's ``preprocessing``."""
-    size = [int(side) for side in cfg.INPUT.SIZE_TEST]
-    crop = {"center_crop": [int(side) for side in cfg.INPUT.CROP.SIZE]} if cfg.INPUT.CROP.ENABLED else {}
-    return {
-        "size": size,
-        **crop,
-        "channels": "RGB, 0-255",
-        "pixel_mean": [float(value) for value in cfg.MODEL.PIXEL_MEAN],
-        "pixel_std": [float(value) for value in cfg.MODEL.PIXEL_STD],
-        "normalisation": "inside the model",
-    }
 
 
 def input_size(preprocessing: Mapping[str, Any]) -> tuple[int, int]:
@@ -36,12 +22,8 @@ def input_size(preprocessing: Mapping[str, Any]) -> tuple[int, int]:
 def read_images(paths: Sequence[str | Path], preprocessing: Mapping[str, Any]) -> Tensor:
     """Read, resize and stack image files, through FastReID's own reading and test transforms.
 
-    Args:
-        paths: At least one file.
-        preprocessing: That of the model's card.
-
     Returns:
-        [N, 3, H, W] float32, RGB, 0-255.
+        [N, 3, H, W] float32, RGB, 0-255, of at least one file, as the ``preprocessing`` of a model's card says.
 
     Raises:
         InputError: A file that is no readable image, or neither RGB nor grey.

@@ -11,7 +11,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
 from fastreid.config import CfgNode
 from fastreid.data.datasets.bases import ImageDataset
 from fastreid.engine import default_setup
@@ -29,7 +28,8 @@ from ..evaluation.gallery_draws import check_drawable
 from ..evaluation.precision import check_precision
 from ..fastreid_shims import applied
 from ..fastreid_shims.loading import use_cpu_loader
-from ..modeling.trained import open_trained
+from ..modeling.opened import check_available
+from ..modeling.trained import read_trained
 from .components import check_components, warn_of_unread
 from .output_folder import check_writable, lock, record_kept, set_aside
 from .resume import check_settings, last_checkpoint, read_record
@@ -95,12 +95,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
 def check_device(cfg: CfgNode) -> None:
     """Refuse a device that this machine does not have, and a precision that the device has not."""
     check_precision(cfg.TEST.PRECISION, cfg.MODEL.DEVICE)
-    device = torch.device(cfg.MODEL.DEVICE)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError("MODEL.DEVICE", "no CUDA device is usable here; add MODEL.DEVICE cpu", cfg.MODEL.DEVICE)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        rule = f"must be one of this machine's {torch.cuda.device_count()} CUDA devices, numbered from 0"
-        raise InputError("MODEL.DEVICE", rule, cfg.MODEL.DEVICE)
+    check_available(cfg.MODEL.DEVICE)
 
 
 def _config(args: argparse.Namespace, former: str, record: Mapping[str, Any]) -> CfgNode:
@@ -109,7 +104,7 @@ def _config(args: argparse.Namespace, former: str, record: Mapping[str, Any]) ->
         weights = merge_config(args.config_file, args.opts, trained=True).MODEL.WEIGHTS
         if not os.path.isfile(weights):
             raise InputError("MODEL.WEIGHTS", "must be an existing checkpoint with --eval-only", repr(weights))
-        return open_trained(weights, args.config_file, args.opts).cfg
+        return read_trained(weights, args.config_file, args.opts).cfg
     if args.resume and not args.config_file:
         if "settings" not in record:
             rule = "must be given to resume where no checkpoint keeps its settings (last_checkpoint in OUTPUT_DIR)"

@@ -21,12 +21,10 @@ from ..evaluation.features import Features, extract_features
 from ..evaluation.refinement import Refinement
 from ..evaluation.task import RetrievalTask, normalised, undefined_cells
 from ..fastreid_shims.loading import use_cpu_loader
-from ..modeling.trained import open_trained
-from ..provenance import family_digest
-from ..settings import feature_settings
+from ..modeling.opened import OpenedModel, Source, open_model
+from ..settings import check_comparable
 from ..widths import width_name
-from .setup import check_datasets
-from .sources import Source, build_source, check_alike, strip_training
+from .setup import check_datasets, check_device
 from .trainer import SwitchableTrainer
 
 logger = logging.getLogger("fastreid.switchablecompat.cross_test")
@@ -95,9 +93,7 @@ def task_of_members(
     for one, other in itertools.pairwise(members):
         if width_name(one.width) == width_name(other.width):
             raise InputError(f"width {other.width}", "must come from one model", f"{one.source} and {other.source}")
-        if one.features.shape[1] != other.features.shape[1]:
-            found = (f"{member.features.shape[1]} in {member.source}" for member in (one, other))
-            raise InputError("feature dimension", "must be the same for all models", " and ".join(found))
+    check_comparable(*((member.source, {"dimension": member.features.shape[1]}) for member in members))
     widths = [member.width for member in members]
     skipped = undefined_cells(widths, undefined, diagonal_only=diagonal_only)
     families = {width_name(member.width): member.family for member in members}
@@ -126,12 +122,15 @@ def open_task(
     Raises:
         InputError: files that cannot be used, or models that cannot be compared.
     """
-    trained = [open_trained(source.weights, source.config_file, opts) for source in sources]
-    records, configs = [one.record for one in trained], [one.cfg for one in trained]
-    for cfg in configs:
-        strip_training(cfg)
-    check_alike([source.weights for source in sources], configs)
-    first = configs[0]
+    # All models first: a wrong one is refused before time goes into the features of another.
+    models = [open_model(source.weights, source.config_file, opts, as_trained=True) for source in sources]
+    indices = [
+        range(len(model.widths)) if source.width is None else [model.index_of(source.width)]
+        for source, model in zip(sources, models, strict=True)
+    ]
+    check_comparable(*((model.weights, _space(model)) for model in models))
+    first = models[0].cfg.clone()
+    first.defrost()
     if dataset:
         first.DATASETS.TESTS = (dataset,)
     if len(first.DATASETS.TESTS) != 1:
@@ -141,23 +140,20 @@ def open_task(
         first.TEST.GALLERY_DRAWS = 1
     first.freeze()
     use_cpu_loader(not first.MODEL.DEVICE.startswith("cuda"))
+    check_device(first)
     check_datasets(first, eval_only=True)
 
-    # All models first: a wrong one is refused before time goes into the features of another.
-    models = [build_source(*one) for one in zip(sources, trained, strict=True)]
-    del trained  # what is in the files is as large as the models
     (name,) = first.DATASETS.TESTS
     loader, num_query = SwitchableTrainer.build_test_loader(first, name)
     members = []
-    for number, (source, cfg, (model, indices)) in enumerate(zip(sources, configs, models, strict=True), start=1):
-        widths = [model.switch.widths[index] for index in indices]
-        logger.info(f"Model {number}/{len(sources)}: {source.weights}, widths {widths}")
-        options = {"flip": first.TEST.FLIP.ENABLED, "precision": first.TEST.PRECISION, "indices": indices}
-        features = cast(Features, extract_features(model, loader, **options))  # there is one process
-        digest = family_digest(model.state_dict(), feature_settings(cfg))
-        members += [Member(w, v, source.weights, digest) for w, v in zip(widths, features.values, strict=True)]
+    for number, (model, chosen) in enumerate(zip(models, indices, strict=True), start=1):
+        widths = [model.widths[index] for index in chosen]
+        logger.info(f"Model {number}/{len(sources)}: {model.weights}, widths {widths}")
+        options = {"flip": first.TEST.FLIP.ENABLED, "precision": first.TEST.PRECISION, "indices": chosen}
+        features = cast(Features, extract_features(model.network, loader, **options))  # there is one process
+        members += [Member(w, v, model.weights, model.family) for w, v in zip(widths, features.values, strict=True)]
 
-    record = {key: _common([one.get(key) for one in records]) for key in ("method", "seed", "config")}
+    record = {key: _common([model.record.get(key) for model in models]) for key in ("method", "seed", "config")}
     record["method"] = method or record["method"]
     images: CommDataset = loader.dataset
     metadata = grid_metadata(first, "", num_query, len(images) - num_query, record)
@@ -165,6 +161,12 @@ def open_task(
     task = task_of_members(members, seen, num_query, name, metadata=metadata, **cells)
     labels = label_names(open_dataset(name, data_root(), first.DATASETS.MANIFEST)[0])
     return TrainedTask(task, images.img_items, Refinement.from_config(first), labels)
+
+
+def _space(model: OpenedModel) -> dict[str, Any]:
+    """What must agree; of several families, as models are that were trained apart to be compatible."""
+    own = {"MODEL.HEADS.NECK_FEAT": model.cfg.MODEL.HEADS.NECK_FEAT, "TEST.FLIP.ENABLED": model.cfg.TEST.FLIP.ENABLED}
+    return {**model.space, **own, "family": "any"}
 
 
 def log_to_screen() -> None:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from fastreid.config import CfgNode
-from fastreid.modeling.backbones import build_backbone
-from fastreid.modeling.heads.embedding_head import EmbeddingHead
 from torch import Tensor, nn
 
-from ..config import check_switchablecompat_config
 from ..errors import InputError
-from .checkpoint import load_for_evaluation
-from .head import SwitchableEmbeddingHead, build_heads_for
-from .trained import open_trained
+from ..settings import check_comparable, preprocessing_of
+from .opened import OpenedModel, open_model
 
 logger = logging.getLogger("fastreid.switchablecompat.reference")
-
-ARCHITECTURES = ("SwitchableBaseline", "Baseline")
 
 
 class ReferenceModel(nn.Module):
@@ -70,18 +66,16 @@ class ReferenceSource:
     Attributes:
         config_file: ``MODEL.REFERENCE.CONFIG_FILE``; empty for what the checkpoint keeps, or ``config.yaml`` beside it.
         weights: ``MODEL.REFERENCE.WEIGHTS``.
-        dimension: D of the model's features.
+        space: Dimension of the model's features, and what its images are normalised with: both see the same batch.
         classes: K of the model's classifier where the reference's classifier is used (identities are numbered by the
             trainer, in sorted order, so the same training set gives the same order); None where only its features are.
-        pixels: Mean and standard deviation the images are normalised with.
         datasets: Training sets of the model, in order.
     """
 
     config_file: str
     weights: str
-    dimension: int
+    space: Mapping[str, Any]
     classes: int | None
-    pixels: tuple[tuple[float, ...], tuple[float, ...]]
     datasets: tuple[str, ...]
 
     @classmethod
@@ -96,83 +90,49 @@ class ReferenceSource:
         return cls(
             cfg.MODEL.REFERENCE.CONFIG_FILE,
             cfg.MODEL.REFERENCE.WEIGHTS,
-            dimension=dimension,
+            _space(cfg, dimension),
             classes=cfg.MODEL.HEADS.NUM_CLASSES if "InfluenceLoss" in cfg.MODEL.LOSSES.NAME else None,
-            pixels=(tuple(cfg.MODEL.PIXEL_MEAN), tuple(cfg.MODEL.PIXEL_STD)),
             datasets=tuple(cfg.DATASETS.NAMES),
         )
 
     def load(self) -> ReferenceModel:
-        """Build the reference from its config, on the CPU, and load its checkpoint.
+        """Open the reference on the CPU.
 
         Raises:
             InputError: A file does not exist or is no such file, the config contradicts the checkpoint, or the
                 reference does not fit; says which and why.
         """
-        try:
-            trained = open_trained(self.weights, self.config_file, file_key="MODEL.REFERENCE.CONFIG_FILE")
-        except InputError as error:
-            raise self._named(error) from None
-        cfg = trained.cfg
-        self._check_config(cfg)
-        with torch.random.fork_rng(devices=[]):  # its initial weights must not shift the random numbers of the run
-            backbone, heads = self._build(cfg)
-        holder = nn.ModuleDict({"backbone": backbone, "heads": heads})  # the keys of the checkpoint
-        try:
-            classifier = load_for_evaluation(holder, self.weights, self.config_file or "this config", trained.content)
-        except InputError as error:
-            raise self._named(error) from None
-        self._check_shape(heads.weight.shape[1], classifier)
-        count = sum(p.numel() for p in backbone.parameters())
-        logger.info(f"Reference: {self.weights}, {count:,} backbone parameters, {heads.weight.shape[1]} features")
-        cosine = type(heads.cls_layer).__name__ != "Linear"
-        return ReferenceModel(backbone, heads, classifier=classifier, cosine=cosine, scale=heads.cls_layer.s)
-
-    def _named(self, error: InputError) -> InputError:
-        """The same with the key, if it is about the checkpoint."""
         key = f"MODEL.REFERENCE.WEIGHTS {self.weights}"
-        return InputError(key, error.rule, error.found) if error.subject == self.weights else error
-
-    def _build(self, cfg: CfgNode) -> tuple[nn.Module, EmbeddingHead]:
-        cfg.MODEL.BACKBONE.PRETRAIN = False  # its weights come from the checkpoint
-        cfg.MODEL.HEADS.NUM_CLASSES = 1  # its classifier is kept apart
+        file_key, opts = "MODEL.REFERENCE.CONFIG_FILE", ["MODEL.DEVICE", "cpu"]
         try:
-            backbone = build_backbone(cfg)
-            layout = getattr(backbone, "out_layout", None)
-            heads = build_heads_for(cfg, layout.total if layout else cfg.MODEL.BACKBONE.FEAT_DIM)
-        except KeyError as error:
-            raise InputError(self.config_file, "must name a backbone and a head that are registered", error) from None
-        if isinstance(heads, SwitchableEmbeddingHead):
-            heads.make_switchable(backbone.switch, layout)
-        if cfg.MODEL.SWITCHABLE.CHANNELS_LAST:
-            backbone.to(memory_format=torch.channels_last)
-        return backbone, heads
+            opened = open_model(self.weights, self.config_file, opts, file_key=file_key, as_trained=True)
+        except InputError as error:
+            raise InputError(key, error.rule, error.found) if error.subject == self.weights else error from None
+        check_comparable(("this config", self.space), (key, _space(opened.cfg, opened.dimension)))
+        self._check_classifier(key, opened)
+        backbone, heads = opened.network.backbone, opened.network.heads
+        count = sum(p.numel() for p in backbone.parameters())
+        logger.info(f"Reference: {self.weights}, {count:,} backbone parameters, {opened.dimension} features")
+        cosine = type(heads.cls_layer).__name__ != "Linear"
+        return ReferenceModel(backbone, heads, classifier=opened.classifier, cosine=cosine, scale=heads.cls_layer.s)
 
-    def _check_config(self, cfg: CfgNode) -> None:
-        architecture = cfg.MODEL.META_ARCHITECTURE
-        if architecture == "SwitchableBaseline":
-            check_switchablecompat_config(cfg)
-        elif architecture not in ARCHITECTURES:
-            rule = f"must be of an architecture with one backbone and one head, that is of {list(ARCHITECTURES)}"
-            raise InputError(f"MODEL.REFERENCE.CONFIG_FILE {self.config_file}", rule, architecture)
-        pixels = (tuple(cfg.MODEL.PIXEL_MEAN), tuple(cfg.MODEL.PIXEL_STD))
-        if pixels != self.pixels:
-            rule = f"must have this config's PIXEL_MEAN and PIXEL_STD {self.pixels}, since both see the same batch"
-            raise InputError(f"MODEL.REFERENCE.CONFIG_FILE {self.config_file}", rule, pixels)
-        if self.classes is not None and tuple(cfg.DATASETS.NAMES) != self.datasets:
-            logger.warning(
-                f"The reference was trained on {tuple(cfg.DATASETS.NAMES)}, this model is on {self.datasets}: its "
-                "classifier means something here only if both number the same identities in the same order"
-            )
-
-    def _check_shape(self, dimension: int, classifier: Tensor | None) -> None:
-        if dimension != self.dimension:
-            rule = f"must be a model with features of this config's dimension, {self.dimension} (HEADS.EMBEDDING_DIM)"
-            raise InputError(f"MODEL.REFERENCE.WEIGHTS {self.weights}", rule, dimension)
+    def _check_classifier(self, key: str, opened: OpenedModel) -> None:
         if self.classes is None:
             return
-        if classifier is None:
-            raise InputError(f"MODEL.REFERENCE.WEIGHTS {self.weights}", "must hold its classifier", "none")
-        if classifier.shape[0] != self.classes:
+        datasets = tuple(opened.cfg.DATASETS.NAMES)
+        if datasets != self.datasets:
+            logger.warning(
+                f"The reference was trained on {datasets}, this model is on {self.datasets}: its classifier means "
+                "something here only if both number the same identities in the same order"
+            )
+        if opened.classifier is None:
+            raise InputError(key, "must hold its classifier", "none")
+        if len(opened.classifier) != self.classes:
             rule = f"must classify the {self.classes} training identities of this run, for InfluenceLoss"
-            raise InputError(f"MODEL.REFERENCE.WEIGHTS {self.weights}", rule, f"{classifier.shape[0]} identities")
+            raise InputError(key, rule, f"{len(opened.classifier)} identities")
+
+
+def _space(cfg: CfgNode, dimension: int) -> dict[str, Any]:
+    """What a reference and the model that is trained with it must have in common: one batch is normalised for both."""
+    preprocessing = preprocessing_of(cfg)
+    return {"dimension": dimension, "preprocessing": {key: preprocessing[key] for key in ("pixel_mean", "pixel_std")}}

@@ -34,19 +34,17 @@ class Trained:
     """A checkpoint and the settings to use it with.
 
     Attributes:
-        weights: The file.
         cfg: Its config, neither frozen nor checked.
         content: What is in the file.
         record: What it keeps of its run; of a file that keeps nothing, what the config says.
     """
 
-    weights: str
     cfg: CfgNode
     content: dict[str, Any]
     record: dict[str, Any]
 
 
-def open_trained(
+def read_trained(
     weights: str, config_file: str = "", opts: Sequence[str] = (), file_key: str = "--config-file"
 ) -> Trained:
     """Read a checkpoint, with its config and overrides that may not contradict what features depend on.
@@ -66,22 +64,12 @@ def open_trained(
     content = read_checkpoint(weights)
     record = content.get(RECORD_KEY, {})
     cfg, name = _config(weights, record, config_file, opts, file_key)
-    check_features(weights, record, cfg, name)
-    return Trained(weights, cfg, content, record or run_record(cfg))
+    _check_features(weights, record, cfg, name)
+    return Trained(cfg, content, record or run_record(cfg))
 
 
-def check_features(weights: str, record: Mapping[str, Any], cfg: CfgNode, name: str) -> None:
-    """Refuse a config that contradicts what a checkpoint keeps; log a line where it keeps nothing.
-
-    Args:
-        weights: The checkpoint.
-        record: What it keeps of its run.
-        cfg: The config.
-        name: What to call it.
-
-    Raises:
-        InputError: A setting that features depend on has another value; the line has both.
-    """
+def _check_features(weights: str, record: Mapping[str, Any], cfg: CfgNode, name: str) -> None:
+    """Refuse a config, called ``name``, that contradicts what a checkpoint keeps; log a line where it keeps nothing."""
     if "features" in record:
         found = differences(record["features"], feature_settings(cfg))
         refuse_differences(found, f", as {weights} was trained", f" in {name}")

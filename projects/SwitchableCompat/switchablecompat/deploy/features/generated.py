@@ -1,0 +1,49 @@
+"""Generated features as shards: to try an index at a size for which there are no images yet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ..card import ModelCard
+from ..image_list import LabelledImage
+from .feature_file import feature_schema, parquet_writer, record_batch
+
+IMAGES_PER_IDENTITY = 20
+NOISE = 0.4  # of the images of an identity, by the spread of the identities
+BLOCK = 8000  # images, of whole identities
+SHARD = 25 * BLOCK
+
+
+def write_generated(folder: Path, num_vectors: int, dimension: int, *, queries: bool = False, seed: int = 0) -> None:
+    """Write feature files of a gallery, or of queries.
+
+    Identities are Gaussian points whose coordinates have decaying variances, as principal components of features do;
+    their images lie around them; everything is then put on the unit sphere. The files say that they are generated:
+    they do not compare with features of a model. Queries are one other image of each of the first identities.
+    """
+    family = f"generated {dimension}-d features, seed {seed}"
+    card = ModelCard("program", "none", family, 1.0, (1.0,), dimension, l2_normalised=True, preprocessing={})
+    schema = feature_schema(card)
+    step = BLOCK // IMAGES_PER_IDENTITY if queries else BLOCK
+    with tqdm(total=num_vectors, desc="Generating", unit="vector", unit_scale=True) as progress:
+        for first in range(0, num_vectors, SHARD):
+            with parquet_writer(folder / f"part-{first // SHARD:05d}.parquet", schema) as write:
+                for start in range(first, min(first + SHARD, num_vectors), step):
+                    values = generate(start // step, dimension, queries=queries, seed=seed)[: num_vectors - start]
+                    ids = range(start, start + len(values))
+                    items = [LabelledImage(f"{'query' if queries else 'gallery'}/{number}") for number in ids]
+                    write(record_batch(schema, card, ids, items, values))
+                    progress.update(len(values))
+
+
+def generate(block: int, dimension: int, *, queries: bool, seed: int) -> np.ndarray:
+    """The features of one block of identities, ``[n, D]`` float32 of length one."""
+    spread = 1 / np.sqrt(1 + np.arange(dimension) / 8)
+    identities = np.random.default_rng([seed, block]).standard_normal((BLOCK // IMAGES_PER_IDENTITY, dimension))
+    images = np.repeat(identities, 1 if queries else IMAGES_PER_IDENTITY, axis=0)
+    noise = np.random.default_rng([seed, block, 1 + queries]).standard_normal(images.shape)
+    values = (images + NOISE * noise) * spread
+    return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)

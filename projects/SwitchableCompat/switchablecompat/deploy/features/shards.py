@@ -1,0 +1,190 @@
+"""Extraction by any number of processes on any number of machines: shards of features, restartable.
+
+The list of images is cut into shards of fixed size, whatever the number of processes; process ``r`` of ``n`` takes
+the shards ``r, r + n, ...``. A shard has its name only when it is complete, so whoever comes back after an
+interruption, with as many processes or others, does what is missing. Nothing is exchanged between processes: all see
+the same list, and ``extract.json`` in the folder says which one that is. A shard also says how large its images
+were and when they were written: it is made again when a picture has changed under its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from ...errors import InputError
+from ...evaluation.precision import FULL
+from ...files import write_json
+from ..encoder import Encoder, encode
+from ..image_list import LabelledImage
+from .feature_file import FeatureFile, write_features
+
+logger = logging.getLogger("fastreid.switchablecompat.extract")
+
+FORMAT = 1
+JOB, JOB_KEY, STATE_KEY = "extract.json", "extraction", "images_state"
+
+
+class Process(NamedTuple):
+    """This process's number, from 0, among all that extract."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Process:
+        """As ``torchrun`` says; one process on its own without it.
+
+        Raises:
+            InputError: RANK and WORLD_SIZE that are no numbers of a process.
+        """
+        rank, size = environment.get("RANK", "0"), environment.get("WORLD_SIZE", "1")
+        if not (rank.isdecimal() and size.isdecimal() and int(rank) < int(size)):
+            raise InputError("RANK, WORLD_SIZE", "must be a process's number and how many there are", f"{rank}, {size}")
+        return cls(int(rank), int(size))
+
+
+ALONE = Process()
+
+
+def extract(
+    encoder: Encoder,
+    items: Sequence[LabelledImage],
+    folder: str | Path,
+    *,
+    shard_size: int,
+    first_id: int = 0,
+    process: Process = ALONE,
+    **reading: Any,
+) -> tuple[int, int]:
+    """Write this process's shards that are not there yet.
+
+    Args:
+        items: all images, the same list in every process.
+        folder: of the shards; created if needed.
+        shard_size: images per shard.
+        first_id: id of the first image; the others count on, so that galleries extracted apart can be joined.
+        **reading: ``batch_size``, ``workers`` and ``skip_unreadable`` of :func:`~..encoder.encode`.
+
+    Returns:
+        How many shards were written, and how many were there already.
+
+    Raises:
+        InputError: a folder of another extraction, or an image that cannot be read.
+    """
+    folder = Path(folder)
+    names = shard_names(len(items), shard_size)
+    job = _claim(folder, {
+        "format": FORMAT,
+        **encoder.card.space,
+        "width": encoder.card.width,
+        **({} if encoder.card.precision == FULL else {"precision": encoder.card.precision}),
+        "first_id": first_id,
+        "num_images": len(items),
+        "shard_size": shard_size,
+        "images": _digest(json.dumps([*item]) for item in items),
+    })  # fmt: skip
+    shards = {start: items[start : start + shard_size] for start in range(0, len(items), shard_size)}
+    own = list(zip(names, shards, strict=True))[process.rank :: process.world_size]
+    missing = [(name, start) for name, start in own if not _is_written(folder / name, job, shards[start])]
+    total = sum(len(shards[start]) for _, start in missing)
+    with tqdm(total=total, desc=f"Process {process.rank}/{process.world_size}", unit="image") as progress:
+        for name, start in missing:
+            images = shards[start]
+            metadata = {JOB_KEY: job, STATE_KEY: _state(images)}  # before they are read: a change meanwhile is noticed
+            batches = encode(encoder, images, **reading)
+            write_features(folder / name, encoder, batches, progress, first_id + start, metadata)
+    return len(missing), len(own) - len(missing)
+
+
+def shard_names(num_items: int, shard_size: int) -> list[str]:
+    """Names of the shards of a list, in order."""
+    count = -(-num_items // shard_size)
+    return [f"part-{number:05d}-of-{count:05d}.parquet" for number in range(count)]
+
+
+def open_shards(folders: Sequence[str | Path]) -> list[FeatureFile]:
+    """The feature files of folders in the order of their names.
+
+    Raises:
+        InputError: no folder, none in it, one that is not whole, or an extraction that has not come to its end.
+    """
+    files: list[FeatureFile] = []
+    for folder in map(Path, folders):
+        if not folder.is_dir():
+            raise InputError(folder, "must be a folder of feature files", "no such folder")
+        found = sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
+        if (folder / JOB).is_file():
+            job = _read_job(folder)
+            expected = shard_names(job["num_images"], job["shard_size"])
+            lacking = sorted({*expected} - {path.name for path in found})
+            if lacking:
+                rule = f"must hold all {len(expected)} shards: start tools/extract.py again"
+                raise InputError(folder, rule, f"{len(expected) - len(lacking)}, without {lacking[0]}")
+        if not found:
+            raise InputError(folder, "must hold feature files (*.parquet)", "none")
+        files += map(FeatureFile, found)
+    return files
+
+
+def _claim(folder: Path, job: dict[str, Any]) -> str:
+    """Say what a folder is for, or find that it is for the same; returns the digest of that."""
+    if (folder / JOB).is_file():
+        earlier = _read_job(folder)
+        for key in {**earlier, **job}:
+            if earlier.get(key) != job.get(key):
+                rule = f"holds an extraction of another {key}, {earlier.get(key)}; choose a new folder"
+                raise InputError(folder, rule, job.get(key))
+    else:  # several processes may come here at a time, and write the same
+        write_json(folder / JOB, job)
+    return _digest([json.dumps(job, sort_keys=True)])
+
+
+def _read_job(folder: Path) -> dict[str, Any]:
+    try:
+        job = json.loads((folder / JOB).read_text(encoding="utf-8"))
+        shard_names(job["num_images"], job["shard_size"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(folder / JOB, "must be what tools/extract.py wrote", error) from None
+    return job
+
+
+def _is_written(path: Path, job: str, images: Sequence[LabelledImage]) -> bool:
+    """Whether a shard is there; a damaged one (a bad copy, a full disk), or of other pictures, is to be made again.
+
+    Raises:
+        InputError: a whole one of another extraction.
+    """
+    if not path.exists():
+        return False
+    try:
+        metadata = FeatureFile(path).metadata
+    except InputError as error:
+        logger.warning(f"made again: {error}")
+        return False
+    if metadata.get(JOB_KEY) != job:
+        raise InputError(path, f"must be a shard of this extraction, {job}", metadata.get(JOB_KEY))
+    if metadata.get(STATE_KEY) != _state(images):
+        logger.warning(f"made again: {path}: its images have been written since, or have another size")
+        return False
+    return True
+
+
+def _state(images: Sequence[LabelledImage]) -> str:
+    """A digest of the images' sizes and times, to see whether one has changed; nothing of a file is read."""
+    found = (os.stat(item.path) if os.path.exists(item.path) else None for item in images)
+    return _digest(f"{status.st_size} {status.st_mtime_ns}" if status else "none" for status in found)
+
+
+def _digest(lines: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(f"{line}\n".encode())
+    return f"sha256:{digest.hexdigest()}"

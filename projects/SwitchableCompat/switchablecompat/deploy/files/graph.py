@@ -1,0 +1,58 @@
+"""A sub-model as devices run it: from pixels to features of length one, in one graph."""
+
+from __future__ import annotations
+
+import torch
+from fastreid.modeling.meta_arch.baseline import Baseline
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ...modeling import extract_submodel
+from ...modeling.opened import OpenedModel
+
+
+class PixelsToFeatures(nn.Module):
+    """A plain sub-model with pixel normalisation before it and L2 normalisation after it; nothing is done in place.
+
+    It shares its parameters with ``model``, an extracted sub-model, and is in evaluation mode.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self, model: Baseline) -> None:
+        super().__init__()
+        self.backbone, self.heads = model.backbone, model.heads
+        self.register_buffer("pixel_mean", model.pixel_mean)
+        self.register_buffer("pixel_std", model.pixel_std)
+        self.requires_grad_(False)
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``images`` are [N, 3, H, W] float32, RGB, 0-255; the result is [N, D], of length one."""
+        features = self.heads(self.backbone((images - self.pixel_mean) / self.pixel_std))
+        # F.normalize, without the expansion that would become four more operations of the exported graph
+        return features / features.norm(dim=1, keepdim=True).clamp_min(1e-12)
+
+
+def standalone(model: OpenedModel, width: float) -> Baseline:
+    """One sub-model as a plain network of its own, in evaluation mode; without classifier, which has no rows.
+
+    Raises:
+        InputError: There is no such sub-model.
+    """
+    network = extract_submodel(model.network, model.widths[model.index_of(width)])
+    network.heads.weight = nn.Parameter(network.heads.weight.detach()[:0].clone())
+    return network
+
+
+@torch.no_grad()
+def count_macs(model: nn.Module, images: Tensor) -> int:
+    """Multiply-accumulates of one forward pass: those of convolutions, linear layers and matrix products.
+
+    Normalization, activations, pooling and sums are left out, as is usual; PyTorch's own counter counts two operations
+    for each multiply-accumulate. A switchable model counts at its active width.
+    """
+    with FlopCounterMode(display=False) as counter:
+        model(images)
+    return counter.get_total_flops() // 2

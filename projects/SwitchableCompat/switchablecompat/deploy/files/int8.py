@@ -1,0 +1,124 @@
+"""Static quantisation of an exported ONNX file by onnxruntime's own tools.
+
+Weights become int8, with a scale for each output channel; activations uint8. What is quantised: convolutions and matrix
+products of the backbone, and what lies between them. The head, a few numbers per image, stays in float32, and so do
+pixel normalisation and L2 normalisation. Weights have 7 bits: processors without VNNI instructions add two products in
+16 bits, which 8-bit weights overflow, and a file that is proved on one machine has to be right on another.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from ...errors import InputError
+from ..packages import optional
+
+WEIGHTED = ("Conv", "Gemm", "MatMul")
+BETWEEN = ("Add", "Relu", "Clip", "MaxPool", "AveragePool", "Concat", "Split", "Reshape", "Transpose")
+HEAD = "heads."  # what the names of its modules begin with
+BATCH = 16  # calibration pictures at a time
+
+
+class Layer(NamedTuple):
+    """A layer with weights: the name of its module, such as ``backbone.conv1``, and of its node in the graph."""
+
+    name: str
+    node: str
+
+
+class Quantiser:
+    """An ONNX file with the ranges of its activations on calibration pictures; quantises it as often as is asked.
+
+    Args:
+        source: the float32 file, of :func:`~.writers.write_onnx`.
+        pictures: ``[N, 3, H, W]``, as the file takes them.
+
+    Raises:
+        InputError: a package is missing, or the graph has no layers that can be quantised.
+    """
+
+    def __init__(self, source: Path, pictures: Tensor) -> None:
+        onnx = optional("onnx", "for --precision int8")
+        self._tools: Any = optional("onnxruntime.quantization", "for --precision int8")
+        self._model = onnx.shape_inference.infer_shapes(onnx.load(source))
+        self._types = _operation_types(self._model)
+        every = list(weighted_layers(self._model))
+        self.layers = [layer for layer in every if not layer.name.startswith(HEAD)]
+        self._head = [layer.node for layer in every if layer not in self.layers]
+        if not self.layers:
+            raise InputError("--precision", "int8 needs convolutions or matrix products in the backbone", "none")
+        with tempfile.TemporaryDirectory() as folder:
+            calibrator = self._tools.create_calibrator(
+                str(source), list(self._types), augmented_model_path=str(Path(folder) / "ranges.onnx")
+            )
+            calibrator.collect_data(_Reader(pictures))
+            self._ranges = calibrator.compute_data()
+
+    def named(self, names: Sequence[str]) -> list[Layer]:
+        """The layers of these modules: a layer by its own name, or all below a module's name.
+
+        Raises:
+            InputError: a name that no layer has.
+        """
+        found: list[Layer] = []
+        for name in names:
+            below = [layer for layer in self.layers if layer.name == name or layer.name.startswith(f"{name}.")]
+            if not below:
+                known = ", ".join(layer.name for layer in self.layers)
+                raise InputError("--exclude", f"must name layers of the backbone ({known})", name)
+            found += below
+        return found
+
+    def write(self, target: Path, exclude: Collection[Layer] = ()) -> None:
+        """Write the quantised file, with these layers in float32; metadata as the source's."""
+        onnx = optional("onnx", "for --precision int8")
+        model = onnx.ModelProto()
+        model.CopyFrom(self._model)
+        types = self._tools.QuantType
+        quantizer = self._tools.QDQQuantizer(
+            model,
+            True,  # per channel
+            True,  # 7 bits of weights, see above
+            types.QInt8,
+            types.QUInt8,
+            self._ranges,
+            [],
+            [*self._head, *(layer.node for layer in exclude)],
+            list(self._types),
+            {"MatMulConstBOnly": True},
+        )
+        quantizer.quantize_model()
+        quantizer.model.save_model_to_file(str(target))
+        onnx.checker.check_model(target, full_check=True)
+
+
+def _operation_types(model: Any) -> tuple[str, ...]:
+    """Of a network with attention the products with weights alone: its sums and softmax lose most, and cost little."""
+    attention = any(node.op_type == "Softmax" for node in model.graph.node)
+    return WEIGHTED if attention else (*WEIGHTED, *BETWEEN)
+
+
+def weighted_layers(model: Any) -> Iterator[Layer]:
+    """Layers under their modules' names, as their weights tell; under their node's where the exporter made new ones."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type in WEIGHTED and node.input[1] in weights:
+            module, _, parameter = node.input[1].rpartition(".")
+            yield Layer(module if parameter == "weight" else node.name, node.name)
+
+
+class _Reader:
+    """The pictures as onnxruntime's calibration asks for them."""
+
+    def __init__(self, pictures: Tensor) -> None:
+        self._batches = iter(pictures.split(BATCH))
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {"images": np.ascontiguousarray(batch.numpy())}

@@ -1,0 +1,162 @@
+"""One sub-model as an ONNX file in int8 or float16, which gets its name when its search results have been measured."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ...errors import InputError
+from ...files import atomic_folder
+from ...modeling.opened import CARD_KEY, OpenedModel
+from ..card import ModelCard
+from ..packages import optional
+from .export import complete, describe, export_folder
+from .float16 import write_half
+from .graph import standalone
+from .held_out import HeldOut, largest_drop
+from .int8 import Layer, Quantiser
+from .opening import CARD_NAME, open_encoder, openvino_encoder
+from .writers import write_onnx
+
+REDUCED = ("float16", "int8")
+MAX_DROP = 1.0  # percentage points of mAP
+RANKED = 32  # calibration pictures that the layers are ranked on
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What int8 may cost, and what stays in float32 for that.
+
+    Attributes:
+        max_drop: most mAP, in percentage points, that any cell of the row may lose.
+        exclude: modules to keep in float32 from the start.
+    """
+
+    max_drop: float = MAX_DROP
+    exclude: Sequence[str] = ()
+
+
+def export_precision(
+    model: OpenedModel,
+    width: float,
+    precision: str,
+    output: str | Path,
+    held_out: HeldOut,
+    calibration: tuple[Tensor, str],
+    limits: Limits,
+    *,
+    source: Path | None = None,
+    dynamic_size: bool = False,
+    openvino: bool = False,
+    say: Say = lambda _: None,
+) -> tuple[Path, ModelCard]:
+    """Write one sub-model in a lower precision and its card to ``output/w025-onnx-int8/``.
+
+    If int8 loses more than the limit, the layers that hurt most on their own stay in float32: 1, 2, 4... of them, up
+    to half.
+
+    Args:
+        model, width: the opened run, on the CPU, and which sub-model of it.
+        precision: ``int8`` or ``float16``.
+        output: parent folder.
+        held_out, limits: what the loss is measured on, and how much is accepted.
+        calibration: training pictures ``[n, 3, H, W]`` for the ranges of activations, and where they come from.
+        source: its ONNX file in float32 to start from, by :func:`~.writers.write_onnx`; made if there is none.
+        dynamic_size: leave height and width open.
+        openvino: measure the file in OpenVINO too; its loss must keep the limit as well.
+
+    Returns:
+        The folder and the card, whose ``extra["proof"]`` is that of :meth:`~.held_out.HeldOut.compare`.
+
+    Raises:
+        InputError: a width or layer that is not there, a missing package, or more loss than the limit; then there is
+            no file.
+        OSError: the folder cannot be written.
+    """
+    folder = export_folder(output, width, "onnx", precision)
+    network = standalone(model, width)
+    card = describe(model, network, width, "onnx", precision=precision, dynamic_size=dynamic_size)
+    with tempfile.TemporaryDirectory() as temporary, atomic_folder(folder, last=CARD_NAME) as staging:
+        if source is None:
+            source = Path(temporary) / "float32.onnx"
+            write_onnx(network, source, card)
+        path = staging / card.file
+        card.write(staging / CARD_NAME)
+        own: dict[str, Any] = {}
+        if precision == "float16":
+            write_half(source, path)
+            put_card(path, card)
+            proof = held_out.compare(open_encoder(staging))
+        else:
+            quantiser = Quantiser(source, calibration[0])
+            proof, kept = _within(quantiser, path, card, held_out, limits, calibration[0], say)
+            own = {
+                "calibration": {"images": len(calibration[0]), "source": calibration[1]},
+                "float32_layers": [layer.name for layer in kept],
+                "int8_layers": len(quantiser.layers) - len(kept),
+            }
+        drops = [largest_drop(proof["mAP"])]
+        if openvino:
+            own["proof_openvino"] = held_out.compare(openvino_encoder(path))
+            drops.append(largest_drop(own["proof_openvino"]["mAP"]))
+        if not (drop := float(np.max(drops))) <= limits.max_drop:  # so that NaN is refused too
+            rule = f"must lose at most {limits.max_drop:g} points of mAP in every cell (--max-map-drop); not written"
+            advice = ", with half of its layers in float32" if precision == "int8" else ""
+            raise InputError(folder.name, rule, f"{drop:.2f}{advice}")
+        card = complete(card, staging, **own, proof={**proof, "max_map_drop": limits.max_drop})
+    return folder, card
+
+
+def _within(
+    quantiser: Quantiser, path: Path, card: ModelCard, held_out: HeldOut, limits: Limits, pictures: Tensor, say: Say
+) -> tuple[dict[str, Any], list[Layer]]:
+    """Quantise with as few layers in float32 as the limit needs; returns the last proof and these layers."""
+    fixed = quantiser.named(limits.exclude)
+    worst: list[Layer] | None = None
+    number = 0
+    while True:
+        kept = list(dict.fromkeys([*fixed, *(worst or [])[:number]]))
+        quantiser.write(path, kept)
+        put_card(path, card)
+        proof = held_out.compare(open_encoder(path))
+        drop = largest_drop(proof["mAP"])
+        number = max(1, 2 * number)
+        if drop <= limits.max_drop or number > len(quantiser.layers) // 2:
+            return proof, kept
+        say(f"{card.name} int8 loses {drop:.2f} points of mAP: {number} more of its layers stay in float32")
+        if worst is None:
+            worst = _by_error(quantiser, path, card, pictures[:RANKED])
+
+
+def _by_error(quantiser: Quantiser, path: Path, card: ModelCard, pictures: Tensor) -> list[Layer]:
+    """The layers in descending order of what quantising each of them alone does to the features."""
+
+    def features(exclude: Sequence[Layer]) -> Tensor:
+        quantiser.write(path, exclude)
+        put_card(path, card)
+        return open_encoder(path)(pictures)
+
+    exact = features(quantiser.layers)
+    errors = {
+        layer: (1 - (features([other for other in quantiser.layers if other != layer]) * exact).sum(1)).mean().item()
+        for layer in quantiser.layers
+    }
+    return sorted(quantiser.layers, key=lambda layer: -errors[layer])
+
+
+def put_card(path: Path, card: ModelCard) -> None:
+    """Give an ONNX file the card of its precision: onnxruntime's quantiser keeps no metadata."""
+    onnx = optional("onnx", f"for --precision {card.precision}")
+    model = onnx.load(path)
+    metadata = {"family": card.family, "width": str(card.width), "dimension": str(card.dimension)}
+    metadata |= {"metric": card.metric, "precision": card.precision, CARD_KEY: json.dumps(card.to_dict())}
+    onnx.helper.set_model_props(model, metadata)
+    onnx.save(model, path)

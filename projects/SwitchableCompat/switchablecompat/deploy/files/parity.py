@@ -1,0 +1,79 @@
+"""Whether an exported file says what the switchable network says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from fastreid.config import CfgNode
+from torch import Tensor
+
+from ...data.opening import data_root, open_dataset
+from ...errors import InputError
+from ...settings import preprocessing_of
+from ..image_list import list_images
+from ..images import read_images
+
+BATCHES = (1, 8)
+IMAGES = max(BATCHES)
+SCALES = (0.75, 1.5)  # of other sizes,
+STEP = 16  # and what they are multiples of
+
+
+def largest_differences(
+    candidate: Callable[[Tensor], Tensor], reference: Callable[[Tensor], Tensor], images: Tensor
+) -> dict[str, float]:
+    """Largest absolute difference of any component of the L2-normalised features [N, D], all at every batch size.
+
+    Returns:
+        ``{"batch_1": ..., "batch_8": ...}``
+    """
+    found = {}
+    for size in BATCHES:
+        differences = [(candidate(batch) - reference(batch)).abs().max() for batch in images.split(size)]
+        found[f"batch_{size}"] = torch.stack(differences).max().item()  # NaN, if there is one
+    return found
+
+
+def differences_of_sizes(
+    candidate: Callable[[Tensor], Tensor], reference: Callable[[Tensor], Tensor], images: Tensor
+) -> dict[str, float]:
+    """The same at two other sizes, a smaller and a larger one, against features that are normalised or not.
+
+    Returns:
+        Such as ``{"size_192x96": ..., "size_384x192": ...}``.
+    """
+    found = {}
+    for scale in SCALES:
+        size = [max(STEP, round(scale * side / STEP) * STEP) for side in images.shape[2:]]
+        resized = F.interpolate(images, size, mode="bilinear", align_corners=False)
+        difference = candidate(resized) - F.normalize(reference(resized))
+        found[f"size_{size[0]}x{size[1]}"] = difference.abs().max().item()
+    return found
+
+
+def parity_images(cfg: CfgNode, folder: str = "") -> tuple[Tensor, str]:
+    """Real images to compare features on, evenly spaced over a folder, or over the config's first test set.
+
+    Returns:
+        [8, 3, H, W], and where they come from.
+
+    Raises:
+        InputError: There are fewer than 8, or they cannot be read.
+    """
+    paths: Sequence[str | Path]
+    if folder:
+        paths, source = list_images(folder), "--images"
+    else:
+        source = cfg.DATASETS.TESTS[0]
+        try:
+            _, splits = open_dataset(source, data_root(), cfg.DATASETS.MANIFEST)
+        except InputError as error:
+            rule = "must name a folder of images where the config's test set cannot be read"
+            raise InputError("--images", rule, error) from None
+        paths = [item[0] for item in (*splits["query"], *splits["gallery"])]
+    if len(paths) < IMAGES:
+        raise InputError(folder or source, f"must hold at least {IMAGES} images to compare features on", len(paths))
+    return read_images([paths[i * len(paths) // IMAGES] for i in range(IMAGES)], preprocessing_of(cfg)), source

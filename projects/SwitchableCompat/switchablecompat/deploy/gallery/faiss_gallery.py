@@ -1,0 +1,119 @@
+"""A gallery that can be searched: a folder with a FAISS index, its items, and a card that says what they are.
+
+``index.faiss`` is FAISS's own file; its vector number ``i`` is row ``i`` of ``items.parquet``, a feature file (see
+:mod:`.feature_file`), or one without the column ``feature`` where the features stay in shards. ``index.json`` is the
+card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import pyarrow.parquet as pq
+
+from ...errors import InputError
+from ..card import ModelCard, read_json
+from ..features.feature_file import whole_parquet
+from ..image_list import LabelledImage
+from .faiss_index import read_index, set_parameters
+
+FORMAT = 1
+INDEX, CARD, ITEMS = "index.faiss", "index.json", "items.parquet"
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """An opened gallery: its folder, the card of its encoder, the FAISS index, and all of ``index.json``."""
+
+    folder: Path
+    card: ModelCard
+    index: faiss.Index
+    description: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return self.index.ntotal
+
+    @classmethod
+    def open(cls, folder: str | Path, parameters: str = "") -> Gallery:
+        """Open what :mod:`.faiss_build` wrote, with search-time parameters such as ``nprobe=32`` (or the index's own).
+
+        Raises:
+            InputError: no such folder, a file in it that is missing, truncated or another gallery's, or parameters
+                that the index has not.
+        """
+        folder = Path(folder)
+        path = folder / CARD
+        description = read_json(path, "the readable card of a gallery", FORMAT, ("num_items", "index_bytes", "model"))
+        card = ModelCard.from_dict(description["model"], f"{path}: model")
+        gallery = cls(folder, card, read_index(folder / INDEX, description["index_bytes"]), description)
+        with whole_parquet(gallery.items_path), pq.ParquetFile(gallery.items_path) as file:
+            sizes = {INDEX: gallery.index.ntotal, ITEMS: file.metadata.num_rows}
+        for name, size in sizes.items():
+            if size != description["num_items"]:
+                raise InputError(folder / name, f"must have the {description['num_items']} items of {CARD}", size)
+        if gallery.index.d != card.dimension:
+            raise InputError(folder / INDEX, f"must have the dimension of {CARD}, {card.dimension}", gallery.index.d)
+        set_parameters(gallery.index, parameters)
+        return gallery
+
+    @property
+    def encoded_by(self) -> str:
+        """Name of the sub-model that encoded it."""
+        return self.card.name
+
+    @property
+    def deepest(self) -> int:
+        """How many items a search can rank at most: all."""
+        return len(self)
+
+    @property
+    def items_path(self) -> Path:
+        """The file of its items."""
+        return self.folder / ITEMS
+
+    def check_top(self, top: int) -> None:
+        """Refuse to find more items than there are, or none."""
+        if not 1 <= top <= len(self):
+            raise InputError("number of items to find", f"must be from 1 to the {len(self)} of the gallery", top)
+
+    def search(self, features: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+        """The ``top`` most similar items of queries ``[Nq, D]`` (L2-normalised).
+
+        Returns:
+            Inner products, descending, and row numbers, both ``[Nq, top]``; row -1 where an approximate index found
+            fewer.
+
+        Raises:
+            InputError: ``top`` below one or above the size of the gallery.
+        """
+        self.check_top(top)
+        return self.index.search(np.ascontiguousarray(features, dtype=np.float32), top)
+
+    def items(self, rows: np.ndarray) -> dict[int, tuple[int, LabelledImage]]:
+        """Ids and items by row number; only what lies around these rows is read."""
+        wanted = np.unique(rows[rows >= 0])
+        found = {}
+        with whole_parquet(self.items_path), pq.ParquetFile(self.items_path) as file:
+            start = 0
+            for group in range(file.num_row_groups):
+                stop = start + file.metadata.row_group(group).num_rows
+                here = wanted[np.searchsorted(wanted, start) : np.searchsorted(wanted, stop)]
+                if len(here):
+                    table = file.read_row_group(group, columns=["id", "path", "pid", "camid"]).take(here - start)
+                    for row, values in zip(here.tolist(), table.to_pylist(), strict=True):
+                        found[row] = values.pop("id"), LabelledImage(**values)
+                start = stop
+        return found
+
+    def labels(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Identities and cameras of all items in order, two arrays of strings; None unless all have both."""
+        with whole_parquet(self.items_path):
+            table = pq.read_table(self.items_path, columns=["pid", "camid"])
+        if table["pid"].null_count or table["camid"].null_count:
+            return None
+        return table["pid"].to_numpy().astype(str), table["camid"].to_numpy().astype(str)

@@ -1,0 +1,226 @@
+"""Images or shards into a collection of Milvus, so that any load may be interrupted and started again.
+
+Items are told apart by their keys. What is there, encoded by the same sub-model, is skipped; what another width encoded
+is encoded again and replaced, so that a gallery can be upgraded in parts while it serves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tqdm import tqdm
+
+from ...errors import InputError, name_some
+from ...settings import check_comparable
+from ..card import ModelCard
+from ..encoder import Encoder, encode
+from ..features.feature_file import FeatureFile, check_shards
+from ..image_list import LabelledImage
+from .milvus_collection import LENGTHS, check_names, count, create_collection, fetch, read_state, write_state
+
+MESSAGE = 16_000_000  # bytes of an insert; servers take 64 MB
+OTHER = 1024  # bytes of an entity beside its feature
+ROWS = 1024  # of an insert: what an interruption may lose
+BLOCK = 4096  # items whose presence is asked for at a time
+KEYS = ("path", "id")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A collection to load into.
+
+    Attributes:
+        client: of pymilvus.
+        name: of the collection, which is made if it is not there.
+        index_type: of a new one: Milvus's name, such as ``FLAT`` (exact) or ``HNSW``.
+        build: parameters of a new index.
+        columns: further values of items, by path, see :mod:`.columns`.
+        column_names: of these.
+        again: replace what the same sub-model has encoded too.
+    """
+
+    client: Any
+    name: str
+    index_type: str = "FLAT"
+    build: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    column_names: Sequence[str] = ()
+    again: bool = False
+
+
+@dataclass
+class Loaded:
+    """What a load did: numbers of items that were new, replaced, and there already."""
+
+    added: int = 0
+    replaced: int = 0
+    skipped: int = 0
+
+
+def load_images(
+    target: Target, encoder: Encoder, items: Sequence[LabelledImage], source: str, *, batch_size: int, workers: int
+) -> Loaded:
+    """Encode images that the collection has not, or has from another sub-model, and write them.
+
+    Their keys are those of their paths. What is replaced keeps its id, and labels and columns that are not given anew.
+
+    Raises:
+        InputError: an image that cannot be read, a path twice, or a collection of another family.
+    """
+    keys = [key_of(item.path) for item in items]
+    _once(keys, [item.path for item in items], "path")
+    load = _Load(target, encoder.card, source, keys)
+    with tqdm(total=len(keys), desc=f"Encoding for {target.name}", unit="image") as progress:
+        for start in range(0, len(keys), BLOCK):
+            block = range(start, min(start + BLOCK, len(keys)))
+            chosen = load.choose(block)
+            progress.update(len(block) - len(chosen))
+            batches = encode(encoder, [items[i] for i in chosen], batch_size=batch_size, workers=workers)
+            rows = (row for batch in batches for row in zip(*batch, strict=True))
+            load.write(((chosen[number], None, *row) for number, *row in rows), progress)
+    return load.end()
+
+
+def load_shards(target: Target, files: Sequence[FeatureFile], source: str, key: str = "path") -> Loaded:
+    """Write the items of feature files, with their ids.
+
+    ``key`` tells items apart: ``path``, or ``id`` where several items are of one file.
+
+    Raises:
+        InputError: shards that do not make one gallery, a key twice, or a collection of another family.
+    """
+    check_shards(files)
+    texts = [str(value) for file in files for batch in file.blocks() for value in batch[key].to_pylist()]
+    keys = [key_of(text) for text in texts]
+    _once(keys, texts, key)
+    load = _Load(target, files[0].card, source, keys)
+    with tqdm(total=len(keys), desc=f"Loading into {target.name}", unit="item") as progress:
+        start = 0
+        for file in files:
+            for batch in file.blocks():
+                stop = start + len(batch)
+                chosen = {*load.choose(range(start, stop))}
+                progress.update(len(batch) - len(chosen))
+                columns = (batch[name].to_pylist() for name in LabelledImage._fields)
+                items = (LabelledImage(*row) for row in zip(*columns, strict=True))
+                rows = zip(range(start, stop), batch["id"].to_pylist(), items, file.features(batch), strict=True)
+                load.write((row for row in rows if row[0] in chosen), progress)
+                start = stop
+    return load.end()
+
+
+class _Load:
+    """A load of the items with these keys into a collection, which is made or checked."""
+
+    def __init__(self, target: Target, card: ModelCard, source: str, keys: Sequence[str]) -> None:
+        self.target, self.card, self.keys = target, card, keys
+        client, name = target.client, target.name
+        check_names(name, target.column_names)
+        if not client.has_collection(name):
+            create_collection(client, name, card, source, target.column_names, target.index_type, target.build)
+        state = read_state(client, name)
+        there = ModelCard.from_dict(state["model"], f"collection {name}: model")
+        check_comparable((f"the collection {name}", there.space), ("this sub-model", card.space))
+        items = hashlib.sha256("".join(sorted(keys)).encode()).hexdigest()
+        self._first = state["first_load"] is not None
+        if self._first:
+            if state["first_load"] and state["first_load"]["items"] != items:
+                whole = f"the {state['first_load']['number']} items of {state['source']}"
+                rule = f"must first be loaded whole, with {whole} (or be deleted: --all)"
+                raise InputError(f"collection {name}", rule, f"others, of {source}")
+            state["first_load"] = {"number": len(keys), "items": items}
+        state["columns"] = list(dict.fromkeys([*state["columns"], *target.column_names]))
+        self._kept = ("id", "pid", "camid", "width", "precision", *state["columns"])
+        self._next = state["next_id"]
+        state["next_id"] += len(keys)  # an interruption leaves a gap
+        write_state(client, name, state)
+        client.load_collection(name)
+        self._empty = count(client, name) == 0
+        self._there: dict[str, dict[str, Any]] = {}
+        self._done = Loaded()
+
+    def choose(self, positions: Sequence[int]) -> list[int]:
+        """Those of some items that are to be written."""
+        keys = [self.keys[i] for i in positions]
+        self._there = {} if self._empty else fetch(self.target.client, self.target.name, keys, self._kept)
+        chosen = []
+        for position, key in zip(positions, keys, strict=True):
+            row = self._there.get(key)
+            same = row is not None and (row["width"], row["precision"]) == (self.card.width, self.card.precision)
+            if same and not self.target.again:
+                self._done.skipped += 1
+            else:
+                chosen.append(position)
+        return chosen
+
+    def write(self, rows: Iterable[Any], progress: tqdm) -> None:
+        """Upsert positions, ids (None: any), items and features of those chosen, in messages that servers take."""
+        size = min(ROWS, max(1, MESSAGE // (4 * self.card.dimension + OTHER)))
+        entities: list[dict[str, Any]] = []
+
+        def send() -> None:
+            self.target.client.upsert(self.target.name, entities)
+            progress.update(len(entities))
+            entities.clear()
+
+        for position, number, item, feature in rows:
+            former = self._there.get(self.keys[position])
+            self._done.replaced += former is not None
+            self._done.added += former is None
+            entities.append({
+                "id": position if self._first else self._next + position,
+                **({name: former[name] for name in self._kept if name in former} if former else {}),
+                **({} if number is None else {"id": number}),
+                **{name: value for name, value in item._asdict().items() if value is not None or not former},
+                **self.target.columns.get(item.path, {}),
+                "key": self.keys[position],
+                "width": self.card.width,
+                "precision": self.card.precision,
+                "feature": feature.tolist(),
+            })  # fmt: skip
+            if len(entities) == size:
+                send()
+        if entities:
+            send()
+
+    def end(self) -> Loaded:
+        """Make all of it durable, and say that the load is complete."""
+        self.target.client.flush(self.target.name)
+        state = read_state(self.target.client, self.target.name)
+        write_state(self.target.client, self.target.name, {**state, "first_load": None})
+        return self._done
+
+
+def delete_items(client: Any, name: str, *, paths: Sequence[str] = (), filter: str = "") -> int:
+    """Delete items by their paths, or by an expression; returns how many there were.
+
+    Raises:
+        InputError: no such collection.
+    """
+    read_state(client, name)
+    client.load_collection(name)
+    before = count(client, name)
+    keys = [key_of(path) for path in paths]
+    for start in range(0, len(keys), BLOCK):
+        client.delete(name, ids=keys[start : start + BLOCK])
+    if filter:
+        client.delete(name, filter=filter)
+    client.flush(name)
+    return before - count(client, name)
+
+
+def key_of(text: str) -> str:
+    """An item's primary key, of its id, or of its path as it was given but for spellings such as ``./a//b``."""
+    return hashlib.sha256(os.path.normpath(text).encode("utf-8", "surrogateescape")).hexdigest()[: LENGTHS["key"]]
+
+
+def _once(keys: Sequence[str], texts: Sequence[str], what: str) -> None:
+    if len({*keys}) < len(keys):
+        seen: set[str] = set()
+        twice = [text for text in texts if text in seen or seen.add(text)]  # type: ignore[func-returns-value]  # None
+        advice = "; for several items of one file use --key id" if what == "path" else ""
+        raise InputError(what, f"must occur once in a gallery{advice}", f"{name_some(twice, 1)} again")

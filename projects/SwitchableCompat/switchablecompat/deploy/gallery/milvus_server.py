@@ -1,0 +1,79 @@
+"""A connection to Milvus: an embedded file (Milvus Lite) or a server, with every failure as one line."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError
+from ..packages import optional
+
+SUFFIX = ".db"
+TIMEOUT = 10.0  # seconds for a server to answer when it is connected to
+
+
+def is_embedded(uri: str) -> bool:
+    """Whether a URI is a file of Milvus Lite."""
+    return "://" not in uri
+
+
+@contextmanager
+def connection(uri: str, *, create: bool = False, token: str = "") -> Iterator[Any]:
+    """Yield a client of pymilvus; an embedded database is complete on disk and free for others when the block ends.
+
+    Args:
+        uri: a file that ends in ``.db``, or ``http://host:19530``.
+        create: make the file if it is not there.
+        token: ``user:password``, for servers that ask for one.
+
+    Raises:
+        InputError: a package is missing, the file or the server is not there, or what Milvus says.
+    """
+    client_module: Any = optional("pymilvus", "for --engine milvus", extra="milvus")
+    if is_embedded(uri):
+        optional("milvus_lite", "for a file of Milvus Lite", extra="milvus")
+        if not uri.endswith(SUFFIX):
+            raise InputError("--uri", f"must be a file that ends in {SUFFIX}, or http://host:19530", uri)
+        if not create and not Path(uri).exists():
+            raise InputError(uri, "must be an existing database of Milvus Lite", "no such file")
+        Path(uri).parent.mkdir(parents=True, exist_ok=True)
+    with milvus_errors(uri):
+        try:
+            client = client_module.MilvusClient(uri, token=token, timeout=TIMEOUT)
+        except client_module.MilvusException as error:
+            rule = "must be a running Milvus server"
+            if is_embedded(uri):
+                rule = "must be a whole database of Milvus Lite that no other process has open"
+            raise InputError(uri, rule, _first_line(error)) from None
+        try:
+            yield client
+        finally:
+            client.close()
+            if is_embedded(uri):
+                optional("milvus_lite.server_manager", "").server_manager_instance.release_server(uri)
+
+
+@contextmanager
+def milvus_errors(uri: str) -> Iterator[None]:
+    """What pymilvus and gRPC raise, as one line; their own logs, with tracebacks, are not shown."""
+    exceptions: Any = optional("pymilvus", "for --engine milvus", extra="milvus")
+    grpc: Any = optional("grpc", "for --engine milvus", extra="milvus")
+    levels = {name: logging.getLogger(name).level for name in ("pymilvus", "milvus_lite", "grpc")}
+    try:
+        for name in levels:
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        yield
+    except (exceptions.MilvusException, grpc.RpcError) as error:
+        raise InputError(uri, "must be a Milvus database that does what it is asked", _first_line(error)) from None
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def _first_line(error: Exception) -> str:
+    """The message without its wrapping."""
+    text = str(getattr(error, "message", "") or getattr(error, "details", lambda: "")() or error)
+    return text.strip().split("\n")[0]

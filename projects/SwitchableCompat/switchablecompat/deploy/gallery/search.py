@@ -1,0 +1,215 @@
+"""A search: what queries found, whether it is right, the metrics; from its file it is shown again without a model.
+
+Shapes: ``Nq`` queries, ``Ng`` gallery items, ``k`` items found for each query.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ...errors import InputError
+from ...evaluation.ranking import RankingResult
+from ..card import ModelCard
+from ..image_list import LabelledImage
+from .faiss_gallery import Gallery
+from .milvus_gallery import MilvusGallery
+from .scoring import score_lists
+
+FORMAT = 1
+PICKS = ("spread", "best", "worst", "flipped")
+BLOCK_CELLS = 2_000_000  # items that the queries of a block rank together: some dozen bytes each
+METRICS = ("average_precision", "first_hit_rank")  # of each query in a file
+AnyGallery = Gallery | MilvusGallery
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One item that a search found.
+
+    Attributes:
+        rank: from 1.
+        id: of the item.
+        item: its file, identity and camera.
+        score: inner product, the cosine.
+        match: ``hit`` (same identity, another camera), ``junk`` (same identity and same camera: counts nowhere),
+            ``miss``; None where identities are not known.
+    """
+
+    rank: int
+    id: int
+    item: LabelledImage
+    score: float
+    match: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, those of the item among them."""
+        return {"rank": self.rank, "id": self.id, **self.item._asdict(), "score": self.score, "match": self.match}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Hit:
+        """The inverse."""
+        return cls(content["rank"], content["id"], _image(content), content["score"], content["match"])
+
+
+def find(gallery: AnyGallery, queries: Sequence[LabelledImage], features: np.ndarray, top: int) -> list[list[Hit]]:
+    """The ``top`` most similar items of each query, best first, by features ``[Nq, D]`` of length one."""
+    scores, rows = gallery.search(features, top)
+    items = gallery.items(rows)
+    return [
+        [
+            Hit(rank, *items[row], float(score), match_of(query, items[row][1]))
+            for rank, (row, score) in enumerate(zip(found.tolist(), values, strict=True), start=1)
+            if row >= 0
+        ]
+        for query, found, values in zip(queries, rows, scores, strict=True)
+    ]
+
+
+def match_of(query: LabelledImage, item: LabelledImage) -> str | None:
+    """See :attr:`Hit.match`."""
+    if query.pid is None or item.pid is None:
+        return None
+    if query.pid != item.pid:
+        return "miss"
+    return "junk" if query.camid is not None and query.camid == item.camid else "hit"
+
+
+def measure(
+    gallery: AnyGallery, queries: Sequence[LabelledImage], features: np.ndarray, depth: int | None = None
+) -> RankingResult | None:
+    """Metrics of the searches, in FastReID's protocol.
+
+    Args:
+        queries, features: ``[Nq]``, and theirs, L2-normalised, ``[Nq, D]``.
+        depth: how many items to rank for each query; by default the whole gallery, which for an exact index
+            gives the cell of the grid. Positives beyond count as never found.
+
+    Returns:
+        The metrics; None if identities or cameras are not known on both sides.
+
+    Raises:
+        InputError: no query has a positive in the gallery.
+    """
+    labels = None if any(None in query for query in queries) else gallery.labels()
+    if labels is None:
+        return None
+    depth = depth or len(gallery)
+    step = max(1, BLOCK_CELLS // depth)
+    query_pids, query_camids = (np.array([query[column] for query in queries]) for column in (1, 2))
+    with tqdm(range(0, len(queries), step), desc=f"Ranking {depth} items of the gallery", unit="block") as starts:
+        lists = (gallery.search(features[start : start + step], depth)[1] for start in starts)
+        return score_lists(lists, query_pids, labels[0], query_camids, labels[1])
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """A search that is over.
+
+    Attributes:
+        title: what was searched by what.
+        subtitle: how many queries and items, and the metrics.
+        queries: ``[Nq]``.
+        found: what each found, best first.
+        result: their metrics, ``[Nq]`` each; None where identities or cameras are not known.
+        aspect: width of a picture by its height.
+    """
+
+    title: str
+    subtitle: str
+    queries: Sequence[LabelledImage]
+    found: Sequence[Sequence[Hit]]
+    result: RankingResult | None
+    aspect: float
+
+    def to_dict(self, gallery: AnyGallery, folder: str, model: ModelCard, **own: Any) -> dict[str, Any]:
+        """Plain values for a JSON file, also of the gallery, its place, the queries' sub-model, and ``own`` ones."""
+        rows: list[dict[str, Any]] = [
+            {**query._asdict(), "found": [hit.to_dict() for hit in hits]}
+            for query, hits in zip(self.queries, self.found, strict=True)
+        ]
+        if self.result is not None:
+            for number, row in enumerate(rows):  # a query without a match counts nowhere, and has no numbers
+                values = {key: getattr(self.result, key)[number].item() for key in METRICS}
+                row |= values if self.result.valid[number] else dict.fromkeys(METRICS)
+        return {
+            "format": FORMAT,
+            "gallery": {"folder": folder, **gallery.description},
+            "query_model": model.to_dict(),
+            "title": self.title,
+            "subtitle": self.subtitle,
+            **own,
+            "queries": rows,
+        }
+
+    @classmethod
+    def read(cls, path: str | Path) -> Search:
+        """Read what ``tools/search.py query --json`` wrote.
+
+        Raises:
+            InputError: no such file, or something else in it.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            if content["format"] != FORMAT:
+                raise InputError(f"{path}: format", f"must be {FORMAT}", content["format"])
+            queries = content["queries"]
+            height, width = content["query_model"]["preprocessing"]["size"]
+            return cls(
+                content["title"],
+                content["subtitle"],
+                [_image(one) for one in queries],
+                [[Hit.from_dict(hit) for hit in one["found"]] for one in queries],
+                _result(queries),
+                width / height,
+            )
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            if isinstance(error, InputError):
+                raise
+            reason = f"{type(error).__name__}: {error}"
+            raise InputError(path, "must be what tools/search.py query --json wrote", reason) from None
+
+    def pick(self, order: str, number: int, against: Search | None = None) -> list[int]:
+        """Which queries to show.
+
+        Args:
+            order: ``spread`` evenly over all; the ``best`` or ``worst`` by average precision; or ``flipped``: right at
+                rank 1 in ``against`` and wrong here, those that fell furthest first.
+            number: how many at most.
+
+        Raises:
+            InputError: an order that needs metrics or another search, or another search of other queries.
+        """
+        if order == "spread":
+            return np.linspace(0, len(self.queries) - 1, min(number, len(self.queries))).round().astype(int).tolist()
+        if order != "flipped":
+            if self.result is None:
+                raise InputError("--pick", "must be spread where there are no metrics", order)
+            (valid,) = np.nonzero(self.result.valid)
+            ascending = valid[np.argsort(self.result.average_precision[valid], kind="stable")]
+            return (ascending if order == "worst" else ascending[::-1])[:number].tolist()
+        if against is None or against.result is None or self.result is None:
+            raise InputError("--pick", "flipped needs --against, and identities and cameras in both", order)
+        if [query.path for query in against.queries] != [query.path for query in self.queries]:
+            raise InputError("--against", "must have the same queries in the same order", f"{len(against.queries)}")
+        before, now = against.result.first_hit_rank, self.result.first_hit_rank
+        (flipped,) = np.nonzero((before == 1) & (now > 1))
+        return flipped[np.argsort(-now[flipped], kind="stable")][:number].tolist()
+
+
+def _image(content: Mapping[str, Any]) -> LabelledImage:
+    return LabelledImage(*(content[key] for key in LabelledImage._fields))
+
+
+def _result(queries: Sequence[Mapping[str, Any]]) -> RankingResult | None:
+    if not queries or "first_hit_rank" not in queries[0]:
+        return None
+    first = np.array([one["first_hit_rank"] or 0 for one in queries], dtype=np.int64)
+    precision = np.array([one["average_precision"] for one in queries], dtype=float)  # None as NaN
+    return RankingResult(precision, np.full(len(first), np.nan), first, first > 0)

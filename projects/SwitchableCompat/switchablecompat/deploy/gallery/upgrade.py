@@ -1,0 +1,174 @@
+"""A deployment, played on a data set: cameras query a gallery in Milvus while a larger sub-model encodes it anew.
+
+Unlike :mod:`switchablecompat.family.mixed_gallery`, which mixes features in memory, everything here is what would
+run: exported files, their readers, the engine and its loads, one threshold for all stages.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...errors import InputError
+from ...evaluation.ranking import ProtocolMatches
+from ...evaluation.similarities import count_similarities
+from ...family.mixed_gallery import random_order
+from ...family.verification import verify
+from ..encoder import Encoder, features_of
+from ..image_list import LabelledImage
+from .milvus_gallery import MilvusGallery
+from .milvus_load import Target, load_images
+from .scoring import score_lists
+from .search import BLOCK_CELLS
+
+STAGES = 10
+PROBE = 16  # queries of a search that goes on beside an upgrade
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The gallery at one moment of an upgrade.
+
+    Attributes:
+        share: of the items that the new sub-model has encoded, in per cent.
+        mAP: of the cameras' queries, in per cent.
+        tar: of their genuine pairs at the threshold, in per cent.
+        far: of their impostor pairs there, as a share.
+        answered: queries that were answered while the items of this stage were written.
+    """
+
+    share: float
+    mAP: float  # noqa: N815  (the field's own name)
+    tar: float
+    far: float
+    answered: int
+
+
+def family_threshold(
+    encoders: Sequence[Encoder], queries: Sequence[LabelledImage], gallery: Sequence[LabelledImage], far: float
+) -> float:
+    """The threshold that keeps a false accept rate in every cell of these sub-models, the strictest of the cells' own.
+
+    Raises:
+        InputError: too few impostor pairs for this rate.
+    """
+    features = [[torch.from_numpy(features_of(encoder, side)) for side in (queries, gallery)] for encoder in encoders]
+    labels = [np.array([item[column] for item in side]) for column in (1, 2) for side in (queries, gallery)]
+    matches = ProtocolMatches(*labels)
+    counts = {
+        (q, g): count_similarities(features[q][0], features[g][1], matches)
+        for q in range(len(encoders))
+        for g in range(len(encoders))
+    }
+    shared = verify(counts, far).strictest
+    if shared.threshold is None:
+        raise InputError("--far", "must be one that the pairs of the data set can show", shared.reason)
+    return shared.threshold
+
+
+def measure_stage(
+    gallery: MilvusGallery, queries: Sequence[LabelledImage], features: np.ndarray, threshold: float
+) -> tuple[float, float, float]:
+    """mAP in per cent, TAR in per cent and FAR as a share, of one search of the whole gallery for each query.
+
+    Raises:
+        InputError: a gallery without labels, or larger than Milvus ranks.
+    """
+    labels = gallery.labels()
+    if labels is None or gallery.deepest < len(gallery):
+        rule = f"must have identities and cameras, and at most {gallery.deepest} items"
+        raise InputError("gallery of a rehearsal", rule, len(gallery))
+    pids, camids = (np.array([item[column] for item in queries]) for column in (1, 2))
+    step = max(1, BLOCK_CELLS // len(gallery))
+    lists, accepted, pairs = [], np.zeros(2, dtype=np.int64), np.zeros(2, dtype=np.int64)
+    for start in range(0, len(queries), step):
+        block = slice(start, start + step)
+        scores, rows = gallery.search(features[block], len(gallery))
+        same = labels[0][rows] == pids[block, None]
+        junk = same & (labels[1][rows] == camids[block, None])
+        for number, kind in enumerate((same & ~junk, ~same)):
+            pairs[number] += kind.sum()
+            accepted[number] += (kind & (scores >= threshold)).sum()
+        lists.append(rows)
+    result = score_lists(lists, pids, labels[0], camids, labels[1])
+    tar, far = accepted / pairs
+    return result.mAP, 100 * float(tar), float(far)
+
+
+def rehearse(
+    target: Target,
+    old: Encoder,
+    new: Encoder,
+    camera: Encoder,
+    queries: Sequence[LabelledImage],
+    gallery: Sequence[LabelledImage],
+    threshold: float,
+    *,
+    seed: int = 0,
+    say: Callable[[Stage], None] = lambda _: None,
+) -> list[Stage]:
+    """Load a gallery by the old sub-model, and encode it anew by tenths in a random order; cameras query throughout.
+
+    Args:
+        target: a collection that is not there yet.
+        old, new, camera: the sub-models that encode the gallery first, encode it anew, and encode the queries.
+        queries, gallery: images with identities and cameras.
+        threshold: a pair is accepted at or above this cosine.
+
+    Returns:
+        The stages, from 0 to 100 per cent.
+
+    Raises:
+        InputError: a query that was not answered in full, or anything that the parts raise.
+    """
+    features = features_of(camera, queries)
+    reading: dict[str, Any] = {"batch_size": 64, "workers": 2}
+    load_images(target, old, gallery, "rehearsal", **reading)
+    order = random_order(len(gallery), seed)
+    stages = []
+    for number in range(STAGES + 1):
+        first, last = (round(max(0, stage) * len(order) / STAGES) for stage in (number - 1, number))
+        with _searching(MilvusGallery(target.client, target.name), features) as answered:
+            load_images(target, new, [gallery[i] for i in order[first:last]], "rehearsal", **reading)
+        state = MilvusGallery(target.client, target.name)
+        if len(state) != len(gallery):
+            raise InputError("gallery of a rehearsal", f"must keep its {len(gallery)} items", len(state))
+        stage = Stage(100 * number / STAGES, *measure_stage(state, queries, features, threshold), answered.result())
+        say(stage)
+        stages.append(stage)
+    return stages
+
+
+@contextmanager
+def _searching(gallery: MilvusGallery, features: np.ndarray) -> Iterator[Future[int]]:
+    """Search in a thread of its own until the block ends; yields the number of answers to come.
+
+    Raises:
+        InputError: what a search has raised.
+    """
+    stop, top = threading.Event(), min(10, len(gallery))
+
+    def search() -> int:
+        answered = 0
+        while not stop.is_set():
+            block = np.take(features, range(answered, answered + PROBE), axis=0, mode="wrap")
+            if (gallery.search(block, top)[1] < 0).any():
+                raise RuntimeError(f"a search found fewer than {top} items")
+            answered += len(block)
+        return answered
+
+    with ThreadPoolExecutor(1) as pool:
+        answered = pool.submit(search)
+        try:
+            yield answered
+        finally:
+            stop.set()
+    if error := answered.exception():
+        raise InputError("search during an upgrade", "must be answered", error) from error

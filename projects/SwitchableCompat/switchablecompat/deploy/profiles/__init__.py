@@ -1,0 +1,1 @@
+"""What sub-models, precisions and search engines cost, as measured."""
