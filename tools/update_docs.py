@@ -147,6 +147,8 @@ def mixed_table(path: Path) -> str:
 def trial_table(path: Path) -> str:
     """What an index costs and finds, from the ``trial.json`` of ``tools/try_index.py``, one file per index."""
     trials = [json.loads(file.read_text()) for file in sorted(path.glob("*.json"))]
+    if not trials:
+        raise InputError(path, "must have results of tools/try_index.py")
     first = trials[0]
     rows = []
     for trial in trials:
