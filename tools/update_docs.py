@@ -32,18 +32,6 @@ from switchablecompat.evaluation.report import render_table
 from switchablecompat.files import atomic_write
 
 ROOT = Path(__file__).parents[1]
-PAGES = (
-    "README.md",
-    "docs/synthetic.md",
-    "docs/experiments.md",
-    "docs/backbones.md",
-    "docs/speed.md",
-    "docs/deploy.md",
-    "docs/milvus.md",
-    "docs/recipes.md",
-    "docs/report.md",
-    "docs/search.md",
-)
 REFINEMENTS = {
     "plain": "plain",
     "flip": "flip test",
@@ -306,19 +294,19 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 2 if a page is stale")
     args = parser.parse_args()
     os.chdir(ROOT)  # suites name their configs from there
-    for name in PAGES:
-        page = ROOT / name
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        name = page.relative_to(ROOT)
         try:
             text = update(page)
             if text == page.read_text():
                 continue
             if args.check:
                 found = "tables that differ from their JSON; run tools/update_docs.py"
-                raise InputError(name, "must be current", found)
+                raise InputError(str(name), "must be current", found)
             with atomic_write(page) as temporary:
                 temporary.write_text(text)
         except OSError as error:
-            raise InputError(name, "must be a page that can be read and written", error) from error
+            raise InputError(str(name), "must be a page that can be read and written", error) from error
         print(f"updated {name}")
 
 
