@@ -15,8 +15,8 @@ _RESOLUTION = 1e-5  # relative to the norm of the largest gradient: the square r
 class MGDA(WholeAggregator):
     """The shortest convex combination of the gradients, times their number.
 
-    Désidéri, "Multiple-gradient descent algorithm", C. R. Math. 2012; Sener & Koltun, NeurIPS 2018 (equation 3). Gradients
-    of norm zero are ignored: that of a frozen or private group would otherwise make the result zero.
+    Désidéri, "Multiple-gradient descent algorithm", C. R. Math. 2012; Sener & Koltun, NeurIPS 2018 (equation 3).
+    Gradients of norm zero are ignored. That of a frozen or private group would otherwise make the result zero.
     """
 
     def group_weights(self, grams: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""The reference: a trained model, frozen, that others are trained to be compatible with."""
+"""The reference: a trained, frozen model with which a new model learns to be compatible."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ ARCHITECTURES = ("SwitchableBaseline", "Baseline")
 
 
 class ReferenceModel(nn.Module):
-    """Backbone and head of a trained model that nothing changes any more.
+    """Backbone and head of a trained model, frozen.
 
-    It is always in evaluation mode (a batch norm in training mode would move its statistics even without gradient),
-    and no parameter of it requires a gradient.
+    It is always in evaluation mode, because batch norms in training mode change their statistics even without a
+    gradient. None of its parameters requires a gradient.
 
     Args:
-        backbone: The backbone; if switchable, the full model is used.
-        heads: The head, which in evaluation mode returns features after its BN-neck.
-        classifier: Its class vectors [K, D], if known.
-        cosine: Whether the classifier was trained on cosines (a margin softmax) and not on inner products.
-        scale: Scale of its logits.
+        backbone: The backbone. If it is switchable, its full model is used.
+        heads: The head, which in evaluation mode returns features after its BNNeck.
+        classifier: Class vectors [K, D], if known.
+        cosine: Whether the classifier was trained on cosines (margin softmax) instead of inner products.
+        scale: Scale of the logits.
     """
 
     def __init__(
@@ -54,26 +54,26 @@ class ReferenceModel(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> ReferenceModel:
-        """Stay in evaluation mode, whatever is asked."""
+        """Stay in evaluation mode, whatever ``mode`` is."""
         return super().train(False)
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """Features [N, D] of images [N, 3, H, W] that are normalised already."""
+        """Features [N, D] of normalised images [N, 3, H, W]."""
         return self.heads(self.backbone(images))
 
 
 @dataclass(frozen=True)
 class ReferenceSource:
-    """Where a reference comes from, and what it must be like to fit the model that is trained with it.
+    """Files of a reference, and the properties that the trained model requires of it.
 
     Attributes:
-        config_file: ``MODEL.REFERENCE.CONFIG_FILE``; empty for what the checkpoint keeps, or ``config.yaml`` beside it.
+        config_file: ``MODEL.REFERENCE.CONFIG_FILE``. Empty: the checkpoint's settings, or ``config.yaml`` beside it.
         weights: ``MODEL.REFERENCE.WEIGHTS``.
         dimension: D of the model's features.
-        classes: K of the model's classifier where the reference's classifier is used (identities are numbered by the
-            trainer, in sorted order, so the same training set gives the same order); None where only its features are.
-        pixels: Mean and standard deviation the images are normalised with.
+        classes: K of the model's classifier if the reference's classifier is used; None if only its features are. The
+        trainer numbers identities in sorted order, so equal training sets give equal numbers.
+        pixels: Pixel mean and standard deviation of the normalisation.
         datasets: Training sets of the model, in order.
     """
 
@@ -86,10 +86,10 @@ class ReferenceSource:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, dimension: int) -> ReferenceSource | None:
-        """The reference that a checked config needs, for a model with features of this dimension; None if it does not.
+        """The source of the reference that a checked config needs, for features of this dimension; None if it needs
+        none.
 
-        The classifier is needed by the influence loss only: the asymmetric loss also takes a reference of other
-        identities.
+        Only the influence loss needs the classifier. The asymmetric loss accepts a reference with other identities.
         """
         if not cfg.MODEL.REFERENCE.WEIGHTS:
             return None
@@ -103,11 +103,11 @@ class ReferenceSource:
         )
 
     def load(self) -> ReferenceModel:
-        """Build the reference from its config, on the CPU, and load its checkpoint.
+        """Build the reference on the CPU from its config, and load its checkpoint.
 
         Raises:
-            InputError: A file does not exist or is no such file, the config contradicts the checkpoint, or the
-                reference does not fit; says which and why.
+            InputError: A file is missing or invalid, the config contradicts the checkpoint, or the reference does not
+                fit.
         """
         try:
             trained = open_trained(self.weights, self.config_file, file_key="MODEL.REFERENCE.CONFIG_FILE")
@@ -115,9 +115,9 @@ class ReferenceSource:
             raise self._named(error) from None
         cfg = trained.cfg
         self._check_config(cfg)
-        with torch.random.fork_rng(devices=[]):  # its initial weights must not shift the random numbers of the run
+        with torch.random.fork_rng(devices=[]):  # building it must not change the random numbers of the run
             backbone, heads = self._build(cfg)
-        holder = nn.ModuleDict({"backbone": backbone, "heads": heads})  # the keys of the checkpoint
+        holder = nn.ModuleDict({"backbone": backbone, "heads": heads})  # as in the checkpoint's keys
         try:
             classifier = load_for_evaluation(holder, self.weights, self.config_file or "this config", trained.content)
         except InputError as error:
@@ -129,13 +129,13 @@ class ReferenceSource:
         return ReferenceModel(backbone, heads, classifier=classifier, cosine=cosine, scale=heads.cls_layer.s)
 
     def _named(self, error: InputError) -> InputError:
-        """The same with the key, if it is about the checkpoint."""
+        """Add the config key to an error about the checkpoint."""
         key = f"MODEL.REFERENCE.WEIGHTS {self.weights}"
         return InputError(key, error.rule, error.found) if error.subject == self.weights else error
 
     def _build(self, cfg: CfgNode) -> tuple[nn.Module, EmbeddingHead]:
         cfg.MODEL.BACKBONE.PRETRAIN = False  # its weights come from the checkpoint
-        cfg.MODEL.HEADS.NUM_CLASSES = 1  # its classifier is kept apart
+        cfg.MODEL.HEADS.NUM_CLASSES = 1  # its classifier is kept separately
         try:
             backbone = build_backbone(cfg)
             layout = getattr(backbone, "out_layout", None)
