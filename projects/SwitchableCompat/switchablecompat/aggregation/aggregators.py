@@ -24,7 +24,7 @@ class Aggregator(ABC):
             shell_grams: [groups, R, m, m] float64, one matrix per shell. Their sum is the matrix of the whole group.
             generator: Source of all randomness: a CPU generator, the same on every rank.
             factors: [m] or [groups, m] float64, factor of each loss; the gradients already contain it. Default: 1. Only
-            projection uses them.
+                projection uses them.
 
         Returns:
             [groups, R, m]. On the elements of group g and shell r, the aggregate is sum_j weights[g, r, j] g_j.
@@ -91,9 +91,9 @@ class GradientProjection(Aggregator):
 
     Args:
         support: Parameters over which two gradients are compared. ``full``: all. ``pairwise``: those that both
-        sub-models own, so that the projection never moves a small sub-model into channels that it does not have.
+            sub-models own, so that the projection never moves a small sub-model into channels that it does not have.
         protect: ``none``: all gradients give up what conflicts. ``full``: the full model gives up nothing; the others
-        give up what conflicts with the full model, and nothing to each other.
+            give up what conflicts with the full model, and nothing to each other.
         memory: Weight of the past in the running mean, in [0, 1). 0: the current batch only.
     """
 

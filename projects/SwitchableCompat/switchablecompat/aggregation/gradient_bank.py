@@ -34,7 +34,7 @@ class GradientBank:
     Attributes:
         group_names: Name of the group of each Gram matrix.
         common_elements: For each group, the number of its elements in the smallest sub-model that owns any, int64
-        [groups].
+            [groups].
         rows: Flat gradient of each sub-model, [number of its elements].
 
     Args:

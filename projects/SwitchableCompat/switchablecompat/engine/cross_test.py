@@ -1,4 +1,4 @@
-"""Features of several trained models on one test set: what ``tools/cross_test.py`` and the comparison need."""
+"""Features of several trained models on one test set, for ``tools/cross_test.py`` and the comparison."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ logger = logging.getLogger("fastreid.switchablecompat.cross_test")
 
 @dataclass(frozen=True, eq=False)
 class SourceFeatures:
-    """What trained models say of one test set, queries first.
+    """Features of trained models on one test set, queries first.
 
     Attributes:
         members: the sub-models with their features, ``[Nq + Ng, D]`` each.
@@ -42,9 +42,9 @@ class SourceFeatures:
         paths: image files, ``[Nq + Ng]``.
         num_query: Nq.
         dataset: name of the test set.
-        metadata: what a grid of them records.
-        refinement: what the first model's config asks for beside the plain grid.
-        labels: what people call the identities and cameras.
+        metadata: provenance for a grid of these features.
+        refinement: refinement that the first model's config selects, beside the plain grid.
+        labels: names of the identities and cameras.
     """
 
     members: list[Member]
@@ -64,7 +64,7 @@ def cross_test_sources(
     """Evaluate trained models against each other on the first one's test set.
 
     Args:
-        sources: see :func:`extract_sources`, and for ``opts``, ``dataset`` and ``method`` too.
+        sources: as in :func:`extract_sources`, like ``opts``, ``dataset`` and ``method``.
         **cells: ``undefined`` and ``diagonal_only`` of :func:`~switchablecompat.evaluation.cross_test.cross_test`.
 
     Raises:
@@ -80,13 +80,13 @@ def cross_test_sources(
 def extract_sources(
     sources: Sequence[Source], opts: Sequence[str] = (), *, dataset: str = "", method: str = ""
 ) -> SourceFeatures:
-    """Features of trained models on the first one's test set.
+    """Extract features of trained models on the first one's test set.
 
     Args:
         sources: at least one.
         opts: ``KEY VALUE`` pairs that override every config (device, batch size...).
         dataset: name of another data set to evaluate on.
-        method: name to record; by default what the configs say they are, if they agree.
+        method: name to record. Default: the method of the configs, if they agree.
 
     Raises:
         InputError: files that cannot be used, or models that cannot be compared.
@@ -108,9 +108,9 @@ def extract_sources(
     use_cpu_loader(not first.MODEL.DEVICE.startswith("cuda"))
     check_datasets(first, eval_only=True)
 
-    # All models first: a wrong one is refused before time goes into the features of another.
+    # Open all models first: a wrong one must fail before features of another are extracted.
     models = [build_source(*one) for one in zip(sources, trained, strict=True)]
-    del trained  # what is in the files is as large as the models
+    del trained  # the contents of the files are as large as the models
     (name,) = first.DATASETS.TESTS
     loader, num_query = SwitchableTrainer.build_test_loader(first, name)
     members = []
@@ -135,10 +135,10 @@ def extract_sources(
 
 
 def log_to_screen() -> None:
-    """Show FastReID's log lines, progress among them, for a tool that has no OUTPUT_DIR of a run."""
+    """Show FastReID's log lines on the screen, for a tool without an OUTPUT_DIR."""
     setup_logger()
 
 
 def _common(values: list) -> Any:
-    """The value that all have, else the list of them."""
+    """The common value, or the list of values if they differ."""
     return values[0] if all(value == values[0] for value in values) else values

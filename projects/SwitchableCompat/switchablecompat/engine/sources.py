@@ -1,4 +1,4 @@
-"""Trained models by their files: which config and checkpoint, what of the config counts, and whether they compare."""
+"""Trained models by their files: config, checkpoint, relevant settings, and whether models are comparable."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..modeling.trained import Trained
 from ..widths import width_name
 from .setup import check_device
 
-# What turns an image into a feature: if two models differ in one of these, they do not see, or mean, the same thing.
+# Settings that turn an image into a feature. Models that differ in one of them are not comparable.
 SAME = (
     "MODEL.PIXEL_MEAN",
     "MODEL.PIXEL_STD",
@@ -33,12 +33,12 @@ SAME = (
 
 @dataclass(frozen=True)
 class Source:
-    """A trained model, and which of its sub-models to take.
+    """A trained model and a selection of its sub-models.
 
     Attributes:
-        config_file: its config; empty for what the checkpoint keeps, or for ``config.yaml`` beside it.
+        config_file: its config. Empty: the checkpoint's settings, or ``config.yaml`` beside it.
         weights: its checkpoint.
-        width: the one sub-model to take; None for all of them.
+        width: width of the sub-model to take; None for all sub-models.
     """
 
     config_file: str
@@ -52,12 +52,12 @@ class Source:
 
 
 def strip_training(cfg: CfgNode) -> None:
-    """Leave out of a config what features do not depend on: starting weights, classes, losses, solver; check the rest.
+    """Reset the settings that do not affect features (initial weights, classes, losses, solver), and check the rest.
 
-    A run of an earlier version, whose losses had other defaults, can so be evaluated still.
+    Runs of earlier versions, whose losses had other defaults, can therefore still be evaluated.
 
     Raises:
-        InputError: What is left contradicts itself, or names a device that is not there.
+        InputError: The remaining settings contradict each other, or name a missing device.
     """
     defaults = add_switchablecompat_config(get_cfg())
     cfg.MODEL.BACKBONE.PRETRAIN = False
@@ -67,16 +67,16 @@ def strip_training(cfg: CfgNode) -> None:
         cfg.INPUT[name] = defaults.INPUT[name]
     cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD = defaults.MODEL.SWITCHABLE.CLASSIFIER_GRAD
     cfg.MODEL.LOSSES.NAME = ("CompatibleLoss",)
-    cfg.MODEL.LOSSES.COMPAT.KIND = "ce"  # which goes with every classification layer
+    cfg.MODEL.LOSSES.COMPAT.KIND = "ce"  # the scale that suits every classification layer
     check_switchablecompat_config(cfg)
     check_device(cfg)
 
 
 def check_alike(names: Sequence[str], configs: Sequence[Any]) -> None:
-    """Refuse models whose features cannot be compared.
+    """Reject models whose features are not comparable.
 
     Raises:
-        InputError: The key, and both values.
+        InputError: With the key and both values.
     """
     for key in SAME:
         first = _get(configs[0], key)
@@ -87,10 +87,10 @@ def check_alike(names: Sequence[str], configs: Sequence[Any]) -> None:
 
 
 def build_source(source: Source, trained: Trained) -> tuple[SwitchableBaseline, list[int]]:
-    """The model with its weights, and the indices of the sub-models to take.
+    """Build the model with its weights; returns it with the indices of the selected sub-models.
 
     Raises:
-        InputError: A checkpoint of another model, or one without the width that is asked for.
+        InputError: The checkpoint belongs to another model, or lacks the selected width.
     """
     model = build_model(trained.cfg)
     load_for_evaluation(model, source.weights, content=trained.content)

@@ -23,7 +23,7 @@ class ChannelLayout:
     Attributes:
         segments: Size of each segment. The sizes add up to the number of channels of the full model.
         kept: ``kept[i][s]`` is the number of leading channels of segment ``s`` that sub-model ``i`` owns. It does not
-        decrease with ``i``, because sub-models are nested, and ``kept[-1] == segments``.
+            decrease with ``i``, because sub-models are nested, and ``kept[-1] == segments``.
     """
 
     segments: tuple[int, ...]

@@ -28,7 +28,7 @@ class EvidentialOptions:
         kl_weight: Weight lambda of the KL term, in ``kl_unit``.
         kl_unit: ``per_class`` (lambda = kl_weight / K, the KL grows with K) or ``absolute`` (lambda = kl_weight).
         kl_submodels: Sub-models with a KL term: ``all``, or ``full`` (only the full model; it then shapes the class
-        vectors, to which the others adapt without a KL term).
+            vectors, to which the others adapt without a KL term).
     """
 
     evidence: str
@@ -82,7 +82,7 @@ class CompatibleLoss(nn.Module):
         options: Settings of the evidential loss, or None for the cross-entropy.
         temperature: Divides the logits before the evidence function.
         label_smoothing: Epsilon of FastReID's label smoothing. -1 selects adaptive smoothing (only with the
-        cross-entropy).
+            cross-entropy).
         smoothing_alpha: Alpha of adaptive smoothing.
         scale: Factor on the loss.
     """

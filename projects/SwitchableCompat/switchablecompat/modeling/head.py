@@ -26,7 +26,7 @@ class SwitchableEmbeddingHead(EmbeddingHead):
 
     Args:
         classifier_grad: Sub-models that train the shared classifier: ``all``, or only the ``full`` model (the others
-        then adapt to its class vectors).
+            then adapt to its class vectors).
         classifier: Class vectors: ``learned``, or fixed as the vertices of a regular ``simplex``.
         submodel_start: Initial values of the neck's norms of narrow widths: ``fresh``, or slices of the full model's.
     """

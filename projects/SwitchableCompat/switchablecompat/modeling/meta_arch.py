@@ -47,7 +47,7 @@ class SwitchableBaseline(Baseline):
     Args:
         compatible_loss: The loss on the shared classifier's output.
         reference_source: Source of the frozen model for the influence and the asymmetric loss, if they need one.
-        Evaluation never needs it, so :meth:`prepare_training` or the first loss loads it.
+            Evaluation never needs it, so :meth:`prepare_training` or the first loss loads it.
         channels_last: Whether the weights of convolutions, and with them activations, are channels-last in memory.
         loss_kwargs: FastReID's loss options and ours. Its pair losses act on the features of every sub-model.
     """

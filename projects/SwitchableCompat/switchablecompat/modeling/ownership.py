@@ -19,7 +19,7 @@ class SharedParameter:
         name: Full name in the model.
         parameter: The parameter.
         shells: Smallest sub-model that owns each element, int64 of the parameter's shape. (Sub-models are nested, so
-        all larger ones own it too.) None if every sub-model owns the whole parameter.
+            all larger ones own it too.) None if every sub-model owns the whole parameter.
     """
 
     name: str

@@ -72,7 +72,7 @@ class ReferenceSource:
         weights: ``MODEL.REFERENCE.WEIGHTS``.
         dimension: D of the model's features.
         classes: K of the model's classifier if the reference's classifier is used; None if only its features are. The
-        trainer numbers identities in sorted order, so equal training sets give equal numbers.
+            trainer numbers identities in sorted order, so equal training sets give equal numbers.
         pixels: Pixel mean and standard deviation of the normalisation.
         datasets: Training sets of the model, in order.
     """
