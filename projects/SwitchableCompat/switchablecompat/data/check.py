@@ -121,7 +121,7 @@ def _check_train(
             yield Finding("error", "too-few-identities", message, fix)
     if len(images_of) == 1:
         (one,) = images_of
-        message = f"all training images are of one identity, {names.pid(one)}: there is nothing to tell apart"
+        message = f"all training images are of one identity, {names.pid(one)}: training needs two or more"
         yield Finding("error", "one-identity", message, "number different people differently")
     yield from _check_junk(train, "training")
     single = [pid for pid, count in images_of.items() if count == 1]
@@ -136,7 +136,7 @@ def _check_junk(items: Sequence[Item], what: str) -> Iterator[Finding]:
     """Check for Market-1501's junk in classes that do not know it."""
     junk = [item[0] for item in items if re.fullmatch(r"(.*_)?-1", str(item[1]))]
     if junk:
-        message = f"{len(junk)} {what} images have the identity -1, which is taken for a person: {name_some(junk)}"
+        message = f"{len(junk)} {what} images have the identity -1, which would count as a person: {name_some(junk)}"
         fix = "leave them out if they are junk, as in Market-1501 (a manifest does so)"
         yield Finding("warning", f"junk-in-{what}", message, fix)
 
@@ -182,7 +182,7 @@ def _explain_unmatched(
     if absent:
         lacking = name_some(names.of_pids(item[1] for item in absent))
         present = name_some([names.pid(pid) for pid in cameras_of])
-        causes.append(f"{len(absent)} have an identity ({lacking}) that the gallery ({present}) has not")
+        causes.append(f"{len(absent)} have an identity ({lacking}) that is not in the gallery ({present})")
     if same:
         cause = "have their identity in the gallery only from their own camera, which the protocol leaves out"
         causes.append(f"{len(same)} {cause} (first {same[0][0]}, camera {names.camid(same[0][2])})")

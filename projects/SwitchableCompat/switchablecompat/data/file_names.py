@@ -1,8 +1,8 @@
 """Detects file names that the patterns of FastReID's classes misread.
 
-The pattern for Market-1501 and DukeMTMC-reID, ``([-\\d]+)_c(\\d)``, reads one digit for the camera, so camera 13 becomes
-camera 1. It uses the first match in the whole path, so a folder called ``5_c1`` would label all images. VeRi's pattern
-reads three digits and no sign, so the junk identity -1 becomes identity 1.
+The pattern for Market-1501 and DukeMTMC-reID, ``([-\\d]+)_c(\\d)``, reads one digit for the camera, so camera 13
+becomes camera 1. It uses the first match in the whole path, so a folder called ``5_c1`` would label all images. VeRi's
+pattern reads three digits and no sign, so the junk identity -1 becomes identity 1.
 """
 
 from __future__ import annotations

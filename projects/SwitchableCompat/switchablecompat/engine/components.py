@@ -32,4 +32,4 @@ def check_components(cfg: CfgNode) -> None:
 def warn_of_unread(cfg: CfgNode) -> None:
     """Log a warning for every setting that differs from its default but that no code reads."""
     for line in unread_settings(cfg, add_switchablecompat_config(get_cfg())):
-        logger.warning(f"not read: {line}")
+        logger.warning(f"no effect: {line}")

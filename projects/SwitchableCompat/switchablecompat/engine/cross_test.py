@@ -102,7 +102,7 @@ def extract_sources(
     if len(first.DATASETS.TESTS) != 1:
         raise InputError("DATASETS.TESTS", "must be one data set; choose with --dataset", tuple(first.DATASETS.TESTS))
     if first.TEST.GALLERY_DRAWS > 1:
-        logger.warning("One gallery is evaluated: TEST.GALLERY_DRAWS is for train_net, whose grids are means")
+        logger.warning("Evaluating a single gallery: TEST.GALLERY_DRAWS only affects the grids of train_net")
         first.TEST.GALLERY_DRAWS = 1
     first.freeze()
     use_cpu_loader(not first.MODEL.DEVICE.startswith("cuda"))

@@ -104,7 +104,7 @@ def set_aside(folder: str, needed: Sequence[str] = ()) -> Path | None:
     left = [path for pattern in LEFT for path in root.glob(pattern) if path.is_file()]
     for name in needed:
         if name and Path(name).resolve() in {path.resolve() for path in left}:
-            rule = "must be another folder than that of a file this run reads, whose run would be set aside"
+            rule = "must not be the folder of a file that this run reads, because an earlier run there is moved"
             raise InputError("OUTPUT_DIR", rule, name)
     number = 1
     while (root / f"earlier-{number}").exists():

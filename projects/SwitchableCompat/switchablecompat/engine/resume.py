@@ -122,7 +122,7 @@ def check_state(content: Mapping[str, Any], path: str, items: Sequence[tuple[Any
     states = (content["optimizer"], optimizer.state_dict())
     there, here = ([_shape(group) for group in state["param_groups"]] for state in states)
     if len(there) != len(here) or any(a[0] != b[0] for a, b in zip(there, here, strict=True)):
-        rule = f"must make the run's groups of parameters, {[size for size, _ in there]}, to resume {path}"
+        rule = f"must give the run's groups of parameters, {[size for size, _ in there]}, to resume {path}"
         raise InputError("SOLVER", rule, [size for size, _ in here])
     if any(not a[1] <= b[1] for a, b in zip(there, here, strict=True)):  # a newer torch may know more options
         rule = f"must be the optimiser of the run, with {', '.join(sorted(there[0][1]))}, to resume {path}"
@@ -141,8 +141,8 @@ def follow_new_length(scheduler: LRScheduler, periods: int | None, epochs: tuple
     if not isinstance(scheduler, CosineAnnealingLR) or periods is None or scheduler.T_max == periods:
         return
     logger.warning(
-        f"SOLVER.SCHED {type(scheduler).__name__} depends on {LENGTH}: the first {epochs[0]} epochs followed it for "
-        f"another length; the rate goes on as in a run of {epochs[1]}, which this run is not the same as"
+        f"SOLVER.SCHED {type(scheduler).__name__} depends on {LENGTH}. The first {epochs[0]} epochs followed it for "
+        f"another length; the rate continues as in a run of {epochs[1]} epochs, so this run differs from such a run"
     )
     scheduler.T_max = periods
     done = scheduler.last_epoch

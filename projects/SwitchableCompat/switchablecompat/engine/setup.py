@@ -112,7 +112,7 @@ def _config(args: argparse.Namespace, former: str, record: Mapping[str, Any]) ->
         return open_trained(weights, args.config_file, args.opts).cfg
     if args.resume and not args.config_file:
         if "settings" not in record:
-            rule = "must be given to resume where no checkpoint keeps its settings (last_checkpoint in OUTPUT_DIR)"
+            rule = "must be given to resume, as no checkpoint stores its settings (last_checkpoint in OUTPUT_DIR)"
             raise InputError("--config-file", rule, former or "no checkpoint")
         return merge_kept(record["settings"], former, args.opts)
     return merge_config(args.config_file, args.opts)

@@ -244,7 +244,7 @@ class SwitchableTrainer(DefaultTrainer):
         """
         try:
             if self.start_epoch >= self.max_epoch:
-                logger.info(f"Training had reached its last epoch ({self.max_epoch}) already; evaluating only")
+                logger.info(f"Training has already reached its last epoch ({self.max_epoch}); only evaluating")
                 return self.test(self.cfg, self.model)
             with self.interruption.watched():
                 with self.interruption.at_once():
@@ -262,7 +262,7 @@ class SwitchableTrainer(DefaultTrainer):
     def save_interrupted(self, epoch: int) -> None:
         """Write and log a checkpoint for ``--resume``; ``epoch`` is the last complete one."""
         self._saving.save_interrupted(epoch)
-        logger.warning(f"Asked to end (SIGTERM); --resume goes on from {self.checkpointer.get_checkpoint_file()}")
+        logger.warning(f"Asked to end (SIGTERM); --resume continues from {self.checkpointer.get_checkpoint_file()}")
 
     def _continue_epoch(self) -> None:
         """Skip the images of the current epoch that the interrupted run has seen."""

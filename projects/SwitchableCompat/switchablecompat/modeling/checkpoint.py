@@ -63,7 +63,7 @@ class LoadReport:
         if others := [key for key in self.absent if key not in {*narrow}]:
             logger.info(f"{path}: absent or of another shape, as expected: {name_some(others, 8)}")
         if narrow:
-            logger.info(f"{path}: {len(narrow)} tensors of narrow norms are in one of the two only")
+            logger.info(f"{path}: {len(narrow)} tensors of narrow norms are only in the file or only in the model")
 
     def refuse_harm(self, path: str, rule: str) -> None:
         """Raise InputError if there are harmful tensors."""

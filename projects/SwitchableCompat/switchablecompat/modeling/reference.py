@@ -161,8 +161,8 @@ class ReferenceSource:
             raise InputError(f"MODEL.REFERENCE.CONFIG_FILE {self.config_file}", rule, pixels)
         if self.classes is not None and tuple(cfg.DATASETS.NAMES) != self.datasets:
             logger.warning(
-                f"The reference was trained on {tuple(cfg.DATASETS.NAMES)}, this model is on {self.datasets}: its "
-                "classifier means something here only if both number the same identities in the same order"
+                f"The reference was trained on {tuple(cfg.DATASETS.NAMES)}, but this model is on {self.datasets}. Its "
+                "classifier is only valid here if both sets number the same identities in the same order"
             )
 
     def _check_shape(self, dimension: int, classifier: Tensor | None) -> None:

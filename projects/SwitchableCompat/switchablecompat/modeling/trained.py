@@ -86,8 +86,8 @@ def check_features(weights: str, record: Mapping[str, Any], cfg: CfgNode, name: 
         refuse_differences(found, f", as {weights} was trained", f" in {name}")
     else:
         logger.warning(
-            f"{weights} keeps no settings (an earlier version's, or FastReID's): whether {name} is the config that it "
-            "was trained with cannot be known"
+            f"{weights} stores no settings (a file of an earlier version, or of FastReID), so it cannot be checked "
+            f"whether {name} is the config of its training"
         )
 
 

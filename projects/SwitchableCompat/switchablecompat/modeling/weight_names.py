@@ -103,7 +103,7 @@ def find_backbone(path: str, own: Mapping[str, Tensor]) -> FoundBackbone:
     prefixes = [prefix for prefix, count in counts[best].items() if count == most]
     first = [prefix for prefix in prefixes if not {*SECOND} & {*prefix.split(".")}] or prefixes
     if len(first) > 1:
-        raise InputError(path, "must hold this backbone once", f"it below {', '.join(map(repr, sorted(first)))}")
+        raise InputError(path, "must hold this backbone only once", f"it below {', '.join(map(repr, sorted(first)))}")
     (prefix,) = first
     renamed = tried[best]
     return FoundBackbone(
