@@ -81,10 +81,10 @@ def comparison_table(path: Path, render: Callable[[Comparison], str] = render_ov
 def difference_table(comparison: Comparison) -> str:
     """mAP of our method minus each baseline over the cells that both define, and our cross-tests by seed."""
     ours = comparison.titles[comparison.suite.ours]
-    cells = list(itertools.product(range(len(comparison.widths)), repeat=2))
+    order = range(len(comparison.widths))
     rows = []
     for baseline in comparison.baselines:
-        found = {cell: comparison.difference(baseline, *cell) for cell in cells}
+        found = {(q, g): comparison.difference(baseline, q, g) for q, g in itertools.product(order, order)}
         means = {cell: difference.mean for cell, difference in found.items() if difference}
         ends = [min(means, key=means.__getitem__), max(means, key=means.__getitem__)]
         above = sum(mean > 0 for mean in means.values())
