@@ -1,16 +1,19 @@
 #!/usr/bin/env python
-"""Fill the tables of README.md and docs/ from committed JSON files; ``--check`` only says whether they are current."""
+"""Fill the tables of README.md and docs/ from committed JSON files; ``--check`` only reports pages that are stale."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+import numpy as np
 from tabulate import tabulate
 
 import startup
@@ -29,16 +32,6 @@ from switchablecompat.evaluation.grid_files import render_table
 from switchablecompat.files import atomic_write
 
 ROOT = Path(__file__).parents[1]
-PAGES = (
-    "README.md",
-    "docs/synthetic.md",
-    "docs/experiments.md",
-    "docs/backbones.md",
-    "docs/speed.md",
-    "docs/deploy.md",
-    "docs/milvus.md",
-    "docs/recipes.md",
-)
 REFINEMENTS = {
     "plain": "plain",
     "flip": "flip test",
@@ -50,14 +43,14 @@ BENCHMARKS = ("step", "aggregation", "grid", "extraction", "scaling", "options")
 
 
 def grid_table(path: Path) -> str:
-    """The mAP grid as it is printed at the end of a run, and its verdict."""
+    """The mAP grid and its verdict, as a run prints them."""
     content = json.loads(path.read_text())
     grid = CompatibilityGrid.from_dict(content)
     return f"```text\n{render_table(grid, 'mAP')}\n{grid.verdict()}\n```\n\n({made_with(content)})"
 
 
 def made_with(content: Mapping[str, Any]) -> str:
-    """Data, method, seed, hardware and versions of a grid."""
+    """One line of provenance: data, method, seed, hardware and versions of a grid."""
     versions, machine = content["versions"], content["hardware"]
     return (
         f"{content['dataset']}, {content['method']}, seed {content['seed']}; {machine['gpu'] or machine['cpu']}, "
@@ -67,7 +60,7 @@ def made_with(content: Mapping[str, Any]) -> str:
 
 
 def difficulty_table(path: Path) -> str:
-    """mAP and Rank-1 of hand-made features."""
+    """mAP and Rank-1 of features that need no training."""
     content = json.loads(path.read_text())
     rows = [
         [title, content[key]["mAP"], content[key]["Rank-1"]]
@@ -77,7 +70,7 @@ def difficulty_table(path: Path) -> str:
 
 
 def comparison_table(path: Path, render: Callable[[Comparison], str] = render_overview) -> str:
-    """A suite, one line per method, from the results of its runs."""
+    """One line per method of a suite, from the results of its runs."""
     suite = load_suite(os.path.relpath(path))
     results = load_results(suite, ROOT / "results" / suite.name)
     if not results:
@@ -85,8 +78,86 @@ def comparison_table(path: Path, render: Callable[[Comparison], str] = render_ov
     return render(Comparison(suite, results))
 
 
+def difference_table(comparison: Comparison) -> str:
+    """mAP of our method minus each baseline over the cells that both define, and our cross-tests by seed."""
+    ours = comparison.titles[comparison.suite.ours]
+    order = range(len(comparison.widths))
+    rows = []
+    for baseline in comparison.baselines:
+        found = {(q, g): comparison.difference(baseline, q, g) for q, g in itertools.product(order, order)}
+        means = {cell: difference.mean for cell, difference in found.items() if difference}
+        ends = [min(means, key=means.__getitem__), max(means, key=means.__getitem__)]
+        above = sum(mean > 0 for mean in means.values())
+        rows.append(
+            [comparison.titles[baseline], f"{above} of {len(means)}", f"{fmean(means.values()):+.2f}"]
+            + [f"{means[q, g]:+.2f} ({comparison.names[q]} on {comparison.names[g]})" for q, g in ends]
+        )
+    headers = [f"{ours} minus", "cells above", "mean", "lowest", "highest"]
+    table = tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+    grids = [result.grid for result in comparison.of(comparison.suite.ours).values()]
+    passed = [f"{len(grid.cross_tests()) - len(grid.failed_cells())} of {len(grid.cross_tests())}" for grid in grids]
+    return (
+        f"{table}\n\n(Points of mAP, means over the seeds. Cross-tests of {ours} that pass, by seed: "
+        f"{', '.join(passed)}.)"
+    )
+
+
+def threshold_table(path: Path) -> str:
+    """What thresholds that a family shares cost, from ``report.json``: one line per target FAR."""
+    content = json.loads(path.read_text())
+    rows = []
+    for one in content["verification"]:
+        pooled = [cell["FAR"] / one["target_FAR"] for cell in one["pooled"]["cells"].values()]
+        cells = (one["own"], one["pooled"]["cells"], one["strictest"]["cells"])
+        tar = [f"{fmean(cell['TAR'] for cell in each.values()):.1f}" for each in cells]
+        rows.append([f"{one['target_FAR']:g}", f"{min(pooled):.2f} to {max(pooled):.2f}", *tar])
+    headers = ["target FAR", "FAR of single cells at `pooled`, in targets", "mean TAR (%): `own`", "`pooled`"]
+    table = tabulate(rows, [*headers, "`strictest`"], tablefmt="github", disable_numparse=True)
+    return f"{table}\n\n({made_with(content['grid'])})"
+
+
+def mixed_table(path: Path) -> str:
+    """mAP while a gallery is re-encoded, from ``report.json``: one line per query sub-model."""
+    content = json.loads(path.read_text())
+    mixed, rows = content["mixed_gallery"], []
+    for name, curves in mixed["random"].items():
+        random, isolated = np.array(curves), np.array(mixed["isolated"][name])
+        mean = random.mean(axis=0)
+        way = slice(1, -1)
+        levels = [mean[0], mean[-1], mean[way].min(), np.ptp(random[:, way], axis=0).max()]
+        rows.append([name, *(f"{level:.1f}" for level in levels), f"{(isolated - mean)[way].mean():+.1f}"])
+    headers = ["queries by", f"mAP (%) on {mixed['old']}", f"on {mixed['new']}", "lowest on the way, random orders"]
+    headers += ["largest gap between random orders", "isolated first minus random, mean over the way"]
+    table = tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+    return f"{table}\n\n({made_with(content['grid'])})"
+
+
+def trial_table(path: Path) -> str:
+    """What an index costs and finds, from the ``trial.json`` of ``tools/try_index.py``, one file per index."""
+    trials = [json.loads(file.read_text()) for file in sorted(path.glob("*.json"))]
+    if not trials:
+        raise InputError(path, "must have results of tools/try_index.py")
+    first = trials[0]
+    rows = []
+    for trial in trials:
+        memory = [trial["index_bytes"], trial["peak_bytes"] - trial["imports_bytes"]]
+        for row in trial["recall"]:
+            recall = next(f"{value:.2f}" for key, value in row.items() if key.startswith("recall"))
+            rows.append(
+                [f"`{trial['factory']}`", *(f"{size / 1e6:,.0f}" for size in memory), row["parameters"], recall]
+            )
+    headers = ["index", "size (MB)", "peak memory while building (MB)", "parameters", "recall@10 (%)"]
+    table = tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+    versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
+    return (
+        f"{table}\n\n({first['num_vectors']:,} generated vectors of {first['dimension']} dimensions, "
+        f"{first['vector_bytes'] / 1e6:,.0f} MB, and {first['num_queries']:,} queries. Peak memory is above that of "
+        f"Python and its packages. {versions})"
+    )
+
+
 def benchmark_table(path: Path) -> str:
-    """The ratios of ``tools/benchmark.py``, from its JSON files in a folder."""
+    """The ratios that ``tools/benchmark.py`` measured, from a folder of its JSON files."""
     records = [
         json.loads((path / f"{name}.json").read_text()) for name in BENCHMARKS if (path / f"{name}.json").is_file()
     ]
@@ -96,7 +167,7 @@ def benchmark_table(path: Path) -> str:
 
 
 def refinement_table(path: Path) -> str:
-    """mAP of the outermost cells, plain and with FastReID's extras at test time, from a folder of grids."""
+    """mAP of the outermost cells, plain and with FastReID's options at test time, from a folder of grids."""
     rows, plain = [], CompatibilityGrid.from_dict(json.loads((path / "plain.json").read_text()))
     for file, title in REFINEMENTS.items():
         grid = CompatibilityGrid.from_dict(json.loads((path / f"{file}.json").read_text()))
@@ -112,7 +183,7 @@ def refinement_table(path: Path) -> str:
 
 
 def backbone_table(path: Path) -> str:
-    """FastReID's backbones, one line per family: what converts, what each width costs, what is exact."""
+    """One line per family of FastReID's backbones: depths that convert, cost of each width, exactness."""
     content = json.loads(path.read_text())
     widths = content["widths"][:-1]
     names = " / ".join(f"{width:g}" for width in widths)
@@ -142,17 +213,17 @@ def backbone_table(path: Path) -> str:
 
 
 def profile_table(path: Path) -> str:
-    """What each sub-model costs, as ``tools/profile_submodels.py`` prints it."""
+    """The cost of each sub-model, as ``tools/profile_submodels.py`` prints it."""
     return render_profile(json.loads(path.read_text())).strip()
 
 
 def precision_table(path: Path) -> str:
-    """What each precision costs and gains, as ``tools/profile_precisions.py`` prints it."""
+    """The cost and gain of each precision, as ``tools/profile_precisions.py`` prints them."""
     return render_precisions(json.loads(path.read_text())).strip()
 
 
 def rehearsal_table(path: Path) -> str:
-    """An upgrade by tenths, from ``rehearsal.json``."""
+    """One line per tenth of an upgrade, from ``rehearsal.json``."""
     content = json.loads(path.read_text())
     rows = [
         [
@@ -165,7 +236,7 @@ def rehearsal_table(path: Path) -> str:
         for stage in content["stages"]
     ]
     camera, old, new = (ModelCard.from_dict(content[name]) for name in ("camera", "old", "new"))
-    headers = ["encoded anew", "mAP (%)", "TAR (%)", "FAR", "queries answered meanwhile"]
+    headers = ["re-encoded", "mAP (%)", "TAR (%)", "FAR", "queries answered during this step"]
     table = tabulate(rows, headers, tablefmt="github", disable_numparse=True, colalign=["right"] * len(headers))
     return (
         f"{table}\n\n({content['dataset']}: {content['num_queries']} queries by {camera.name} {camera.precision}, "
@@ -191,12 +262,16 @@ RENDERERS: dict[str, Callable[[Path], str]] = {
     "backbones": backbone_table,
     "refinements": refinement_table,
     "headline": partial(comparison_table, render=render_headline),
+    "differences": partial(comparison_table, render=difference_table),
+    "thresholds": threshold_table,
+    "mixed": mixed_table,
+    "trials": trial_table,
 }
 BLOCK = re.compile(r"<!-- (?P<kind>\w+): (?P<path>\S+) -->\n(?P<body>.*?)<!-- /(?P=kind) -->", re.DOTALL)
 
 
 def update(page: Path) -> str:
-    """The text of a page with every block rendered anew."""
+    """Return the text of a page with every block rendered again."""
 
     def render(match: re.Match) -> str:
         kind, path = match["kind"], match["path"]
@@ -216,22 +291,22 @@ def update(page: Path) -> str:
 def main() -> None:
     """The command line."""
     parser = startup.Parser(description=__doc__, epilog="example: python tools/update_docs.py --check")
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 2 if a page is not current")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit with 2 if a page is stale")
     args = parser.parse_args()
     os.chdir(ROOT)  # suites name their configs from there
-    for name in PAGES:
-        page = ROOT / name
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        name = page.relative_to(ROOT)
         try:
             text = update(page)
             if text == page.read_text():
                 continue
             if args.check:
                 found = "tables that differ from their JSON; run tools/update_docs.py"
-                raise InputError(name, "must be current", found)
+                raise InputError(str(name), "must be current", found)
             with atomic_write(page) as temporary:
                 temporary.write_text(text)
         except OSError as error:
-            raise InputError(name, "must be a page that can be read and written", error) from error
+            raise InputError(str(name), "must be a page that can be read and written", error) from error
         print(f"updated {name}")
 
 

@@ -31,7 +31,7 @@ OPTIONS = ("SEED", "5", "SOLVER.MAX_EPOCH", "3", "MODEL.SWITCHABLE.WIDTHS", "[0.
 
 
 def train(folder: Path) -> None:
-    """One process of the training: starts, or goes on from its last checkpoint."""
+    """One process of the training: starts, or continues from its last checkpoint."""
     with open(folder / "output.txt", "a") as output:
         os.dup2(output.fileno(), sys.stdout.fileno())
         os.dup2(output.fileno(), sys.stderr.fileno())

@@ -68,7 +68,7 @@ def test_sigterm_writes_the_last_step_and_exits_with_143(data, tmp_path, options
     assert "Traceback" not in err
     assert gone(process.pid)
     assert (tmp_path / "last_checkpoint").read_text() == "model_interrupted.pth"
-    assert "--resume goes on from" in (tmp_path / "output.txt").read_text()
+    assert "--resume continues from" in (tmp_path / "output.txt").read_text()
     left = torch.load(tmp_path / "model_interrupted.pth", weights_only=True)
     steps = (left["epoch"] + 1) * 6 + left["progress"]["steps"]
     assert steps >= 12, "the first two epochs had been seen"
@@ -80,7 +80,7 @@ def test_ctrl_c_is_one_line_and_130(data, tmp_path):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert err.splitlines()[-1] == "interrupted; --resume goes on from the last checkpoint"
+    assert err.splitlines()[-1] == "interrupted; --resume continues from the last checkpoint"
     assert "Traceback" not in err
     assert gone(process.pid)
 

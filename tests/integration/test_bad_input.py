@@ -140,7 +140,7 @@ TRAIN = [
     (resume("lost"), "model_0007.pth: must be an existing checkpoint"),
     (resume("nameless"), "nameless/: must be a whole checkpoint of tensors"),
     (resume("cut"), "model_0000.pth: must be a whole checkpoint of tensors"),
-    (["--resume", "OUTPUT_DIR", "{bad}/new"], "--config-file: must be given to resume where no checkpoint keeps its"),
+    (["--resume", "OUTPUT_DIR", "{bad}/new"], "--config-file: must be given to resume, as no checkpoint stores its"),
     (resume("run", "SEED", "8"), "SEED: must be 0 to resume"),
     (resume("run", "MODEL.SWITCHABLE.WIDTHS", "[0.5, 1.0]"), "MODEL.SWITCHABLE.WIDTHS: must be [0.25, 0.5, 0.75, 1.0]"),
     (

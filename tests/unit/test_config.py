@@ -286,7 +286,7 @@ def test_what_is_not_read_is_no_error_but_said_once_by_name(opts, reason, caplog
     check_components(cfg)
     warn_of_unread(cfg)
     said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    of_key = [line for line in said if line.startswith(f"not read: {opts[-2]} ")]
+    of_key = [line for line in said if line.startswith(f"no effect: {opts[-2]} ")]
     assert len(of_key) == 1, said
     assert reason in of_key[0]
 

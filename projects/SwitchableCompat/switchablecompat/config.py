@@ -13,7 +13,7 @@ from fastreid.config import get_cfg
 from .config_check import check_config
 from .errors import InputError
 
-# Keys of earlier versions, and what they are now.
+# Keys of earlier versions, and the keys that replace them.
 REPLACED = {
     "MODEL.SWITCHABLE.SLOW_START_ITERS": "MODEL.SWITCHABLE.SLOW_START, a share of the training (0.5 for half of it)",
     "SOLVER.AGGREGATION.PROJECT_CLASSIFIER": "SOLVER.AGGREGATION.CLASSIFIER_GRANULARITY none, instead of False",
@@ -21,82 +21,84 @@ REPLACED = {
 
 
 def add_switchablecompat_config(cfg: CN) -> CN:
-    """Add the plug-in's keys, with their defaults, to a FastReID config; returns ``cfg``."""
-    # What the method is called in results: a name of the literature, or one of your own. Empty: custom
+    """Add the plug-in's keys and their defaults to a FastReID config, in place, and return it."""
+    # Name of the method in results: one of the literature, or your own. Empty: "custom"
     cfg.METHOD = ""
-    # Seed of everything random: initial weights, sampler, augmentation, projection orders. Negative: drawn at the
-    # start of the run and recorded.
+    # Seed of all random choices: initial weights, sampler, augmentation, projection orders. Negative: the run draws and
+    # records a seed.
     cfg.SEED = -1
 
     # ---- The switchable network -------------------------------------------------------------------------------
     cfg.MODEL.SWITCHABLE = CN()
-    # Width multipliers w_1 < ... < w_m of the sub-models; the last one is 1.0, the full model.
+    # Width multipliers w_1 < ... < w_m of the sub-models. The last one must be 1.0, the full model.
     cfg.MODEL.SWITCHABLE.WIDTHS = [0.25, 0.5, 0.75, 1.0]
-    # The ordinary FastReID backbone builder whose network is converted (MODEL.BACKBONE.NAME names ours).
+    # FastReID's builder of the backbone to convert. (MODEL.BACKBONE.NAME names our builder, which calls it.)
     cfg.MODEL.SWITCHABLE.BACKBONE = "build_resnet_backbone"
-    # Channel counts of sub-models are multiples of this; 1 is plain rounding.
+    # Channel counts of sub-models are multiples of this number. 1: plain rounding
     cfg.MODEL.SWITCHABLE.CHANNEL_DIVISOR = 8
-    # Whose loss trains the shared classifier W. options: all (sub-models), full (model only), certain (all, each with a
-    # share by its certainty of the class)
+    # Whose losses train the shared classifier W. options: all (sub-models), full (only the full model), certain (all
+    # sub-models; the share of each in a class vector follows its certainty of that class)
     cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD = "full"
-    # Class vectors W. options: learned, simplex (fixed vertices of a regular one; EMBEDDING_DIM >= classes - 1)
+    # Class vectors W. options: learned, simplex (fixed vertices of a regular simplex; needs EMBEDDING_DIM >= K - 1)
     cfg.MODEL.SWITCHABLE.CLASSIFIER = "learned"
-    # Factor on the losses of each sub-model, in the order of WIDTHS. Empty: 1 for all
+    # Factor on the losses of each sub-model, in the order of WIDTHS. Empty: 1 for each
     cfg.MODEL.SWITCHABLE.LOSS_WEIGHTS = []
-    # Head start of the full model: share of the training, 0 to 1, over which the factors of the others rise from 0.
+    # Head start of the full model: the loss factors of other sub-models rise from 0 over this share (0 to 1) of the
+    # training.
     cfg.MODEL.SWITCHABLE.SLOW_START = 0.0
-    # Sandwich rule: a step trains the full model, the smallest and this many of the others, drawn at random. 0: all
+    # Sandwich rule: each step trains the full model, the smallest one, and this many others, drawn at random. 0: all
     cfg.MODEL.SWITCHABLE.SANDWICH = 0
-    # What the norm layers of narrow widths start from where a pretrained file has none for them; their convolutions are
-    # slices of the full model's. options: slices (of the full model's norms, statistics included), fresh (affine 1 and
-    # 0, statistics 0 and 1), calibrated (slices, with the statistics of TEST.PRECISE_BN.NUM_ITER training batches)
+    # Initial norm layers of narrow widths if a pretrained file has none for them. (Their convolutions are always slices
+    # of the full model's.) options: slices (leading channels of the full model's norms, statistics included), fresh
+    # (scale 1, shift 0, mean 0, variance 1), calibrated (slices, with the statistics of TEST.PRECISE_BN.NUM_ITER
+    # training batches)
     cfg.MODEL.SWITCHABLE.SUBMODEL_START = "slices"
-    # Train only the sub-model of this width, as an independent network with no shared weights; one of WIDTHS.
-    # MODEL.BACKBONE.FEAT_DIM stays that of the full network. 0.0: all widths
+    # Train only the sub-model of this width (one of WIDTHS), as an independent network without shared weights.
+    # MODEL.BACKBONE.FEAT_DIM remains that of the full model. 0.0: train all widths
     cfg.MODEL.SWITCHABLE.ONLY_WIDTH = 0.0
-    # Keep weights, and so activations (but for those of IBN), channels last in memory: the same numbers but for
-    # rounding, and faster where the machine's convolutions prefer it (a fifth, thin ResNet on a CPU with AVX-512).
+    # Store weights in channels-last memory format; activations follow, except those of IBN. Results differ only by
+    # rounding. Whether this is faster depends on the machine (docs/speed.md).
     cfg.MODEL.SWITCHABLE.CHANNELS_LAST = False
 
-    # ---- A trained model to be compatible with, frozen: its full model is used ---------------------------------
+    # ---- The reference: a trained, frozen model to be compatible with. Only its full model is used --------------
     cfg.MODEL.REFERENCE = CN()
-    # yaml of its run, of this plug-in or of FastReID's Baseline. Empty: what the checkpoint keeps, or config.yaml there
+    # yaml of its run, by this plug-in or FastReID's Baseline. Empty: the checkpoint's settings, or its config.yaml
     cfg.MODEL.REFERENCE.CONFIG_FILE = ""
-    # Its checkpoint (model_final.pth in its OUTPUT_DIR). Empty: no reference
+    # Its checkpoint, for example model_final.pth in its OUTPUT_DIR. Empty: no reference
     cfg.MODEL.REFERENCE.WEIGHTS = ""
 
     # ---- The compatible loss: "CompatibleLoss" in MODEL.LOSSES.NAME -------------------------------------------
     cfg.MODEL.LOSSES.COMPAT = CN()
     # options: evidential (with uncertainty estimation), ce (plain cross-entropy)
     cfg.MODEL.LOSSES.COMPAT.KIND = "evidential"
-    # The evidential loss as a whole. options: stable, paper, custom (then the seven keys below count)
+    # Settings of the evidential loss as a whole. options: stable, paper, custom (uses the seven keys below)
     cfg.MODEL.LOSSES.COMPAT.PRESET = "stable"
     # Evidence function sigma, e = sigma(z). options: softplus, exp
     cfg.MODEL.LOSSES.COMPAT.EVIDENCE = "exp"
     # Bayes risk. options: digamma (psi(S) - psi(alpha_y)), log (ln S - ln alpha_y)
     cfg.MODEL.LOSSES.COMPAT.RISK = "log"
-    # Prior mass P. options for the unit: classes (P = PRIOR * K), absolute (P = PRIOR)
+    # Prior mass P. options of PRIOR_UNIT: classes (P = PRIOR * K), absolute (P = PRIOR)
     cfg.MODEL.LOSSES.COMPAT.PRIOR = 1.0 / 3.0
     cfg.MODEL.LOSSES.COMPAT.PRIOR_UNIT = "classes"
-    # Weight lambda of the KL term. options for the unit: per_class (lambda = KL_WEIGHT / K), absolute
+    # Weight lambda of the KL term. options of KL_UNIT: per_class (lambda = KL_WEIGHT / K), absolute
     cfg.MODEL.LOSSES.COMPAT.KL_WEIGHT = 0.0
     cfg.MODEL.LOSSES.COMPAT.KL_UNIT = "per_class"
-    # Which sub-models have the KL term. options: all, full (model only, whose classifier the others meet)
+    # Sub-models with the KL term. options: all, full (only the full model, to whose classifier the others adapt)
     cfg.MODEL.LOSSES.COMPAT.KL_SUBMODELS = "all"
-    # Logits are divided by it before they become evidence.
+    # Temperature that divides the logits before the evidence function.
     cfg.MODEL.LOSSES.COMPAT.TEMPERATURE = 1.0
-    # Power of the certainties in the shares of CLASSIFIER_GRAD certain.
+    # Exponent of the certainties in the shares of CLASSIFIER_GRAD certain.
     cfg.MODEL.LOSSES.COMPAT.CERTAINTY_POWER = 1.0
-    # gamma: the losses of a sub-model count by its mean uncertainty to this power, relative to the others'. 0.0: alike
+    # gamma: a sub-model's loss factor is its mean uncertainty to this power, relative to the others. 0.0: factor 1
     cfg.MODEL.LOSSES.COMPAT.PRIORITY = 0.0
     # Factor on the compatible loss.
     cfg.MODEL.LOSSES.COMPAT.SCALE = 1.0
-    # Which sub-models have it. options: all, full (model only; another loss must make the others compatible)
+    # Sub-models with this loss. options: all, full (another loss must then make the others compatible)
     cfg.MODEL.LOSSES.COMPAT.SUBMODELS = "all"
 
     # ---- The influence loss of BCT: "InfluenceLoss" in MODEL.LOSSES.NAME --------------------------------------
     cfg.MODEL.LOSSES.INFLUENCE = CN()
-    # lambda: factor on the classification loss through the reference's frozen classifier.
+    # lambda: factor on the classification loss that uses the reference's frozen classifier.
     cfg.MODEL.LOSSES.INFLUENCE.SCALE = 1.0
 
     # ---- The asymmetric loss of AML: "AsymmetricLoss" in MODEL.LOSSES.NAME ------------------------------------
@@ -105,76 +107,76 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     cfg.MODEL.LOSSES.ASYMMETRIC.KIND = "contr_plus"
     # gamma: factor on the loss.
     cfg.MODEL.LOSSES.ASYMMETRIC.SCALE = 1.0
-    # contr and contr_plus: Euclidean distance beyond which negatives are left alone. triplet: on 2 - 2 cos (0.3 is
-    # the value in use).
+    # contr and contr_plus: Euclidean distance beyond which negatives have no loss. triplet: margin on 2 - 2 cos
+    # (commonly 0.3).
     cfg.MODEL.LOSSES.ASYMMETRIC.MARGIN = 0.7
-    # Whose features attract. options: reference (MODEL.REFERENCE), full (this network's own full model)
+    # Source of the target features. options: reference (MODEL.REFERENCE), full (this network's own full model)
     cfg.MODEL.LOSSES.ASYMMETRIC.TEACHER = "reference"
 
     # ---- In-place distillation: "DistillationLoss" in MODEL.LOSSES.NAME ---------------------------------------
     cfg.MODEL.LOSSES.DISTILL = CN()
-    # What the smaller sub-models take from the full one. options: logits (soft labels), features (cosine)
+    # What smaller sub-models learn from the full model. options: logits (soft labels), features (cosine)
     cfg.MODEL.LOSSES.DISTILL.KIND = "features"
     # Factor on the loss.
     cfg.MODEL.LOSSES.DISTILL.SCALE = 0.5
-    # T of the soft labels.
+    # Temperature T of the soft labels.
     cfg.MODEL.LOSSES.DISTILL.TEMPERATURE = 1.0
 
     # ---- Aggregation of the sub-models' gradients -------------------------------------------------------------
     cfg.SOLVER.AGGREGATION = CN()
-    # options: projection (conflicting gradients are projected to the orthogonal direction), sum, gradvac, cagrad, mgda,
-    # upgrad, imtl_g, cgi
+    # options: projection (removes from each gradient what conflicts with another), sum, gradvac, cagrad, mgda, upgrad,
+    # imtl_g, cgi
     cfg.SOLVER.AGGREGATION.NAME = "projection"
-    # Over what two sub-models' gradients are compared. options: pairwise (what both own), full (everything); of
-    # projection, the others compare everything
+    # Parameters over which projection compares two gradients. options: pairwise (those that both sub-models own), full
+    # (all). The other methods always compare all
     cfg.SOLVER.AGGREGATION.SUPPORT = "pairwise"
-    # What is compared at a time. options: global, layer, tensor, filter (an output channel of a layer, with its bias),
-    # none (all is summed)
+    # Group of parameters to aggregate at a time. options: global, layer, tensor, filter (an output channel of a
+    # layer, with its bias), none (plain sum)
     cfg.SOLVER.AGGREGATION.GRANULARITY = "filter"
-    # The same for the shared classifier, of which each class vector is a filter. Empty: as GRANULARITY says
+    # The same for the shared classifier, where each class vector is a filter. Empty: the value of GRANULARITY
     cfg.SOLVER.AGGREGATION.CLASSIFIER_GRANULARITY = ""
-    # What is divided by the number of sub-models that train it, and so learns at the rate of one network's.
-    # options: none (the plain sum), classifier, all (every element of every shared parameter)
+    # Which aggregated gradients are divided by the number of sub-models that train the element, so that it learns at
+    # the rate of one network. options: none (plain sum), classifier, all (every element of every shared parameter)
     cfg.SOLVER.AGGREGATION.MEAN = "none"
-    # Projection: who gives up what conflicts. options: none (is protected: all do), full (model is: the others give up
-    # what conflicts with it)
+    # Projection: whose gradient is protected. options: none (every gradient gives up what conflicts), full (the full
+    # model's; the others give up what conflicts with it)
     cfg.SOLVER.AGGREGATION.PROTECT = "none"
-    # Projection: share of the past in the running mean of the inner products, in [0, 1). 0.0: every batch on its own
+    # Projection: weight of the past in the running mean of the inner products, in [0, 1). 0.0: the current batch only
     cfg.SOLVER.AGGREGATION.MEMORY = 0.0
-    # gradvac: share of the newest cosine in its running target.
+    # gradvac: weight of the newest cosine in the running target.
     cfg.SOLVER.AGGREGATION.BETA = 0.01
-    # cagrad: radius c of the ball around the mean gradient, relative to its norm. Many rounds of small quadratic
-    # programs for every group: with GRANULARITY filter they take longer than the rest of the step.
+    # cagrad: radius c of the ball around the mean gradient, relative to its norm. cagrad solves many small quadratic
+    # programs per group; with GRANULARITY filter they take longer than the rest of the step.
     cfg.SOLVER.AGGREGATION.RADIUS = 0.4
-    # cgi: power p of the confidences.
+    # cgi: exponent p of the confidences.
     cfg.SOLVER.AGGREGATION.POWER = 1.0
 
-    # What mixed precision (SOLVER.AMP.ENABLED) computes in. options: float16 (with a gradient scaler; on a GPU only),
+    # Number format of mixed precision (SOLVER.AMP.ENABLED). options: float16 (with a gradient scaler; only on a GPU),
     # bfloat16
     cfg.SOLVER.AMP.DTYPE = "float16"
 
-    # VehicleID's protocol: means over this many galleries of one image per identity, drawn from all test images. 1: the
-    # gallery of the data set (of VehicleID: one draw, the same in all runs)
+    # Results are means over this many random galleries with one image per identity (VehicleID's protocol). 1: the
+    # gallery of the data set (for VehicleID one draw, the same in all runs)
     cfg.TEST.GALLERY_DRAWS = 1
 
-    # What networks compute in when features are extracted. options: float32, bfloat16, float16 (on a GPU only);
-    # tools/compare_precision.py measures what it changes in every cell
+    # Number format of feature extraction. options: float32, bfloat16, float16 (only on a GPU).
+    # tools/compare_precision.py measures the difference in every cell
     cfg.TEST.PRECISION = "float32"
 
-    # CSV (path, pid, camid, split) of the data set ManifestReID.
+    # CSV file (path, pid, camid, split) of the data set ManifestReID.
     cfg.DATASETS.MANIFEST = ""
     return cfg
 
 
 def load_config(config_file: str, opts: Sequence[str] = ()) -> CN:
-    """FastReID's config with our keys, a file and command-line overrides merged in; checked and frozen.
+    """Load a config: FastReID's defaults, our keys, a file, and overrides; the result is checked and frozen.
 
     Args:
-        config_file: A yaml file, with FastReID's ``_BASE_``; empty for the defaults alone.
+        config_file: A yaml file, which may use FastReID's ``_BASE_``. Empty: defaults only.
         opts: ``KEY VALUE`` pairs.
 
     Raises:
-        InputError: Missing file, not yaml, unknown key, wrong type, or settings that contradict each other.
+        InputError: Missing file, invalid yaml, unknown key, wrong type, or settings that contradict each other.
     """
     cfg = merge_config(config_file, opts)
     check_switchablecompat_config(cfg)
@@ -185,17 +187,17 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CN:
 def merge_config(
     config_file: str, opts: Sequence[str] = (), file_key: str = "--config-file", *, trained: bool = False
 ) -> CN:
-    """What :func:`load_config` does before it checks and freezes, for configs that are not of our architecture.
+    """Merge a config as :func:`load_config` does, without checking or freezing it; for other architectures.
 
     Args:
-        config_file: See there.
-        opts: See there.
-        file_key: What a message about the file's absence names.
-        trained: Whether this is the config of a model that exists: keys of earlier versions that say how it was trained
-            are then left out, not refused.
+        config_file: As in :func:`load_config`.
+        opts: As in :func:`load_config`.
+        file_key: Name of the setting in the message about a missing file.
+        trained: Whether the config belongs to an existing model. Keys of earlier versions that only affect training are
+            then dropped instead of rejected.
 
     Raises:
-        InputError: Missing file, not yaml, unknown key, or wrong type.
+        InputError: Missing file, invalid yaml, unknown key, or wrong type.
     """
     cfg = add_switchablecompat_config(get_cfg())
     if config_file:
@@ -206,15 +208,15 @@ def merge_config(
 
 
 def merge_kept(text: str, where: str, opts: Sequence[str] = ()) -> CN:
-    """The same for the config that a checkpoint keeps.
+    """Merge the config that a checkpoint stores, as :func:`merge_config` does for a file.
 
     Args:
         text: The config, as yaml.
-        where: The checkpoint.
+        where: Name of the checkpoint in messages.
         opts: ``KEY VALUE`` pairs.
 
     Raises:
-        InputError: It is no such text, or the pairs are none.
+        InputError: The text is no config, or ``opts`` are not valid pairs.
     """
     cfg = add_switchablecompat_config(get_cfg())
     _merge(cfg, lambda: yaml.safe_load(text), where, trained=True)
@@ -222,7 +224,7 @@ def merge_kept(text: str, where: str, opts: Sequence[str] = ()) -> CN:
 
 
 def _merge(cfg: CN, load: Callable[[], Any], where: str, trained: bool) -> None:
-    """Merge a nested dict that ``load`` gives into ``cfg``."""
+    """Merge the nested dict that ``load`` returns into ``cfg``."""
     try:
         loaded = load()
         if trained:
@@ -259,17 +261,17 @@ def _drop_replaced(loaded: dict[str, Any]) -> None:
 
 
 def _refuse_replaced(text: str, where: str = "") -> None:
-    """Say what a key of an earlier version is now; ``text`` is the key, or a message that ends with it."""
+    """Reject a key of an earlier version and name its replacement; ``text`` is a message that ends with the key."""
     for key, now in REPLACED.items():
         if text.endswith(key):
             raise InputError(f"{where}{key}", f"is now {now}")
 
 
 def check_switchablecompat_config(cfg: CN) -> None:
-    """Refuse settings that contradict each other, before anything is built.
+    """Reject settings that contradict each other, before anything is built.
 
     Raises:
-        InputError: Key, rule and the value found.
+        InputError: With the key, the rule and the value found.
     """
     check_config(cfg)
 

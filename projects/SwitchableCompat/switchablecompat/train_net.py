@@ -69,7 +69,7 @@ def main() -> None:
                 args=(args,),
             )
     except KeyboardInterrupt:
-        print("interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
+        print("interrupted; --resume continues from the last checkpoint", file=sys.stderr)
         sys.exit(130)
     except ProcessExitedException as error:
         if error.exit_code in (EXIT_CODE, -signal.SIGTERM):

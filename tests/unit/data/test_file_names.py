@@ -74,7 +74,7 @@ def test_junk_of_a_class_that_keeps_it_is_a_finding(tmp_path: Path) -> None:
         Path(path).touch()
     found = check_items(None, items[:3], items[3:])
     assert [one.message.partition(":")[0] for one in found if one.code == "junk-in-test"] == [
-        "2 test images have the identity -1, which is taken for a person"
+        "2 test images have the identity -1, which would count as a person"
     ]
     train = [(path, f"veri_{pid}", f"veri_{camid}") for path, pid, camid in items]
     assert "junk-in-training" in [one.code for one in check_items(train, None, None)]

@@ -274,7 +274,7 @@ def test_findings_name_people_and_cameras_as_the_csv_does(manifest: Path) -> Non
     _, splits = open_dataset("ManifestReID", "", str(manifest))
     data = ManifestReID(manifest=str(manifest))
     found = {one.code: one.message for one in check_test_set(data, splits, splits["train"])}
-    assert "1 have an identity (carl) that the gallery (anna, dora) has not" in found["no-query-match"]
+    assert "1 have an identity (carl) that is not in the gallery (anna, dora)" in found["no-query-match"]
     assert found["identities-shared"] == "1 identities are in training and in test: anna"
     train = check_items(splits["train"], None, None, names=data.label_names)
     assert train[0].message == "1 of 2 training identities have a single image: bert"

@@ -52,8 +52,8 @@ def test_a_run_of_an_earlier_version_opens_all_the_same_and_says_what_cannot_be_
         run = open_model(str(tmp_path / "model_final.pth"), config_file)
         assert run.record["method"] == "mine"  # the checkpoint says nothing
         (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-        assert "model_final.pth keeps no settings" in line
-        assert f"whether {tmp_path}/config.yaml is the config that it was trained with cannot be known" in line
+        assert "model_final.pth stores no settings" in line
+        assert f"cannot be checked whether {tmp_path}/config.yaml is the config of its training" in line
 
 
 def test_what_features_depend_on_is_still_checked(tmp_path):

@@ -103,6 +103,6 @@ def test_what_the_new_run_reads_is_not_moved_away_from_it(tmp_path):
     (tmp_path / "model_final.pth").touch()
     (tmp_path / "link.pth").symlink_to(tmp_path / "model_final.pth")
     for name in ("model_final.pth", "link.pth"):
-        with pytest.raises(InputError, match="OUTPUT_DIR: must be another folder than that of a file this run reads"):
+        with pytest.raises(InputError, match="OUTPUT_DIR: must not be the folder of a file that this run reads"):
             set_aside(str(tmp_path), ["", "elsewhere.pth", str(tmp_path / name)])
     assert (tmp_path / "model_final.pth").exists()

@@ -187,7 +187,7 @@ def test_a_cosine_goes_on_as_that_of_the_longer_training(done, caplog):
     optimizer, scheduler = trained(done, 4)
     follow_new_length(scheduler, 6, (done, 6))
     (line,) = [record.getMessage() for record in caplog.records]
-    assert line.startswith("SOLVER.SCHED CosineAnnealingLR depends on SOLVER.MAX_EPOCH: the first ")
+    assert line.startswith("SOLVER.SCHED CosineAnnealingLR depends on SOLVER.MAX_EPOCH. The first ")
     rates = []
     for _ in range(done, 7):
         rates.append(optimizer.param_groups[0]["lr"])

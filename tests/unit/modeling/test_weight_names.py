@@ -155,7 +155,7 @@ def test_another_network_is_refused_with_what_does_not_fit(weights, change, wrap
         ),
         (lambda w: {"x.y": torch.zeros(1)}, "must hold the tensors of this backbone, .* found x.y"),
         (lambda w: [1], "must be a checkpoint or a state dict of tensors, found list"),
-        (lambda w: {"one": w, "two": w}, r"must hold this backbone once, found it below 'one\.', 'two\.'"),
+        (lambda w: {"one": w, "two": w}, r"must hold this backbone only once, found it below 'one\.', 'two\.'"),
     ],
 )
 def test_a_file_without_one_backbone_is_refused(weights, content, message, start, tmp_path):

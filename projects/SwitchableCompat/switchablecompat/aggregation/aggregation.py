@@ -1,4 +1,4 @@
-"""What the training loop talks to: collect each sub-model's gradient, then aggregate."""
+"""Interface to the training loop: it collects each sub-model's gradient and then aggregates them."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from .groups import groups_of
 
 
 class GradientAggregation:
-    """Aggregates the sub-models' gradients on shared parameters; private parameters keep their own gradient.
+    """Aggregates the sub-models' gradients on shared parameters. Private parameters keep their own gradient.
 
     Args:
         shared: Shared parameters of the model, on their final device.
         names: Names of the sub-models, in order of width.
         aggregator: Function of the Gram matrices.
-        granularity: What has a Gram matrix of its own, see :func:`.groups.groups_of`.
-        exceptions: Another granularity for some parameters, by name.
-        class_vectors: Name of the classifier, on which sub-models may count by class.
-        full_classifier: Whether the full model alone trains it.
-        mean: What is divided by the number of sub-models that train it: ``none``, ``classifier`` or ``all``. Class
-            factors are shares already, and class vectors that have them are not divided.
-        seed: Seed of the aggregator's random orders; with the iteration it determines them on every rank.
+        granularity: Parameters with a common Gram matrix, see :func:`.groups.groups_of`.
+        exceptions: Different granularity of some parameters, by name.
+        class_vectors: Name of the classifier, for which :meth:`aggregate` accepts factors per class.
+        full_classifier: Whether only the full model trains the classifier.
+        mean: Parameters whose gradient is divided by the number of sub-models that train them: ``none``, ``classifier``
+            or ``all``. Class vectors with class factors are not divided, because these factors are already shares.
+        seed: Seed of the aggregator's random orders. Seed and iteration determine them on every rank.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class GradientAggregation:
         device = shared[0].parameter.device
         summed = {group.name for group in groups if not group.compared}
         compared = torch.tensor([name not in summed for name in self.bank.group_names], device=device)
-        # Where a pair has one number in common, what conflicts is all that they have: projection would erase it.
+        # If a pair has only one number in common, projection would erase all of it in a conflict.
         self._aggregated = compared & (self.bank.common_elements > 1)
         of_name = {p.name: group.name for p, group in zip(shared, groups, strict=True)}
         self._class_groups = self.bank.groups_named(of_name[class_vectors]) if class_vectors in of_name else []
@@ -62,29 +62,29 @@ class GradientAggregation:
         self._seed = seed
 
     def collect(self, index: int, factor: float | Tensor = 1.0) -> None:
-        """Take over sub-model ``index``'s gradients from ``.grad``.
+        """Move the gradients of sub-model ``index`` out of ``.grad``.
 
         Args:
-            index: Which sub-model.
-            factor: How much its loss counts, that is what it was multiplied by before it was differentiated.
+            index: Index of the sub-model.
+            factor: Factor by which its loss was multiplied before the backward pass.
         """
         self.bank.collect(index)
         self._factors[index] = factor
 
     def skip(self, index: int) -> None:
-        """Sub-model ``index`` takes no part in this step."""
+        """Record that sub-model ``index`` takes no part in this step."""
         self.bank.rows[index].zero_()
         self._factors[index] = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """State of the aggregator, and what it belongs to, for checkpoints."""
+        """State of the aggregator for checkpoints, with an identification of aggregator and groups."""
         return {"of": self._identity(), "state": self.aggregator.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from :meth:`state_dict`.
 
         Raises:
-            InputError: The state is another aggregator's, or of other groups.
+            InputError: The state belongs to another aggregator or to other groups.
         """
         if state["state"] and state["of"] != self._identity():
             rule = f"must be as in the run that is continued ({state['of']})"
@@ -100,14 +100,14 @@ class GradientAggregation:
         """Write the aggregate into ``.grad``.
 
         Args:
-            iteration: Of the training, from 0.
-            class_factors: [K, m], how much each sub-model counts on each class vector, on top of its loss's factor. By
-                default all count alike. Where class vectors are not compared class by class, their mean counts.
+            iteration: Iteration of the training, from 0.
+            class_factors: [K, m], factor of each sub-model on each class vector, in addition to the factor of its loss.
+            Default: 1. If class vectors are not compared class by class, their mean is used.
 
         Returns:
-            Scalars on the parameters' device: ``grad_norm_<sub-model>`` and ``grad_cosine_<a>_<b>`` over all shared
-            parameters, and ``conflict_rate``, the share of a group's pairs (of gradients that are not zero) with a
-            negative inner product.
+            Scalars on the parameters' device. ``grad_norm_<sub-model>`` and ``grad_cosine_<a>_<b>`` are over all shared
+            parameters. ``conflict_rate`` is the share of pairs with a negative inner product, over all groups and all
+            pairs of gradients that are not zero.
         """
         shell_grams = self.bank.shell_grams()
         generator = torch.Generator().manual_seed((self._seed * 1_000_003 + iteration) % 2**63)
@@ -133,15 +133,16 @@ class GradientAggregation:
         return scalars
 
     def _owners(self, class_factors: Tensor | None) -> Tensor:
-        """By how many each group's and shell's gradient is to be divided, [groups, m shells, 1]."""
+        """Divisor of the gradient of each group and shell, [groups, m shells, 1]."""
         averaged = self._averaged.clone()
         if class_factors is not None:
             averaged[self._class_groups] = False
-        owners = (self._factors > 0).double().flip(0).cumsum(0).flip(0).clamp_min(1)  # the sub-models from a shell on
+        owners = (self._factors > 0).double().flip(0).cumsum(0).flip(0).clamp_min(1)  # number of sub-models that own a
+        # shell
         return torch.where(averaged.view(-1, 1, 1), owners.view(1, -1, 1), 1.0)
 
     def _own_factors(self, class_factors: Tensor | None) -> Tensor | None:
-        """Factors of each group beside those of the losses, [groups, m]; None if all are 1."""
+        """Factors of each group in addition to those of the losses, [groups, m]; None if all are 1."""
         if class_factors is None:
             return None
         own = self._factors.new_ones(len(self.bank.group_names), len(self.names))

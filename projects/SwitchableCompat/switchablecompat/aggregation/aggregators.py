@@ -1,4 +1,4 @@
-"""Aggregators: from Gram matrices of the sub-models' gradients to the weights of their sum."""
+"""Aggregators: they map Gram matrices of the sub-models' gradients to the weights of their sum."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ PROTECTED = ("none", "full")
 
 
 class Aggregator(ABC):
-    """Function of Gram matrices."""
+    """Maps Gram matrices of gradients to weights of the gradients."""
 
     def __call__(self, shell_grams: Tensor, generator: torch.Generator, factors: Tensor | None = None) -> Tensor:
-        """Weights of the gradients.
+        """Compute the weights of the gradients.
 
         Args:
-            shell_grams: [groups, R, m, m] float64, one matrix for each shell; their sum is that of the whole group.
-            generator: Source of any randomness (a CPU generator; the same on every rank).
-            factors: [m] or [groups, m] float64, how much each loss counts; the gradients have these factors already.
-                By default all count alike. Only projection asks for them.
+            shell_grams: [groups, R, m, m] float64, one matrix per shell. Their sum is the matrix of the whole group.
+            generator: Source of all randomness: a CPU generator, the same on every rank.
+            factors: [m] or [groups, m] float64, factor of each loss; the gradients already contain it. Default: 1. Only
+                projection uses them.
 
         Returns:
-            [groups, R, m]: the aggregate is sum_j weights[g, r, j] g_j on the elements of group g and shell r.
+            [groups, R, m]. On the elements of group g and shell r, the aggregate is sum_j weights[g, r, j] g_j.
         """
         if shell_grams.dim() != 4 or shell_grams.shape[-1] != shell_grams.shape[-2]:
             raise ValueError(f"shell_grams must be [groups, R, m, m], found {tuple(shell_grams.shape)}")
@@ -35,24 +35,24 @@ class Aggregator(ABC):
 
     @abstractmethod
     def weights(self, shell_grams: Tensor, generator: torch.Generator, factors: Tensor | None) -> Tensor:
-        """See :meth:`__call__`."""
+        """Compute the weights, with arguments as in :meth:`__call__`."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs to continue; most aggregators keep nothing."""
+        """State for checkpoints. Most aggregators have none."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`state_dict`, whose keys are attributes."""
+        """Restore :meth:`state_dict`; its keys are names of attributes."""
         for key, value in state.items():
             setattr(self, key, value)
 
 
 class WholeAggregator(Aggregator):
-    """Function of one Gram matrix for each group, over everything in it (support ``full``)."""
+    """Aggregator that uses one Gram matrix per group, over all its parameters (support ``full``)."""
 
     def weights(self, shell_grams: Tensor, generator: torch.Generator, factors: Tensor | None) -> Tensor:
         grams = shell_grams.sum(dim=-3)
-        # An overflow is the gradient scaler's to find, not a solver's.
+        # The gradient scaler handles an overflow; solvers must not fail on it.
         finite = grams.isfinite().all(dim=-1).all(dim=-1)
         weights = self.group_weights(grams.where(finite[..., None, None], 0.0), generator)
         weights = weights.where(finite.unsqueeze(-1), torch.nan)
@@ -62,7 +62,7 @@ class WholeAggregator(Aggregator):
     def group_weights(self, grams: Tensor, generator: torch.Generator) -> Tensor:
         """Weights [groups, m] from Gram matrices [groups, m, m] in float64.
 
-        Scaled so that equal weights are those of plain summation, 1: learning rates keep their meaning.
+        Weights are scaled so that equal weights are 1, as in the plain sum. Learning rates then keep their meaning.
         """
 
 
@@ -72,29 +72,29 @@ def present(grams: Tensor) -> Tensor:
 
 
 class SumAggregator(Aggregator):
-    """Plain summation: every weight is 1 (joint training, BCT-S)."""
+    """The plain sum: every weight is 1 (joint training, BCT-S)."""
 
     def weights(self, shell_grams: Tensor, generator: torch.Generator, factors: Tensor | None) -> Tensor:
         return shell_grams.new_ones(shell_grams.shape[:-1])
 
 
 class GradientProjection(Aggregator):
-    """PCGrad in Gram form; conflicting gradients are projected to the orthogonal direction, then summed.
+    """PCGrad in Gram form: removes from each gradient what conflicts with the others, then sums.
 
-    Where losses do not count alike, what sub-model i gives up to j is proportional to what j's loss counts beside i's
-    (:func:`.gram.yields`). Every weight is at least 1, without conflict all are exactly 1; the weights do not change
-    with a common scale.
+    If losses have different factors, the share that sub-model i gives up to j follows the ratio of j's factor to i's
+    (:func:`.gram.yields`). Every weight is at least 1. Without a conflict, all weights are exactly 1. A common scale of
+    the gradients does not change the weights.
 
-    The inner products of one batch are mostly noise: of d numbers that have nothing in common the cosine is about
-    1/sqrt(d), and negative half of the time. With a memory, conflicts are those of the running mean of the Gram
-    matrices, and so are the shares that are taken away (ours). The state belongs into checkpoints.
+    The inner products of one batch are mostly noise. Two unrelated vectors of d numbers have a cosine of about
+    1/sqrt(d), which is negative half of the time. With a memory (ours), the running mean of the Gram matrices
+    determines the conflicts and the parts to remove. The running mean belongs into checkpoints.
 
     Args:
-        support: ``full``: over the whole flattened gradient; ``pairwise``: over what both sub-models of a pair own,
-            so that a small sub-model is never projected into channels it does not have.
-        protect: ``none``: all give up what conflicts; ``full``: the full model gives up nothing, and the others give
-            up what conflicts with it and nothing to each other.
-        memory: Share of the past in the running mean, in [0, 1); 0: every batch on its own.
+        support: Parameters over which two gradients are compared. ``full``: all. ``pairwise``: those that both
+            sub-models own, so that the projection never moves a small sub-model into channels that it does not have.
+        protect: ``none``: all gradients give up what conflicts. ``full``: the full model gives up nothing; the others
+            give up what conflicts with the full model, and nothing to each other.
+        memory: Weight of the past in the running mean, in [0, 1). 0: the current batch only.
     """
 
     def __init__(self, support: str = "pairwise", protect: str = "none", memory: float = 0.0) -> None:
@@ -127,7 +127,8 @@ class GradientProjection(Aggregator):
         return gram.pairwise_weights(coefficients)
 
     def _remember(self, shell_grams: Tensor) -> Tensor:
-        """The running mean with this batch in it; a group that overflowed, whose step is skipped, leaves no trace."""
+        """Update the running mean with this batch. Groups that overflowed are not included, because their step is
+        skipped."""
         before = torch.zeros_like(shell_grams) if self.mean is None else self.mean.to(shell_grams)
         share = 1.0 if self.mean is None else 1.0 - self.memory
         finite = shell_grams.isfinite().flatten(1).all(dim=1)[:, None, None, None]

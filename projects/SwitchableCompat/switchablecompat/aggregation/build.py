@@ -1,4 +1,4 @@
-"""Aggregation from the config."""
+"""Builds the aggregation from the config."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ AGGREGATORS: dict[str, Callable[[Any], Aggregator]] = {  # by SOLVER.AGGREGATION
 
 
 def build_aggregator(cfg: CfgNode) -> Aggregator:
-    """The aggregator that ``SOLVER.AGGREGATION.NAME`` asks for.
+    """Build the aggregator that ``SOLVER.AGGREGATION.NAME`` selects.
 
     Raises:
-        InputError: An option that is unknown, or a number out of its range.
+        InputError: An option is unknown, or a number is out of its range.
     """
     node, key = cfg.SOLVER.AGGREGATION, "SOLVER.AGGREGATION"
     one_of(cfg, f"{key}.NAME", [*AGGREGATORS])
@@ -57,11 +57,11 @@ def build_aggregator(cfg: CfgNode) -> Aggregator:
 
 
 def build_aggregation(cfg: CfgNode, model: SwitchableBaseline) -> GradientAggregation:
-    """The gradient aggregation of a model that is already on its device."""
+    """Build the gradient aggregation of a model that is already on its device."""
     node, trained_by = cfg.SOLVER.AGGREGATION, cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD
     of_classifier = node.CLASSIFIER_GRANULARITY or node.GRANULARITY
     if of_classifier == "global" and (trained_by == "certain" or node.MEAN == "classifier"):
-        of_classifier = "filter"  # what is treated apart cannot be in one vector with the rest
+        of_classifier = "filter"  # exceptions cannot share one vector with the other parameters
     return GradientAggregation(
         shared_parameters(model),
         model.switch.names,

@@ -1,4 +1,4 @@
-"""Flat storage for the sub-models' gradients on their shared parameters: at most m flat gradients, no graph."""
+"""Flat storage for the sub-models' gradients on shared parameters: at most m flat gradients, without a graph."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from torch import Tensor
 
 from ..modeling.ownership import SharedParameter
 
-_CHUNK = {"cpu": 1 << 16, "cuda": 1 << 23}  # columns treated at a time: in a core's cache, or few kernels
+_CHUNK = {"cpu": 1 << 16, "cuda": 1 << 23}  # columns per chunk: few enough for a core's cache, or many for few GPU
+# kernels
 
 
 class _Chunk(NamedTuple):
-    """Consecutive columns of a shell: a number of segments of equal length from ``segment`` on, or part of one."""
+    """Consecutive columns of a shell: segments of equal length from ``segment`` on, or a part of one segment."""
 
     columns: slice
     shell: int
@@ -24,23 +25,23 @@ class _Chunk(NamedTuple):
 
 
 class GradientBank:
-    """Takes ``.grad`` of one sub-model after the other, gives Gram matrices, writes the aggregate back to ``.grad``.
+    """Collects ``.grad`` of each sub-model, computes Gram matrices, and writes the aggregate back to ``.grad``.
 
-    Columns are sorted by shell, then by segment: what a shell has of one group. Sub-models are nested, so what one owns
-    are the leading columns, and its row holds no zeros for what it lacks. Segments of a shell are sorted by length:
-    consecutive ones of equal length are a matrix, whose rows are summed in one go.
+    Columns are sorted by shell, then by segment. A segment contains the elements of one group in one shell. Sub-models
+    are nested, so each owns leading columns, and its row needs no zeros for elements that it lacks. Segments of a shell
+    are sorted by length. Consecutive segments of equal length form a matrix, so one operation sums them all.
 
     Attributes:
-        group_names: Group of each Gram matrix.
-        common_elements: How much of each group the smallest sub-model has that has any of it, int64 [groups].
-        rows: The flat gradient of each sub-model, [elements that it owns].
+        group_names: Name of the group of each Gram matrix.
+        common_elements: For each group, the number of its elements in the smallest sub-model that owns any, int64
+            [groups].
+        rows: Flat gradient of each sub-model, [number of its elements].
 
     Args:
         shared: The shared parameters, on their final device.
         m: Number of sub-models.
-        groups: Group of each parameter, in any order; Gram matrices are made for each group on its own.
-        by_filter: Groups that are split further, by the first axis of their parameters (output channel), which all
-            have in common.
+        groups: Group of each parameter, in any order. Each group has its own Gram matrices.
+        by_filter: Groups that are split by the first axis (output channel), which all their parameters share.
     """
 
     def __init__(
@@ -76,21 +77,22 @@ class GradientBank:
         self.rows = [like.new_zeros(size) for size in owned]
         self.common_elements = common.to(like.device)
         self._segment_of, self._shell_group_of = segment_of.to(like.device), order.flatten().to(like.device)
-        small = torch.int32 if len(shell_groups) < 2**31 else torch.int64  # as large as one gradient, not two
+        small = torch.int32 if len(shell_groups) < 2**31 else torch.int64  # saves the memory of a second gradient
         element = torch.argsort(segment_of[shell_groups], stable=True)
-        self._element_of = element.to(like.device, small)  # where each column comes from ...
-        self._column_of = _inverse(element).to(like.device, small)  # ... and the way back: gathering beats scattering
+        self._element_of = element.to(like.device, small)  # source of each column ...
+        self._column_of = _inverse(element).to(like.device, small)  # ... and its inverse: a gather is faster than a
+        # scatter
         self._chunks = list(_chunks(by_length.tolist(), _CHUNK.get(like.device.type, _CHUNK["cuda"])))
-        # Kept from step to step: memory that is new to a process costs as much as the sums.
+        # Buffers are kept between steps: allocating new memory costs as much as the sums.
         self._scratch, self._aggregate = torch.empty_like(self.rows[-1]), torch.empty_like(self.rows[-1])
         self._reached = [False] * len(self._sizes)  # by any sub-model since the last write
 
     def groups_named(self, name: str) -> list[int]:
-        """Indices of the Gram matrices of a group."""
+        """Indices of the Gram matrices that belong to a group."""
         return [index for index, other in enumerate(self.group_names) if other == name]
 
     def collect(self, index: int) -> None:
-        """Move the gradients of sub-model ``index`` from ``.grad`` into the bank; a missing one counts as zero."""
+        """Move the gradients of sub-model ``index`` from ``.grad`` into the bank. A missing gradient is zero."""
         self._reached = [was or p.grad is not None for was, p in zip(self._reached, self.parameters, strict=True)]
         pieces = [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in self.parameters]
         row = self.rows[index]
@@ -108,7 +110,7 @@ class GradientBank:
             if count > 1:
                 matrices = torch.stack(rows).view(m - shell, count, -1).transpose(0, 1)
                 grams[segment : segment + count, shell:, shell:] += torch.bmm(matrices, matrices.mT)
-            else:  # a product of so few rows is slow
+            else:  # a matrix product of so few rows is slow
                 for i, j in combinations_with_replacement(range(m - shell), 2):
                     value = torch.dot(rows[i], rows[j])
                     for at in {(i, j), (j, i)}:
@@ -116,9 +118,10 @@ class GradientBank:
         return grams[self._segment_of].view(m, -1, m, m).transpose(0, 1)
 
     def write(self, weights: Tensor) -> None:
-        """Set ``.grad`` of every shared parameter to the weighted sum of the collected gradients, until the next write.
+        """Set ``.grad`` of every shared parameter to the weighted sum of the gradients collected since the last write.
 
-        A parameter that no sub-model reached (a frozen one) keeps none: with a zero, weight decay would move it.
+        A parameter without any gradient (a frozen one) keeps None, because weight decay would change it if it were
+        zero.
 
         Args:
             weights: [groups, m shells, m].
@@ -143,11 +146,11 @@ def _inverse(permutation: Tensor) -> Tensor:
 
 
 def _chunks(lengths: Sequence[Sequence[int]], size: int) -> Iterator[_Chunk]:
-    """Cut the columns into matrices of at most ``size`` elements: segments of equal length, or part of a long one.
+    """Cut the columns into matrices of at most ``size`` elements: segments of equal length, or part of a long segment.
 
     Args:
-        lengths: Ascending lengths of each shell's segments, which follow one another.
-        size: Columns of a chunk, at most.
+        lengths: Ascending lengths of the consecutive segments of each shell.
+        size: Maximum number of columns of a chunk.
     """
     column = segment = 0
     for shell, own in enumerate(lengths):
@@ -159,4 +162,4 @@ def _chunks(lengths: Sequence[Sequence[int]], size: int) -> Iterator[_Chunk]:
                     stop = min(start + size, count * length)
                     yield _Chunk(slice(column + start, column + stop), shell, segment, count)
                 column, segment, left = column + count * length, segment + count, left - count
-            segment += left  # empty ones
+            segment += left  # skip empty segments

@@ -1,4 +1,4 @@
-"""Gradient projection on the Gram matrix alone: from inner products of gradients to weights of gradients.
+"""Gradient projection in Gram form: from inner products of gradients to weights of gradients.
 
 PCGrad (Yu et al., "Gradient Surgery for Multi-Task Learning", NeurIPS 2020, Algorithm 1): for each i start from
 v = g_i and, for the others j in random order, if v.g_j < 0 subtract (v.g_j / ||g_j||^2) g_j; the result is sum_i v_i.
@@ -9,9 +9,9 @@ With *pairwise support* inner product, norm and projection of (i, j) are restric
 sub-models own. Sub-models are nested, so this region is the smaller one's; g_k enters v_i restricted to the region of
 min(i, k), and the products needed are those over the region of min(i, j, k).
 
-PCGrad does not depend on the length of its targets: a gradient whose loss counts next to nothing would still remove the
-whole conflicting part of all others. Here v gives up a *share* of the conflicting part, Y_ij in [0, 1] (ours, see
-:func:`yields`): v <- v - Y_ij (v.g_j / ||g_j||^2) g_j. With Y = 1 it is PCGrad.
+PCGrad does not depend on the norm of g_j. A gradient whose loss has a tiny factor would still remove the whole
+conflicting part from all others. Here v gives up only a *share* Y_ij in [0, 1] of the conflicting part (ours, see
+:func:`yields`): v <- v - Y_ij (v.g_j / ||g_j||^2) g_j. Y = 1 gives PCGrad.
 
 Shape shorthand: m sub-models (in order of width), R shells (shell r: the elements owned by sub-model r but not by r-1).
 """
@@ -23,7 +23,7 @@ from torch import Tensor
 
 
 def random_orders(m: int, generator: torch.Generator) -> Tensor:
-    """For each sub-model a random order of the others, int64 [m, m - 1]."""
+    """A random order of the other sub-models for each sub-model, int64 [m, m - 1]."""
     orders = [[j for j in torch.randperm(m, generator=generator).tolist() if j != i] for i in range(m)]
     return torch.tensor(orders, dtype=torch.int64).view(m, m - 1)
 
@@ -31,11 +31,10 @@ def random_orders(m: int, generator: torch.Generator) -> Tensor:
 def yields(factors: Tensor) -> Tensor:
     """Share of a conflicting part that sub-model i gives up to sub-model j: min(1, f_j / f_i).
 
-    Equal factors give PCGrad; a factor of zero equals leaving the sub-model out; in between i never gives up more than
-    what j's loss counts beside its own.
+    Equal factors give PCGrad. A factor of zero for j equals leaving j out. The share changes continuously in between.
 
     Args:
-        factors: [..., m], how much the loss of each sub-model counts; not negative.
+        factors: [..., m], factor of the loss of each sub-model; not negative.
 
     Returns:
         [..., m, m].
@@ -48,12 +47,12 @@ def projection_coefficients(grams: Tensor, orders: Tensor, shares: Tensor | None
     """Coefficients C of the projected gradients, v_i = sum_k C_ik g_k.
 
     Args:
-        grams: [..., m, m, m] float64; ``grams[..., i, :, :]`` holds the inner products that count for v_i.
-        orders: [m, m - 1], in which order v_i meets the others.
-        shares: [..., m, m], Y_ij, how much of a conflicting part v_i gives up to g_j; by default all of it.
+        grams: [..., m, m, m] float64. ``grams[..., i, :, :]`` contains the inner products for v_i.
+        orders: [m, m - 1], order in which v_i meets the others.
+        shares: [..., m, m], share Y_ij of a conflicting part that v_i gives up to g_j. Default: 1.
 
     Returns:
-        [..., m, m]. Gradients of norm zero are never projected on.
+        [..., m, m]. Gradients of norm zero cause no projection.
     """
     m = grams.shape[-1]
     coefficients = torch.eye(m, dtype=grams.dtype, device=grams.device).expand(*grams.shape[:-3], m, m).clone()
@@ -75,10 +74,10 @@ def full_grams(shell_grams: Tensor) -> Tensor:
 
 
 def pairwise_grams(shell_grams: Tensor) -> Tensor:
-    """Inner products over common parameters: entry [i, k, j] is over the region of sub-model min(i, j, k).
+    """Inner products over common parameters. Entry [i, k, j] is over the region of sub-model min(i, j, k).
 
     Args:
-        shell_grams: [..., m, m, m], one Gram matrix for each shell.
+        shell_grams: [..., m, m, m], one Gram matrix per shell.
     """
     m = shell_grams.shape[-1]
     regions = shell_grams.cumsum(dim=-3)
@@ -93,12 +92,12 @@ def full_weights(coefficients: Tensor, shells: int) -> Tensor:
 
 
 def pairwise_weights(coefficients: Tensor) -> Tensor:
-    """The same for pairwise support: in shell r only the v_i with i >= r have parts: [..., m, m] to [..., m, m]."""
+    """Weights for pairwise support, [..., m, m] to [..., m, m]. In shell r only v_i with i >= r have elements."""
     return coefficients.flip(-2).cumsum(dim=-2).flip(-2)
 
 
 def conflict_rate(grams: Tensor) -> Tensor:
-    """Share of pairs with a negative inner product among all pairs of gradients that are not zero, scalar.
+    """Share of pairs with a negative inner product among all pairs of non-zero gradients, scalar.
 
     Args:
         grams: [..., m, m].

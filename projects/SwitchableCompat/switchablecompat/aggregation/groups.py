@@ -1,4 +1,4 @@
-"""What is compared at a time: which parameters, or which output channels of them, have one Gram matrix in common."""
+"""Groups of parameters, or of their output channels, that share one Gram matrix."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Group(NamedTuple):
     """Group of a parameter.
 
     Attributes:
-        name: Parameters of one name are in one group.
+        name: Parameters with the same name belong to the same group.
         by_filter: Whether the group is split by output channel, the parameters' first axis.
-        compared: Whether gradients are compared in it, or just summed.
+        compared: Whether gradients are compared within the group. If not, they are summed.
     """
 
     name: str
@@ -29,14 +29,15 @@ def groups_of(
 ) -> list[Group]:
     """The group of each parameter.
 
-    ``global``: one group. ``layer``: one for each module. ``tensor``: one for each parameter. ``filter``: one for each
-    output channel of a layer, its weights and its bias; what has no output channel (GeM's exponent, a layer scale) is
-    summed, since numbers that are compared one by one cancel whenever their signs differ. ``none``: all is summed.
+    ``global``: one group. ``layer``: one group per module. ``tensor``: one per parameter. ``filter``: one per output
+        channel of a layer, with its weights and its bias. Parameters without an output channel (GeM's exponent, a layer
+        scale) are summed, because single numbers that are compared cancel whenever their signs differ. ``none``: all
+        parameters are summed.
 
     Args:
         shared: The shared parameters.
-        granularity: Of all of them.
-        exceptions: Another granularity for some, by name.
+        granularity: Granularity of all parameters without an exception.
+        exceptions: Different granularity of some parameters, by name.
     """
     by_name = {p.name: p for p in shared}
     exceptions = exceptions or {}
@@ -55,7 +56,7 @@ def _group(p: SharedParameter, granularity: str, by_name: dict[str, SharedParame
         return Group(p.name)
     if p.parameter.dim() > 1:
         return Group(p.name, by_filter=True, compared=granularity != "none")
-    weight = by_name.get(f"{layer}.{key.replace('bias', 'weight')}")  # also of in_proj_bias
+    weight = by_name.get(f"{layer}.{key.replace('bias', 'weight')}")  # also for in_proj_bias
     filters = weight is not None and weight.parameter.dim() > 1 and weight.parameter.shape[0] == p.parameter.numel()
     if weight is not None and filters and granularity == "filter":
         return Group(weight.name, by_filter=True)

@@ -1,4 +1,4 @@
-"""IMTL-G: the combination whose projections on all the gradients' directions are equal."""
+"""IMTL-G: the combination with equal projections on the directions of all gradients."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from .aggregators import WholeAggregator, present
 
 
 class IMTLG(WholeAggregator):
-    """Impartial multi-task learning, gradient side; times the number of gradients.
+    """Impartial multi-task learning (gradient balance), times the number of gradients.
 
-    Liu et al., "Towards Impartial Multi-task Learning", ICLR 2021 (section 3.1): weights that sum to 1 with
-    g.u_i equal for all i, u_i = g_i / ||g_i||, that is G w proportional to the norms. Weights may be negative; where
-    they cannot be scaled to sum to 1 the gradients are summed.
+    Liu et al., "Towards Impartial Multi-task Learning", ICLR 2021 (section 3.1): weights that sum to 1 and give equal
+    g.u_i for all i, where u_i = g_i / ||g_i||. This means that G w is proportional to the norms. Weights may be
+    negative. If they cannot be scaled to sum to 1, the gradients are summed.
     """
 
     def group_weights(self, grams: Tensor, generator: torch.Generator) -> Tensor:

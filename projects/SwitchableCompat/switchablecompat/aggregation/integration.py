@@ -1,4 +1,5 @@
-"""PrunNet's conflict-aware gradient integration: project once against the originals, weight by what is left."""
+"""PrunNet's conflict-aware gradient integration: project each gradient once against the originals, then weight by
+similarity."""
 
 from __future__ import annotations
 
@@ -10,13 +11,14 @@ from .gram import cosines
 
 
 class ConflictAwareIntegration(WholeAggregator):
-    """Each gradient minus its components along all that conflict with it; those that had to turn least count most.
+    """Subtracts from each gradient its components along all conflicting ones. Gradients that turn least have most
+    weight.
 
-    PrunNet (CVPR 2025), CGI: g^_i = g_i - sum_{j: g_i.g_j < 0} (g_i.g_j / ||g_j||^2) g_j, from the original and not
-    one after the other; c_i = ((cos(g^_i, g_i) + 1) / 2)^p; the update is n sum_i (c_i / sum c) g^_i for n gradients.
+    PrunNet (CVPR 2025), CGI: g^_i = g_i - sum_{j: g_i.g_j < 0} (g_i.g_j / ||g_j||^2) g_j, all from the original and not
+    in sequence; c_i = ((cos(g^_i, g_i) + 1) / 2)^p; the update is n sum_i (c_i / sum c) g^_i for n gradients.
 
     Args:
-        power: p.
+        power: Exponent p.
     """
 
     def __init__(self, power: float = 1.0) -> None:
@@ -31,7 +33,7 @@ class ConflictAwareIntegration(WholeAggregator):
         eye = torch.eye(m, dtype=grams.dtype, device=grams.device)
         conflict = (grams < 0) & there.unsqueeze(-2)
         coefficients = eye - (grams / norms2.where(there, 1.0).unsqueeze(-2)).where(conflict, 0.0)
-        # Gram matrix of the originals and the projected ones, for the cosine of each pair of them
+        # inner products of originals and projected gradients, for the cosine of each pair
         both = torch.cat((eye.expand_as(grams), coefficients), dim=-2)
         turned = cosines(both @ grams @ both.mT)[..., range(m), range(m, 2 * m)]
         confidence = ((turned + 1) / 2).clamp_min(0).pow(self.power) * there

@@ -1,7 +1,8 @@
-"""Small convex quadratic programs: every possible set of positive variables is tried, all in one batched solve.
+"""Small convex quadratic programs. One batched solve tries every possible set of positive variables.
 
-For the m sub-models of a switchable network (m of 8 means 256 systems of 8 equations) this needs neither a solver nor a
-number of iterations. A ridge of 1e-10, relative to the diagonal, picks one minimiser where gradients are dependent.
+For the few sub-models of a switchable network (m = 8 gives 256 systems of 8 equations), this needs neither a solver
+library nor iterations. If gradients are linearly dependent, a ridge of 1e-10 relative to the diagonal selects one
+minimiser.
 
 Shape shorthand: m variables, leading dimensions are independent problems.
 """
@@ -21,12 +22,12 @@ def subsets(m: int, device: torch.device | None = None) -> Tensor:
 
 
 def simplex_minimum(Q: Tensor, b: Tensor, allowed: Tensor) -> Tensor:
-    """Minimiser of w'Qw/2 + b'w over w >= 0, sum w = 1, and w = 0 where it is not allowed.
+    """Minimiser of w'Qw/2 + b'w subject to w >= 0, sum w = 1, and w = 0 where not allowed.
 
     Args:
         Q: [..., m, m], positive semi-definite.
         b: [..., m].
-        allowed: [..., m] bool; a problem with none allowed gets zeros.
+        allowed: [..., m] bool. If a problem allows no variable, its result is zero.
 
     Returns:
         [..., m].
@@ -44,9 +45,9 @@ def simplex_minimum(Q: Tensor, b: Tensor, allowed: Tensor) -> Tensor:
 
 
 def orthant_minimum(Q: Tensor, b: Tensor) -> Tensor:
-    """Minimiser of v'Qv/2 + b'v over v >= 0; shapes as in :func:`simplex_minimum`.
+    """Minimiser of v'Qv/2 + b'v subject to v >= 0; shapes as in :func:`simplex_minimum`.
 
-    Solved with a unit diagonal: gradients of very different norms keep their digits.
+    The problem is scaled to a unit diagonal, so that gradients of very different norms keep their precision.
     """
     sets = subsets(Q.shape[-1], Q.device)
     scale = Q.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt()
@@ -57,14 +58,14 @@ def orthant_minimum(Q: Tensor, b: Tensor) -> Tensor:
 
 
 def _scaled(Q: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """The same problem with entries of ordinary size (the minimiser does not depend on a common factor)."""
+    """Scale the problem to entries of ordinary size; a common factor does not change the minimiser."""
     largest = Q.diagonal(dim1=-2, dim2=-1).amax(dim=-1)
     scale = torch.where(largest > 0, largest, 1.0)
     return Q / scale[..., None, None], b / scale[..., None]
 
 
 def _restricted(Q: Tensor, sets: Tensor) -> Tensor:
-    """For each subset, Q on it and the identity outside: [..., S, m, m]."""
+    """For each subset, Q within the subset and the identity outside: [..., S, m, m]."""
     inside = sets.unsqueeze(-1) & sets.unsqueeze(-2)
     eye = torch.eye(Q.shape[-1], dtype=Q.dtype, device=Q.device)
     return torch.where(inside, Q.unsqueeze(-3) + _RIDGE * eye, eye * ~sets.unsqueeze(-1))

@@ -1,4 +1,4 @@
-"""UPGrad: every gradient is projected so that it conflicts with none, then they are summed."""
+"""UPGrad: project every gradient so that it conflicts with no other, then sum."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class UPGrad(WholeAggregator):
     """Sum of the gradients, each projected onto the dual cone of all of them.
 
     Quinton & Rey, "Jacobian Descent for Multi-Objective Optimization", 2024 (arXiv 2406.16232, proposition 1): the
-    projection of g_i is sum_j v_j g_j with v minimising ||sum_j v_j g_j|| over v >= e_i. Where PCGrad removes conflicts
-    one at a time, nothing conflicts with the result here.
+    projection of g_i is sum_j v_j g_j where v minimises ||sum_j v_j g_j|| over v >= e_i. PCGrad removes conflicts one
+    at a time, so some may remain. Here no gradient conflicts with the result.
     """
 
     def group_weights(self, grams: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""Gradient Vaccine: gradients are turned towards each other until their cosine is what it usually is."""
+"""Gradient Vaccine: turn gradients towards each other until their cosine reaches its running target."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .gram import random_orders
 
 
 class GradVac(WholeAggregator):
-    """PCGrad with a running target for each pair's cosine instead of zero.
+    """PCGrad with a running target for the cosine of each pair, instead of zero.
 
-    Wang et al., "Gradient Vaccine", ICLR 2021 (Algorithm 1). Keeps a state, the targets [groups, m, m], which
-    belongs into checkpoints.
+    Wang et al., "Gradient Vaccine", ICLR 2021 (Algorithm 1). The targets [groups, m, m] are a state that belongs into
+    checkpoints.
 
     Args:
-        beta: Share of the newest cosine in its target.
+        beta: Weight of the newest cosine in its target.
     """
 
     def __init__(self, beta: float = 0.01) -> None:
@@ -38,12 +38,12 @@ class GradVac(WholeAggregator):
         for i, order in enumerate(random_orders(m, generator).tolist()):
             row = coefficients[..., i, :]
             for j in order:
-                products = (grams @ row.unsqueeze(-1)).squeeze(-1)  # of v_i with every g_k
+                products = (grams @ row.unsqueeze(-1)).squeeze(-1)  # inner products of v_i with every g_k
                 own = (products * row).sum(dim=-1).clamp_min(0).sqrt()
                 both = own * norms[..., j]
                 there = both > 0
                 cosine = (products[..., j] / both.where(there, 1.0)).clamp(-1, 1)
-                there = there & cosine.isfinite()  # an overflow, whose step is skipped, leaves no trace
+                there = there & cosine.isfinite()  # ignore an overflow; its step is skipped
                 target = targets[..., i, j].clamp(-1 + 1e-6, 1 - 1e-6)
                 sine, target_sine = (1 - cosine.square()).sqrt(), (1 - target.square()).sqrt()
                 added = own * (target * sine - cosine * target_sine) / (norms[..., j].where(there, 1.0) * target_sine)

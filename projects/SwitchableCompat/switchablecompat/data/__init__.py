@@ -1,4 +1,4 @@
-"""Data sets of the plug-in, in FastReID's registry, and the check of any data set before training."""
+"""The plug-in's data sets in FastReID's registry, and checks of any data set before training."""
 
 from . import manifest, synthetic  # noqa: F401  (registration only)
 from .check import check_images, check_items

@@ -1,8 +1,8 @@
-"""What is wrong with a data set, found before training instead of hours into it.
+"""Finds errors in a data set before the training instead of hours into it.
 
-:func:`check_items` looks at FastReID's items ``(path, pid, camid)`` and never opens an image, so that it can run at
-every start; :func:`check_images` decodes every image. Both return :class:`Finding` objects: an ``error`` makes training
-or evaluation fail, hang or mean nothing, a ``warning`` makes the result doubtful, a ``note`` is only worth knowing.
+:func:`check_items` reads FastReID's items ``(path, pid, camid)`` without opening an image, so it can run at every
+start. :func:`check_images` decodes every image. Both return :class:`Finding` objects. With an ``error``, training or
+evaluation would fail, hang or be meaningless. With a ``warning``, results are doubtful. A ``note`` is only information.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LOOK_AGAIN = "check the folder and the suffix of the images (FastReID's own data
 REAL_CAMERAS = "give the real cameras, or use a manifest without the column camid"
 MIN_SIDE, MAX_SIDE = 16, 4096  # pixels; re-ID crops are about 64 to 512 pixels high
 
-# code -> (level, what is said of the images, fix).
+# code -> (level, message about the images, fix).
 _IMAGE_TROUBLES: dict[str, tuple[Level, str, str]] = {
     "empty-image": ("error", "are empty", "restore the files or take them out of the list"),
     "unreadable-image": ("error", "cannot be decoded", "restore the files or take them out of the list"),
@@ -56,16 +56,16 @@ def check_items(
     """Check FastReID's items without opening an image.
 
     Args:
-        train: training items, or None to leave out the training checks (as for evaluation only).
-        query, gallery: test items, or None to leave out the test checks.
+        train: training items, or None to skip the training checks (as for an evaluation).
+        query, gallery: test items, or None to skip the test checks.
         ims_per_batch: ``SOLVER.IMS_PER_BATCH``, over all processes.
         num_instance: ``DATALOADER.NUM_INSTANCE``.
-        sampler: ``DATALOADER.SAMPLER_TRAIN``; None is taken for an identity sampler.
-        max_rank: the largest k of the Rank-k that will be reported.
+        sampler: ``DATALOADER.SAMPLER_TRAIN``; None means an identity sampler.
+        max_rank: largest k of the reported Rank-k.
         world_size: number of processes that share a batch.
-        train_prefix: ``<train_prefix>_<n>`` in the training items is the identity ``n`` of the test items. None where
-            the two are numbered apart (as in MSMT17): then only identities that are literally equal are compared.
-        names: what messages call identities and cameras.
+        train_prefix: ``<train_prefix>_<n>`` in the training items is the identity ``n`` of the test items. None if both
+            are numbered separately (as in MSMT17); then only literally equal identities count as equal.
+        names: names of identities and cameras in messages.
 
     Returns:
         The findings, errors first.
@@ -97,7 +97,7 @@ def _check_train(
     world_size: int,
     names: LabelNames,
 ) -> Iterator[Finding]:
-    """Everything FastReID's samplers and schedulers stumble over, most of it without a message."""
+    """Check for everything on which FastReID's samplers and schedulers fail, mostly without a message."""
     if not train:
         yield Finding("error", "empty-train", "no training images", LOOK_AGAIN)
         return
@@ -121,7 +121,7 @@ def _check_train(
             yield Finding("error", "too-few-identities", message, fix)
     if len(images_of) == 1:
         (one,) = images_of
-        message = f"all training images are of one identity, {names.pid(one)}: there is nothing to tell apart"
+        message = f"all training images are of one identity, {names.pid(one)}: training needs two or more"
         yield Finding("error", "one-identity", message, "number different people differently")
     yield from _check_junk(train, "training")
     single = [pid for pid, count in images_of.items() if count == 1]
@@ -133,16 +133,16 @@ def _check_train(
 
 
 def _check_junk(items: Sequence[Item], what: str) -> Iterator[Finding]:
-    """What other classes than Market-1501's make of its junk."""
+    """Check for Market-1501's junk in classes that do not know it."""
     junk = [item[0] for item in items if re.fullmatch(r"(.*_)?-1", str(item[1]))]
     if junk:
-        message = f"{len(junk)} {what} images have the identity -1, which is taken for a person: {name_some(junk)}"
+        message = f"{len(junk)} {what} images have the identity -1, which would count as a person: {name_some(junk)}"
         fix = "leave them out if they are junk, as in Market-1501 (a manifest does so)"
         yield Finding("warning", f"junk-in-{what}", message, fix)
 
 
 def _check_test(query: Sequence[Item], gallery: Sequence[Item], max_rank: int, names: LabelNames) -> Iterator[Finding]:
-    """Whether the evaluation protocol can score the queries, and what is the cause if it cannot."""
+    """Check whether the protocol can score the queries, and find the cause if it cannot."""
     for name, items in (("query", query), ("gallery", gallery)):
         if not items:
             yield Finding("error", f"empty-{name}", f"no {name} images: there is nothing to evaluate", LOOK_AGAIN)
@@ -175,14 +175,14 @@ def _check_test(query: Sequence[Item], gallery: Sequence[Item], max_rank: int, n
 def _explain_unmatched(
     query: Sequence[Item], unmatched: list[Item], cameras_of: dict[Any, set[Any]], names: LabelNames
 ) -> Finding:
-    """The most repeated error of this field, with its cause."""
+    """Explain queries without a match, the most common error of this field."""
     absent = [item for item in unmatched if item[1] not in cameras_of]
     same = [item for item in unmatched if item[1] in cameras_of]
     causes = []
     if absent:
         lacking = name_some(names.of_pids(item[1] for item in absent))
         present = name_some([names.pid(pid) for pid in cameras_of])
-        causes.append(f"{len(absent)} have an identity ({lacking}) that the gallery ({present}) has not")
+        causes.append(f"{len(absent)} have an identity ({lacking}) that is not in the gallery ({present})")
     if same:
         cause = "have their identity in the gallery only from their own camera, which the protocol leaves out"
         causes.append(f"{len(same)} {cause} (first {same[0][0]}, camera {names.camid(same[0][2])})")
@@ -203,7 +203,7 @@ def check_images(paths: Iterable[str], *, workers: int = 2, contents: dict[str, 
         contents: filled with the digest of the pixels of every image that can be decoded, by path.
 
     Returns:
-        One finding per kind of trouble with the number of files and the first of them, errors first.
+        One finding per kind of problem, with the number of files and the first of them. Errors come first.
     """
     unique = list(dict.fromkeys(paths))
     named = defaultdict(list)
@@ -222,15 +222,15 @@ def check_images(paths: Iterable[str], *, workers: int = 2, contents: dict[str, 
 
 
 def _look_at(path: str) -> tuple[tuple[str, str] | None, bytes]:
-    """The worst trouble of one image as (code, detail), or None; a digest of its pixels, empty if there are none."""
+    """The worst problem of one image as (code, detail) or None, and a digest of its pixels (empty if unreadable)."""
     try:
         if os.path.getsize(path) == 0:
             return ("empty-image", "0 bytes"), b""
         with Image.open(path) as image:
             mode, size = image.mode, image.size
-            image.load()  # open reads the header only: a truncated file shows here
+            image.load()  # open() reads only the header, so a truncated file fails here
             content = hashlib.blake2b(f"{mode} {size} ".encode() + image.tobytes(), digest_size=16).digest()
-    except Exception as error:  # Pillow's decoders raise many types on damaged files
+    except Exception as error:  # Pillow's decoders raise many types of errors on damaged files
         found = f"{type(error).__name__}: {' '.join(str(error).removesuffix(repr(path)).split())}"
         return ("unreadable-image", found), b""
     return _trouble_of(mode, size), content

@@ -1,8 +1,8 @@
-"""File names that FastReID's classes read by a pattern: what the pattern cuts off is noticed here.
+"""Detects file names that the patterns of FastReID's classes misread.
 
-Its pattern for Market-1501 and DukeMTMC-reID, ``([-\\d]+)_c(\\d)``, takes one digit for the camera (camera 13 becomes
-camera 1) and the first match in the whole path (a folder called ``5_c1`` would label all images). VeRi's takes three
-digits, and no sign: junk, -1, becomes identity 1.
+The pattern for Market-1501 and DukeMTMC-reID, ``([-\\d]+)_c(\\d)``, reads one digit for the camera, so camera 13
+becomes camera 1. It uses the first match in the whole path, so a folder called ``5_c1`` would label all images. VeRi's
+pattern reads three digits and no sign, so the junk identity -1 becomes identity 1.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ WHOLE = re.compile(r"(-?\d+)_c(\d+)(?!\d)")
 
 
 def check_file_names(dataset: ImageDataset, items: Sequence[Item]) -> None:
-    """Refuse what a class reads otherwise than the file's name says it.
+    """Reject files whose identity or camera a class misreads.
 
     Raises:
-        InputError: naming the file, what it says and what FastReID makes of it, and the way out.
+        InputError: with the file, its labels, FastReID's reading of them, and a remedy.
     """
     kind = type(dataset)
     if not any(kind.process_dir is base.process_dir for base in BY_PATTERN if issubclass(kind, base)):
-        return  # reads its names itself
+        return  # reads its names without a pattern
     for path, pid, camid in items:
         found = WHOLE.search(os.path.basename(path))
         read = _number(pid), _number(camid) + 1  # cameras count from 0 in items
@@ -45,5 +45,5 @@ def check_file_names(dataset: ImageDataset, items: Sequence[Item]) -> None:
 
 
 def _number(label: object) -> int:
-    """The number in a label such as ``market1501_12`` or, of COMBINEALL, ``market1501_test_12``."""
+    """The number in a label such as ``market1501_12`` or, with COMBINEALL, ``market1501_test_12``."""
     return int(str(label).rsplit("_", 1)[-1])

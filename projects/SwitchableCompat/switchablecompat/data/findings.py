@@ -1,4 +1,4 @@
-"""What the checks of data sets find, and how they name identities and cameras."""
+"""Findings of the data checks, and names of identities and cameras in them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: how bad, a short fixed ``code``, what was found, and what to do about it."""
+    """One problem: its level, a short fixed ``code``, a message, and a fix."""
 
     level: Level
     code: str
@@ -27,11 +27,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class LabelNames:
-    """What people call the identities and cameras of items; labels that are not in it are called by themselves.
+    """Names of the identities and cameras of items. Labels without a name are shown as they are.
 
     Attributes:
-        pids: names of identities by their labels in items.
-        camids: names of cameras.
+        pids: names of identities, by their labels in items.
+        camids: names of cameras, by their labels.
     """
 
     pids: Mapping[Any, str] = field(default_factory=dict)
@@ -47,13 +47,13 @@ class LabelNames:
 
     @classmethod
     def of_several(cls, names: Sequence[LabelNames]) -> LabelNames:
-        """Those of training items of several data sets, whose labels are different in each."""
+        """Join the names of several training sets, whose labels differ."""
         pids, camids = ({k: v for one in kind for k, v in one.items()} for kind in
                         ([one.pids for one in names], [one.camids for one in names]))  # fmt: skip
         return cls(pids, camids)
 
     def of_pids(self, labels: Iterable[object]) -> list[str]:
-        """The names of identities, each once, sorted."""
+        """Sorted names of identities, without repetition."""
         return sorted({self.pid(label) for label in labels})
 
 
@@ -61,7 +61,7 @@ THEMSELVES = LabelNames()
 
 
 def summarise(findings: Sequence[Finding]) -> str:
-    """The findings as text, one paragraph each, and their numbers in the last line."""
+    """Format findings as text: one paragraph each, and a last line with their numbers."""
     lines = [f"{finding.level}: {finding.message} [{finding.code}]\n    fix: {finding.fix}" for finding in findings]
     count = Counter(finding.level for finding in findings)
     lines.append(", ".join(f"{count[level]} {level}{'' if count[level] == 1 else 's'}" for level in LEVELS))
@@ -69,7 +69,7 @@ def summarise(findings: Sequence[Finding]) -> str:
 
 
 def raise_on_errors(findings: Sequence[Finding], subject: str = "data set") -> None:
-    """Raise :class:`InputError` for the first finding that is an error, with the number of the further ones."""
+    """Raise :class:`InputError` for the first error among the findings, with the number of further errors."""
     errors = [finding for finding in findings if finding.level == "error"]
     if errors:
         more = f" (and {len(errors) - 1} more: tools/check_dataset.py lists them)" if len(errors) > 1 else ""

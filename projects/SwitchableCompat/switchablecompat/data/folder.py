@@ -1,13 +1,13 @@
-"""Images below folders, and what a pattern with named groups reads from their paths.
+"""Finds images below folders, and reads their paths with a pattern of named groups.
 
-The pattern is searched for in the path of an image below its folder, with ``/`` between the parts. Its groups:
+The pattern is searched for in the path of an image below its folder, with ``/`` as separator. Its groups are:
 
-* ``pid``: the identity. ``camid``: the camera; without it the manifest has none. Either may be spread over several
-  groups (``camid``, ``camid2``): their texts are joined by ``_``, so that a session can be a camera of its own.
-* ``split``: the text train, test, query or gallery; or a group with one of these names, which says by taking part in
-  the match that the image belongs there (``(?P<train>bounding_box_train)``).
-* ``type``: kinds of identities, each of which a drawn split divides in the same proportion.
-* Any other name, for the rules that choose images by it.
+* ``pid``: the identity. ``camid``: the camera; without it the manifest has no cameras. Each may have several
+  groups (``camid``, ``camid2``), whose texts are joined by ``_``. A session can thus be a separate camera.
+* ``split``: the text train, test, query or gallery. Alternatively a group with one of these names: if it takes part in
+  the match, the image belongs to that split (``(?P<train>bounding_box_train)``).
+* ``type``: the kind of identity. A random split divides each kind in the same proportion.
+* Any other name: for rules that select images by it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SPLIT_NAMES = ("train", "test", "query", "gallery")
 
 @dataclass(frozen=True)
 class Picture:
-    """An image and the texts of the pattern's groups; ``split`` is empty where the pattern does not say it."""
+    """An image and the texts of the pattern's groups. ``split`` is empty if the pattern does not define it."""
 
     path: str
     groups: Mapping[str, str]
@@ -45,7 +45,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Search:
-    """What :func:`find_pictures` found: the pictures, and the images that no pattern matches or that are excluded."""
+    """Result of :func:`find_pictures`: the pictures, and the images without a match or excluded."""
 
     pictures: list[Picture]
     unmatched: list[str]
@@ -53,12 +53,12 @@ class Search:
 
 
 def find_pictures(folders: Sequence[str], patterns: Sequence[str], exclude: Sequence[str] = ()) -> Search:
-    """Find all images below ``folders`` and read their paths; the first pattern that matches counts.
+    """Find all images below ``folders`` and read their paths with the first pattern that matches.
 
-    Links are followed; hidden files and folders, and files of other suffixes, are no images.
+    Follows links. Skips hidden files and folders, and files with other suffixes.
 
     Raises:
-        InputError: A folder without images, a pattern that is none, or a path from which it reads too little.
+        InputError: A folder has no images, a pattern is invalid, or a path lacks a required group.
     """
     compiled = [_compile(pattern, "--pattern") for pattern in patterns]
     for pattern in compiled:
@@ -73,7 +73,7 @@ def find_pictures(folders: Sequence[str], patterns: Sequence[str], exclude: Sequ
             raise InputError(folder, f"must hold images ({', '.join(SUFFIXES)})", "none")
         for path in paths:
             absolute = os.path.abspath(path)
-            if absolute in seen:  # one folder given twice, or within another
+            if absolute in seen:  # a folder given twice, or inside another one
                 continue
             seen.add(absolute)
             name = os.path.relpath(path, folder).replace(os.sep, "/")
@@ -91,7 +91,7 @@ def find_pictures(folders: Sequence[str], patterns: Sequence[str], exclude: Sequ
 
 
 def list_images(folder: str) -> list[str]:
-    """The image files in ``folder`` and below, sorted."""
+    """Sorted image files in ``folder`` and its subfolders."""
     if not os.path.isdir(folder):
         raise InputError(folder, "must be an existing folder of images")
     found, visited = [], set()
@@ -132,6 +132,6 @@ def _read(path: str, match: re.Match[str]) -> Picture:
 
 
 def _part(name: str) -> str:
-    """``camid`` of ``camid2``: what a group is a part of."""
+    """Name without the number: ``camid`` for ``camid2``."""
     bare = name.rstrip("0123456789")
     return bare if bare in ("pid", "camid") else name

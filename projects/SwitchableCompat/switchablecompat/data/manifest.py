@@ -1,4 +1,4 @@
-"""People's own images as a FastReID data set: a CSV that names each image, its identity, its camera and its split.
+"""Any images as a FastReID data set, from a CSV with the path, identity, camera and split of each image.
 
 .. code-block:: text
 
@@ -7,17 +7,17 @@
     shop/0002.jpg,bert,door,query
     shop/0003.jpg,bert,till,gallery
 
-``path`` is relative to the folder of the CSV; ``pid`` and ``camid`` are any text; ``split`` is train, query or gallery;
-further columns are ignored.
+``path`` is relative to the folder of the CSV. ``pid`` and ``camid`` are any text. ``split`` is train, query or gallery.
+Further columns are ignored.
 
-Junk: a row whose ``pid`` is -1 shows nobody in particular, as in Market-1501, and is left out of every split; the check
-of data sets says how many there are. What programs write for "no value" (empty, nan, none, null, n/a...) is no identity
-and refused: it would make one person of many. For ``camid`` it counts as empty.
+Junk: as in Market-1501, a row with ``pid`` -1 shows no known person. It is left out of every split, and the data check
+    reports the number of such rows. Placeholders for "no value" (empty, nan, none, null, n/a...) are rejected as a
+    ``pid``, because they would merge many people into one. As a ``camid`` they count as empty.
 
-No-camera mode: where the column ``camid`` is missing, or empty in every row, each image file counts as a camera of its
-own, whatever path or link leads to it. FastReID's protocol leaves out, for each query, the gallery images of the same
-identity *and* the same camera; in this mode that is nothing but the query's own file. Query images must therefore not
-be in the gallery as a copy: it would be counted as a match, found by every model.
+No-camera mode: if the column ``camid`` is missing, or empty in every row, each image file counts as its own camera,
+whatever path or link leads to it. For each query, FastReID's protocol leaves out gallery images of the same identity
+*and* the same camera. In this mode, that is only the query's own file. The gallery must therefore contain no copy of a
+query image, because every model would find it as a match.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from switchablecompat.files import atomic_write
 SPLITS = ("train", "query", "gallery")
 REQUIRED_COLUMNS = ("path", "pid", "split")
 COLUMNS = ("path", "pid", "camid", "split")
-JUNK = ("-1", "-1.0")  # the latter where a program read the column as numbers
-NO_VALUE = ("", "nan", "none", "null", "na", "n/a", "<na>", "#n/a")  # in any case
+JUNK = ("-1", "-1.0")  # the latter if a program read the column as numbers
+NO_VALUE = ("", "nan", "none", "null", "na", "n/a", "<na>", "#n/a")  # in upper or lower case
 
 
 class Row(NamedTuple):
-    """One image of a manifest; ``camid`` is empty in the no-camera mode, ``line`` is 0 if not read from a file."""
+    """One image of a manifest. ``camid`` is empty in no-camera mode; ``line`` is 0 if not read from a file."""
 
     path: str
     pid: str
@@ -56,7 +56,7 @@ class Row(NamedTuple):
 
 
 def write_manifest(rows: Iterable[Row], path: str | os.PathLike[str]) -> None:
-    """Write ``rows`` as a manifest; a file of that name appears only when it is complete."""
+    """Write ``rows`` as a manifest. The file appears only when it is complete."""
     with atomic_write(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -67,7 +67,7 @@ def find_manifest(manifest: str, root: str = "datasets") -> str:
     """Return the path of the CSV: absolute, or relative to the current folder, or relative to ``root``.
 
     Raises:
-        InputError: if no name is given or there is no such file.
+        InputError: if the name is empty or the file does not exist.
     """
     if not manifest:
         raise InputError("DATASETS.MANIFEST", f"must name a CSV file with the columns {', '.join(COLUMNS)}", "''")
@@ -79,14 +79,14 @@ def find_manifest(manifest: str, root: str = "datasets") -> str:
 
 
 def read_manifest(manifest: str | os.PathLike[str]) -> list[Row]:
-    """Read and check a manifest; the paths of the rows are joined to the folder of the CSV.
+    """Read and check a manifest. Paths of the rows are joined to the folder of the CSV.
 
     Raises:
         InputError: with the file, the line, the rule and the value found.
     """
     name = os.fspath(manifest)
     try:
-        # utf-8-sig: spreadsheet programs put a byte order mark in front of the first column's name
+        # utf-8-sig: spreadsheet programs write a byte order mark before the name of the first column
         with open(name, encoding="utf-8-sig", newline="") as file:
             rows = _parse(name, csv.reader(file))
     except (UnicodeDecodeError, csv.Error, OSError) as error:
@@ -99,7 +99,7 @@ def read_manifest(manifest: str | os.PathLike[str]) -> list[Row]:
 
 
 def _parse(name: str, reader: Any) -> list[Row]:
-    """Turn the lines of the CSV into rows, one rule at a time."""
+    """Convert the lines of the CSV into rows, and check each rule."""
     header = [column.strip() for column in next(reader, [])]
     for column in REQUIRED_COLUMNS:
         if column not in header:
@@ -131,7 +131,7 @@ def _parse(name: str, reader: Any) -> list[Row]:
 
 
 def _check_cameras(name: str, rows: list[Row]) -> None:
-    """A camera for all or for none: guessing the rest would silently change which images are left out."""
+    """Check that all rows have a camera or none has. A guess would silently change which images are left out."""
     rows = [row for row in rows if row.pid not in JUNK]
     empty = [row for row in rows if not row.camid]
     if empty and len(empty) < len(rows):
@@ -140,7 +140,7 @@ def _check_cameras(name: str, rows: list[Row]) -> None:
 
 
 def _check_files(name: str, rows: list[Row]) -> None:
-    """Every file exists, and none is listed twice in one split, also by another path to it."""
+    """Check that every file exists, and that no split lists a file twice, even by different paths."""
     real = real_paths(row.path for row in rows)
     first: dict[tuple[str, str], Row] = {}
     for row in rows:
@@ -158,27 +158,27 @@ def _check_files(name: str, rows: list[Row]) -> None:
 
 @DATASET_REGISTRY.register()
 class ManifestReID(ImageDataset):
-    """The images of a manifest, in the item types that FastReID's loaders and evaluator need.
+    """The images of a manifest as a FastReID data set.
 
-    Identities and cameras are numbered by their sorted names, jointly over the three splits. Test items carry these
-    numbers (FastReID's collator returns None for any type but int); training items carry ``manifest_<number>``, as
-    FastReID's own data sets do, so that several training sets can be joined.
+    Identities and cameras are numbered by their sorted names, jointly over the three splits. Test items have these
+    numbers, because FastReID's collator returns None for any type except int. Training items have
+    ``manifest_<number>``, as in FastReID's own data sets, so that several training sets can be joined.
 
-    A split without rows is an error only when it is asked for: a manifest for evaluation needs no training images.
+    An empty split is an error only when it is used, because a manifest for evaluation needs no training images.
 
     Args:
-        root: FastReID's data set folder, where ``manifest`` is looked up if it is not found as given.
-        manifest: the CSV, the value of ``DATASETS.MANIFEST``.
-        kwargs: passed on to FastReID, which ignores what it does not know.
+        root: FastReID's data set folder, in which ``manifest`` is searched if it does not exist as given.
+        manifest: path of the CSV, the value of ``DATASETS.MANIFEST``.
+        kwargs: passed on to FastReID, which ignores unknown ones.
 
     Attributes:
-        rows: those of the CSV, without junk.
-        num_junk: rows that are junk.
-        pid_names: the names of the identities in the CSV, by number.
-        camid_names: the names of the cameras, or the files in the no-camera mode, by number.
+        rows: rows of the CSV without junk.
+        num_junk: number of junk rows.
+        pid_names: names of the identities in the CSV, by number.
+        camid_names: names of the cameras (in no-camera mode, the files), by number.
 
     Raises:
-        InputError: for whatever is wrong with the CSV.
+        InputError: the CSV is invalid.
     """
 
     dataset_name = "manifest"
@@ -195,7 +195,7 @@ class ManifestReID(ImageDataset):
         self.camid_names = sorted({self._camera(row) for row in self.rows})
         self._pids = {name: number for number, name in enumerate(self.pid_names)}
         self._camids = {name: number for number, name in enumerate(self.camid_names)}
-        # FastReID opens the split named by ``mode`` at once: take one that has rows
+        # FastReID opens the split of ``mode`` at once, so choose one that has rows
         kwargs.setdefault("mode", self.rows[0].split)
         super().__init__(*[lambda split=split: self._required(split) for split in SPLITS], **kwargs)
 
@@ -205,7 +205,7 @@ class ManifestReID(ImageDataset):
 
     @property
     def label_names(self) -> LabelNames:
-        """What the CSV calls the identities and cameras of test and training items."""
+        """Names in the CSV of the identities and cameras of test and training items."""
         by_label = (
             {label: name for n, name in enumerate(names) for label in (n, f"{self.dataset_name}_{n}")}
             for names in (self.pid_names, self.camid_names)
@@ -213,11 +213,11 @@ class ManifestReID(ImageDataset):
         return LabelNames(*by_label)
 
     def items(self, split: str) -> list[Item]:
-        """The items ``(path, pid, camid)`` of one split in the order of the CSV; empty if it has none."""
+        """Items ``(path, pid, camid)`` of one split in the order of the CSV; may be empty."""
         return [self._item(row, split == "train") for row in self.rows if row.split == split]
 
     def combine_all(self) -> None:
-        """All images for training: a person is one class in whatever split, and a file is trained once."""
+        """Use all images for training. A person of several splits is one class, and every file is used once."""
         first = {self._real[row.path]: row for row in reversed(self.rows)}
         self._train = [self._item(row, True) for row in reversed(first.values())]
 

@@ -1,4 +1,4 @@
-"""Opening a registered data set, with one clear line where an upstream class fails."""
+"""Opens a registered data set. If FastReID's class fails, the error is one clear line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .streams import seeded
 
 Splits = dict[str, list[Item]]
 
-# What the stock classes expect below the root, for those whose failure says least
+# Layout below the root that FastReID's classes expect, for those whose errors are uninformative
 LAYOUTS = {
     "Market1501": "Market-1501-v15.09.15/{bounding_box_train,query,bounding_box_test}/<pid>_c<camera>*.jpg",
     "DukeMTMC": "DukeMTMC-reID/{bounding_box_train,query,bounding_box_test}/<pid>_c<camera>*.jpg",
@@ -31,35 +31,35 @@ LAYOUTS = {
     "VehicleID": "vehicleid/image/*.jpg and vehicleid/train_test_split/{train_list,test_list_*}.txt",
     "VeRiWild": "VERI-Wild/images/<pid>/*.jpg and VERI-Wild/train_test_split/{train_list,vehicle_info,test_*}.txt",
 }
-# Classes whose training and test identities are numbered in one sequence, so that equal numbers are the same identity
+# Classes that number training and test identities in one sequence, so that equal numbers are the same identity
 JOINTLY_NUMBERED = ("ManifestReID", "Market1501", "DukeMTMC", "VeRi")
 
 
 def data_root() -> str:
-    """FastReID's folder of data sets: environment variable FASTREID_DATASETS, else ``datasets``."""
+    """FastReID's folder of data sets: the environment variable FASTREID_DATASETS, else ``datasets``."""
     return os.environ.get("FASTREID_DATASETS", "datasets")
 
 
 def fixed_split() -> AbstractContextManager[None]:
-    """Opening a data set in this block gives the same splits always: VehicleID's class draws its gallery at random.
+    """Make the splits of data sets opened in this block reproducible. VehicleID's class draws its gallery at random.
 
-    Without it, every process and every evaluation would have a gallery of its own.
+    Otherwise every process and every evaluation would have a different gallery.
     """
     return seeded(0)
 
 
 def open_dataset(name: str, root: str, manifest: str, *, combine_all: bool = False) -> tuple[ImageDataset, Splits]:
-    """Open a registered data set and read its splits; a failure of the upstream class becomes one clear line.
+    """Open a registered data set and read its splits. A failure of its class becomes one clear line.
 
     Args:
         name: its name in FastReID's registry.
         root: FastReID's folder of data sets.
         manifest: the CSV, for ``ManifestReID``.
-        combine_all: the split ``train`` has what ``DATASETS.COMBINEALL`` trains.
+        combine_all: whether the split ``train`` contains everything that ``DATASETS.COMBINEALL`` trains.
 
     Raises:
-        InputError: naming the data set, its folder, what is there, and the layout expected; or a file whose name the
-            upstream class misreads.
+        InputError: with the data set, its folder, the content found and the expected layout; or with a file whose name
+            the class misreads.
     """
     try:
         create = DATASET_REGISTRY.get(name)
@@ -78,13 +78,13 @@ def open_dataset(name: str, root: str, manifest: str, *, combine_all: bool = Fal
             return dataset, splits
     except InputError:
         raise
-    except Exception as error:  # upstream fails by RuntimeError, bare AssertionError, AttributeError...
+    except Exception as error:  # FastReID's classes raise RuntimeError, bare AssertionError, AttributeError...
         raise InputError(f"data set {name}", *_explain(error, name, root)) from error
 
 
 def _explain(error: Exception, name: str, root: str) -> tuple[str, str]:
-    """Rule and found value for the failure of an upstream data set class."""
-    # SmallVeRiWild and its like lie where VeRiWild does
+    """Rule and found value of the message for a failed data set class."""
+    # SmallVeRiWild and similar sets share the folder of VeRiWild
     known = LAYOUTS.get(name) or LAYOUTS.get(re.sub("^(Small|Medium|Large)", "", name))
     layout = known or f"the layout described at class {name} of fastreid.data.datasets"
     if not os.path.isdir(root):
@@ -92,19 +92,19 @@ def _explain(error: Exception, name: str, root: str) -> tuple[str, str]:
     names = sorted(os.listdir(root))
     there = f"{', '.join(names[:8])}{' ...' if len(names) > 8 else ''}" if names else "an empty folder"
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        if "img_path" in frame.f_locals:  # only the frame that was reading it knows the file that the class refused
+        if "img_path" in frame.f_locals:  # only the frame that read the rejected file knows its name
             there = f"{frame.f_locals['img_path']}, whose name or number the class does not accept"
     reason = f"{type(error).__name__}: {error}".removesuffix(": ")
     return f"needs {layout} below {root} ({reason})", there
 
 
 def label_names(dataset: ImageDataset) -> LabelNames:
-    """What messages call the identities and cameras of a data set."""
+    """Names of the identities and cameras of a data set in messages."""
     return dataset.label_names if isinstance(dataset, ManifestReID) else LabelNames()
 
 
 def check_rows(dataset: ImageDataset) -> list[Finding]:
-    """What is to be said of a data set's own file: rows of a manifest that are junk."""
+    """Findings on a data set's own file: junk rows of a manifest."""
     if not isinstance(dataset, ManifestReID) or not dataset.num_junk:
         return []
     message = f"{dataset.num_junk} rows of {dataset.manifest} have the pid {JUNK[0]} and are left out as junk"
@@ -112,7 +112,7 @@ def check_rows(dataset: ImageDataset) -> list[Finding]:
 
 
 def train_prefix(dataset: ImageDataset) -> str | None:
-    """See :func:`~.check.check_items`."""
+    """The ``train_prefix`` of :func:`~.check.check_items` for a data set."""
     joint = any(base.__name__ in JOINTLY_NUMBERED for base in type(dataset).__mro__)
     return dataset.dataset_name if joint else None
 
@@ -120,13 +120,13 @@ def train_prefix(dataset: ImageDataset) -> str | None:
 def check_test_set(
     dataset: ImageDataset, splits: Splits, train: Sequence[Item] | None, *, own: bool = True
 ) -> list[Finding]:
-    """Findings on the test items of one data set, and on what they share with what is trained.
+    """Findings on the test items of one data set, and on their overlap with the training items.
 
     Args:
-        dataset: as :func:`open_dataset` gives it.
-        splits: its items.
-        train: all that is trained, of whatever data set; None: not compared.
-        own: whether this data set is among what is trained, so that equal labels are equal identities.
+        dataset: data set from :func:`open_dataset`.
+        splits: items of the data set.
+        train: training items of all data sets; None to skip the comparison.
+        own: whether this data set is also trained, so that equal labels are equal identities.
     """
     names, query, gallery = label_names(dataset), splits["query"], splits["gallery"]
     found = check_items(None, query, gallery, names=names)

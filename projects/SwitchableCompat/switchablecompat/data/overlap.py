@@ -1,4 +1,4 @@
-"""What training, query and gallery images have in common, by file, by identity and by content."""
+"""Finds overlap between training, query and gallery images: by file, by identity and by content."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOVE = "move them to one side: the score would measure memory"
 
 
 def check_copies(query: Sequence[Item], gallery: Sequence[Item]) -> Iterator[Finding]:
-    """A query image that is its own gallery match is found by every model: the score says nothing."""
+    """Check for query images that are also in the gallery. Every model finds them, so the score is meaningless."""
     real = real_paths(item[0] for item in [*query, *gallery])
     listed = defaultdict(list)
     for item in gallery:
@@ -32,14 +32,14 @@ def check_copies(query: Sequence[Item], gallery: Sequence[Item]) -> Iterator[Fin
 def check_overlap(
     train: Sequence[Item], test: Sequence[Item], prefix: str | None, names: LabelNames, literal: bool
 ) -> Iterator[Finding]:
-    """Re-ID is measured on identities that were not trained; files in both are worse still.
+    """Check for test identities that are trained, and for files in both sets.
 
     Args:
         train: training items.
         test: query and gallery items.
-        prefix: see :func:`~.check.check_items`.
+        prefix: ``train_prefix`` of :func:`~.check.check_items`.
         names: of the test items' identities.
-        literal: whether equal labels are equal identities.
+        literal: whether equal labels mean equal identities.
     """
     trained = {item[1] for item in train}
     both_named = {pid for _, pid, _ in test if (literal and pid in trained) or _labels(pid, prefix) & trained}
@@ -55,7 +55,7 @@ def check_overlap(
 
 
 def _labels(pid: object, prefix: str | None) -> set[str]:
-    """What an identity of the test items is called in training items; with DATASETS.COMBINEALL it is one of its own."""
+    """Label in training items of an identity of the test items. With DATASETS.COMBINEALL it is a separate identity."""
     return {f"{prefix}_{pid}", f"{prefix}_test_{pid}"} if prefix else set()
 
 
@@ -66,12 +66,12 @@ def check_contents(
     contents: Mapping[str, bytes],
     names: LabelNames = THEMSELVES,
 ) -> list[Finding]:
-    """Findings on pictures that are the same pixel by pixel, whatever their files are called.
+    """Findings on pictures with identical pixels, whatever their file names.
 
     Args:
-        train: training items, or None where they are not compared.
+        train: training items, or None to skip the comparison.
         query, gallery: test items.
-        contents: digest of the pixels by path, of all images that can be read (see :func:`~.check.check_images`).
+        contents: digests of the pixels of all readable images, by path (see :func:`~.check.check_images`).
         names: of the test items' identities.
     """
     real = real_paths(item[0] for item in [*(train or ()), *query, *gallery])
@@ -103,14 +103,14 @@ def check_contents(
 def check_training_contents(
     train: Sequence[Item], contents: Mapping[str, bytes], names: LabelNames = THEMSELVES
 ) -> list[Finding]:
-    """The same for training items among themselves."""
+    """Findings on training pictures with identical pixels."""
     return list(_one_picture_two_people(train, contents, names, "training"))
 
 
 def _one_picture_two_people(
     items: Sequence[Item], contents: Mapping[str, bytes], names: LabelNames, what: str
 ) -> Iterator[Finding]:
-    """One content under several identities: at least one label is wrong."""
+    """Finding on identical pictures of different identities: at least one label is wrong."""
     people = defaultdict[bytes, dict[object, str]](dict)
     for path, pid, _ in items:
         if path in contents:

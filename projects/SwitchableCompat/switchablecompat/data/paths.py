@@ -1,6 +1,6 @@
-"""Image files by their paths: which are there, which are the same, and which have names that cannot be written down.
+"""Checks of image paths: missing files, different paths to one file, and names that are no valid text.
 
-Folders are listed once instead of asking for each file: seconds instead of minutes on network disks.
+Folders are listed once instead of a query for each file, which saves minutes on network disks.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from collections.abc import Iterable
 
 
 def missing_files(paths: Iterable[str]) -> list[str]:
-    """The ``paths`` that are no files (links to nothing among them), each once, in the order given."""
+    """Those ``paths`` that are no files (including broken links), each once, in the given order."""
     listings, missing = dict[str, dict[str, tuple[bool, int]]](), []
     for path in dict.fromkeys(paths):
         folder, name = os.path.split(path)
         if folder not in listings:
             listings[folder] = _listing(folder)
-        # a name may be written otherwise than it is listed (upper case, Unicode form), so ask again before accusing
+        # a name may differ from its listing (upper case, Unicode form), so check the disk as well
         if not listings[folder].get(name, (False, 0))[0] and not os.path.isfile(path):
             missing.append(path)
     return missing
 
 
 def real_paths(paths: Iterable[str]) -> dict[str, str]:
-    """By path as it is spelt, one name for each file: absolute, and without links, also hard ones.
+    """Map each path to one name per file, which is absolute and resolves links, also hard links.
 
-    Two paths have the same name if and only if they lead to the same file (a file that is not there has its own).
+    Two paths have the same name if and only if they lead to the same file. A missing file has its own name.
     """
     folders: dict[str, tuple[str, dict[str, tuple[bool, int]]]] = {}
     found: dict[str, str] = {}
@@ -47,13 +47,13 @@ def real_paths(paths: Iterable[str]) -> dict[str, str]:
         by_inode[inode].add(real)
     same = {}
     for names in by_inode.values():
-        if len(names) > 1:  # numbers of listings may be of several disks, or unreliable: compare the files themselves
+        if len(names) > 1:  # inode numbers may be from several disks, or unreliable: compare the files themselves
             same.update(_hard_links(sorted(names)))
     return {path: same.get(real, real) for path, real in found.items()}
 
 
 def _listing(folder: str) -> dict[str, tuple[bool, int]]:
-    """Whether each entry of a folder is a file itself (not a link, not a folder), and the number of its file."""
+    """For each entry of a folder: whether it is a regular file (no link, no folder), and its inode number."""
     try:
         with os.scandir(folder or ".") as entries:
             return {entry.name: (entry.is_file(follow_symlinks=False), entry.inode()) for entry in entries}
@@ -62,7 +62,7 @@ def _listing(folder: str) -> dict[str, tuple[bool, int]]:
 
 
 def _hard_links(names: list[str]) -> dict[str, str]:
-    """The first of the names that lead to the same file, for each of the others."""
+    """Map each further name of a file to the first one."""
     first: dict[tuple[int, int], str] = {}
     same = {}
     for name in names:
@@ -77,7 +77,7 @@ def _hard_links(names: list[str]) -> dict[str, str]:
 
 
 def unwritable_names(paths: Iterable[str]) -> list[str]:
-    """The ``paths`` that are not text in UTF-8, in a form that can be printed; no file of results can hold them."""
+    """Those ``paths`` that are no UTF-8 text, in printable form. Result files cannot contain them."""
     wrong = []
     for path in dict.fromkeys(paths):
         try:

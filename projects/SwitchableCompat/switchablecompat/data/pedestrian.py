@@ -1,8 +1,8 @@
 """Draws one surveillance-like crop of a generated pedestrian: ``(identity, camera, rng) -> image``.
 
-An identity is a conjunction of details from short lists (colours, patterns, badge, bag, hair, shoes, build), so
-that no single cue tells people apart; a camera shifts colour, contrast and sharpness and prefers a viewing angle.
-Only numpy and Pillow are used, and no state is kept: equal arguments give equal pixels.
+An identity is a combination of details from short lists (colours, patterns, badge, bag, hair, shoes, build), so no
+single cue tells people apart. A camera changes colour, contrast and sharpness and prefers a viewing angle. The module
+uses only numpy and Pillow and keeps no state, so equal arguments give equal pixels.
 
 Units: body coordinates are pixels of a 64 x 32 crop, x to the right, y downwards; the canvas is ``SCALE`` times finer.
 """
@@ -22,11 +22,11 @@ from PIL import Image, ImageDraw, ImageFilter
 Colour = tuple[int, int, int]
 Point = tuple[float, float]
 
-SCALE = 3  # supersampling: 3 keeps one-pixel details of the final crop free of aliasing
-BODY_HEIGHT, BODY_WIDTH = 64, 32  # the frame in which the body is laid out, whatever the size of the crop
+SCALE = 3  # supersampling: with 3, one-pixel details of the final crop have no aliasing
+BODY_HEIGHT, BODY_WIDTH = 64, 32  # size of the frame for the body's layout, whatever the size of the crop
 
 ACCENTS = ((240, 240, 236), (24, 24, 28), (214, 64, 52), (70, 130, 196), (232, 198, 66), (96, 160, 88))
-# where the accent colour goes: from garment coordinates u (across) and v (down) in px, and w = v / garment length
+# area of the accent colour, from garment coordinates u (across) and v (down) in px, and w = v / garment length
 MOTIFS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
     "wide stripes": lambda u, v, w: v % 6 < 3,
     "narrow stripes": lambda u, v, w: v % 3 < 1.3,
@@ -47,23 +47,23 @@ BACKGROUNDS = ("wall", "tiles", "grass", "fence")
 
 
 def _drawn(draw: Callable[[Generator], Any]) -> Any:
-    """A trait with its distribution."""
+    """A trait and its distribution."""
     return field(metadata={"draw": draw})
 
 
 def _among(*options: Any) -> Any:
-    """A trait that is drawn from ``options``; what is listed twice is twice as frequent."""
+    """A trait drawn from ``options``. An option that is listed twice is twice as frequent."""
     return _drawn(lambda rng: options[rng.integers(len(options))])
 
 
 def _between(low: float, high: float) -> Any:
-    """A trait that is uniform in [low, high)."""
+    """A trait drawn uniformly from [low, high)."""
     return _drawn(lambda rng: rng.uniform(low, high))
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What stays the same about a person in every picture; colours are RGB, 0 to 255."""
+    """Traits of a person that are the same in every picture. Colours are RGB, 0 to 255."""
 
     build: float = _between(0.85, 1.2)
     stature: float = _between(0.92, 1.06)
@@ -89,7 +89,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Camera:
-    """What a camera does to every picture: ``angle`` in radians (0 = front), ``gain`` per channel, ``blur`` in px."""
+    """Effect of a camera on every picture: ``angle`` in radians (0 = front), ``gain`` per channel, ``blur`` in px."""
 
     angle: float
     background: str
@@ -114,7 +114,7 @@ def sample_identity(rng: Generator) -> Identity:
 
 
 def sample_camera(rng: Generator, number: int) -> Camera:
-    """Draw the traits of camera ``number`` (0, 1, ...): neighbours in number look at different sides of people."""
+    """Draw the traits of camera ``number`` (0, 1, ...). Cameras with adjacent numbers see different sides of people."""
     angle, background = number * 2.4 + rng.uniform(-0.4, 0.4), BACKGROUNDS[number % len(BACKGROUNDS)]
     return Camera(angle, background, **_draw_traits(Camera, rng))
 
@@ -123,20 +123,20 @@ def draw_crop(identity: Identity, camera: Camera, rng: Generator, height: int = 
     """Draw one picture of ``identity`` seen by ``camera``.
 
     Args:
-        identity: who.
-        camera: where.
-        rng: pose, viewing angle, occlusion, light and noise of this picture.
-        height: of the crop, in pixels.
-        width: of the crop, in pixels.
+        identity: the person.
+        camera: the camera.
+        rng: source of pose, viewing angle, occlusion, light and noise.
+        height: height of the crop, in pixels.
+        width: width of the crop, in pixels.
 
     Returns:
         (height, width, 3) uint8, RGB.
     """
     canvas = _background(camera, rng)
-    if rng.random() < 0.15:  # somebody else passes behind
+    if rng.random() < 0.15:  # another person passes behind
         _Figure(canvas, sample_identity(rng), camera, rng, x=16 + rng.choice((-1, 1)) * rng.uniform(9, 15)).draw()
     _Figure(canvas, identity, camera, rng, x=16 + rng.normal(0, 1.3)).draw()
-    if rng.random() < 0.2:  # something stands in front: a low box, or a post
+    if rng.random() < 0.2:  # an object stands in front: a low box or a post
         low = (rng.uniform(-14, 20), rng.uniform(40, 56), rng.uniform(12, 28))
         x, y, wide = low if rng.random() < 0.6 else (rng.uniform(2, 28), 0.0, rng.uniform(2, 5))
         box = (x * SCALE, y * SCALE, (x + wide) * SCALE, canvas.height)
@@ -150,7 +150,7 @@ def _shade(colour: Colour, factor: float) -> Colour:
 
 
 class _Figure:
-    """One person on a canvas: the layout of a pose, then body parts painted from the far to the near side."""
+    """Paints one person on a canvas: lays out the pose, then paints body parts from the far to the near side."""
 
     def __init__(self, canvas: Image.Image, who: Identity, camera: Camera, rng: Generator, x: float) -> None:
         self.canvas, self.who, self.pen, self.x = canvas, who, ImageDraw.Draw(canvas), x
@@ -159,9 +159,9 @@ class _Figure:
         self.tall = tall = 56.0 * who.stature * camera.zoom * rng.uniform(0.94, 1.05)
         top = 62.0 - tall + rng.normal(0.0, 1.3)
         self.shoulder_y = top + tall * (0.155 + camera.tilt * 0.1)
-        self.hip_y, self.foot_y = top + tall * (0.49 + camera.tilt), top + tall  # looking down shortens the legs
+        self.hip_y, self.foot_y = top + tall * (0.49 + camera.tilt), top + tall  # a view from above shortens the legs
         self.half = tall * 0.118 * who.build * (0.62 + 0.38 * abs(self.facing))
-        self.turn = self.side * self.half * 0.8  # what is on the chest moves to the side with the body
+        self.turn = self.side * self.half * 0.8  # objects on the chest turn with the body
         self.phase, self.stride = rng.uniform(0, 2 * math.pi), rng.uniform(0.3, 1.0) * (0.25 + 0.75 * abs(self.side))
 
     def draw(self) -> None:
@@ -270,12 +270,12 @@ class _Figure:
 
 
 def _background(camera: Camera, rng: Generator) -> Image.Image:
-    """A wall above a floor, with the clutter of the camera's place at a position of this picture's own."""
+    """Paint a wall above a floor, with the camera's clutter at a random position."""
     canvas = Image.new("RGB", (BODY_WIDTH * SCALE, BODY_HEIGHT * SCALE), camera.wall)
     pen = ImageDraw.Draw(canvas)
     horizon = (34 + rng.normal(0, 5)) * SCALE
     pen.rectangle((0, horizon, BODY_WIDTH * SCALE, BODY_HEIGHT * SCALE), fill=camera.ground)
-    step = {"tiles": 11, "fence": 5}.get(camera.background, 50) * SCALE  # a bare wall has a pillar at most
+    step = {"tiles": 11, "fence": 5}.get(camera.background, 50) * SCALE  # a bare wall has at most a pillar
     for x in np.arange(rng.uniform(-step, 0), canvas.width, step):
         pen.line((x, 0, x, horizon), fill=_shade(camera.wall, 0.75), width=SCALE)
     for _ in range(rng.integers(1, 4)):  # cars, doors, posters, bushes

@@ -1,4 +1,4 @@
-"""Which pictures are for training, which are queries, and which are the gallery."""
+"""Divides pictures into training, query and gallery."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ ONE_PER_CAMERA = "one-per-camera"
 
 @dataclass(frozen=True)
 class Choice:
-    """Images by the text of one of the pattern's groups: ``GROUP=VALUE,VALUE`` or ``GROUP=@FILE``, a value a line."""
+    """Selects images by one of the pattern's groups: ``GROUP=VALUE,VALUE``, or ``GROUP=@FILE`` with one value a
+    line."""
 
     option: str
     group: str
@@ -26,10 +27,10 @@ class Choice:
 
     @classmethod
     def parse(cls, text: str, option: str) -> Choice:
-        """Read a choice.
+        """Parse the option.
 
         Raises:
-            InputError: It is none, or its file cannot be read.
+            InputError: The text is invalid, or its file cannot be read.
         """
         group, separator, given = text.partition("=")
         values = given.split(",")
@@ -45,10 +46,10 @@ class Choice:
         return cls(option, group.strip(), chosen)
 
     def of(self, pictures: Sequence[Picture]) -> list[bool]:
-        """Which of the pictures it chooses.
+        """Whether each picture is selected.
 
         Raises:
-            InputError: No pattern has this group, or one of the values occurs nowhere.
+            InputError: No pattern has this group, or a value does not occur.
         """
         known = {value for picture in pictures if (value := picture.groups.get(self.group))}
         if not known:
@@ -62,9 +63,9 @@ class Choice:
 
 @dataclass(frozen=True)
 class Draw:
-    """Test identities drawn at random: as many of each ``type`` as makes up ``share``, the same in every run.
+    """Draws test identities at random: the ``share`` of each ``type``, the same in every run.
 
-    ``unit`` is the group whose values are drawn whole: identities, or the alphabets or sites that they belong to.
+    ``unit`` is the group whose values are drawn as a whole: identities, or for example alphabets or sites.
     """
 
     share: float
@@ -72,10 +73,10 @@ class Draw:
     unit: str = "pid"
 
     def of(self, pictures: Sequence[Picture]) -> list[bool]:
-        """Which of the pictures are for the test.
+        """Whether each picture is for the test.
 
         Raises:
-            InputError: A picture without unit, a unit of several types, or too few of them to draw from.
+            InputError: A picture has no unit, a unit has several types, or there are too few units.
         """
         types: dict[str, str] = {}
         for picture in pictures:
@@ -103,7 +104,7 @@ class Draw:
         return [picture.groups[self.unit] in tested for picture in pictures]
 
     def _lot(self, unit: str) -> bytes:
-        """A random number that depends on seed and name alone, whatever the version of Python."""
+        """A random number that depends only on seed and name, in any version of Python."""
         return hashlib.sha256(f"{self.seed}/{unit}".encode()).digest()
 
 
@@ -113,17 +114,17 @@ def assign_splits(
     query: Choice | int | str | None,
     only: Literal["train", "test"] | None = None,
 ) -> list[str]:
-    """Give every picture its split; an empty text leaves it out.
+    """Assign a split to every picture; an empty text leaves the picture out.
 
     Args:
-        pictures: In the order of their paths.
-        test: Which are for the test, where the pattern does not say it.
-        query: Which test images are queries, where the pattern does not say it: a choice, the first so many of each
-            identity, or ``one-per-camera`` (the first of each identity in each camera).
-        only: Make a manifest for evaluation or for training alone.
+        pictures: Pictures in the order of their paths.
+        test: Selects test pictures if the pattern does not.
+        query: Selects queries among the test pictures if the pattern does not: a choice, a number (the first pictures
+            of each identity), or ``one-per-camera`` (the first picture of each identity in each camera).
+        only: Make a manifest only for evaluation or only for training.
 
     Raises:
-        InputError: A rule is missing or not read, a split is empty, or an identity is in training and in test.
+        InputError: A rule is missing or has no effect, a split is empty, or an identity is in training and in test.
     """
     splits = [picture.split for picture in pictures]
     if any(splits):
@@ -153,7 +154,7 @@ def assign_splits(
 
 
 def _divide_test(pictures: Sequence[Picture], splits: list[str], query: Choice | int | str | None) -> None:
-    """Turn ``test`` into ``query`` and ``gallery``, in place."""
+    """Divide ``test`` into ``query`` and ``gallery``, in place."""
     places = [index for index, split in enumerate(splits) if split == "test"]
     if query is None and places:
         raise InputError("--query", "must say which test images are queries: GROUP=VALUE, a number, or one-per-camera")

@@ -1,10 +1,10 @@
-"""Which images a training step sees, and how they are augmented: a matter of seed, epoch and position alone.
+"""Makes images and augmentation of a training step depend only on seed, epoch and position.
 
-FastReID draws both from the processes' global generators as it goes: what a run sees then depends on how often it was
-interrupted, on the number of loader workers and on what else draws random numbers. Here an epoch starts from a seed of
-its own, and so does the augmentation of every image in it, by its position in the epoch. A run that is resumed at any
-step therefore sees what an uninterrupted one does, with any number of workers; and with ``TrainingSampler``, whose
-order does not depend on the number of processes, n processes see together what one process sees.
+FastReID draws both from the global generators of its processes. Its runs therefore depend on interruptions, on the
+number of loader workers and on all other random numbers. Here every epoch has its own seed, and so has the augmentation
+of every image, by its position in the epoch. A run that is resumed at any step therefore sees the same images as an
+uninterrupted one, with any number of workers. The order of ``TrainingSampler`` does not depend on the number of
+processes, so with it n processes together see what one process sees.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from fastreid.data import CommDataset
 from fastreid.utils import comm
 from torch.utils.data import Sampler, get_worker_info
 
-Key = tuple[int, tuple[int, int, int]]  # an image's index in the data set; what its augmentation is seeded by
+Key = tuple[int, tuple[int, int, int]]  # index of an image in the data set, and seed of its augmentation
 
 
 def mixed_seeds(entropy: Sequence[int], count: int = 1) -> list[int]:
-    """Seeds below 2**32 from several numbers; they differ, and look random, if any of these does."""
-    numbers = [len(entropy), *(number % 2**32 for number in entropy)]  # NumPy takes (1,) and (1, 0) for the same
+    """Derive seeds below 2**32 from several numbers. Different numbers give different, random-looking seeds."""
+    numbers = [len(entropy), *(number % 2**32 for number in entropy)]  # NumPy treats (1,) and (1, 0) as equal
     return np.random.SeedSequence(numbers).generate_state(count).tolist()
 
 
 def seed_generators(entropy: Sequence[int]) -> None:
     """Seed Python's, NumPy's and torch's CPU generator."""
-    # One for each: NumPy and torch would draw the same numbers from the same seed.
+    # Different seeds, because NumPy and torch would draw equal numbers from equal seeds.
     for_python, for_numpy, for_torch = mixed_seeds(entropy, 3)
     random.seed(for_python)
     np.random.seed(for_numpy)
@@ -41,7 +41,7 @@ def seed_generators(entropy: Sequence[int]) -> None:
 
 @contextmanager
 def seeded(*entropy: int) -> Iterator[None]:
-    """Seed Python's, NumPy's and torch's CPU generator for a block; after it they go on as if nothing was drawn."""
+    """Seed Python's, NumPy's and torch's CPU generator for a block, and restore their states afterwards."""
     states = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
     try:
         seed_generators(entropy)
@@ -53,16 +53,16 @@ def seeded(*entropy: int) -> Iterator[None]:
 
 
 class EpochSampler(Sampler[Key]):
-    """The endless stream of this process, one seeded epoch after the other.
+    """The endless stream of images of this process, one seeded epoch after the other.
 
     Args:
-        sampler: One of FastReID's training samplers, which decides on an epoch's images.
+        sampler: One of FastReID's training samplers, which selects the images of an epoch.
         seed: Seed of the run, the same in all processes.
-        length: Images of an epoch over all processes, a multiple of their common batch.
+        length: Number of images of an epoch over all processes, a multiple of their common batch.
 
     Attributes:
-        first_epoch: Where the next iterator starts.
-        first_position: Images of that epoch, over all processes, that it leaves out.
+        first_epoch: Epoch at which the next iterator starts.
+        first_position: Number of images of that epoch, over all processes, to skip.
     """
 
     def __init__(self, sampler: Any, seed: int, length: int) -> None:
@@ -78,18 +78,18 @@ class EpochSampler(Sampler[Key]):
             first = 0
 
     def epoch(self, number: int) -> list[int]:
-        """Indices of an epoch's images over all processes, [length]."""
+        """Indices of the images of an epoch over all processes, [length]."""
         (self.sampler._seed,) = mixed_seeds((self.seed, number))
         with seeded(self.seed, number):
             return [int(index) for index in itertools.islice(self.sampler._infinite_indices(), self.length)]
 
 
 class SeededImages(CommDataset):
-    """FastReID's data set with the keys of an :class:`EpochSampler`: the augmentation follows the key's seed."""
+    """FastReID's data set for keys of :class:`EpochSampler`. The seed in the key determines the augmentation."""
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
         index, entropy = key
-        if get_worker_info() is not None:  # in a loader's process nothing else draws random numbers
+        if get_worker_info() is not None:  # nothing else draws random numbers in a loader process
             seed_generators(entropy)
             return super().__getitem__(index)
         with seeded(*entropy):

@@ -1,10 +1,10 @@
-"""The embedded data set: generated pedestrians in Market-1501's layout, written on first use.
+"""The built-in data set: generated pedestrians in Market-1501's layout, written on first use.
 
 ``generate`` writes ``Market-1501-v15.09.15/{bounding_box_train,query,bounding_box_test}`` with Market-1501 file names,
-so that FastReID's stock ``Market1501`` reads the folder too. Train and test share the cameras and no identity.
+so FastReID's ``Market1501`` can also read the folder. Training and test share the cameras but no identity.
 
-Every picture is drawn from a generator seeded by (seed, split, identity, camera, index): the bytes depend neither on
-the order nor on the number of processes, only on the spec, ``GENERATOR_VERSION`` and the installed Pillow's encoder.
+Every picture has its own generator, seeded by (seed, split, identity, camera, index). The bytes depend only on the
+spec, ``GENERATOR_VERSION`` and the installed Pillow's encoder, not on the order or number of processes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from switchablecompat.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-GENERATOR_VERSION = 2  # raise it whenever the same spec would give other pictures
+GENERATOR_VERSION = 2  # increase it whenever the same spec gives different pictures
 LAYOUT = "Market-1501-v15.09.15"
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
 _SPLIT_SEED = {TRAIN: 0, QUERY: 1, GALLERY: 1}  # query and gallery show the same people
@@ -48,21 +48,22 @@ Job = tuple[str, int, int, int]  # folder, pid (from 1), camera (from 0), index 
 
 @dataclass(frozen=True)
 class SyntheticSpec:
-    """What to generate; two specs that differ in anything get two folders.
+    """Specification of a generated data set. Different specs have different folders.
 
-    Pictures of an identity go round the cameras: picture j of identity p is seen by camera (p + j) mod ``cameras``.
+    Picture j of identity p is taken by camera (p + j) mod ``cameras``.
 
     Attributes:
         name: part of the folder's name.
-        seed: of all randomness.
-        train_ids: identities in the training split, numbered from 1.
-        test_ids: identities in query and gallery, numbered on from the training split.
-        cameras: 2 to 6.
-        train_per_id: training pictures of an identity.
-        queries_per_id: query pictures of an identity, each in a camera of its own.
-        gallery_per_id: gallery pictures of an identity; at least 2, so that each query has a match in another camera.
-        height: of a picture, in pixels.
-        width: of a picture, in pixels.
+        seed: seed of all random choices.
+        train_ids: number of identities in the training split, numbered from 1.
+        test_ids: number of identities in query and gallery; numbers continue after the training split.
+        cameras: number of cameras, 2 to 6.
+        train_per_id: number of training pictures per identity.
+        queries_per_id: number of query pictures per identity, each from a different camera.
+        gallery_per_id: number of gallery pictures per identity, at least 2, so that each query has a match in another
+            camera.
+        height: height of a picture, in pixels.
+        width: width of a picture, in pixels.
     """
 
     name: str = "full"
@@ -89,7 +90,7 @@ class SyntheticSpec:
             raise InputError("SyntheticSpec.name", "must consist of a-z, 0-9 and -", repr(self.name))
 
     def record(self) -> dict[str, Any]:
-        """What ``spec.json`` holds: generator version and spec."""
+        """Content of ``spec.json``: generator version and spec."""
         return {"generator": GENERATOR_VERSION, "spec": dataclasses.asdict(self)}
 
     def folder_name(self) -> str:
@@ -98,7 +99,7 @@ class SyntheticSpec:
         return f"synthetic-reid-{self.name}-{digest[:8]}"
 
     def jobs(self) -> Iterator[Job]:
-        """Every picture, in the order of splits and identities."""
+        """All pictures to draw, in the order of splits and identities."""
         last = self.train_ids + self.test_ids
         for pid in range(1, self.train_ids + 1):
             yield from self._round(TRAIN, pid, 0, self.train_per_id)
@@ -113,21 +114,22 @@ class SyntheticSpec:
 
 
 def generate(root: Path | str, spec: SyntheticSpec, processes: int = 1) -> Path:
-    """Write the data set below ``root``, unless it is there already.
+    """Write the data set below ``root``, unless it already exists.
 
-    Generation goes into a hidden sibling folder that is renamed when complete; several processes may call this at once.
+    The data set is written to a hidden folder beside it, which is renamed when complete. Several processes may call
+    this function at once.
 
     Args:
         root: folder of data sets.
-        spec: what to generate.
-        processes: workers. One process draws several hundred pictures per second, and a worker spends seconds on its
-            imports, so that more pay only for sets far larger than the default.
+        spec: specification of the data set.
+        processes: number of workers. One process draws several hundred pictures per second, and a worker needs seconds
+            for its imports. More workers help only for sets far larger than the default.
 
     Returns:
         ``<root>/synthetic-reid-<name>-<digest>``, which contains ``Market-1501-v15.09.15``.
 
     Raises:
-        InputError: ``root`` cannot be written to, or the folder exists and does not hold this data set.
+        InputError: ``root`` cannot be written to, or the folder exists without this complete data set.
     """
     root = Path(root)
     final = root / spec.folder_name()
@@ -142,20 +144,20 @@ def generate(root: Path | str, spec: SyntheticSpec, processes: int = 1) -> Path:
     try:
         _write_images(scratch / LAYOUT, spec, processes)
         (scratch / "spec.json").write_text(json.dumps(spec.record(), indent=2) + "\n")
-        scratch.chmod(0o755)  # mkdtemp's 0700 would lock out other users of a shared folder
+        scratch.chmod(0o755)  # mkdtemp's mode 0700 would exclude other users of a shared folder
         try:
             scratch.rename(final)
         except OSError:
             if not final.exists():
                 raise
-            _check_complete(final, spec)  # another process was faster; what it wrote is the same
+            _check_complete(final, spec)  # another process was faster and wrote the same data set
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return final
 
 
 def _check_complete(folder: Path, spec: SyntheticSpec) -> None:
-    """Refuse a folder that was changed after generation: results on it would not be comparable."""
+    """Reject a folder that was changed after generation, because its results would not be comparable."""
     try:
         record = json.loads((folder / "spec.json").read_text())
     except (OSError, ValueError) as error:
@@ -183,7 +185,7 @@ def _write_images(layout: Path, spec: SyntheticSpec, processes: int) -> None:
             for done in map(render, *arguments):
                 progress.update(done)
         else:
-            # spawn: a fork of a process with torch's threads may hang
+            # spawn, because a fork of a process with torch's threads may hang
             context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(processes, mp_context=context) as pool:
                 for done in pool.map(render, *arguments):
@@ -198,7 +200,7 @@ def render(layout: str, spec: SyntheticSpec, jobs: list[Job]) -> int:
         split = _SPLIT_SEED[folder]
         identity = sample_identity(np.random.default_rng((spec.seed, split, pid)))
         place = sample_camera(np.random.default_rng((spec.seed, _CAMERA_SEED, camera)), camera)
-        # from 1: numpy pads short seeds with zeros, and camera 0 would share the identity's own stream
+        # cameras count from 1 here: numpy pads short seeds with zeros, so camera 0 would share the identity's stream
         rng = np.random.default_rng((spec.seed, split, pid, camera + 1, index))
         image = Image.fromarray(draw_crop(identity, place, rng, spec.height, spec.width))
         name = f"{pid:04d}_c{camera + 1}s1_{151 + 25 * index:06d}_{index + 1:02d}.jpg"
@@ -225,12 +227,12 @@ class SyntheticReID(Market1501):
         super().__init__(root=str(generate(root, self.spec)), **kwargs)
 
     def process_dir(self, dir_path: str, is_train: bool = True) -> list[tuple[str, int | str, int | str]]:
-        """(path, identity, camera) of each picture, sorted: the file system's order differs between machines."""
+        """(path, identity, camera) of each picture, sorted, because the order of files differs between machines."""
         items = []
         for path in sorted(Path(dir_path).glob("*.jpg")):
             pid, camera, _ = _numbers(path)
             item: tuple[str, int | str, int | str] = (str(path), pid, camera)
-            if is_train:  # FastReID numbers identities over several training sets by these names
+            if is_train:  # FastReID uses these names to number identities over several training sets
                 item = (str(path), f"{self.dataset_name}_{pid}", f"{self.dataset_name}_{camera}")
             items.append(item)
         return items
@@ -238,7 +240,7 @@ class SyntheticReID(Market1501):
 
 @DATASET_REGISTRY.register()
 class SyntheticReIDTiny(SyntheticReID):
-    """Generated in less than two seconds, for tests: 16 training and 12 test identities, 3 cameras."""
+    """For tests: 16 training and 12 test identities, 3 cameras, generated in less than two seconds."""
 
     dataset_name = "synthetic_reid_tiny"
     spec: ClassVar[SyntheticSpec] = SyntheticSpec(
@@ -248,10 +250,9 @@ class SyntheticReIDTiny(SyntheticReID):
 
 @DATASET_REGISTRY.register()
 class SyntheticReIDDev(SyntheticReID):
-    """For tuning: other people in front of other cameras, 200 to train and 800 to test.
+    """For tuning: other people and cameras than SyntheticReID, 200 training and 800 test identities.
 
-    None of them is in SyntheticReID. A grid of 800 identities varies far less from run to run than one of the 100 that
-    SyntheticReIDVal can spare.
+    With 800 test identities, a grid varies far less between runs than with the 100 of SyntheticReIDVal.
     """
 
     dataset_name = "synthetic_reid_dev"
@@ -260,7 +261,7 @@ class SyntheticReIDDev(SyntheticReID):
 
 @DATASET_REGISTRY.register()
 class SyntheticReIDStart(SyntheticReID):
-    """For pretraining: 1,000 people and cameras that are neither in SyntheticReID nor in SyntheticReIDDev."""
+    """For pretraining: 1,000 people, in front of cameras that neither SyntheticReID nor SyntheticReIDDev has."""
 
     dataset_name = "synthetic_reid_start"
     spec: ClassVar[SyntheticSpec] = SyntheticSpec(name="start", seed=2, train_ids=1000, test_ids=100)
@@ -268,9 +269,9 @@ class SyntheticReIDStart(SyntheticReID):
 
 @DATASET_REGISTRY.register()
 class SyntheticReIDVal(SyntheticReID):
-    """SyntheticReID's training identities alone, for tuning: the last third serves as query and gallery.
+    """For tuning: only SyntheticReID's training identities. The last third serves as query and gallery.
 
-    The first picture of a test identity in each of ``queries_per_id`` cameras is a query, the others are gallery.
+    The first picture of a test identity in each of ``queries_per_id`` cameras is a query. The others are the gallery.
     """
 
     dataset_name = "synthetic_reid_val"

@@ -1,4 +1,4 @@
-"""What must hold between several training sets: FastReID strings their items together and counts identities."""
+"""Checks of several training sets. FastReID concatenates their items and counts identities."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from switchablecompat.errors import name_some
 from .findings import THEMSELVES, Finding, Item, LabelNames
 from .paths import real_paths
 
-TrainingSets = Sequence[tuple[str, Sequence[Item]]]  # names, in order and as often as they are trained, with items
+TrainingSets = Sequence[tuple[str, Sequence[Item]]]  # names in order, repeated if a set is trained twice, with items
 NAMES_APART = "give training items names that start with the data set's, as FastReID's own do: market1501_12"
 
 
 def check_training_sets(sets: TrainingSets, names: LabelNames = THEMSELVES) -> list[Finding]:
     """Findings on training sets that are trained together.
 
-    Identities (and cameras) of two sets are the same if their labels are equal: people of two data sets would become
-    one class without a word.
+    Identities and cameras of two sets are the same if their labels are equal. People of two data sets would then
+    silently become one class.
     """
     real = real_paths(item[0] for _, items in sets for item in items)
     return [*_repeated_files(sets, real, names), *_shared_labels(sets, real)]
@@ -49,7 +49,7 @@ def _shared_labels(sets: TrainingSets, real: Mapping[str, str]) -> Iterator[Find
         yield Finding("error", "mixed-train-labels", message, NAMES_APART)
     for (one, items), (other, more) in itertools.combinations(sets, 2):
         files = {real[item[0]] for item in items}
-        new = [item for item in more if real[item[0]] not in files]  # else it is the same data, named twice
+        new = [item for item in more if real[item[0]] not in files]  # otherwise it is the same data, named twice
         for column, what in ((1, "identities"), (2, "cameras")):
             shared = sorted({item[column] for item in items} & {item[column] for item in new}, key=str)
             if shared:

@@ -1,4 +1,4 @@
-"""Training and evaluation runs."""
+"""Runs: training, evaluation, resuming."""
 
 from ..modeling.checkpoint import load_for_evaluation, read_checkpoint
 from .hooks import BNCalibration

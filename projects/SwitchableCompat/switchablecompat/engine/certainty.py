@@ -1,4 +1,4 @@
-"""How certain each sub-model is of each identity, beside the full model: who may move the shared class vectors."""
+"""Certainty of each sub-model about each class, and the resulting shares in the shared class vectors."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from torch import Tensor
 
 from ..modeling import SwitchableBaseline
 
-MEMORY = 0.9  # of the running means, per step that shows the class
+MEMORY = 0.9  # decay of the running means, per step that shows the class
 
 
 class ClassCertainty:
-    """Running mean of the expected probability of the right class, for every sub-model and every class.
+    """Running mean of the expected probability of the correct class, per sub-model and class.
 
-    ``factors`` are the sub-models' shares in a class vector, (p_i - 1/K)^gamma / sum_j (p_j - 1/K)^gamma: a sub-model
-    that knows no more of a class than chance does not move its vector, and the vector learns at the rate of one
-    network's, however many train it. The state belongs into checkpoints.
+    ``factors`` are the shares of the sub-models in a class vector, (p_i - 1/K)^gamma / sum_j (p_j - 1/K)^gamma. A
+    sub-model that is no better than chance for a class does not train its vector. Shares sum to 1, so the vector learns
+    at the rate of one network. The state belongs into checkpoints.
 
     Args:
         m: Number of sub-models.
         classes: K.
-        power: gamma.
+        power: Exponent gamma.
     """
 
     def __init__(self, m: int, classes: int, power: float) -> None:
@@ -33,7 +33,7 @@ class ClassCertainty:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, model: SwitchableBaseline) -> ClassCertainty | None:
-        """What ``MODEL.SWITCHABLE.CLASSIFIER_GRAD`` certain asks for; None with the others."""
+        """Build it if ``MODEL.SWITCHABLE.CLASSIFIER_GRAD`` is ``certain``; otherwise return None."""
         if cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD != "certain":
             return None
         return cls(len(model.switch), len(model.heads.weight), cfg.MODEL.LOSSES.COMPAT.CERTAINTY_POWER)
@@ -43,12 +43,12 @@ class ClassCertainty:
         return {"probabilities": self.probabilities}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`state_dict`."""
+        """Restore :meth:`state_dict`."""
         self.probabilities = state["probabilities"]
 
     @torch.no_grad()
     def update(self, index: int, labels: Tensor, certainty: Tensor) -> None:
-        """Take in what sub-model ``index`` knew of a batch: identities [N] and expected probabilities [N]."""
+        """Update the means of sub-model ``index`` with a batch: identities [N] and expected probabilities [N]."""
         self.probabilities = self.probabilities.to(certainty.device)
         classes = len(self.probabilities)
         sums = certainty.new_zeros(2, classes).index_add_(
@@ -62,7 +62,7 @@ class ClassCertainty:
         self.probabilities[:, index] = torch.where(seen & means.isfinite(), MEMORY * own + (1 - MEMORY) * means, own)
 
     def factors(self) -> Tensor:
-        """Shares [K, m], rows sum to 1; the full model's is 1 where nobody knows the class yet."""
+        """Shares [K, m]; rows sum to 1. While no sub-model knows a class, the full model's share is 1."""
         known = (self.probabilities - 1.0 / len(self.probabilities)).clamp_min(0).pow(self.power)
         total = known.sum(dim=1, keepdim=True)
         full = torch.zeros_like(known)

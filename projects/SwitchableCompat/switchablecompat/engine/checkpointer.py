@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent, and that say which run they belong to."""
+"""Checkpoints that are never incomplete, and that carry the record of their run."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ..provenance import family_digest
 
 
 class SwitchableCheckpointer(Checkpointer):
-    """FastReID's Checkpointer; files get their final name when they are complete, and carry the run's record.
+    """FastReID's Checkpointer. Files get their final name when they are complete, and carry the run's record.
 
     The record (:func:`~switchablecompat.modeling.trained.run_record`) is below the key ``switchablecompat``, with the
-    digest of the family that these weights are.
+    family digest of the weights.
     """
 
     record: dict[str, Any]
@@ -29,7 +29,7 @@ class SwitchableCheckpointer(Checkpointer):
     def take_over(
         cls, plain: Checkpointer, record: dict[str, Any], **checkpointables: object
     ) -> SwitchableCheckpointer:
-        """The same checkpointer with a record, and with further objects to save."""
+        """Make a checkpointer from FastReID's, with a record and further objects to save."""
         new = cls.__new__(cls)
         new.__dict__.update(plain.__dict__)
         new.record = record
@@ -37,17 +37,17 @@ class SwitchableCheckpointer(Checkpointer):
         return new
 
     def prepare(self, files: int) -> None:
-        """Before a training that will write so many files: remove what a killed one left, and look at the disk.
+        """Prepare for a training: remove unfinished files of a killed run, and check the free disk space.
 
         Raises:
-            InputError: There is no room for a single checkpoint.
+            InputError: The disk has no space for a single checkpoint.
         """
         if not self.save_dir or not self.save_to_disk:
             return
         for leftover in Path(self.save_dir).glob(".*.tmp.pth"):  # see files.atomic_write
             leftover.unlink()
         weights = sum(value.nbytes for value in self.model.state_dict().values())
-        largest = 3 * weights  # Adam's: weights and two moments
+        largest = 3 * weights  # with Adam: weights and two moments
         free = shutil.disk_usage(self.save_dir).free
         if free < largest:
             rule = f"must have room for a checkpoint of up to {largest / 2**20:.0f} MiB"
@@ -59,10 +59,10 @@ class SwitchableCheckpointer(Checkpointer):
             )
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """See FastReID's ``Checkpointer.save``.
+        """Save as FastReID's ``Checkpointer.save``.
 
         Raises:
-            InputError: The file cannot be written, on a full disk for example; the former checkpoint is whole.
+            InputError: The file cannot be written, for example on a full disk. The previous checkpoint stays complete.
         """
         if not self.save_dir or not self.save_to_disk:
             return
@@ -79,10 +79,10 @@ class SwitchableCheckpointer(Checkpointer):
             with atomic_write(path) as temporary:
                 torch.save(data, temporary)
             self.tag_last_checkpoint(os.path.basename(path))
-        except (OSError, RuntimeError) as error:  # the latter is torch's for a write that came too short
+        except (OSError, RuntimeError) as error:  # torch raises the latter for an incomplete write
             raise InputError(path, "must be a file that can be written", str(error).split("\n")[0]) from error
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        """Note the newest checkpoint; only ever names a whole file."""
+        """Record the newest checkpoint, which is always a complete file."""
         with atomic_write(os.path.join(self.save_dir, "last_checkpoint")) as temporary:
             temporary.write_text(last_filename_basename)

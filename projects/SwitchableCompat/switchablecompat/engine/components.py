@@ -1,4 +1,4 @@
-"""The components of a run that check their own options, asked before any work is done."""
+"""Lets the components of a run check their own options before any work starts."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ logger = logging.getLogger("fastreid.switchablecompat.setup")
 
 
 def check_components(cfg: CfgNode) -> None:
-    """Let every component of a training check what it will be built from.
+    """Let every component of a training check its settings.
 
     Raises:
-        InputError: Key, rule and the value found.
+        InputError: With the key, the rule and the value found.
     """
     check_classifier(cfg)
     CompatibleLoss.from_config(cfg)
@@ -30,6 +30,6 @@ def check_components(cfg: CfgNode) -> None:
 
 
 def warn_of_unread(cfg: CfgNode) -> None:
-    """Log a warning for every setting that differs from its default and is not read."""
+    """Log a warning for every setting that differs from its default but that no code reads."""
     for line in unread_settings(cfg, add_switchablecompat_config(get_cfg())):
-        logger.warning(f"not read: {line}")
+        logger.warning(f"no effect: {line}")

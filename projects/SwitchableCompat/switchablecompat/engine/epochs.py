@@ -1,4 +1,4 @@
-"""The loop over epochs and steps: FastReID's, which can begin within an epoch and end after any step."""
+"""FastReID's loop over epochs and steps, extended to begin within an epoch and to end after any step."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ logger = logging.getLogger("fastreid.switchablecompat.trainer")
 
 
 def run_epochs(trainer: SwitchableTrainer) -> None:
-    """Train from where the run stands to its last epoch, with FastReID's hooks.
+    """Train from the current step to the last epoch, with FastReID's hooks.
 
     Raises:
-        Terminated: The run was asked to end; a checkpoint of its last step is written.
+        Terminated: SIGTERM has come. A checkpoint of the last step is written.
     """
     length, first = trainer.iters_per_epoch, trainer.start_epoch
     trainer.iter = trainer.start_iter = first * length + trainer.progress.steps
     within = f", step {trainer.progress.steps}" if trainer.progress.steps else ""
     logger.info(f"Starting training from epoch {first}{within}")
-    if trainer.progress.steps == length:  # torch warns where a schedule moves before the optimiser of this process
+    if trainer.progress.steps == length:  # torch warns if a schedule steps before the optimiser of this process
         trainer._trainer.optimizer._opt_called = True
     trainer.progress.steps = 0
     with EventStorage(trainer.start_iter) as trainer.storage:
@@ -43,7 +43,7 @@ def run_epochs(trainer: SwitchableTrainer) -> None:
                     try:
                         trainer.run_step()
                     except NoBatchError:
-                        if comm.get_world_size() > 1:  # the other processes may be in a step
+                        if comm.get_world_size() > 1:  # other processes may still be in a step
                             raise
                         _leave(trainer)
                     trainer.after_step()
@@ -51,7 +51,7 @@ def run_epochs(trainer: SwitchableTrainer) -> None:
                     if trainer._trainer.leaving:
                         _leave(trainer)
                 trainer.after_epoch()
-        except InputError:  # one line says it
+        except InputError:  # reported in one line
             raise
         except Exception:
             logger.exception("Exception during training:")
@@ -61,10 +61,11 @@ def run_epochs(trainer: SwitchableTrainer) -> None:
 
 
 def _leave(trainer: SwitchableTrainer) -> NoReturn:
-    """Write what the steps so far have made, and end, all processes together."""
+    """Write a checkpoint of the steps so far, and end, in all processes together."""
     trainer.progress.steps = trainer.iter - trainer.epoch * trainer.iters_per_epoch
     if comm.get_world_size() > 1:
-        average_statistics(trainer._trainer.switchable)  # each process has its own until the end of the epoch
+        average_statistics(trainer._trainer.switchable)  # each process has its own statistics until the end of the
+        # epoch
     trainer.save_interrupted(trainer.epoch - 1)
-    comm.synchronize()  # the launch ends all that are left when the first one ends
+    comm.synchronize()  # when the first process ends, the launch ends the others
     raise Terminated

@@ -1,4 +1,4 @@
-"""Hooks and writers in FastReID's manner that know about several sub-models."""
+"""Hooks and writers, based on FastReID's, for several sub-models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logger = logging.getLogger("fastreid.switchablecompat.hooks")
 
 
 class StepSeed(HookBase):
-    """Start every step from a random state of its own, so that a resumed run draws what an uninterrupted one does.
+    """Seed every step separately, so that a resumed run draws the same random numbers as an uninterrupted one.
 
     Args:
         seed: Seed of the run.
@@ -43,7 +43,7 @@ class BNCalibration(HookBase):
 
     Args:
         model: The switchable model (not its distributed wrapper).
-        data_loader: Batches of the calibration data; endless, as FastReID's training loaders are.
+        data_loader: Batches of the calibration data, endless like FastReID's training loaders.
         num_iter: Number of batches.
     """
 
@@ -55,7 +55,7 @@ class BNCalibration(HookBase):
             self.update_stats()
 
     def update_stats(self) -> None:
-        """Calibrate now."""
+        """Calibrate all sub-models."""
         try:
             used = calibrate_bn(self._model, itertools.islice(iter(self._data_loader), self._num_iter))
         finally:
@@ -66,8 +66,8 @@ class BNCalibration(HookBase):
 class StatisticsOverRanks(HookBase):
     """Give every process the same BN statistics at the end of an epoch, before evaluation and checkpoint.
 
-    FastReID leaves them apart: each rank would extract its part of the test set with statistics of its own, and the
-    checkpoint would hold only the first rank's.
+    FastReID does not. Each rank would extract its part of the test set with its own statistics, and the checkpoint
+    would contain only those of the first rank.
     """
 
     def __init__(self, model: SwitchableBaseline) -> None:
@@ -79,19 +79,19 @@ class StatisticsOverRanks(HookBase):
 
 
 class SwitchableLayerFreeze(LayerFreeze):
-    """FastReID's freezing of layers for the first iterations, of every sub-model.
+    """FastReID's freezing of layers for the first iterations, in every sub-model.
 
-    The frozen layers' parameters need no gradient until they are opened again; FastReID counts optimiser steps instead,
-    and freezes again after a resume. Norms of the narrow widths stay in training mode: before training their statistics
-    are leading slices of the full model's, which do not fit a sliced layer, and would feed the head a constant.
+    Parameters of frozen layers require no gradient until the layers are opened again. (FastReID counts optimiser steps
+    instead, and freezes again after a resume.) Norms of narrow widths stay in training mode. Their initial statistics
+    are leading slices of the full model's, which do not fit a sliced layer and would feed the head a constant.
 
     Args:
         model: The switchable model (not its distributed wrapper).
-        layers: Names of its modules: ``backbone``, ``heads``, or a part such as ``backbone.layer1``.
-        iterations: How many, from the first.
+        layers: Names of modules: ``backbone``, ``heads``, or a part such as ``backbone.layer1``.
+        iterations: Number of iterations, from the first.
 
     Raises:
-        InputError: A name that is no module's, or nothing is left to train.
+        InputError: A name belongs to no module, or nothing is left to train.
     """
 
     def __init__(self, model: SwitchableBaseline, layers: Sequence[str], iterations: int) -> None:
@@ -106,7 +106,7 @@ class SwitchableLayerFreeze(LayerFreeze):
             raise InputError("MODEL.FREEZE_LAYERS", "must leave something to train", list(layers))
 
     def freeze_specific_layer(self) -> None:
-        """Freeze; see the class."""
+        """Freeze the layers."""
         self.is_frozen = True
         for layer in self._frozen:
             layer.eval()
@@ -118,7 +118,7 @@ class SwitchableLayerFreeze(LayerFreeze):
         logger.info(f'Freeze layer group "{names}" training for {self.freeze_iters:d} iterations')
 
     def open_all_layer(self) -> None:
-        """Open again what was frozen."""
+        """Unfreeze the layers."""
         self.is_frozen = False
         for layer in self._frozen:
             layer.train()
@@ -128,14 +128,14 @@ class SwitchableLayerFreeze(LayerFreeze):
 
 
 class _WritesLateScalars:
-    """Remember what was written for each scalar on its own.
+    """Mixin that remembers the last written iteration separately for each scalar.
 
-    FastReID's writers remember one iteration for all scalars, so that what an evaluation after the last step of an
-    epoch adds to that same iteration is never written (upstream ``utils/events.py``, ``_last_write``).
+    FastReID's writers remember one iteration for all scalars. They never write what an evaluation adds to the last
+    iteration of an epoch (upstream ``utils/events.py``, ``_last_write``).
     """
 
     _written: dict[str, int]
-    _window_size: int  # of FastReID's writers
+    _window_size: int  # attribute of FastReID's writers
 
     def _news(self) -> dict[str, tuple[float, int]]:
         self.__dict__.setdefault("_written", {})
@@ -146,9 +146,9 @@ class _WritesLateScalars:
 
 
 class CompleteJSONWriter(_WritesLateScalars, EventWriter):
-    """FastReID's ``metrics.json``, with the last evaluation in it; a line that a killed run left unfinished goes.
+    """FastReID's ``metrics.json``, including the last evaluation. Removes an unfinished line of a killed run.
 
-    The file is open only while lines are added: a run may end by an error before anything closes it.
+    The file is open only while lines are added, because an error may end the run before anything closes it.
     """
 
     def __init__(self, json_file: str, window_size: int = 20) -> None:
@@ -168,7 +168,7 @@ class CompleteJSONWriter(_WritesLateScalars, EventWriter):
 
 
 class ShortRunMetricPrinter(CommonMetricPrinter):
-    """FastReID's lines on the screen, which divide by zero in runs of so few iterations that none has been timed."""
+    """FastReID's metric lines on the screen, without the division by zero in runs too short for any timing."""
 
     _last_write: tuple[int, float] | None
 
@@ -179,7 +179,7 @@ class ShortRunMetricPrinter(CommonMetricPrinter):
 
 
 class CompleteTensorboardWriter(_WritesLateScalars, TensorboardXWriter):
-    """FastReID's TensorBoard scalars, with the last evaluation in them."""
+    """FastReID's TensorBoard scalars, including the last evaluation."""
 
     def write(self) -> None:
         for key, (value, iteration) in self._news().items():

@@ -1,4 +1,4 @@
-"""SIGTERM, the signal of ``kill`` and of batch systems that need the machine: the run writes a checkpoint and ends."""
+"""Handles SIGTERM, the signal of ``kill`` and of batch systems: the run writes a checkpoint and ends."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-EXIT_CODE = 128 + signal.SIGTERM  # what a shell shows for a process that SIGTERM ended
-PARENT = "SWITCHABLECOMPAT_PARENT"  # variable by which tools/compare.py says who it is
-PATIENCE = 5.0  # seconds that interrupted processes have before they are killed
-POLL = 0.5  # seconds between two looks at whether the parent process is there
+EXIT_CODE = 128 + signal.SIGTERM  # exit code of a process that SIGTERM ended, as shells show it
+PARENT = "SWITCHABLECOMPAT_PARENT"  # environment variable in which tools/compare.py passes its process number
+PATIENCE = 5.0  # seconds until interrupted processes are killed
+POLL = 0.5  # seconds between checks whether the parent process exists
 
 
 class Terminated(SystemExit):
-    """The run ends because it was asked to; no handler of errors catches it.
+    """Ends the run after a request. Handlers of ``Exception`` do not catch it.
 
     Example:
         >>> Terminated().code
@@ -31,21 +31,21 @@ class Terminated(SystemExit):
 
 
 class Interruption:
-    """A request to end, which waits for a moment at which nothing is half done.
+    """A request to end the run, which waits until the current step is complete.
 
     Attributes:
-        requested: SIGTERM has come.
+        requested: Whether SIGTERM has come.
     """
 
     def __init__(self) -> None:
         self.requested = self._at_once = False
-        self._of_loaders: Any = None  # torch's handler of SIGCHLD, while it is put aside
+        self._of_loaders: Any = None  # torch's handler of SIGCHLD, while it is replaced
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Take SIGTERM for a request within this block.
+        """Treat SIGTERM as a request within this block.
 
-        A handler that the user has set keeps the signal, and so does everything outside of the main thread.
+        A handler that the user has set stays in place. Outside the main thread the block has no effect.
         """
         ours = threading.current_thread() is threading.main_thread()
         if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
@@ -61,7 +61,7 @@ class Interruption:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """A block without anything to finish: a request, also one that came before it, raises :class:`Terminated`."""
+        """Within this block, a request raises :class:`Terminated` at once, even if it came before the block."""
         self._at_once = True
         try:
             if self.requested:
@@ -72,7 +72,8 @@ class Interruption:
 
     def _take(self, _signal: int, _frame: FrameType | None) -> None:
         if not self.requested:
-            # A signal to a whole group ends the loaders too, which torch would report in the middle of the last step.
+            # A signal to the process group also ends the loaders; torch would report this in the middle of the last
+            # step.
             self._of_loaders = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self.requested = True
         if self._at_once:
@@ -81,9 +82,10 @@ class Interruption:
 
 @contextmanager
 def passed_on(*, several: bool) -> Iterator[None]:
-    """A launch of one or ``several`` processes: all of them end, whichever way this one is asked to.
+    """Launch one or ``several`` processes, and end all of them when this process is asked to end.
 
-    They get SIGTERM when this process does, and it waits for their checkpoint. Ctrl-C ends them at once.
+    When this process receives SIGTERM, it passes the signal on and waits for their checkpoint. Ctrl-C ends them at
+    once.
     """
     if not several:
         yield
@@ -117,7 +119,7 @@ def _end(processes: list[multiprocessing.process.BaseProcess]) -> None:
 
 
 def end_with(parent: int) -> None:
-    """Ask this process to end when its parent ``parent`` is gone, which a killed one cannot do itself."""
+    """Ask this process to end when its parent process ``parent`` no longer exists; a killed parent cannot ask."""
 
     def watch() -> None:
         while os.getppid() == parent:

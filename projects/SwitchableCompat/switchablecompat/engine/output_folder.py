@@ -1,4 +1,4 @@
-"""The output folder of a run: whether it can be written to, who runs in it, and what an earlier run left there."""
+"""The output folder of a run: write check, lock, and files of an earlier run."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ except ImportError:  # not on Windows
 logger = logging.getLogger("fastreid.switchablecompat.output_folder")
 
 LOCK = ".lock"
-# What a run leaves: any of the first says that there was one; all of it belongs to that one.
+# Files of a run. Any of the first group shows that there was a run; all groups belong to it.
 SIGNS = ("last_checkpoint", "model_*.pth", "metrics.json")
 LEFT = (*SIGNS, "grid*.json", "grid*.csv", "grid*.md", "grid*.png", "events.out.tfevents.*", "log.txt*", "config*.yaml")
-_held: dict[tuple[int, str], int] = {}  # open files by process and folder: a fork has none of its parent's locks
+_held: dict[tuple[int, str], int] = {}  # open files by process and folder: a fork does not inherit its parent's locks
 
 
 def check_writable(folder: str) -> None:
-    """Write to the folder now, rather than find after the first epoch that it cannot be written to.
+    """Check that the folder can be written to before the training, by writing to it.
 
     Raises:
-        InputError: It has no name, or cannot be made or written to.
+        InputError: The name is empty, or the folder cannot be made or written to.
     """
     if not folder:
         raise InputError("OUTPUT_DIR", "must name a folder", repr(""))
     try:
         os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(2**20))  # a full disk still takes an empty file
+            file.write(bytes(2**20))  # a full disk still accepts an empty file
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
@@ -50,13 +50,14 @@ def check_writable(folder: str) -> None:
 
 
 def lock(folder: str) -> None:
-    """Let no other process run in this folder until :func:`unlock`, or until this one ends in whatever way.
+    """Lock the folder against other processes until :func:`unlock` or the end of this process.
 
-    A lock of the operating system's: nothing is left to clean up after a kill. It belongs to the process (``fcntl``'s
-    record locks, not ``flock``'s, which loader workers would inherit and keep for a killed trainer).
+    The operating system holds the lock, so a killed process leaves nothing behind. The lock is a record lock of
+    ``fcntl``, which belongs to the process. Loader workers would inherit a lock of ``flock`` and keep it after the
+    trainer is killed.
 
     Raises:
-        InputError: Another process runs there; the line has its number.
+        InputError: Another process runs in the folder (with its number).
     """
     key = (os.getpid(), os.path.realpath(folder))
     if fcntl is None or key in _held:
@@ -78,21 +79,21 @@ def lock(folder: str) -> None:
 
 
 def unlock(folder: str) -> None:
-    """Let others run in this folder."""
+    """Release the lock of the folder."""
     file = _held.pop((os.getpid(), os.path.realpath(folder)), None)
     if file is not None:
         os.close(file)
 
 
 def set_aside(folder: str, needed: Sequence[str] = ()) -> Path | None:
-    """Move what an earlier run left into a numbered folder below, so that nothing of it passes for the new run's.
+    """Move files of an earlier run into a numbered subfolder, so that they cannot be mistaken for the new run's.
 
     Args:
         folder: The output folder.
-        needed: Files that the new run reads.
+        needed: Files that the new run will read.
 
     Returns:
-        ``folder/earlier-1``, or the next number that is free; None if there was no run.
+        ``folder/earlier-1``, or the next free number; None if there was no earlier run.
 
     Raises:
         InputError: A needed file is among those that would be moved.
@@ -103,7 +104,7 @@ def set_aside(folder: str, needed: Sequence[str] = ()) -> Path | None:
     left = [path for pattern in LEFT for path in root.glob(pattern) if path.is_file()]
     for name in needed:
         if name and Path(name).resolve() in {path.resolve() for path in left}:
-            rule = "must be another folder than that of a file this run reads, whose run would be set aside"
+            rule = "must not be the folder of a file that this run reads, because an earlier run there is moved"
             raise InputError("OUTPUT_DIR", rule, name)
     number = 1
     while (root / f"earlier-{number}").exists():
@@ -111,7 +112,7 @@ def set_aside(folder: str, needed: Sequence[str] = ()) -> Path | None:
     target = root / f"earlier-{number}"
     target.mkdir()
     for path in left:
-        if path.suffix == ".yaml":  # may be what this run was started with; it is written anew
+        if path.suffix == ".yaml":  # may be the config that started this run; it is written again
             shutil.copy2(path, target)
         else:
             path.rename(target / path.name)
@@ -120,7 +121,7 @@ def set_aside(folder: str, needed: Sequence[str] = ()) -> Path | None:
 
 @contextmanager
 def record_kept(folder: str) -> Iterator[None]:
-    """Keep the training run's config.yaml: an evaluation's goes to config_eval.yaml."""
+    """Keep the training run's config.yaml; write that of an evaluation to config_eval.yaml."""
     path = os.path.join(folder, "config.yaml")
     kept = None
     if comm.is_main_process() and os.path.isfile(path):

@@ -1,4 +1,4 @@
-"""Priorities of the sub-models, which follow how uncertain they are."""
+"""Priorities of the sub-models, which follow their uncertainty."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ import torch
 from fastreid.utils import comm
 from torch import Tensor
 
-MEMORY = 0.9  # of the running mean of the uncertainties, per step
+MEMORY = 0.9  # decay of the running mean of the uncertainties, per step
 
 
 class UncertaintyPriorities:
-    """Factor on the losses of each sub-model: its mean uncertainty to a power, relative to the others'.
+    """Factor on the losses of each sub-model: its mean uncertainty to a power, relative to the others.
 
-    With the running means u_i of the batches' uncertainties the factor is m u_i^gamma / sum_j u_j^gamma, over all m
-    sub-models: 1 on average, and for each as long as all are as uncertain. Sub-models that do
-    not know the identities yet come first, and give way as they learn. The state belongs into checkpoints.
+    With the running means u_i of the uncertainties, the factor is m u_i^gamma / sum_j u_j^gamma over all m sub-models.
+    Factors are 1 on average, and all are 1 if all sub-models are equally uncertain. Uncertain sub-models have larger
+    factors, which fall as they learn. The state belongs into checkpoints.
 
     Args:
         names: Names of the sub-models.
-        exponent: gamma; 0: every factor is 1.
+        exponent: Exponent gamma. 0: every factor is 1.
     """
 
     def __init__(self, names: Sequence[str], exponent: float = 0.0) -> None:
         self.names, self.exponent = tuple(names), exponent
-        self.uncertainties = torch.ones(len(self.names))  # what they are without any evidence
+        self.uncertainties = torch.ones(len(self.names))  # uncertainties without any evidence
 
     def state_dict(self) -> dict[str, Any]:
         """The running means, [m]."""
         return {"uncertainties": self.uncertainties}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`state_dict`."""
+        """Restore :meth:`state_dict`."""
         self.uncertainties = state["uncertainties"]
 
     def factors(self) -> Tensor | None:
-        """Factors [m] for the next step; None for all alike."""
+        """Factors [m] for the next step; None if all are 1."""
         if not self.exponent:
             return None
         powers = self.uncertainties.clamp_min(torch.finfo(torch.float32).tiny).pow(self.exponent)
@@ -45,7 +45,8 @@ class UncertaintyPriorities:
 
     @torch.no_grad()
     def update(self, diagnostics: Mapping[str, Tensor]) -> None:
-        """Take in a step's ``uncertainty_<sub-model>``, averaged over the processes; who was not trained keeps his."""
+        """Update the means with a step's ``uncertainty_<sub-model>``, averaged over the processes. Untrained
+        sub-models keep theirs."""
         if not self.exponent:
             return
         before = self.uncertainties.to(next(iter(diagnostics.values())).device)

@@ -1,4 +1,4 @@
-"""What a resumed run must have in common with the run that it continues, and what it may change."""
+"""Checks of a resume: what a resumed run may change, and what must equal the interrupted run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LENGTH, SHARE = "SOLVER.MAX_EPOCH", "MODEL.SWITCHABLE.SLOW_START"
 
 
 def last_checkpoint(folder: str) -> str:
-    """The checkpoint that a run in this folder would be resumed from; empty if there is none."""
+    """Path of the checkpoint from which a run in this folder would resume; empty if there is none."""
     name = os.path.join(folder, "last_checkpoint")
     if not os.path.isfile(name):
         return ""
@@ -36,30 +36,30 @@ def last_checkpoint(folder: str) -> str:
 
 
 def read_record(path: str) -> dict[str, Any]:
-    """What a checkpoint keeps of its run.
+    """Read the record of its run from a checkpoint.
 
     Raises:
-        InputError: It is no whole checkpoint.
+        InputError: The file is no complete checkpoint.
     """
     return read_checkpoint(path).get(RECORD_KEY, {})
 
 
 def check_settings(cfg: CfgNode, record: Mapping[str, Any], path: str) -> list[str]:
-    """Compare a config with that of the run it is to continue, key by key, before anything is loaded.
+    """Compare a config, key by key, with that of the run to continue, before anything is loaded.
 
-    The policy: what does not change what is trained (``RUN_KEYS``) is taken, the training may become longer, and
-    everything else must be as it was.
+    Settings that do not affect the training (``RUN_KEYS``) may change, and the training may become longer. All other
+    settings must be equal.
 
     Args:
         cfg: The config of the resumed run.
-        record: What the checkpoint keeps.
+        record: Record in the checkpoint.
         path: The checkpoint.
 
     Returns:
-        A line for each difference that is taken, and for what cannot be known, to be logged when there is a log.
+        One line for each accepted difference and for each unknown value, to be logged when the log exists.
 
     Raises:
-        InputError: A setting that must not change has changed; the line has all of them, with both values.
+        InputError: Settings that must not change have changed (with all of them and both values).
     """
     seed = record.get("seed")
     if seed is not None and cfg.SEED not in (seed, -1):
@@ -85,9 +85,10 @@ def check_settings(cfg: CfgNode, record: Mapping[str, Any], path: str) -> list[s
 
 
 def training_set_digest(items: Sequence[tuple[Any, ...]]) -> str:
-    """Digest of the identities of a training set, in the order of their class vectors, with the names of their images.
+    """Digest of the identities of a training set, in the order of their class vectors, and of their image names.
 
-    Some data sets number the identities, so that their labels alone would not show that they have become other people.
+    Image names matter because some data sets number their identities. Labels alone would not show that they now mean
+    other people.
 
     Args:
         items: FastReID's ``(path, pid, camid)``.
@@ -100,16 +101,16 @@ def training_set_digest(items: Sequence[tuple[Any, ...]]) -> str:
 
 
 def check_state(content: Mapping[str, Any], path: str, items: Sequence[tuple[Any, ...]], optimizer: Optimizer) -> None:
-    """Compare what a checkpoint's state belongs to with what it is to be loaded into.
+    """Check that a checkpoint's state fits the training set and the optimiser.
 
     Args:
         content: The checkpoint.
         path: Its file.
-        items: Of the training set, FastReID's ``(path, pid, camid)``.
+        items: Items of the training set, FastReID's ``(path, pid, camid)``.
         optimizer: The optimiser.
 
     Raises:
-        InputError: Other identities or images, or another order; another optimiser, or other groups of parameters.
+        InputError: Identities, images or their order differ, or the optimiser or its parameter groups do.
     """
     digest = content.get(RECORD_KEY, {}).get("training_set")
     if digest is not None and digest != training_set_digest(items):
@@ -121,7 +122,7 @@ def check_state(content: Mapping[str, Any], path: str, items: Sequence[tuple[Any
     states = (content["optimizer"], optimizer.state_dict())
     there, here = ([_shape(group) for group in state["param_groups"]] for state in states)
     if len(there) != len(here) or any(a[0] != b[0] for a, b in zip(there, here, strict=True)):
-        rule = f"must make the run's groups of parameters, {[size for size, _ in there]}, to resume {path}"
+        rule = f"must give the run's groups of parameters, {[size for size, _ in there]}, to resume {path}"
         raise InputError("SOLVER", rule, [size for size, _ in here])
     if any(not a[1] <= b[1] for a, b in zip(there, here, strict=True)):  # a newer torch may know more options
         rule = f"must be the optimiser of the run, with {', '.join(sorted(there[0][1]))}, to resume {path}"
@@ -129,18 +130,19 @@ def check_state(content: Mapping[str, Any], path: str, items: Sequence[tuple[Any
 
 
 def follow_new_length(scheduler: LRScheduler, periods: int | None, epochs: tuple[int, int]) -> None:
-    """After a resume, let a schedule that depends on the length of the training follow the new one.
+    """After a resume, adapt a schedule that depends on the length of the training to the new length.
 
     Args:
         scheduler: FastReID's ``lr_sched``, with the state of the checkpoint.
-        periods: ``T_max`` of a cosine schedule of this length, before that state was loaded; None for others.
-        epochs: How many are done, and how many there will be.
+        periods: ``T_max`` of a cosine schedule of the new length, from before the state was loaded; None for other
+            schedules.
+        epochs: Number of finished epochs, and of all epochs.
     """
     if not isinstance(scheduler, CosineAnnealingLR) or periods is None or scheduler.T_max == periods:
         return
     logger.warning(
-        f"SOLVER.SCHED {type(scheduler).__name__} depends on {LENGTH}: the first {epochs[0]} epochs followed it for "
-        f"another length; the rate goes on as in a run of {epochs[1]}, which this run is not the same as"
+        f"SOLVER.SCHED {type(scheduler).__name__} depends on {LENGTH}. The first {epochs[0]} epochs followed it for "
+        f"another length; the rate continues as in a run of {epochs[1]} epochs, so this run differs from such a run"
     )
     scheduler.T_max = periods
     done = scheduler.last_epoch
@@ -153,7 +155,7 @@ def follow_new_length(scheduler: LRScheduler, periods: int | None, epochs: tuple
 
 
 def _means_the_same(one: Difference, there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
-    """A seed that is to be the run's, classes that are to be counted, the folder, and what nothing reads."""
+    """Whether a difference has no meaning: an open seed, classes to be counted, the folder, or an unread setting."""
     if one.key == "OUTPUT_DIR" or (one.key, one.here) in (("SEED", -1), ("MODEL.HEADS.NUM_CLASSES", 0)):
         return True
     return bool(why_unread(one.key, there.__getitem__) and why_unread(one.key, here.__getitem__))

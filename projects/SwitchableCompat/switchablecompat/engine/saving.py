@@ -1,4 +1,4 @@
-"""What happens at the end of an epoch, in this order: its checkpoint, its evaluation, the best checkpoint so far."""
+"""End of an epoch, in this order: its checkpoint, its evaluation, the best checkpoint so far."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ INTERRUPTED = "model_interrupted"
 
 
 class Progress:
-    """How many steps of the epoch in work are done; it goes into checkpoints, which FastReID counts in epochs."""
+    """Number of finished steps of the current epoch, for checkpoints. (FastReID counts only epochs.)"""
 
     def __init__(self) -> None:
         self.steps = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """The steps; 0 between two epochs."""
+        """The number of steps; 0 between two epochs."""
         return {"steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`state_dict`."""
+        """Restore :meth:`state_dict`."""
         self.steps = state["steps"]
 
 
 class EpochCheckpointer(HookBase):
-    """The epoch's checkpoint, under FastReID's names, before anything that may fail; of the first process only.
+    """Writes the epoch's checkpoint, under FastReID's names, before anything can fail; only in the first process.
 
     Args:
-        checkpointer: Of the run.
-        period: Epochs between two checkpoints. The last epoch always has one, and so has one whose evaluation is
-            interrupted.
+        checkpointer: Checkpointer of the run.
+        period: Number of epochs between two checkpoints. The last epoch always has one, and so has an epoch whose
+            evaluation is interrupted.
     """
 
     def __init__(self, checkpointer: SwitchableCheckpointer, period: int) -> None:
@@ -50,10 +50,10 @@ class EpochCheckpointer(HookBase):
             self._save(f"model_{epoch:04d}", epoch)
 
     def save_interrupted(self, epoch: int) -> None:
-        """Write what a request to end finds, unless it is written already.
+        """Write a checkpoint of the current state, unless it exists already.
 
         Args:
-            epoch: The last one that is complete; -1 for none.
+            epoch: Last complete epoch; -1 for none.
         """
         if self._saved != epoch or self.trainer.progress.steps:
             self._save(INTERRUPTED, epoch)
@@ -66,7 +66,7 @@ class EpochCheckpointer(HookBase):
 
 
 class EpochEvaluation(hooks.EvalHook):
-    """FastReID's evaluation, of the last epoch too, which a request to end stops at once."""
+    """FastReID's evaluation, also of the last epoch. A request to end stops it at once."""
 
     def __init__(self, plain: hooks.EvalHook, interruption: Interruption) -> None:
         super().__init__(plain._period, plain._func)
@@ -88,9 +88,9 @@ class EpochEvaluation(hooks.EvalHook):
 
 
 class BestCheckpointer(hooks.PeriodicCheckpointer):
-    """``model_best``: of all epochs that were evaluated, the one with the best ``metric``.
+    """Writes ``model_best``, the epoch with the best ``metric`` among all evaluated epochs.
 
-    FastReID looks at epochs with a checkpoint only, and takes the newest metric for theirs.
+    FastReID considers only epochs with a checkpoint, and uses the newest metric for them.
     """
 
     checkpointer: SwitchableCheckpointer
@@ -105,5 +105,5 @@ class BestCheckpointer(hooks.PeriodicCheckpointer):
         newest = last.read_text() if last.is_file() else ""
         self.checkpointer.save("model_best", epoch=self.trainer.epoch, metric=metric)
         self.best_metric = metric
-        if newest:  # a later model_best takes the file's place, not that of the run's newest state
+        if newest:  # a later model_best replaces this file, not the newest state of the run
             self.checkpointer.tag_last_checkpoint(newest)

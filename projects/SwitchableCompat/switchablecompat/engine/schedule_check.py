@@ -1,4 +1,4 @@
-"""Counts of a schedule against the real length of the run, which is known once the loader is built."""
+"""Checks the counts of a schedule against the real length of the run, which is known when the loader is built."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def check_schedule(cfg: CfgNode, iters_per_epoch: int) -> list[str]:
         iters_per_epoch: Training images divided by the batch size, rounded down.
 
     Returns:
-        A line for each count that never takes effect, with both numbers.
+        One line for each count that never takes effect, with both numbers.
 
     Raises:
-        InputError: The learning rate would never leave its warm-up, or its schedule would have no epoch left.
+        InputError: The warm-up would never end, or no epoch would be left for the schedule.
     """
     solver = cfg.SOLVER
     iterations = solver.MAX_EPOCH * iters_per_epoch

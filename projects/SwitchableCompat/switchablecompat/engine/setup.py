@@ -1,4 +1,4 @@
-"""What happens before a run: device, seed, data check, output folder."""
+"""Preparation of a run: config, device, seed, data check, output folder."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def setup(args: argparse.Namespace) -> CfgNode:
         args: FastReID's command-line arguments.
 
     Returns:
-        The frozen config, with the seed that is really used.
+        The frozen config, with the actual seed.
 
     Raises:
-        InputError: Anything that would fail, hang or mean nothing later.
+        InputError: The run would later fail, hang, or give meaningless results.
     """
     resume = args.resume and not args.eval_only
     former = last_checkpoint(merge_config(args.config_file, args.opts).OUTPUT_DIR) if resume else ""
@@ -93,13 +93,13 @@ def setup(args: argparse.Namespace) -> CfgNode:
 
 
 def check_device(cfg: CfgNode) -> None:
-    """Refuse a device that this machine does not have, and a precision that the device has not."""
+    """Reject a device that this machine lacks, and a precision that the device lacks."""
     check_precision(cfg.TEST.PRECISION, cfg.MODEL.DEVICE)
     check_available(cfg.MODEL.DEVICE)
 
 
 def _config(args: argparse.Namespace, former: str, record: Mapping[str, Any]) -> CfgNode:
-    """The config of the command line, which a checkpoint gives where there is no file."""
+    """The config of the command line, or the checkpoint's settings if there is no config file."""
     if args.eval_only:
         weights = merge_config(args.config_file, args.opts, trained=True).MODEL.WEIGHTS
         if not os.path.isfile(weights):
@@ -107,29 +107,29 @@ def _config(args: argparse.Namespace, former: str, record: Mapping[str, Any]) ->
         return read_trained(weights, args.config_file, args.opts).cfg
     if args.resume and not args.config_file:
         if "settings" not in record:
-            rule = "must be given to resume where no checkpoint keeps its settings (last_checkpoint in OUTPUT_DIR)"
+            rule = "must be given to resume, as no checkpoint stores its settings (last_checkpoint in OUTPUT_DIR)"
             raise InputError("--config-file", rule, former or "no checkpoint")
         return merge_kept(record["settings"], former, args.opts)
     return merge_config(args.config_file, args.opts)
 
 
 def _claim(cfg: CfgNode, *, new: bool) -> Path | None:
-    """Make the output folder this run's own; a new run sets aside what an earlier one left, and gets its place."""
+    """Lock the output folder for this run. A new run moves the files of an earlier one; returns where to."""
     earlier = None
     check_writable(cfg.OUTPUT_DIR)
     if comm.is_main_process():
         lock(cfg.OUTPUT_DIR)
-    comm.synchronize()  # every process has looked for a checkpoint before any moves
+    comm.synchronize()  # every process must look for a checkpoint before one of them moves files
     if new and comm.is_main_process():
         reference = cfg.MODEL.REFERENCE
         needed = (cfg.MODEL.WEIGHTS, cfg.MODEL.BACKBONE.PRETRAIN_PATH, reference.CONFIG_FILE, reference.WEIGHTS)
         earlier = set_aside(cfg.OUTPUT_DIR, needed)
-    comm.synchronize()  # a trainer finds no checkpoint that is to go
+    comm.synchronize()  # so that no trainer finds an old checkpoint
     return earlier
 
 
 def _check_batches(cfg: CfgNode, args: argparse.Namespace) -> None:
-    """Every process has the same share of a training batch, and at least one image of a test batch."""
+    """Check that all processes have equal shares of a training batch, and at least one image of a test batch."""
     world = comm.get_world_size()
     if not args.eval_only and cfg.SOLVER.IMS_PER_BATCH % world:
         rule = f"must be a multiple of the number of processes ({world})"
@@ -145,13 +145,13 @@ def _check_batches(cfg: CfgNode, args: argparse.Namespace) -> None:
 
 
 def check_datasets(cfg: CfgNode, *, eval_only: bool) -> None:
-    """Check the items of all data sets of a run before anything is trained; log warnings.
+    """Check the items of all data sets of a run before the training, and log warnings.
 
     Raises:
-        InputError: The first error, with what to do about it.
+        InputError: The first error, with a remedy.
     """
     if not comm.is_main_process():
-        comm.synchronize()  # the first process generates, or complains
+        comm.synchronize()  # the first process generates the data, or reports the error
         return
     train = None
     if not eval_only:

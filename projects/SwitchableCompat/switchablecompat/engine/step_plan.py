@@ -1,4 +1,4 @@
-"""Which sub-models a step trains, and how much the loss of each counts."""
+"""Plan of a step: which sub-models it trains, and with which loss factors."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ..errors import InputError
 
 @dataclass(frozen=True)
 class StepPlan:
-    """The same plan on every rank and after a resume: it depends on the seed and the iteration only.
+    """Sub-models and loss factors of each step. They depend only on seed and iteration, on any rank.
 
     Attributes:
         count: Number of sub-models m.
-        weights: Factor on the losses of each sub-model, smallest first; empty: 1 for all.
-        slow_start: Iterations over which the factors of all but the full model rise linearly from 0; 0: none.
-        sandwich: How many sub-models, drawn at random, are trained beside the smallest and the full one (the sandwich
-            rule, Yu & Huang, "Universally Slimmable Networks", ICCV 2019, section 3.2); 0: all of them.
-        seed: Of the draws.
+        weights: Factor on the losses of each sub-model, smallest first. Empty: 1 for each.
+        slow_start: Number of iterations in which the factors of all but the full model rise linearly from 0.
+        sandwich: Number of random sub-models that a step trains in addition to the smallest and the full model (the
+            sandwich rule, Yu & Huang, "Universally Slimmable Networks", ICCV 2019, section 3.2). 0: all.
+        seed: Seed of the random choice.
     """
 
     count: int
@@ -34,12 +34,12 @@ class StepPlan:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, count: int, iterations: int) -> StepPlan:
-        """Read ``MODEL.SWITCHABLE`` for a network of ``count`` sub-models and a training of so many iterations.
+        """Read ``MODEL.SWITCHABLE`` for a network of ``count`` sub-models and a given number of iterations.
 
-        Factors of a config for several widths are not read for a network of one.
+        For a network of one sub-model, the factors of a config for several widths are ignored.
 
         Raises:
-            InputError: A number out of its range.
+            InputError: A number is out of its range.
         """
         node = cfg.MODEL.SWITCHABLE
         _check(node, len(node.WIDTHS))
@@ -54,7 +54,8 @@ class StepPlan:
         between = self.count - 2
         if not 0 < self.sandwich < between:
             return everyone
-        # Its own stream: the draws must not follow the aggregator's orders, which come from (seed, iteration) too.
+        # A separate stream: the choice must not depend on the aggregator's orders, which also come from (seed,
+        # iteration).
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + iteration) % 2**62 + 2**62)
         drawn = torch.randperm(between, generator=generator)[: self.sandwich] + 1
         return [index for index in everyone if index in (0, self.count - 1, *drawn.tolist())]

@@ -1,7 +1,7 @@
 """BN statistics of the narrow widths before the first step (``MODEL.SWITCHABLE.SUBMODEL_START calibrated``).
 
-Leading slices of a pretrained full model's statistics do not describe what a sliced layer computes: its inputs lack
-channels, and every layer adds to the error.
+Leading slices of a pretrained full model's statistics do not fit the output of a sliced layer. Its inputs lack
+channels, and the error grows with every layer.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ logger = logging.getLogger("fastreid.switchablecompat.submodel_start")
 
 
 class SubmodelCalibration(HookBase):
-    """Calibrate all widths below 1.0 before the first step of a run; a run that is resumed has had it.
+    """Calibrates all widths below 1.0 before the first step of a run, but not after a resume.
 
     Args:
         model: The switchable model (not its distributed wrapper).
-        build_loader: Makes a loader of training batches, of its own: the run's first batches stay the run's.
+        build_loader: Makes a separate loader of training batches, so that the run's own batches do not change.
         num_iter: Number of batches.
     """
 
@@ -34,7 +34,7 @@ class SubmodelCalibration(HookBase):
         self._model, self._build_loader, self._num_iter = model, build_loader, num_iter
 
     def before_train(self) -> None:
-        """Calibrate now."""
+        """Calibrate the narrow widths."""
         narrow = [index for index, width in enumerate(self._model.switch.widths) if width < 1.0]
         if self.trainer.start_iter or not narrow:
             return
@@ -49,7 +49,7 @@ class SubmodelCalibration(HookBase):
 
 
 def start_hooks(cfg: CfgNode, model: SwitchableBaseline, build_loader: Callable[[CfgNode], Any]) -> list[HookBase]:
-    """What a run with this config has to do to its sub-models before its first step."""
+    """Hooks that prepare the sub-models of a run before its first step."""
     if cfg.MODEL.SWITCHABLE.SUBMODEL_START != "calibrated":
         return []
     return [SubmodelCalibration(model, lambda: build_loader(cfg), cfg.TEST.PRECISE_BN.NUM_ITER)]

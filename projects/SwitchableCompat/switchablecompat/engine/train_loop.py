@@ -24,11 +24,11 @@ from .interruption import Interruption
 from .priorities import UncertaintyPriorities
 from .step_plan import StepPlan
 
-LEAST_SCALE = 2.0**-14  # thirty halvings below where GradScaler starts, each for one step that overflowed
+LEAST_SCALE = 2.0**-14  # GradScaler's initial scale halved thirty times, once per step that overflowed
 
 
 class NoBatchError(RuntimeError):
-    """The run is asked to end, and there is no batch for another step; none has begun."""
+    """The run was asked to end, and no batch is left for another step. No step is in progress."""
 
 
 def unwrapped(model: nn.Module) -> SwitchableBaseline:
@@ -37,19 +37,19 @@ def unwrapped(model: nn.Module) -> SwitchableBaseline:
 
 
 class SwitchableTrainLoop(SimpleTrainer):
-    """FastReID's inner trainer, with m sub-models a step.
+    """FastReID's inner trainer, for m sub-models per step.
 
     The batch is loaded, moved and normalised once. The full model comes first and the smallest sub-model last, so that
     the smaller ones can learn from the full one's features of the batch. Each sub-model's graph lives from its forward
-    to its backward; its gradient on shared parameters goes into the aggregation, its gradient on private ones stays in
-    ``.grad``. The aggregate is written to ``.grad``, and the optimiser, the gradient scaler and the hooks are
+    to its backward pass. Its gradient on shared parameters goes into the aggregation; its gradient on private
+    parameters stays in ``.grad``. The aggregate is written to ``.grad``. Optimiser, gradient scaler and hooks are
     FastReID's.
 
-    Under mixed precision the collected gradients carry the scaler's factor, a power of two and the same for all
-    sub-models: the projection does not depend on it, and the scaler removes it, and looks for overflow, once. A
-    sub-model that overflows, in its loss or in its gradient, spoils the aggregate, and the step is skipped for all;
-    a scaler whose factor has fallen below :data:`LEAST_SCALE` is no cure, and the run ends. Without a scaler what is
-    not finite ends the run at once. It ends by the same error in every process: none waits for the others.
+    Under mixed precision, the collected gradients contain the scaler's factor, a power of two that is the same for all
+    sub-models. The projection does not depend on it. The scaler removes it and looks for an overflow once per step. If
+    the loss or gradient of one sub-model overflows, the step is skipped for all. If the factor falls below
+    :data:`LEAST_SCALE`, the run ends. Without a scaler, the first value that is not finite ends the run. All processes
+    end with the same error, so none waits for the others.
     """
 
     aggregation: GradientAggregation
@@ -58,7 +58,7 @@ class SwitchableTrainLoop(SimpleTrainer):
     certainty: ClassCertainty | None
     autocast: torch.dtype | None
     interruption: Interruption
-    leaving: bool  # a process of this run was asked to end; all of them know it after the same step
+    leaving: bool  # a process of this run was asked to end; all processes learn this after the same step
 
     @classmethod
     def take_over(
@@ -71,19 +71,20 @@ class SwitchableTrainLoop(SimpleTrainer):
         autocast: torch.dtype | None = None,
         interruption: Interruption | None = None,
     ) -> SwitchableTrainLoop:
-        """Continue from FastReID's inner trainer: its loader has started already and must not start twice.
+        """Make the loop from FastReID's inner trainer and its loader, which has already started and must not start
+        twice.
 
         Args:
-            trainer: FastReID's.
-            aggregation: Of the sub-models' gradients.
-            plan: Who is trained in a step; by default all sub-models, with equal weight.
-            priorities: Further factors on their losses; by default none.
-            certainty: How much each of them counts on each class vector; by default all alike.
-            autocast: What the networks compute in under mixed precision; by default there is none.
-            interruption: Knows of a request to end; by default there is none.
+            trainer: FastReID's inner trainer.
+            aggregation: Aggregation of the sub-models' gradients.
+            plan: Sub-models and loss factors of each step. Default: all sub-models with factor 1.
+            priorities: Further loss factors. Default: none.
+            certainty: Shares of the sub-models in the class vectors. Default: none.
+            autocast: Number format under mixed precision. Default: no mixed precision.
+            interruption: Request to end the run. Default: none.
 
         Raises:
-            InputError: The model is to be trained with a reference that is missing or does not fit.
+            InputError: The model needs a reference that is missing or does not fit.
         """
         loop = cls.__new__(cls)
         loop.__dict__.update(trainer.__dict__)
@@ -98,11 +99,11 @@ class SwitchableTrainLoop(SimpleTrainer):
 
     @property
     def switchable(self) -> SwitchableBaseline:
-        """The model without its distributed wrapper, which is made for one backward a step."""
+        """The model without its distributed wrapper, which supports only one backward pass per step."""
         return unwrapped(self.model)
 
     def run_step(self) -> None:
-        """Load a batch, train every sub-model on it, and step once."""
+        """Load a batch, compute the gradients of every sub-model on it, and take one optimiser step."""
         model = self.switchable
         if not model.training:
             raise RuntimeError("the model was left in evaluation mode; training it would change nothing in its norms")
@@ -111,7 +112,7 @@ class SwitchableTrainLoop(SimpleTrainer):
         try:
             batch = next(self._data_loader_iter)
         except RuntimeError as error:
-            if self.interruption.requested:  # a signal to the whole group has ended the loaders
+            if self.interruption.requested:  # a signal to the process group has ended the loaders
                 raise NoBatchError from error
             raise
         data_time = time.perf_counter() - start
@@ -160,7 +161,8 @@ class SwitchableTrainLoop(SimpleTrainer):
             scaler.update()
 
     def _take_certainty(self, diagnostics: dict[str, Tensor], targets: Tensor, index: int) -> None:
-        """What a sub-model knew of each image goes to the running means of its classes, and as a mean to the log."""
+        """Move a sub-model's certainty of each image into the running means of its classes, and its mean into the
+        log."""
         key = f"certainty_{self.switchable.switch.names[index]}"
         if key in diagnostics:
             if self.certainty is not None:
@@ -168,13 +170,13 @@ class SwitchableTrainLoop(SimpleTrainer):
             diagnostics[key] = diagnostics[key].mean()
 
     def _start_averaging(self, index: int) -> list[torch.distributed.Work]:
-        """Start to add up a sub-model's gradient over the processes, while the next sub-model computes its own."""
+        """Start to sum a sub-model's gradient over the processes while the next sub-model computes its own."""
         if comm.get_world_size() == 1:
             return []
         return [torch.distributed.all_reduce(self.aggregation.bank.rows[index], async_op=True)]
 
     def _finish_averaging(self, started: list[torch.distributed.Work]) -> None:
-        """Every sub-model's gradient is the mean over the processes, before any Gram matrix is made."""
+        """Turn every sub-model's gradient into the mean over the processes, before Gram matrices are computed."""
         world = comm.get_world_size()
         if world == 1:
             return
@@ -190,13 +192,13 @@ class SwitchableTrainLoop(SimpleTrainer):
             row /= world
 
     def _write_metrics(self, losses: dict[str, Tensor], data_time: float, *, overflow_allowed: bool) -> None:
-        """Losses, averaged over the processes, into FastReID's EventStorage, with one copy from the device.
+        """Write the losses, averaged over the processes, to FastReID's EventStorage, with one copy from the device.
 
-        All processes learn here, at the same step, whether one of them was asked to end.
+        This is also where all processes learn, at the same step, whether one of them was asked to end.
 
         Raises:
-            FloatingPointError: One is infinite or not a number, and there is no scaler to skip the step; says which.
-                Nothing has been updated then.
+            FloatingPointError: A loss is not finite (the message names it), and no scaler can skip the step. Nothing
+                has been updated then.
         """
         values = torch.stack([loss.double().reshape(()) for loss in losses.values()]).tolist()
         of_ranks = comm.all_gather((data_time, values, self.interruption.requested))
@@ -214,11 +216,10 @@ class SwitchableTrainLoop(SimpleTrainer):
         storage.put_scalars(**{key: value for key, value in means.items() if math.isfinite(value)})
 
     def _write_scalars(self, scalars: dict[str, Tensor], *, overflow_allowed: bool) -> None:
-        """Diagnostics of the first process into FastReID's EventStorage, with one copy from the device.
+        """Write diagnostics of the first process to FastReID's EventStorage, with one copy from the device.
 
         Raises:
-            FloatingPointError: A gradient, which is the same in all processes, is infinite or not a number, and there
-                is no scaler to skip the step.
+            FloatingPointError: A gradient (equal in all processes) is not finite, and no scaler can skip the step.
         """
         values = torch.stack([value.detach().double().reshape(()) for value in scalars.values()]).tolist()
         named = dict(zip(scalars, values, strict=True))

@@ -57,9 +57,9 @@ logger = logging.getLogger("fastreid.switchablecompat.trainer")
 class SwitchableTrainer(DefaultTrainer):
     """Trains all sub-models in one process and reports the m x m grid.
 
-    Model, loader, schedule, checkpoints and hooks are built by FastReID. What differs: the inner loop trains one width
-    at a time and aggregates the gradients, the optimiser works on the parameters themselves instead of flat copies,
-    BN calibration replaces PreciseBN, and the evaluator is the grid's.
+    FastReID builds model, loader, schedule, checkpoints and hooks. There are four differences. The inner loop trains
+    one width at a time and aggregates the gradients. The optimiser works on the parameters instead of flat copies. BN
+    calibration replaces PreciseBN. The evaluator computes the grid.
     """
 
     _trainer: SimpleTrainer
@@ -86,11 +86,11 @@ class SwitchableTrainer(DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: SwitchableBaseline) -> tuple[Optimizer, None]:
-        """FastReID's optimiser on the parameters themselves.
+        """Build FastReID's optimiser on the parameters instead of flat copies.
 
-        FastReID's flat ``ContiguousParams`` would let private parameters of idle widths move by weight decay, and tie
-        ``.grad`` to a buffer. Its one-parameter groups with equal options are merged, for speed. Frozen layers are the
-        business of :class:`SwitchableLayerFreeze`, not of the optimiser.
+        With FastReID's flat ``ContiguousParams``, weight decay would change private parameters of idle widths, and
+        ``.grad`` would be bound to a buffer. For speed, groups of one parameter with equal options are merged.
+        :class:`SwitchableLayerFreeze`, not the optimiser, handles frozen layers.
         """
         cfg = cfg.clone()
         cfg.defrost()
@@ -106,19 +106,19 @@ class SwitchableTrainer(DefaultTrainer):
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: Optimizer, iters_per_epoch: int) -> dict:
-        """FastReID's schedule, where it and the other counts fit the run's real length.
+        """Build FastReID's schedule after a check that all counts fit the run's real length.
 
         Raises:
-            InputError: See :func:`~.schedule_check.check_schedule`.
+            InputError: As in :func:`~.schedule_check.check_schedule`.
         """
         for line in check_schedule(cfg, iters_per_epoch):
             logger.warning(line)
         return super().build_lr_scheduler(cfg, optimizer, iters_per_epoch)
 
     def build_hooks(self) -> list[hooks.HookBase]:
-        """FastReID's hooks; those that know one width only, or one process, are replaced by ours."""
+        """FastReID's hooks. Ours replace those that handle only one width or one process."""
         model = unwrapped(self.model)
-        if self.grad_scaler is not None and self.cfg.SOLVER.AMP.DTYPE == "bfloat16":  # has float32's range
+        if self.grad_scaler is not None and self.cfg.SOLVER.AMP.DTYPE == "bfloat16":  # bfloat16 has float32's range
             self._trainer.grad_scaler = None
         scaler = {} if self.grad_scaler is None else {"grad_scaler": self.grad_scaler}
         items = self._trainer.data_loader.dataset.img_items
@@ -142,14 +142,14 @@ class SwitchableTrainer(DefaultTrainer):
         return ours
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """FastReID's, and ``model_best.pth`` stays the best over all parts of a run.
+        """Resume or load as FastReID does; ``model_best.pth`` stays the best over all parts of a run.
 
-        What a file does not fill of the model is an error where it matters, not a line in the log. That its settings
-        are the run's is checked by :func:`~.setup.setup`, before there is a model.
+        If a file lacks tensors that matter, this is an error and not only a log line. :func:`~.setup.setup` has already
+        compared the settings.
 
         Raises:
-            InputError: The checkpoint to resume from is of another model, optimiser or training set; MODEL.WEIGHTS
-                are not those of this backbone.
+            InputError: The checkpoint to resume from has another model, optimiser or training set, or MODEL.WEIGHTS
+                does not fit this backbone.
         """
         if not (resume and self.checkpointer.has_checkpoint()):
             if self.cfg.MODEL.WEIGHTS:
@@ -173,7 +173,7 @@ class SwitchableTrainer(DefaultTrainer):
                 hook.best_metric = read_checkpoint(best).get("metric", -1)
 
     def build_writers(self) -> list:
-        """Screen, ``metrics.json`` and TensorBoard."""
+        """Writers for the screen, ``metrics.json`` and TensorBoard."""
         return [
             ShortRunMetricPrinter(self.max_iter),
             CompleteJSONWriter(os.path.join(self.cfg.OUTPUT_DIR, "metrics.json")),
@@ -182,14 +182,14 @@ class SwitchableTrainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> DataLoader:
-        """FastReID's training loader, with :mod:`~switchablecompat.data.streams` that depend on the seed alone.
+        """FastReID's training loader with :mod:`~switchablecompat.data.streams`, which depend only on the seed.
 
         Data sets also get ``manifest=cfg.DATASETS.MANIFEST``.
         """
         options = {"combineall": cfg.DATASETS.COMBINEALL, "manifest": cfg.DATASETS.MANIFEST}
         with fixed_split():
             plain = _train_loader_from_config(cfg, sampler=(), **options)["train_set"]
-        # Sorted: the order of a folder differs between machines.
+        # Sorted, because the order of files in a folder differs between machines.
         images = SeededImages(sorted(plain.img_items, key=lambda item: item[0]), plain.transform)
         args = _train_loader_from_config(cfg, train_set=images)
         batch = args["total_batch_size"]
@@ -200,7 +200,7 @@ class SwitchableTrainer(DefaultTrainer):
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> tuple[DataLoader, int]:
         """FastReID's test loader, with DATALOADER.NUM_WORKERS workers (upstream always starts four).
 
-        Every process and every evaluation has the same items.
+        All processes and all evaluations have the same items.
         """
         with fixed_split():
             args = _test_loader_from_config(cfg, dataset_name=dataset_name, manifest=cfg.DATASETS.MANIFEST)
@@ -213,12 +213,12 @@ class SwitchableTrainer(DefaultTrainer):
         Args:
             cfg: Config.
             model: The model, on its device.
-            record: The run that trained the model, from its checkpoint; by default the run that ``cfg`` describes.
+            record: Record of the run that trained the model. Default: the run that ``cfg`` describes.
 
         Returns:
-            Flat floats for FastReID's hooks: every cell, the full model's self-test under FastReID's own names, and
-            ``metric`` (what ``model_best`` is chosen by): the mean of mAP and Rank-1 over all cells. Per data set if
-            there are several; empty on all ranks but the first.
+            Flat floats for FastReID's hooks: every cell, the full model's self-test under FastReID's names, and
+            ``metric``, the mean of mAP and Rank-1 over all cells, which selects ``model_best``. Per data set if there
+            are several. Empty on all ranks but the first.
         """
         model = unwrapped(model)
         results: OrderedDict[str, OrderedDict[str, float]] = OrderedDict()
@@ -236,15 +236,15 @@ class SwitchableTrainer(DefaultTrainer):
         return results if several else next(iter(results.values()))
 
     def train(self) -> OrderedDict[str, Any]:
-        """Train to MAX_EPOCH; a run that is finished already is only evaluated again.
+        """Train to MAX_EPOCH. A finished run is only evaluated again.
 
         Raises:
-            InputError: What would fail after the first epoch: the evaluation of a test set, a full disk.
-            Terminated: SIGTERM has come; the run can be resumed at its last step.
+            InputError: The run would fail after the first epoch: in an evaluation, or because the disk is full.
+            Terminated: SIGTERM has come. The run can resume at its last step.
         """
         try:
             if self.start_epoch >= self.max_epoch:
-                logger.info(f"Training had reached its last epoch ({self.max_epoch}) already; evaluating only")
+                logger.info(f"Training has already reached its last epoch ({self.max_epoch}); only evaluating")
                 return self.test(self.cfg, self.model)
             with self.interruption.watched():
                 with self.interruption.at_once():
@@ -260,12 +260,12 @@ class SwitchableTrainer(DefaultTrainer):
             self.data_loader.shutdown()  # a loader thread that outlives the interpreter's CUDA context aborts it
 
     def save_interrupted(self, epoch: int) -> None:
-        """Write a checkpoint for ``--resume``, and say so; ``epoch`` is the last one that is complete."""
+        """Write and log a checkpoint for ``--resume``; ``epoch`` is the last complete one."""
         self._saving.save_interrupted(epoch)
-        logger.warning(f"Asked to end (SIGTERM); --resume goes on from {self.checkpointer.get_checkpoint_file()}")
+        logger.warning(f"Asked to end (SIGTERM); --resume continues from {self.checkpointer.get_checkpoint_file()}")
 
     def _continue_epoch(self) -> None:
-        """Leave out the images of the epoch in work that the interrupted run has seen."""
+        """Skip the images of the current epoch that the interrupted run has seen."""
         if not self.progress.steps:
             return
         self.data_loader.shutdown()

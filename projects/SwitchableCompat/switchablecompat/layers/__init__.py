@@ -1,4 +1,4 @@
-"""Layers that can be switched between widths."""
+"""Layers that run at several widths."""
 
 from .channels import ChannelLayout, ChannelRule, scaled_channels
 from .composite import SlimmableIBN

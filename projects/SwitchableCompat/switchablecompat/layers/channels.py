@@ -1,8 +1,8 @@
-"""Which channels of one tensor axis each sub-model owns.
+"""Layouts: which channels of a tensor axis each sub-model owns.
 
-A sub-model owns the leading channels of every *segment* of an axis. Ordinary axes have one segment. Where a network
-treats parts of an axis apart, each part is a segment, so that a channel keeps its role at every width: the halves of an
-IBN layer, the splits of ResNeSt, concatenated branches, query, key and value of an attention layer.
+A sub-model owns the leading channels of every *segment* of an axis. Ordinary axes have one segment. If a network treats
+parts of an axis differently, each part is a segment, so that a channel keeps its role at every width. Examples are the
+halves of an IBN layer, the splits of ResNeSt, concatenated branches, and query, key and value of an attention layer.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ class ChannelLayout:
     """Channels of one axis, per sub-model.
 
     Attributes:
-        segments: Size of each segment; they add up to the axis of the full model.
-        kept: ``kept[i][s]`` is the number of leading channels of segment ``s`` that sub-model ``i`` owns;
-            non-decreasing in ``i`` (sub-models are nested), ``kept[-1] == segments``.
+        segments: Size of each segment. The sizes add up to the number of channels of the full model.
+        kept: ``kept[i][s]`` is the number of leading channels of segment ``s`` that sub-model ``i`` owns. It does not
+            decrease with ``i``, because sub-models are nested, and ``kept[-1] == segments``.
     """
 
     segments: tuple[int, ...]
     kept: tuple[tuple[int, ...], ...]
 
     def __deepcopy__(self, memo: dict) -> ChannelLayout:
-        return self  # immutable, and a network has one or two for every layer
+        return self  # layouts are immutable, and a network has one or two per layer
 
     @property
     def total(self) -> int:
-        """Channels of the full model."""
+        """Number of channels of the full model."""
         return sum(self.segments)
 
     @property
@@ -44,7 +44,7 @@ class ChannelLayout:
 
     @property
     def parts(self) -> tuple[ChannelLayout, ...]:
-        """The layout of each segment by itself."""
+        """One layout per segment."""
         return tuple(
             ChannelLayout((size,), tuple((counts[segment],) for counts in self.kept))
             for segment, size in enumerate(self.segments)
@@ -52,13 +52,13 @@ class ChannelLayout:
 
     @classmethod
     def concatenate(cls, *layouts: ChannelLayout) -> ChannelLayout:
-        """The axis of tensors that are concatenated along it."""
+        """Layout of tensors that are concatenated along this axis."""
         segments = tuple(chain.from_iterable(layout.segments for layout in layouts))
         kept = zip(*(layout.kept for layout in layouts), strict=True)
         return cls(segments, tuple(tuple(chain.from_iterable(counts)) for counts in kept))
 
     def select(self, channels: Sequence[int]) -> ChannelLayout:
-        """The axis of some ``channels``, given in ascending order (every second one, for a channel shuffle)."""
+        """Layout of the given ``channels``, in ascending order (for a channel shuffle, every second one)."""
         segments, kept, start = [], [], 0
         for size, part in zip(self.segments, self.parts, strict=True):
             inside = [channel - start for channel in channels if start <= channel < start + size]
@@ -69,11 +69,12 @@ class ChannelLayout:
         return ChannelLayout(tuple(segments), tuple(zip(*kept, strict=True)))
 
     def count(self, index: int) -> int:
-        """Channels of sub-model ``index``."""
+        """Number of channels that sub-model ``index`` owns."""
         return sum(self.kept[index])
 
     def take(self, tensor: Tensor, dim: int, index: int) -> Tensor:
-        """What sub-model ``index`` owns of ``tensor`` along ``dim``: a view, or a copy if in several pieces."""
+        """Part of ``tensor`` along ``dim`` that sub-model ``index`` owns: a view, or a copy if it has several
+        pieces."""
         if self.kept[index] == self.segments:
             return tensor
         pieces, start = [], 0
@@ -91,17 +92,17 @@ class ChannelLayout:
         return torch.cat(owners)
 
     def positions(self, channels: Sequence[int], index: int) -> list[int]:
-        """Where those of ``channels`` that sub-model ``index`` owns stand among its own channels."""
+        """Positions, among the channels of sub-model ``index``, of those ``channels`` that it owns."""
         owned = self.owner() <= index
         position = owned.cumsum(0) - 1
         return [int(position[channel]) for channel in channels if owned[channel]]
 
 
 def scaled_channels(channels: int, width: float, divisor: int) -> int:
-    """Number of channels a sub-model keeps of ``channels``.
+    """Round ``channels * width`` to a permitted number of channels.
 
-    ``channels * width`` rounded to the nearest multiple of ``divisor``, at least one multiple, and not more than 10 %
-    below the exact value (the rule of MobileNet's ``make_divisible``); exact for ``width == 1``.
+    The result is the nearest multiple of ``divisor``, at least one multiple, and at most 10 % below the exact value
+    (the rule of MobileNet's ``make_divisible``). For ``width == 1`` it is ``channels``.
     """
     if width == 1:
         return channels
@@ -113,11 +114,11 @@ def scaled_channels(channels: int, width: float, divisor: int) -> int:
 
 
 class ChannelRule:
-    """Makes the layouts of a network from its widths and its rounding rule.
+    """Creates the layouts of a network from its widths and a rounding rule.
 
     Args:
         widths: Width multipliers, ascending, ending in 1.0.
-        divisor: Channel counts are multiples of this (8 suits most hardware; 1 is plain rounding).
+        divisor: Channel counts are multiples of this number (8 suits most hardware, 1 is plain rounding).
     """
 
     def __init__(self, widths: Sequence[float], divisor: int) -> None:
@@ -125,21 +126,21 @@ class ChannelRule:
         self.divisor = divisor
 
     def slim(self, channels: int, unit: int = 1) -> ChannelLayout:
-        """An ordinary axis: each sub-model owns the leading channels.
+        """Layout of an ordinary axis: each sub-model owns the leading channels.
 
         Args:
             channels: Channels of the full model, a multiple of ``unit``.
-            unit: Channels that stay together: those of a group of a grouped convolution, of a head of attention.
+            unit: Number of channels that stay together, as in a group of a grouped convolution or in an attention head.
         """
         return self.parts(channels, 1, unit)
 
     def parts(self, channels: int, count: int, unit: int = 1) -> ChannelLayout:
-        """An axis of ``count`` equal parts: each sub-model owns the leading channels of all, equally many.
+        """Layout of an axis of ``count`` equal parts: each sub-model owns equally many leading channels of each part.
 
         Args:
             channels: Channels of the full model, a multiple of ``count * unit``.
-            count: Number of parts: 2 for IBN, the radix of ResNeSt.
-            unit: Channels of a part that stay together.
+            count: Number of parts, for example 2 for IBN or the radix of ResNeSt.
+            unit: Number of channels of a part that stay together.
         """
         if channels % (count * unit):
             raise ValueError(f"an axis of {count} parts of units of {unit} cannot have {channels} channels")
@@ -149,5 +150,5 @@ class ChannelRule:
         return ChannelLayout((part,) * count, tuple((min(part, -(-total // count)),) * count for total in totals))
 
     def fixed(self, channels: int) -> ChannelLayout:
-        """An axis that is the same at every width (image channels, the embedding)."""
+        """Layout of an axis that is the same at every width (image channels, the embedding)."""
         return ChannelLayout((channels,), tuple((channels,) for _ in self.widths))

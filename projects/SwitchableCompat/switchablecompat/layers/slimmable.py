@@ -1,7 +1,8 @@
-"""Convolution and linear layers of which each sub-model uses a leading slice.
+"""Convolution and linear layers in which each sub-model uses a leading slice of the weights.
 
-Slimmable Neural Networks, Yu et al., ICLR 2019. A converted layer *is* the layer it came from (same class, same
-parameters, same state-dict keys): at full width it runs that layer's own forward, so outputs are equal bit for bit.
+Slimmable Neural Networks, Yu et al., ICLR 2019. A converted layer is a subclass of the original layer, with the same
+parameters and the same state-dict keys. At full width it runs the original ``forward``, so outputs are equal bit for
+bit.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ S = TypeVar("S", bound="_Slimmable")
 
 
 def adopt(cls: type[M], module: nn.Module) -> M:
-    """A ``cls`` object with ``module``'s state: the same Parameter and buffer objects, no initialisation run."""
+    """Create a ``cls`` object that shares ``module``'s Parameter and buffer objects, without running ``__init__``."""
     new = cls.__new__(cls)
     new.__dict__.update(module.__dict__)
     for registry in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
@@ -29,7 +30,7 @@ def adopt(cls: type[M], module: nn.Module) -> M:
 
 
 def replace_tensors(module: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
-    """Replace ``module``'s own parameters and buffers, not those of its children, by what ``change`` makes of them."""
+    """Replace ``module``'s own parameters and buffers (not those of its children) by the results of ``change``."""
     for key, parameter in module._parameters.items():
         if parameter is not None:
             module._parameters[key] = nn.Parameter(change(parameter.detach()), parameter.requires_grad)
@@ -39,7 +40,7 @@ def replace_tensors(module: nn.Module, change: Callable[[Tensor], Tensor]) -> No
 
 
 class _Slimmable(nn.Module):
-    """Mixin before a layer class. ``axes`` maps each parameter to the layouts of its leading axes."""
+    """Mixin to put before a layer class. ``axes`` maps each parameter to the layouts of its leading axes."""
 
     weight: Tensor
     switch: WidthSwitch
@@ -73,17 +74,18 @@ class _Slimmable(nn.Module):
     def convert(
         cls: type[S], module: nn.Module, switch: WidthSwitch, in_layout: ChannelLayout, out_layout: ChannelLayout
     ) -> S:
-        """The slimmable twin of ``module``; both hold the same parameters."""
+        """The slimmable version of ``module``. Both hold the same parameters."""
         new = adopt(cls, module)
         new.switch, new.in_layout, new.out_layout = switch, in_layout, out_layout
         return new
 
 
 class SlimmableConv2d(_Slimmable, nn.Conv2d):
-    """A convolution of which sub-model ``i`` uses ``weight[:out_i, :in_i]`` in ``groups_i`` groups.
+    """A convolution in which sub-model ``i`` uses ``weight[:out_i, :in_i]`` in ``groups_i`` groups.
 
-    With groups, ``in_layout`` is that of the weight's second axis: the input channels of *one* group. Either sub-models
-    own whole groups (their number is scaled, as in a depthwise convolution), or the leading channels of every group.
+    With groups, ``in_layout`` is the layout of the weight's second axis, which are the input channels of *one* group.
+    Sub-models own either whole groups (fewer of them, as in a depthwise convolution) or the leading channels of every
+    group.
     """
 
     kept_groups: tuple[int, ...]
@@ -97,7 +99,7 @@ class SlimmableConv2d(_Slimmable, nn.Conv2d):
         out_layout: ChannelLayout,
         kept_groups: tuple[int, ...] | None = None,
     ) -> SlimmableConv2d:
-        """The slimmable twin; ``kept_groups[i]`` is the number of groups of sub-model ``i`` (default: all of them)."""
+        """The slimmable version; ``kept_groups[i]`` is the number of groups of sub-model ``i`` (default: all)."""
         new = super().convert(module, switch, in_layout, out_layout)
         new.kept_groups = kept_groups or (new.groups,) * len(switch)
         return new
@@ -119,7 +121,7 @@ class SlimmableConv2d(_Slimmable, nn.Conv2d):
 
 
 class SlimmableLinear(_Slimmable, nn.Linear):
-    """A linear layer of which sub-model ``i`` uses ``weight[:out_i, :in_i]``."""
+    """A linear layer in which sub-model ``i`` uses ``weight[:out_i, :in_i]``."""
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` is [..., in_i], the result [..., out_i] for the active sub-model ``i``."""

@@ -2,8 +2,8 @@
 
 Switchable batch normalization, Slimmable Neural Networks, Yu et al., ICLR 2019, section 3.3. The full model keeps the
 plain state-dict keys (``bn1.weight``); every narrower sub-model has its own layer below ``narrow``
-(``bn1.narrow.w025.weight``). A checkpoint without these keys, that is an ordinary FastReID or ImageNet one, fills them
-with the leading channels, or leaves them fresh (affine 1 and 0, statistics 0 and 1).
+(``bn1.narrow.w025.weight``). An ordinary FastReID or ImageNet checkpoint does not contain these keys. The narrow layers
+then take its leading channels or start fresh (scale 1, shift 0, mean 0, variance 1).
 """
 
 from __future__ import annotations
@@ -21,34 +21,35 @@ N = TypeVar("N", bound="SwitchableNorm")
 
 
 class SwitchableNorm(nn.Module):
-    """Mixin before a norm class: itself is the full model's layer, ``narrow`` holds the others'."""
+    """Mixin to put before a norm class. The module itself is the full model's layer; ``narrow`` holds those of the
+    others."""
 
     switch: WidthSwitch
     layout: ChannelLayout
     narrow: nn.ModuleDict
     plain: type[nn.Module]
-    fresh: bool  # what the narrower layers start from
+    fresh: bool  # initial values of the narrow layers
 
     @classmethod
     def convert(cls: type[N], module: nn.Module, switch: WidthSwitch, layout: ChannelLayout, fresh: bool = False) -> N:
-        """The switchable twin of ``module``; narrower layers start from its leading channels, or ``fresh``."""
+        """The switchable version of ``module``. Narrow layers start from its leading channels, or ``fresh``."""
         new = adopt(cls, module)
         new.switch, new.layout, new.fresh = switch, layout, fresh
         new.narrow = nn.ModuleDict({name: new._leading(i) for i, name in enumerate(switch.names[:-1])})
         return new
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` is [N, C_i, H, W] for the active sub-model ``i``; same shape out."""
+        """``x`` is [N, C_i, H, W] for the active sub-model ``i``; the result has the same shape."""
         if self.switch.is_full:
             return super().forward(x)
         return self.narrow[self.switch.name](x)
 
     def of(self, index: int) -> nn.Module:
-        """The layer that belongs to sub-model ``index`` (for the full model: this module itself)."""
+        """The norm layer of sub-model ``index`` (for the full model, this module itself)."""
         return self if index == self.switch.full_index else self.narrow[self.switch.names[index]]
 
     def to_static(self, index: int) -> nn.Module:
-        """An ordinary norm layer: a copy of what sub-model ``index`` owns."""
+        """An ordinary norm layer with a copy of the parameters and statistics of sub-model ``index``."""
         return copy.deepcopy(self._plain() if index == self.switch.full_index else self.of(index))
 
     def _plain(self) -> nn.Module:
@@ -94,7 +95,7 @@ class SwitchableBatchNorm2d(SwitchableNorm, nn.BatchNorm2d):
 
 
 class SwitchableSyncBatchNorm(SwitchableNorm, nn.SyncBatchNorm):
-    """The same over several processes (FastReID's ``syncBN``)."""
+    """Switchable batch normalization over several processes (FastReID's ``syncBN``)."""
 
     plain = nn.SyncBatchNorm
 
@@ -119,6 +120,6 @@ RunningNorm = nn.BatchNorm2d | nn.SyncBatchNorm | nn.InstanceNorm2d
 
 
 def running_norms(model: nn.Module, index: int) -> list[RunningNorm]:
-    """Sub-model ``index``'s norm layers that keep running statistics."""
+    """The norm layers of sub-model ``index`` that keep running statistics."""
     norms = [m.of(index) for m in model.modules() if isinstance(m, SwitchableNorm)]
     return [norm for norm in norms if isinstance(norm, RunningNorm) and norm.running_mean is not None]

@@ -1,4 +1,4 @@
-"""The one holder of the active width: every switchable layer of a network points at the same object."""
+"""The active width of a network. All switchable layers of a network share one ``WidthSwitch``."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ..widths import width_name
 
 
 class WidthSwitch:
-    """Which sub-model of a switchable network is active.
+    """Records which sub-model of a switchable network is active.
 
-    Changing the width is one assignment, whatever the number of layers. The full model (last width, 1.0) is active
-    unless :meth:`use` says otherwise.
+    One assignment changes the width of all layers. The full model (last width, 1.0) is active unless :meth:`use`
+    selects another sub-model.
 
     Args:
         widths: Width multipliers, strictly ascending, in (0, 1], the last one exactly 1.0.
@@ -30,10 +30,11 @@ class WidthSwitch:
 
     @classmethod
     def single(cls, width: float) -> WidthSwitch:
-        """The switch of a network that *is* one sub-model: it keeps its name, and is the full model of this network.
+        """The switch of a network that consists of one sub-model. The sub-model keeps its name and acts as the full
+        model.
 
         Args:
-            width: Width multiplier the network was cut out with, in (0, 1].
+            width: Width multiplier of the extracted network, in (0, 1].
         """
         switch = cls([1.0] if width == 1 else check_widths([width, 1.0], "width"))
         switch.widths, switch.names, switch._index = switch.widths[:1], switch.names[:1], 0
@@ -44,7 +45,7 @@ class WidthSwitch:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Share of this network's channels that each sub-model owns; the widths themselves, or 1 for a single one."""
+        """Share of this network's channels that each sub-model owns: the widths, or 1 for a single sub-model."""
         return tuple(width / self.widths[-1] for width in self.widths)
 
     @property
@@ -74,7 +75,8 @@ class WidthSwitch:
 
     @contextmanager
     def use(self, index: int) -> Iterator[None]:
-        """Activate sub-model ``index`` inside the ``with`` block; the former one returns afterwards, also on errors."""
+        """Activate sub-model ``index`` inside the ``with`` block. The previous one becomes active again afterwards,
+        even on errors."""
         if not 0 <= index < len(self.widths):
             raise IndexError(f"sub-model index must be in [0, {len(self.widths)}), found {index}")
         former, self._index = self._index, index
@@ -99,7 +101,7 @@ class WidthSwitch:
 
 
 def check_widths(widths: Sequence[float], key: str = "MODEL.SWITCHABLE.WIDTHS") -> tuple[float, ...]:
-    """Return ``widths`` as a tuple of floats, or say which rule they break.
+    """Return ``widths`` as a tuple of floats if they are valid.
 
     Raises:
         InputError: Not numbers, empty, not strictly ascending, outside (0, 1], or not ending in 1.0.

@@ -1,20 +1,20 @@
-"""Asymmetric metric learning: anchors of a student against a frozen teacher's features, as pure functions.
+"""Asymmetric metric learning (AML) as pure functions: a student's anchors against a frozen teacher's features.
 
 Budnik & Avrithis, "Asymmetric metric learning for knowledge transfer", CVPR 2021 (arXiv 2006.16331), the losses Reg,
-Contr, Contr+ (Contr and Reg) and Triplet in their asymmetric form. With the student's L2-normalised feature h(a) of an
-anchor and the teacher's g(x), which gets no gradient:
+Contr, Contr+ (Contr and Reg) and Triplet in their asymmetric form. h(a) is the student's L2-normalised feature of an
+anchor, and g(x) is the teacher's, which has no gradient:
 
     reg          1/2 d(h(a), g(a))^2
     contr        1/2 d(h(a), g(p))^2  +  1/2 sum_n [margin - d(h(a), g(n))]_+^2
     contr_plus   contr + reg
     triplet      [margin + D(h(a), g(p)) - D(h(a), g(n))]_+ ,  hardest p and n, D = 2 - 2 cos
 
-d is the Euclidean distance, d^2 = 2 - 2 cos. The paper draws one positive and a few mined negatives for every anchor;
-here they are all that the batch has: positives p are the *other* images of the anchor's identity, of which the mean is
-taken (with one of them that is the formula), negatives n are all images of other identities, of which the sum is taken
-(most are beyond the margin and add nothing). An anchor without positives has no positive term. In ``triplet`` an
-anchor's own teacher feature is one of its positives; without a negative its loss is 0. The loss is the mean over all
-anchors of the batch (of one process, if there are several).
+d is the Euclidean distance, d^2 = 2 - 2 cos. The paper draws one positive and mines a few negatives for every anchor.
+We use all images of the batch. Positives p are the *other* images of the anchor's identity; we take their mean, which
+equals the formula for one positive. Negatives n are all images of other identities; we take their sum, to which images
+beyond the margin add nothing. An anchor without positives has no positive term. In ``triplet`` an anchor's own teacher
+feature is one of its positives, and an anchor without negatives has loss 0. The loss is the mean over all anchors of
+the batch (of this process, if there are several).
 
 Shape shorthand: N images, D feature dimension.
 """
@@ -28,18 +28,18 @@ from torch import Tensor
 from .precision import at_least_float32
 
 KINDS = ("reg", "contr", "contr_plus", "triplet")
-_SMALLEST = 1e-12  # below, a distance in float32 is rounding, and the slope of its square root is noise
+_SMALLEST = 1e-12  # smaller squared distances in float32 are rounding, and the slope of their square root is noise
 
 
 def asymmetric_loss(student: Tensor, teacher: Tensor, labels: Tensor, *, kind: str, margin: float) -> Tensor:
-    """Scalar loss, mean over the batch, in float32 (float64 stays).
+    """Mean of the loss over the batch: a scalar in float32 (float64 stays).
 
     Args:
         student: [N, D] features of the model in training, not normalised.
-        teacher: [N, D] features of the same images by the teacher, not normalised; they get no gradient.
+        teacher: [N, D] features of the same images by the teacher, not normalised; without gradient.
         labels: [N] int64 identities.
         kind: One of ``reg``, ``contr``, ``contr_plus``, ``triplet``.
-        margin: Of ``contr`` and ``contr_plus`` on d, of ``triplet`` on 2 - 2 cos.
+        margin: Margin on d for ``contr`` and ``contr_plus``, on 2 - 2 cos for ``triplet``.
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {KINDS}, found {kind!r}")
@@ -66,9 +66,9 @@ def contrastive(squared: Tensor, same: Tensor, margin: float) -> Tensor:
     """``contr`` of each anchor, [N].
 
     Args:
-        squared: [N, N] squared distances d^2, rows are anchors (student), columns are the teacher's.
+        squared: [N, N] squared distances d^2. Rows are anchors (student), columns are teacher features.
         same: [N, N] bool, whether two images show the same identity.
-        margin: On d.
+        margin: Margin on d.
     """
     others = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
     attraction = (squared * others).sum(dim=1) / others.sum(dim=1).clamp_min(1)
@@ -78,7 +78,7 @@ def contrastive(squared: Tensor, same: Tensor, margin: float) -> Tensor:
 
 
 def hardest_triplet(squared: Tensor, same: Tensor, margin: float) -> Tensor:
-    """``triplet`` of each anchor, [N]; arguments as in :func:`contrastive`, with the margin on d^2."""
+    """``triplet`` of each anchor, [N]. Arguments as in :func:`contrastive`, but the margin is on d^2."""
     farthest = squared.masked_fill(~same, -torch.inf).amax(dim=1)
     nearest = squared.masked_fill(same, torch.inf).amin(dim=1)
     return (margin + farthest - nearest).clamp_min(0)

@@ -1,4 +1,4 @@
-"""The compatible loss: every sub-model is trained on the one shared classifier, so that they share a feature space."""
+"""The compatible loss. All sub-models learn from one shared classifier and therefore share a feature space."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .precision import at_least_float32
 
 @dataclass(frozen=True)
 class EvidentialOptions:
-    """What an evidential loss is made of; see :mod:`.evidential` for the formulas.
+    """Settings of the evidential loss. :mod:`.evidential` has the formulas.
 
     Attributes:
         evidence: ``softplus`` or ``exp``.
@@ -27,8 +27,8 @@ class EvidentialOptions:
         prior_unit: ``classes`` (P = prior * K) or ``absolute`` (P = prior).
         kl_weight: Weight lambda of the KL term, in ``kl_unit``.
         kl_unit: ``per_class`` (lambda = kl_weight / K, the KL grows with K) or ``absolute`` (lambda = kl_weight).
-        kl_submodels: ``all``, or ``full``: the KL term shapes the full model, and with it the class vectors that the
-            others meet without it.
+        kl_submodels: Sub-models with a KL term: ``all``, or ``full`` (only the full model; it then shapes the class
+            vectors, to which the others adapt without a KL term).
     """
 
     evidence: str
@@ -40,11 +40,11 @@ class EvidentialOptions:
     kl_submodels: str = "all"
 
     def prior_mass(self, classes: int) -> float:
-        """P for this number of classes."""
+        """Prior mass P for this number of classes."""
         return self.prior * classes if self.prior_unit == "classes" else self.prior
 
     def kl_factor(self, classes: int) -> float:
-        """lambda for this number of classes."""
+        """Weight lambda of the KL term for this number of classes."""
         return self.kl_weight / classes if self.kl_unit == "per_class" else self.kl_weight
 
 
@@ -58,12 +58,12 @@ PRESETS = {
 
 
 class CompatibleTerms(NamedTuple):
-    """What the loss says of a batch of N images.
+    """Results of the loss for a batch of N images.
 
     Attributes:
-        loss: Scalar, to be differentiated.
+        loss: Scalar with graph.
         uncertainty: Mean uncertainty mass, scalar without graph; None for the cross-entropy.
-        certainty: Expected probability of the right class, [N] without graph; None for the cross-entropy.
+        certainty: Expected probability of the correct class, [N] without graph; None for the cross-entropy.
     """
 
     loss: Tensor
@@ -72,16 +72,18 @@ class CompatibleTerms(NamedTuple):
 
 
 class CompatibleLoss(nn.Module):
-    """Loss of one sub-model's logits, and how uncertain the sub-model is.
+    """Computes the loss and the uncertainty of one sub-model from its logits.
 
     L = mean over the batch of (risk + lambda KL), or FastReID's cross-entropy when ``options`` is None. The evidential
-    terms run outside autocast in float32 (the KL in float64): half-precision lgamma overflows at re-ID's class counts.
+    terms run outside autocast in float32 (the KL term in float64), because half-precision lgamma overflows with the
+    number of classes in re-ID.
 
     Args:
-        options: The evidential loss, or None for the cross-entropy.
-        temperature: Logits are divided by it before they become evidence.
-        label_smoothing: Epsilon of FastReID's label smoothing; -1 is its adaptive one (cross-entropy only).
-        smoothing_alpha: Alpha of the adaptive smoothing.
+        options: Settings of the evidential loss, or None for the cross-entropy.
+        temperature: Divides the logits before the evidence function.
+        label_smoothing: Epsilon of FastReID's label smoothing. -1 selects adaptive smoothing (only with the
+            cross-entropy).
+        smoothing_alpha: Alpha of adaptive smoothing.
         scale: Factor on the loss.
     """
 
@@ -103,10 +105,11 @@ class CompatibleLoss(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> CompatibleLoss:
-        """Read ``MODEL.LOSSES.COMPAT`` and the label smoothing and scale of ``MODEL.LOSSES.CE``, which it stands for.
+        """Read ``MODEL.LOSSES.COMPAT``, and label smoothing and scale from ``MODEL.LOSSES.CE``, which this loss
+        replaces.
 
         Raises:
-            InputError: An option that is unknown, or a number out of its range.
+            InputError: An option is unknown, or a number is out of its range.
         """
         node, ce = cfg.MODEL.LOSSES.COMPAT, cfg.MODEL.LOSSES.CE
         _check(cfg)
@@ -130,12 +133,12 @@ class CompatibleLoss(nn.Module):
         )
 
     def forward(self, logits: Tensor, labels: Tensor, is_full: bool = True) -> CompatibleTerms:
-        """Loss of one sub-model's logits, and what it knows.
+        """Compute loss, uncertainty and certainty for one sub-model.
 
         Args:
-            logits: [N, K], margins and scale already applied.
+            logits: [N, K], after margins and scale.
             labels: [N] int64.
-            is_full: Whether they are the full model's.
+            is_full: Whether the logits are the full model's.
         """
         if self.options is None:
             loss = cross_entropy_loss(logits, labels, self.label_smoothing, self.smoothing_alpha)
@@ -176,7 +179,7 @@ def _check(cfg: CfgNode) -> None:
         ("SCALE", "must be positive", node.SCALE > 0),
         ("CERTAINTY_POWER", "must be positive", node.CERTAINTY_POWER > 0),
     ):
-        if not good:  # NaN is not either
+        if not good:  # also false for NaN
             raise InputError(f"{key}.{name}", rule, node[name])
     epsilon, scale = cfg.MODEL.LOSSES.CE.EPSILON, cfg.MODEL.LOSSES.CE.SCALE
     if node.KIND == "evidential" and not 0 <= epsilon < 1:

@@ -1,13 +1,13 @@
-"""In-place distillation: a sub-model learns from what the full model says of the same batch, as pure functions.
+"""In-place distillation as pure functions: a sub-model learns from the full model's output for the same batch.
 
-Yu & Huang, "Universally Slimmable Networks and Improved Training Techniques", ICCV 2019, section 3.3, and its
-counterpart on features, which is ``reg`` of the asymmetric loss. Meant beside a loss on the shared classifier: soft
-labels alone do not align feature spaces.
+Yu & Huang, "Universally Slimmable Networks and Improved Training Techniques", ICCV 2019, section 3.3. The version for
+features is ``reg`` of the asymmetric loss. Use it in addition to a loss on the shared classifier, because soft labels
+alone do not align feature spaces.
 
     logits       T^2 KL( softmax(z_full / T) || softmax(z / T) )
     features     1 - cos(phi, phi_full)
 
-Both are means over the batch, in float32 (float64 stays); the full model's side gets no gradient.
+Both are means over the batch, in float32 (float64 stays). The full model gets no gradient from them.
 
 Shape shorthand: N images, D feature dimension, K classes.
 """
@@ -25,13 +25,13 @@ KINDS = ("logits", "features")
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, *, kind: str, temperature: float = 1.0) -> Tensor:
-    """Scalar loss.
+    """Mean of the loss over the batch, scalar.
 
     Args:
         student: [N, K] logits or [N, D] features of the sub-model.
-        teacher: The same of the full model.
+        teacher: Logits or features of the full model, of the same shape.
         kind: ``logits`` or ``features``.
-        temperature: T, of ``logits`` only.
+        temperature: T; only for ``logits``.
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {KINDS}, found {kind!r}")

@@ -1,12 +1,12 @@
-"""Evidential (uncertainty) loss: subjective logic on a classifier's logits, as pure functions of tensors.
+"""The evidential loss as pure functions: subjective logic on the logits of a classifier.
 
 Sensoy et al., "Evidential Deep Learning to Quantify Classification Uncertainty", NeurIPS 2018; Han et al., "Trusted
 Multi-View Classification", ICLR 2021. With evidence e >= 0 and a prior mass P over K classes:
 
     alpha_k = e_k + P/K      S = sum_k alpha_k = sum_k e_k + P      belief b_k = e_k / S      uncertainty u = P / S
 
-so that sum_k b_k + u = 1 (EDL: P = K, that is alpha = e + 1). Everything is computed from ln alpha, because ``exp``
-evidence of a scaled cosine logit (64 and more) leaves float32 long before its logarithm does.
+so that sum_k b_k + u = 1. Evidential deep learning has P = K, so alpha = e + 1. All functions take ln alpha, because
+``exp`` evidence of a scaled cosine logit (64 and more) can overflow float32, while its logarithm cannot.
 
 Shape shorthand: N images, K classes.
 """
@@ -20,19 +20,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _LARGE = 15.0  # digamma(x) = ln x - 1/(2x) to 3e-15 for x > e^15
-_KL_LOG_ALPHA_MAX = 20.0  # above, lgamma's own rounding in float64 exceeds 1e-6 of the result's slope
+_KL_LOG_ALPHA_MAX = 20.0  # above this, rounding of lgamma in float64 exceeds 1e-6 of the slope of the result
 
 EVIDENCE = ("softplus", "exp")
 RISK = ("digamma", "log")
 
 
 def log_alpha(logits: Tensor, evidence: str, prior: float) -> Tensor:
-    """ln of the Dirichlet parameters, [N, K].
+    """Logarithm of the Dirichlet parameters alpha, [N, K].
 
     Args:
         logits: [N, K].
         evidence: ``softplus``: e = ln(1 + exp z); ``exp``: e = exp z.
-        prior: P, the mass shared by all K classes.
+        prior: Prior mass P, shared equally by all K classes.
     """
     log_prior = math.log(prior / logits.shape[1])
     if evidence == "exp":
@@ -48,15 +48,15 @@ def uncertainty(log_alphas: Tensor, prior: float) -> Tensor:
 
 
 def expected_probability(log_alphas: Tensor, labels: Tensor) -> Tensor:
-    """Mean of the Dirichlet for the right class, alpha_y / S, of each image, [N]; 1/K without evidence."""
+    """Expected probability alpha_y / S of the correct class, per image, [N]; 1/K without evidence."""
     return log_alphas.log_softmax(dim=1).gather(1, labels.unsqueeze(1)).squeeze(1).exp()
 
 
 def bayes_risk(log_alphas: Tensor, targets: Tensor, risk: str) -> Tensor:
     """Expected cross-entropy under the Dirichlet, per image, [N].
 
-    ``digamma``: sum_k t_k (psi(S) - psi(alpha_k)), the exact Bayes risk; ``log``: sum_k t_k (ln S - ln alpha_k), the
-    cross-entropy of the mean (type II maximum likelihood), which asks for relative and not for absolute evidence.
+    ``digamma`` is the exact Bayes risk, sum_k t_k (psi(S) - psi(alpha_k)). ``log`` is the cross-entropy of the mean
+    (type II maximum likelihood), sum_k t_k (ln S - ln alpha_k); it depends on relative, not on absolute evidence.
 
     Args:
         log_alphas: [N, K].
@@ -74,9 +74,9 @@ def bayes_risk(log_alphas: Tensor, targets: Tensor, risk: str) -> Tensor:
 def misleading_evidence_kl(log_alphas: Tensor, labels: Tensor, prior: float) -> Tensor:
     """KL( Dir(alpha~) || Dir(a) ) with a = P/K and alpha~ = a y + (1 - y) alpha, per image, [N], float64.
 
-    Penalises evidence for wrong classes only (Sensoy et al., equation 5, which is the case P = K, a = 1). Without
-    evidence alpha is a, so this is what the penalty must be measured from: against Dir(1) a prior below K would reward
-    wrong classes for evidence until alpha = 1. Evidence above e^20 adds nothing more.
+    Penalises only evidence for wrong classes. Sensoy et al., equation 5, is the case P = K, a = 1. The reference is
+    Dir(a), because alpha equals a without evidence. Against Dir(1), a prior mass below K would reward evidence for
+    wrong classes until alpha = 1. Evidence above e^20 does not increase the penalty.
 
     Args:
         log_alphas: [N, K].
@@ -95,14 +95,15 @@ def misleading_evidence_kl(log_alphas: Tensor, labels: Tensor, prior: float) -> 
 
 
 def smoothed_targets(labels: Tensor, classes: int, epsilon: float) -> Tensor:
-    """FastReID's label smoothing: 1 - epsilon on the label, epsilon / (K - 1) on every other class, [N, K] float32."""
+    """Targets of FastReID's label smoothing, [N, K] float32: 1 - epsilon for the label, epsilon / (K - 1) for
+    others."""
     off = epsilon / max(classes - 1, 1)
     targets = torch.full((labels.shape[0], classes), off, device=labels.device)
     return targets.scatter_(1, labels.unsqueeze(1), 1.0 - epsilon)
 
 
 def combine_opinions(evidences: Tensor, prior: float) -> Tensor:
-    """Dempster-Shafer fusion of V opinions on the same images: the evidence [N, K] of the combined opinion.
+    """Dempster-Shafer fusion of V opinions on the same images; returns the evidence [N, K] of the combined opinion.
 
     Closed form of the reduced combination rule (Han et al. 2021, definition 4): 1 + e_k/P = prod_v (1 + e_k^v / P).
 

@@ -1,11 +1,11 @@
-"""The influence loss: a new model is trained through the frozen classifier of an old one, as a pure function.
+"""The influence loss as a pure function: a new model learns from the frozen classifier of an old model.
 
 Shen et al., "Towards Backward-Compatible Representation Learning", CVPR 2020 (arXiv 2003.11942), the loss L_BCT:
 
     L_BCT(w_c, phi) = L(w_c, phi) + lambda L(w_c_old, phi)
 
-where phi is the new feature extractor, w_c its own classifier, w_c_old the old model's, which is not trained, and L the
-same classification loss on both sides. This module is the second term without lambda.
+where phi is the new feature extractor, w_c its own classifier, w_c_old the frozen classifier of the old model, and L
+the same classification loss in both terms. This module computes the second term without lambda.
 
 Shape shorthand: N images, D feature dimension, K identities.
 """
@@ -21,11 +21,11 @@ from .precision import at_least_float32
 
 
 def old_logits(features: Tensor, classifier: Tensor, *, cosine: bool, scale: float) -> Tensor:
-    """What the old classifier says of new features, [N, K], without any margin.
+    """Logits of the old classifier for new features, [N, K], without a margin.
 
-    A margin belongs to the training of a classifier; this one is trained no more. The scale stays, because it belongs
-    to the geometry in which the class vectors were learnt: logits are ``scale * W phi``, or ``scale * cos`` for a
-    classifier that was trained by a margin softmax.
+    There is no margin, because a margin serves the training of a classifier and this one is frozen. The scale remains,
+    because it is part of the geometry of the class vectors. Logits are ``scale * W phi``, or ``scale * cos`` for a
+    classifier that was trained with a margin softmax.
 
     Args:
         features: [N, D], after the model's own BN-neck.
@@ -48,15 +48,15 @@ def influence_loss(
     label_smoothing: float = 0.0,
     smoothing_alpha: float = 0.2,
 ) -> Tensor:
-    """Cross-entropy of new features through the old classifier, scalar, mean over the batch, in float32.
+    """Cross-entropy of new features with the old classifier: the mean over the batch, a float32 scalar.
 
     Args:
         features: [N, D], after the model's own BN-neck.
         labels: [N] int64, in the old classifier's order of identities.
-        classifier: [K, D]; gets no gradient.
-        cosine: See :func:`old_logits`.
-        scale: See :func:`old_logits`.
-        label_smoothing: Epsilon of FastReID's label smoothing, the recipe's own (L is the same on both sides).
+        classifier: [K, D]; without gradient.
+        cosine: As in :func:`old_logits`.
+        scale: As in :func:`old_logits`.
+        label_smoothing: Epsilon of FastReID's label smoothing in the recipe (L is the same in both terms).
         smoothing_alpha: Alpha of FastReID's adaptive smoothing (``label_smoothing`` -1).
     """
     with torch.autocast(features.device.type, enabled=False):

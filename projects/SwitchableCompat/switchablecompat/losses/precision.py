@@ -1,4 +1,4 @@
-"""What the losses compute in: half precision has too few bits, and too small a range, for their logarithms."""
+"""Number format of the losses. Half precision has too few bits and too small a range for their logarithms."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from torch import Tensor
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """``x`` in float32; float64 stays."""
+    """Convert ``x`` to float32, unless it is float64."""
     return x if x.dtype == torch.float64 else x.float()

@@ -1,4 +1,4 @@
-"""Conversion of FastReID networks, the head and the meta-architecture, and sub-models on their own."""
+"""Conversion of FastReID networks, the head, the meta-architecture, and the extraction of sub-models."""
 
 from .backbone import build_switchable_backbone
 from .convert import Conversion, register_converter

@@ -1,4 +1,4 @@
-"""The switchable backbone in FastReID's registry: any registered builder's network, converted."""
+"""The switchable backbone in FastReID's registry. It converts the network of any registered builder."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from .convert import Conversion, SwitchableNetwork, extract_module
 
 @BACKBONE_REGISTRY.register()
 def build_switchable_backbone(cfg: CfgNode) -> SwitchableNetwork:
-    """Build ``MODEL.SWITCHABLE.BACKBONE`` with its own builder, pretrained weights included, and convert it.
+    """Build ``MODEL.SWITCHABLE.BACKBONE`` with its own builder and pretrained weights, and convert it.
 
-    With ``MODEL.SWITCHABLE.ONLY_WIDTH`` that sub-model is then cut out, with the weights it has in the switchable
-    network, and is a network of its own: all of it is active, and nothing of the other widths is left.
+    With ``MODEL.SWITCHABLE.ONLY_WIDTH``, only that sub-model is kept, with its weights in the switchable network. The
+    result is an independent network without the other widths.
 
     Returns:
         The converted network; ``network.switch`` selects the sub-model, ``network.out_layout`` describes its output.
 
     Raises:
-        InputError: Unknown builder, a layer without converter, FEAT_DIM that is not the network's output, or a
-            PRETRAIN_PATH that is no file of this backbone's weights.
+        InputError: Unknown builder, a layer without a converter, a FEAT_DIM that differs from the network's output, or
+            a PRETRAIN_PATH without this backbone's weights.
     """
     switchable = cfg.MODEL.SWITCHABLE
     plain = build_plain_backbone(cfg, switchable.BACKBONE)
@@ -51,10 +51,10 @@ def build_switchable_backbone(cfg: CfgNode) -> SwitchableNetwork:
 
 
 def build_plain_backbone(cfg: CfgNode, name: str) -> nn.Module:
-    """An ordinary network by FastReID's builder of this ``name``.
+    """Build an ordinary network with FastReID's builder ``name``.
 
     Raises:
-        InputError: Unknown builder or depth, or pretrained weights that are not there, or not this backbone's.
+        InputError: Unknown builder or depth, or pretrained weights that are missing or belong to another backbone.
     """
     backbone = cfg.MODEL.BACKBONE
     unknown_depth = InputError("MODEL.BACKBONE.DEPTH", f"unknown to {name}", backbone.DEPTH)
@@ -63,7 +63,7 @@ def build_plain_backbone(cfg: CfgNode, name: str) -> nn.Module:
     path = backbone.PRETRAIN_PATH if backbone.PRETRAIN else ""
     if path and not os.path.isfile(path):
         raise InputError("MODEL.BACKBONE.PRETRAIN_PATH", "must be an existing file", path)
-    if path:  # read below: each builder knows one spelling of names, and skips others with a line in the log
+    if path:  # loaded below: each builder knows only one spelling of names, and skips all others with a log line
         cfg = cfg.clone()
         cfg.defrost()
         cfg.MODEL.BACKBONE.PRETRAIN = False

@@ -19,18 +19,18 @@ from .modes import kept_modes
 def calibrate_bn(
     model: SwitchableBaseline, batches: Iterable[dict | Tensor], indices: Sequence[int] | None = None
 ) -> int:
-    """Replace the running statistics of every width by the average over ``batches``, without gradient.
+    """Replace the running statistics of every width by averages over ``batches``, without gradient.
 
     Post-statistics of switchable networks (Yu & Huang, ICCV 2019, section 3.3): statistics are reset, then averaged
-    cumulatively. Each batch is normalised once and goes through all widths. Modes and momenta are put back.
+    cumulatively. Each batch is normalised once and passes through all widths. Modes and momenta are restored.
 
     Args:
         model: The switchable model.
-        batches: As the model takes them.
-        indices: The sub-models to calibrate (default: all); the others keep their statistics.
+        batches: Batches in the form that the model accepts.
+        indices: Sub-models to calibrate (default: all). The others keep their statistics.
 
     Returns:
-        Number of batches used; with none the statistics are left alone.
+        Number of batches used. If it is 0, the statistics are unchanged.
     """
     chosen = range(len(model.switch)) if indices is None else indices
     momenta: dict[RunningNorm, float | None] = {}
@@ -58,10 +58,10 @@ def calibrate_bn(
 
 @torch.no_grad()
 def average_statistics(model: SwitchableBaseline | SwitchableNetwork) -> None:
-    """Average every width's BN statistics over the processes, so that all hold the same ones."""
+    """Average the BN statistics of every width over the processes, so that all processes have the same ones."""
     norms = [norm for index in range(len(model.switch)) for norm in running_norms(model, index)]
     buffers = [b for norm in norms for b in (norm.running_mean, norm.running_var) if b is not None]
-    if not buffers:  # such as a vision transformer whose head has no BN-neck
+    if not buffers:  # such as a vision transformer whose head has no BNNeck
         return
     flat = torch.cat(buffers)
     torch.distributed.all_reduce(flat)

@@ -1,4 +1,4 @@
-"""Reading of checkpoints, and loading of weights with a report of what they give a model."""
+"""Reads checkpoints, and loads weights with a report of the tensors that fit the model."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from .weight_names import LEFT_OUT, FoundBackbone, find_backbone, read_file
 
 logger = logging.getLogger("fastreid.switchablecompat.checkpoint")
 
-RECORD_KEY = "switchablecompat"  # below which a checkpoint says what it is: see trained.run_record
-# Classifiers of this FastReID, of earlier ones and of ImageNet models, and what earlier ones saved beside the weights.
+RECORD_KEY = "switchablecompat"  # key of the run's record in a checkpoint, see trained.run_record
+# Classifiers of FastReID 1.4, of its earlier versions and of ImageNet models, and other tensors of earlier versions.
 CLASSIFIERS = (CLASSIFIER_KEY, "heads.classifier.", "backbone.fc.", "pixel_mean", "pixel_std")
 BACKBONE = "backbone."
 WHOLE = "must hold the whole backbone of this config and no other"
@@ -28,12 +28,12 @@ WHOLE = "must hold the whole backbone of this config and no other"
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What a file gives a model, in three groups of tensors.
+    """Tensors of a file and a model, in three groups.
 
     Attributes:
-        loaded: In both, of one shape.
-        absent: In one of them only, or of another shape, as is to be expected.
-        harmful: The same where it is not, each with the reason: features would be others than those that were saved.
+        loaded: In both, with equal shape.
+        absent: Only in one of them, or of another shape, as expected.
+        harmful: The same, but unexpected, each with a reason. Features would differ from those of the saved model.
     """
 
     loaded: tuple[str, ...]
@@ -44,7 +44,7 @@ class LoadReport:
     def compare(
         cls, own: Mapping[str, Tensor], weights: Mapping[str, Tensor], expected: Callable[[str], bool]
     ) -> LoadReport:
-        """Compare a model's state dict with a file's; ``expected`` says which tensors may be absent."""
+        """Compare a model's state dict with a file's; ``expected`` decides which tensors may be absent."""
         loaded = [key for key, value in own.items() if key in weights and weights[key].shape == value.shape]
         others = {key: "not in this model" for key in weights if key not in own}
         others |= {
@@ -57,25 +57,25 @@ class LoadReport:
         return cls(tuple(loaded), tuple(absent), harmful)
 
     def tell(self, path: str) -> None:
-        """Log the groups."""
+        """Log the first two groups."""
         logger.info(f"{path}: {len(self.loaded)} tensors loaded")
-        narrow = [key for key in self.absent if ".narrow." in key]  # so many that they would hide the others
+        narrow = [key for key in self.absent if ".narrow." in key]  # too many: they would hide the others
         if others := [key for key in self.absent if key not in {*narrow}]:
             logger.info(f"{path}: absent or of another shape, as expected: {name_some(others, 8)}")
         if narrow:
-            logger.info(f"{path}: {len(narrow)} tensors of narrow norms are in one of the two only")
+            logger.info(f"{path}: {len(narrow)} tensors of narrow norms are only in the file or only in the model")
 
     def refuse_harm(self, path: str, rule: str) -> None:
-        """Raise InputError if the third group is not empty."""
+        """Raise InputError if there are harmful tensors."""
         if self.harmful:
             raise InputError(path, f"{rule}; these tensors do not fit", name_some(self.harmful))
 
 
 def read_checkpoint(path: str) -> dict:
-    """A FastReID checkpoint on the CPU; nothing in the file is executed.
+    """Read a FastReID checkpoint to the CPU without executing anything in the file.
 
     Raises:
-        InputError: Not a file, truncated, not a checkpoint, or one with code in it.
+        InputError: The file is missing, truncated, no checkpoint, or contains code.
     """
     checkpoint = read_file(path)
     if not isinstance(checkpoint.get("model"), dict):
@@ -86,9 +86,9 @@ def read_checkpoint(path: str) -> dict:
 
 
 def read_weights(path: str, content: dict | None = None) -> dict[str, Tensor]:
-    """Weights by the names that they have in FastReID's Baseline (``backbone.conv1.weight``).
+    """Read weights, named as in FastReID's Baseline (``backbone.conv1.weight``).
 
-    Taken are FastReID's checkpoints of any age (below ``model``), also with NumPy arrays or of a model in a
+    Accepts FastReID's checkpoints of any version (below ``model``), also with NumPy arrays or of a model in a
     data-parallel wrapper, and plain state dicts of a backbone, such as torchvision's (``conv1.weight``).
 
     Args:
@@ -96,7 +96,7 @@ def read_weights(path: str, content: dict | None = None) -> dict[str, Tensor]:
         content: What :func:`read_checkpoint` has read from it already.
 
     Raises:
-        InputError: As :func:`read_checkpoint`, or something else than tensors in it.
+        InputError: As :func:`read_checkpoint`, or the file contains something other than tensors.
     """
     content = read_file(path) if content is None else content
     content = next((content[key] for key in ("model", "state_dict") if isinstance(content.get(key), dict)), content)
@@ -114,19 +114,19 @@ def read_weights(path: str, content: dict | None = None) -> dict[str, Tensor]:
 def load_for_evaluation(
     model: nn.Module, path: str, config: str = "this config", content: dict | None = None
 ) -> Tensor | None:
-    """Load a trained model; only the classifier, which features do not need, may be missing or differ.
+    """Load a trained model. Only the classifier may be missing or differ, because features do not need it.
 
     Args:
         model: A module whose state dict has the checkpoint's keys.
         path: The checkpoint.
-        config: What a message calls the model's config.
+        config: Name of the model's config in messages.
         content: What :func:`read_checkpoint` has read from it already.
 
     Returns:
-        The checkpoint's classifier [K, D], which is not loaded; None if it has none.
+        The checkpoint's classifier [K, D], which is not loaded, or None if it has none.
 
     Raises:
-        InputError: The file is not a checkpoint of a model of this shape: other widths, depth, layers or dimensions.
+        InputError: The checkpoint belongs to a model with other widths, depth, layers or dimensions.
     """
     weights = read_weights(path, content)
     classifier = weights.pop(CLASSIFIER_KEY, None)
@@ -138,16 +138,15 @@ def load_for_evaluation(
 
 
 def load_as_start(model: nn.Module, path: str) -> None:
-    """Load what a training starts from: a trained model, or the weights of an ordinary backbone.
+    """Load the initial weights of a training: a trained model, or the weights of an ordinary backbone.
 
-    The backbone must be whole: a layer that silently stays at its random initial values is the most expensive of
-    mistakes. The head may be another one. Norms of narrow widths that the file does not know start as
-    MODEL.SWITCHABLE.SUBMODEL_START says; so does what FastReID adds to a pretrained backbone and initialises as the
-    identity.
+    The backbone must be complete, because a layer that silently keeps its random values is an expensive mistake. The
+    head may differ. Norms of narrow widths that the file lacks start as ``MODEL.SWITCHABLE.SUBMODEL_START`` says. So do
+    layers that FastReID adds to a pretrained backbone and initialises as the identity.
 
     Args:
         model: Switchable or ordinary, with a ``backbone`` and ``heads``.
-        path: A file in any of the forms that :mod:`~switchablecompat.modeling.weight_names` finds a backbone in.
+        path: A file in any form in which :mod:`~switchablecompat.modeling.weight_names` can find a backbone.
 
     Raises:
         InputError: The file is not of this backbone.
@@ -161,7 +160,7 @@ def load_as_start(model: nn.Module, path: str) -> None:
     }
     found = find_backbone(path, plain)
     weights = {f"{BACKBONE}{key}": value for key, value in found.weights.items()}
-    if found.prefix.endswith(BACKBONE):  # a re-ID model: its head stands beside
+    if found.prefix.endswith(BACKBONE):  # a re-ID model: its head is beside the backbone
         before = found.prefix.removesuffix(BACKBONE)
         others = {
             key.removeprefix(before): v for key, v in found.elsewhere.items() if key.startswith(f"{before}heads.")
@@ -171,7 +170,7 @@ def load_as_start(model: nn.Module, path: str) -> None:
 
 
 def load_pretrained(backbone: nn.Module, path: str) -> None:
-    """Load an ordinary backbone, not converted yet, from a file as :func:`load_as_start` takes it.
+    """Load an ordinary, unconverted backbone from a file of the same forms as :func:`load_as_start`.
 
     Raises:
         InputError: The file is not of this backbone.
@@ -197,17 +196,17 @@ def _load(model: nn.Module, path: str, found: FoundBackbone, weights: Mapping[st
     report = LoadReport.compare(own, weights, _may_start_anew)
     report.refuse_harm(path, f"{rule}, here below {found.prefix!r}" if found.prefix else rule)
     report.tell(path)
-    beside = found.prefix.removesuffix(BACKBONE)  # where the head was taken from, if there is one
+    beside = found.prefix.removesuffix(BACKBONE)  # prefix of the head, if there is one
     if left_out := [*useless, *(key for key in found.elsewhere if key.removeprefix(beside) not in weights)]:
         logger.info(f"{path}: left out: {name_some(left_out, 8)}")
     model.load_state_dict({key: weights[key] for key in report.loaded}, strict=False)
 
 
 def check_same(model: nn.Module, path: str, content: dict | None = None) -> None:
-    """Refuse to resume from a checkpoint of another model: FastReID would skip what does not fit, with a warning.
+    """Reject the checkpoint of another model for a resume. FastReID would only warn and skip tensors that do not fit.
 
     Args:
-        model: The model that is to go on.
+        model: The model to resume.
         path: The checkpoint.
         content: What :func:`read_checkpoint` has read from it already.
 

@@ -1,8 +1,8 @@
 """Conversion of an ordinary network into a switchable one, layer by layer in its own module tree.
 
-A converter takes a module and the :class:`ChannelLayout` of its input, and returns the switchable module and the layout
-of its output: layouts flow through the network as tensors do, so that a layer that does not fit is found at conversion
-time. What has no converter is refused by name.
+A converter takes a module and the :class:`ChannelLayout` of its input. It returns the switchable module and the layout
+of its output. Layouts flow through the network as tensors do, so the conversion finds layers that do not fit. It
+rejects a module without a converter and names it.
 
     @register_converter(MyBlock)
     def _convert_my_block(block, ctx, x):
@@ -35,17 +35,17 @@ from ..layers import (
 from ..layers.slimmable import adopt, replace_tensors
 
 Converted = tuple[nn.Module, ChannelLayout]
-Converter = Callable[[Any, "Conversion", ChannelLayout], Converted]  # the first argument: of the registered type
+Converter = Callable[[Any, "Conversion", ChannelLayout], Converted]  # the first argument has the registered type
 
 _CONVERTERS: dict[type[nn.Module], Converter] = {}
 
 
 class SwitchableNetwork(nn.Module):
-    """A converted network, for the type checker only: of the class that it had, with two attributes more.
+    """Type of a converted network, for the type checker only. The network keeps its class and has two more attributes.
 
     Attributes:
         switch: Selects the sub-model.
-        out_layout: Channels of the output.
+        out_layout: Layout of the output.
     """
 
     switch: WidthSwitch
@@ -53,7 +53,7 @@ class SwitchableNetwork(nn.Module):
 
 
 def register_converter(*types: type[nn.Module]) -> Callable[[Converter], Converter]:
-    """Decorator: use this function for modules of exactly these types, or of their subclasses with no own converter."""
+    """Decorator: use the function for modules of these types, and of their subclasses without a converter."""
 
     def register(function: Converter) -> Converter:
         for module_type in types:
@@ -64,13 +64,13 @@ def register_converter(*types: type[nn.Module]) -> Callable[[Converter], Convert
 
 
 class Conversion:
-    """One conversion: the shared switch, the channel rule, and the way through the tree (for messages).
+    """State of one conversion: the shared switch, the channel rule, and the current path in the network (for messages).
 
     Args:
         widths: Width multipliers, ascending, ending in 1.0.
         divisor: Channel counts are multiples of this.
-        switch: The switch to share with parts that are converted already (default: a new one with ``widths``).
-        fresh_norms: Whether norms of narrow widths start anew, and not from slices of the full model's.
+        switch: Switch of parts that are already converted (default: a new one with ``widths``).
+        fresh_norms: Whether norms of narrow widths start fresh instead of from slices of the full model's norms.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Conversion:
         """Convert a whole network whose input has ``image_channels`` channels at every width.
 
         Raises:
-            InputError: A layer in it has no converter, or does not fit its input.
+            InputError: A layer has no converter or does not fit its input.
         """
         self._names = {id(module): name for name, module in network.named_modules()}
         converted, layout = self.convert(network, self.rule.fixed(image_channels))
@@ -103,22 +103,22 @@ class Conversion:
         return self._converter(module)(module, self, x)
 
     def in_order(self, module: nn.Module, x: ChannelLayout, *names: str) -> ChannelLayout:
-        """Convert children that are applied one after the other, in place; returns the layout after the last one.
+        """Convert children that run one after the other, in place; returns the layout of the last output.
 
         Args:
-            module: Their parent.
-            x: The layout of the first one's input.
-            names: Which children, in the order of their application (default: all, as ``nn.Sequential`` does).
+            module: The parent of the children.
+            x: Layout of the first child's input.
+            names: Names of the children in the order in which they run (default: all, as in ``nn.Sequential``).
         """
         for name in names or tuple(module._modules):
             module._modules[name], x = self.convert(module.get_submodule(name), x)
         return x
 
     def conv(self, module: nn.Conv2d, x: ChannelLayout, out: ChannelLayout | None = None) -> Converted:
-        """Convert a convolution whose output is to have layout ``out`` (default: an ordinary slim axis).
+        """Convert a convolution so that its output has layout ``out`` (default: an ordinary slim axis).
 
-        Groups decide their output themselves. Where the input has one segment per group, every sub-model has all groups
-        and the leading channels of each; otherwise it has the leading groups, whole.
+        For a grouped convolution the input determines the output. If the input has one segment per group, every
+        sub-model has all groups, with the leading channels of each. Otherwise it has the leading groups, each complete.
         """
         self.require_plain(module, nn.Conv2d, "_conv_forward")
         if module.padding_mode != "zeros":
@@ -146,31 +146,31 @@ class Conversion:
         return SlimmableConv2d.convert(module, self.switch, self.rule.fixed(inputs), out, kept_groups), out
 
     def linear(self, module: nn.Linear, x: ChannelLayout, out: ChannelLayout | None = None) -> Converted:
-        """Convert a linear layer whose output is to have layout ``out`` (default: an ordinary slim axis)."""
+        """Convert a linear layer so that its output has layout ``out`` (default: an ordinary slim axis)."""
         self.require_plain(module, nn.Linear)
         self.require(module, module.in_features, x)
         out = out or self.rule.slim(module.out_features)
         return SlimmableLinear.convert(module, self.switch, x, out), out
 
     def require(self, module: nn.Module, channels: int, x: ChannelLayout) -> None:
-        """Refuse ``module`` if its input axis is not the one it gets."""
+        """Reject ``module`` if its number of input channels differs from the layout's."""
         if channels != x.total:
             raise self.refuse(module, f"expects {channels} channels", f"an input of {x.total}")
 
     def require_same(self, module: nn.Module, a: ChannelLayout, b: ChannelLayout) -> None:
-        """Refuse ``module`` if two tensors that it adds do not have the same channels at every width."""
+        """Reject ``module`` if it adds two tensors whose channels differ at some width."""
         if a.kept != b.kept:
             raise self.refuse(
                 module, "adds two tensors, which must own the same channels at every width", (a.kept, b.kept)
             )
 
     def refuse(self, module: nn.Module, rule: str, found: object) -> InputError:
-        """The error for a module that cannot be converted, with its name in the network."""
+        """Make the error for a module that cannot be converted, with its name in the network."""
         name = self._names.get(id(module), "") or "network"
         return InputError(f"MODEL.SWITCHABLE.BACKBONE, layer {name} ({type(module).__name__})", rule, found)
 
     def require_plain(self, module: nn.Module, plain: type[nn.Module], *also: str) -> None:
-        """Refuse a subclass that computes something else (weight standardisation, parametrised weights, hooks)."""
+        """Reject a subclass that computes something else (weight standardisation, parametrised weights, hooks)."""
         same = all(getattr(type(module), name) is getattr(plain, name) for name in ("forward", *also))
         if not same or hasattr(module, "parametrizations") or module._forward_hooks or module._forward_pre_hooks:
             rule = f"does more than {plain.__name__}; it needs a converter of its own"
@@ -197,7 +197,7 @@ class Conversion:
     nn.Dropout,
 )
 def convert_channelwise(module: nn.Module, ctx: Conversion, x: ChannelLayout) -> Converted:
-    """For layers without parameters that treat every channel alike: they work at any width as they are."""
+    """Keep a layer without parameters that treats all channels alike; it works at any width."""
     return module, x
 
 
@@ -244,11 +244,11 @@ def _convert_sequential(module: nn.Sequential, ctx: Conversion, x: ChannelLayout
 
 
 def extract_module(module: nn.Module, index: int) -> nn.Module:
-    """The plain static twin of a switchable module at sub-model ``index``, sharing no memory with it.
+    """Make the plain, static version of a switchable module for sub-model ``index``, without shared memory.
 
-    The inverse of conversion: slimmable layers become ordinary layers with copied slices, containers keep their class.
-    A module that does something of its own per width says with ``shell(index)`` what it is at one width, before its
-    children are made static.
+    This inverts the conversion. Slimmable layers become ordinary layers with copied slices; containers keep their
+    class. A module that behaves differently per width has a method ``shell(index)``, which returns the module for one
+    width. Its children are made static afterwards.
     """
     to_static, shell = getattr(module, "to_static", None), getattr(module, "shell", None)
     if to_static is not None:

@@ -1,4 +1,4 @@
-"""FastReID's embedding head at every width: one feature space of one dimension, and one shared classifier."""
+"""FastReID's embedding head at every width, with one feature dimension and one shared classifier."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from .simplex import regular_simplex
 
 @REID_HEADS_REGISTRY.register()
 class SwitchableEmbeddingHead(EmbeddingHead):
-    """Pooling, slimmable 1x1 embedding, switchable BN-neck, and a classifier ``weight`` that all sub-models share.
+    """Pooling, slimmable 1x1 embedding, switchable BNNeck, and a classifier ``weight`` that all sub-models share.
 
-    The embedding takes the channels of the active sub-model and always returns ``embedding_dim`` features; statistics
-    and affine parameters of the BN-neck are private per sub-model. Options are those of FastReID's ``EmbeddingHead``.
+    The embedding takes the channels of the active sub-model and always returns ``embedding_dim`` features. Statistics
+    and affine parameters of the BNNeck are private per sub-model. Options are those of FastReID's ``EmbeddingHead``.
 
     Args:
-        classifier_grad: Who trains the shared classifier: ``all`` sub-models, or the ``full`` model only (the others
-            then learn to meet its class vectors).
+        classifier_grad: Sub-models that train the shared classifier: ``all``, or only the ``full`` model (the others
+            then adapt to its class vectors).
         classifier: Class vectors: ``learned``, or fixed as the vertices of a regular ``simplex``.
-        submodel_start: What the neck's norms of narrow widths start from: ``fresh``, or slices of the full model's.
+        submodel_start: Initial values of the neck's norms of narrow widths: ``fresh``, or slices of the full model's.
     """
 
     plain_class = EmbeddingHead
@@ -47,7 +47,7 @@ class SwitchableEmbeddingHead(EmbeddingHead):
         super().__init__(**kwargs)
         self.fresh_norms = submodel_start == "fresh"
         self.classifier_grad, self.classifier = classifier_grad, classifier
-        if classifier == "simplex" and len(self.weight) > 1:  # built without classes, it only gives features
+        if classifier == "simplex" and len(self.weight) > 1:  # without classes the head only returns features
             self._fix_classifier()
 
     @classmethod
@@ -69,12 +69,12 @@ class SwitchableEmbeddingHead(EmbeddingHead):
         self.weight = nn.Parameter(regular_simplex(classes, dimension), requires_grad=False)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        if self.classifier == "simplex":  # fixed is fixed, whatever the checkpoint's classifier was
+        if self.classifier == "simplex":  # stays fixed, whatever classifier the checkpoint has
             state_dict[f"{prefix}weight"] = self.weight.detach()
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def make_switchable(self, switch: WidthSwitch, x: ChannelLayout) -> None:
-        """Convert the neck for a backbone with this switch whose output has layout ``x``."""
+        """Convert the neck for a backbone that has this switch and output layout ``x``."""
         ctx = Conversion(switch=switch, fresh_norms=self.fresh_norms)
         neck: list[nn.Module] = list(self.bottleneck)
         if neck and isinstance(neck[0], nn.Conv2d):
@@ -85,17 +85,17 @@ class SwitchableEmbeddingHead(EmbeddingHead):
         self.switch = switch
 
     def forward(self, features: Tensor, targets: Tensor | None = None) -> Tensor | dict[str, Tensor]:
-        """See FastReID's ``EmbeddingHead.forward``.
+        """Run the head as FastReID's ``EmbeddingHead.forward``.
 
         Args:
             features: [N, C_i, H, W], the backbone's output for the active sub-model.
             targets: [N] int64 identities, in training.
 
         Returns:
-            In evaluation the features [N, D]; in training a dict of ``cls_outputs`` (with margin), ``logits`` (without)
-            and ``pred_class_logits`` (these, detached), all [N, K]; ``features`` ([N, C_i] before the neck or [N, D]
-            after it, by NECK_FEAT, for FastReID's pair losses) and ``neck_features`` ([N, D], always after the neck:
-            what evaluation compares).
+            In evaluation, the features [N, D]. In training, a dict with ``cls_outputs`` (with margin), ``logits``
+            (without margin) and ``pred_class_logits`` (``logits``, detached), all [N, K]; ``features`` for FastReID's
+            pair losses ([N, C_i] before the neck or [N, D] after it, by NECK_FEAT); and ``neck_features`` ([N, D],
+            always after the neck, as in evaluation).
         """
         pool_feat = self.pool_layer(features)
         neck_feat = self.bottleneck(pool_feat)[..., 0, 0]
@@ -109,9 +109,9 @@ class SwitchableEmbeddingHead(EmbeddingHead):
         if kind == "Linear":
             logits = F.linear(neck_feat, weight)
         else:
-            # float32 also under autocast: in half precision a cosine near 1 has no room for a margin
+            # float32 also under autocast: half precision cannot resolve a margin near a cosine of 1
             logits = F.linear(F.normalize(neck_feat), F.normalize(weight)).float()
-            if kind == "ArcSoftmax":  # rounding can leave [-1, 1], where acos is NaN and its slope infinite
+            if kind == "ArcSoftmax":  # rounding can exceed [-1, 1], where acos is NaN
                 logits = logits.clamp(-1 + 1e-6, 1 - 1e-6)
         scaled = logits * self.cls_layer.s
         return {
@@ -124,7 +124,7 @@ class SwitchableEmbeddingHead(EmbeddingHead):
 
 
 def check_classifier(cfg: CfgNode) -> None:
-    """Refuse unknown class vectors, and unknown ways to train them.
+    """Reject unknown values of the classifier keys.
 
     Raises:
         InputError: Key, rule and the value found.
@@ -137,7 +137,7 @@ def check_classifier(cfg: CfgNode) -> None:
 
 
 def build_heads_for(cfg: CfgNode, channels: int) -> nn.Module:
-    """FastReID's ``build_heads`` for a backbone that returns ``channels``, which with ONLY_WIDTH is not FEAT_DIM."""
+    """FastReID's ``build_heads`` for a backbone with ``channels`` output channels (with ONLY_WIDTH not FEAT_DIM)."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.BACKBONE.FEAT_DIM = channels

@@ -1,4 +1,4 @@
-"""The meta-architecture: FastReID's Baseline whose sub-models are trained and tested one width at a time."""
+"""The meta-architecture: FastReID's Baseline, trained and tested one sub-model at a time."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ PAIR_LOSSES: dict[str, tuple[str, str, Callable[..., Tensor]]] = {
 class SwitchableBaseline(Baseline):
     """A switchable backbone and head that share one :class:`WidthSwitch`, and the losses of each sub-model.
 
-    In evaluation ``model(inputs)`` returns the features [N, D] of the active sub-model (the full one by default), as
-    FastReID expects; ``with model.switch.use(i): model(inputs)`` those of sub-model ``i``. In training it returns the
-    losses of *all* sub-models, so that even FastReID's own trainer can train it by plain summation; this plug-in's
-    trainer calls :meth:`submodel_losses` once per width instead, to hold one width's graph at a time.
+    In evaluation ``model(inputs)`` returns the features [N, D] of the active sub-model (by default the full model), as
+    FastReID expects. ``with model.switch.use(i): model(inputs)`` returns those of sub-model ``i``. In training it
+    returns the losses of *all* sub-models, so that FastReID's own trainer can train it by the plain sum. This plug-in's
+    trainer instead calls :meth:`submodel_losses` once per width, to keep only one width's graph at a time.
 
-    A step asks for the full model first and for the smallest last, whatever the method: what the full model says of the
-    batch is then there for those that learn from it.
+    Every step starts with the full model and ends with the smallest sub-model, whatever the method. Smaller sub-models
+    can then learn from the full model's output for the batch.
 
     Args:
         compatible_loss: The loss on the shared classifier's output.
-        reference_source: Where the frozen model of the influence and the asymmetric loss comes from, if they use one.
-            Evaluation never needs it, so it is loaded by :meth:`prepare_training`, or when a loss first asks for it.
-        channels_last: Memory format of the convolutions' weights, which activations follow.
-        loss_kwargs: FastReID's loss options, and ours; the pair losses named there act on every sub-model's features.
+        reference_source: Source of the frozen model for the influence and the asymmetric loss, if they need one.
+            Evaluation never needs it, so :meth:`prepare_training` or the first loss loads it.
+        channels_last: Whether the weights of convolutions, and with them activations, are channels-last in memory.
+        loss_kwargs: FastReID's loss options and ours. Its pair losses act on the features of every sub-model.
     """
 
     plain_class = Baseline
@@ -103,11 +103,11 @@ class SwitchableBaseline(Baseline):
         }
 
     def forward(self, batched_inputs: dict | Tensor) -> Tensor | dict[str, Tensor]:
-        """Features of the active sub-model (evaluation) or the losses of all sub-models (training)."""
+        """Features of the active sub-model (evaluation), or losses of all sub-models (training)."""
         images = self.preprocess_image(batched_inputs)
         if not self.training:
             return self.heads(self.backbone(images))
-        assert isinstance(batched_inputs, dict)  # FastReID's trainer gives identities with the images
+        assert isinstance(batched_inputs, dict)  # FastReID's trainer passes identities with the images
         losses: dict[str, Tensor] = {}
         for index in self.switch.descending:
             losses.update(self.submodel_losses(images, batched_inputs["targets"], index)[0])
@@ -115,7 +115,7 @@ class SwitchableBaseline(Baseline):
         return losses
 
     def prepare_training(self) -> None:
-        """Load the reference now, if the losses use one, rather than in the first step.
+        """Load the reference, if the losses use one, before the first step.
 
         Raises:
             InputError: It cannot be loaded, or does not fit this model.
@@ -124,32 +124,32 @@ class SwitchableBaseline(Baseline):
             self.teachers.reference(self.device)
 
     def end_step(self) -> None:
-        """Forget what was kept of the batch; to be called when all its sub-models have been trained."""
+        """Discard all data of the batch. Call it after all sub-models of a step."""
         self.teachers.end_step()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SwitchableBaseline:
-        self.teachers.move(fn)  # what is no module of the model follows it to its device all the same
+        self.teachers.move(fn)  # the teachers are no module of the model, so move them explicitly
         return super()._apply(fn, recurse)
 
     def preprocess_image(self, batched_inputs: dict | Tensor) -> Tensor:
-        """Normalise a batch ([N, 3, H, W], 0-255, RGB) once for all widths; FastReID's method does it in place."""
+        """Normalise a batch ([N, 3, H, W], 0-255, RGB) once for all widths. FastReID's method works in place."""
         images = batched_inputs["images"] if isinstance(batched_inputs, dict) else batched_inputs
         return (images.to(self.device) - self.pixel_mean) / self.pixel_std
 
     def submodel_losses(
         self, images: Tensor, targets: Tensor, index: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Losses and diagnostics of one sub-model.
+        """Compute losses and diagnostics of one sub-model.
 
         Args:
             images: [N, 3, H, W], already normalised.
             targets: [N] int64 identities.
-            index: Which sub-model.
+            index: Index of the sub-model.
 
         Returns:
-            Losses (to be summed and differentiated) and diagnostics (detached scalars: ``cls_accuracy_*`` as a share,
-            ``uncertainty_*`` in [0, 1]; and ``certainty_*``, the expected probability of the right class, [N]), keys
-            ending in the sub-model's name, for example ``loss_compat_w025``.
+            Losses, to be summed and differentiated, and diagnostics without graph. Diagnostics are the scalars
+            ``cls_accuracy_*`` (a share) and ``uncertainty_*`` (in [0, 1]), and ``certainty_*``, the expected
+            probability of the correct class, [N]. Keys end in the sub-model's name, for example ``loss_compat_w025``.
         """
         with self.switch.use(index):
             name, is_full = self.switch.name, self.switch.is_full
@@ -183,7 +183,7 @@ class SwitchableBaseline(Baseline):
 
     def _influence_loss(self, features: Tensor, targets: Tensor) -> Tensor:
         reference, smoothing = self.teachers.reference(features.device), self.loss_kwargs["ce"]
-        assert reference.classifier is not None  # its source has seen to it
+        assert reference.classifier is not None  # its source has checked that it exists
         loss = influence_loss(
             features,
             targets,

@@ -10,9 +10,9 @@ from torch import nn
 
 @contextmanager
 def kept_modes(model: nn.Module) -> Iterator[None]:
-    """Give every module its own mode back at the end of the block, also on errors.
+    """Restore the mode of every module at the end of the block, even on errors.
 
-    ``model.train()`` would wake what was frozen in evaluation mode.
+    ``model.train()`` would also affect modules that are frozen in evaluation mode.
     """
     modes = {module: module.training for module in model.modules()}
     try:

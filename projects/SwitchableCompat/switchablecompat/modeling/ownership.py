@@ -1,4 +1,4 @@
-"""Which parameters, and which elements of them, belong to which sub-model."""
+"""Ownership: which parameters, and which of their elements, belong to which sub-model."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class SharedParameter:
     Attributes:
         name: Full name in the model.
         parameter: The parameter.
-        shells: int64 of the parameter's shape: the smallest sub-model that owns each element (sub-models are nested,
-            so all larger ones own it too); None if every sub-model owns all of it.
+        shells: Smallest sub-model that owns each element, int64 of the parameter's shape. (Sub-models are nested, so
+            all larger ones own it too.) None if every sub-model owns the whole parameter.
     """
 
     name: str
@@ -28,7 +28,7 @@ class SharedParameter:
 
 
 def private_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """Trainable parameters that belong to one width each: those of the switchable norm layers, each once."""
+    """Trainable parameters of switchable norm layers, which belong to one width each; every parameter once."""
     norms = [module for module in model.modules() if isinstance(module, SwitchableNorm)]
     return list(dict.fromkeys(p for norm in norms for p in norm.parameters() if p.requires_grad))
 
@@ -36,7 +36,7 @@ def private_parameters(model: nn.Module) -> list[nn.Parameter]:
 def shared_parameters(model: nn.Module) -> list[SharedParameter]:
     """Trainable parameters that more than one sub-model can train, in the order of ``named_parameters``.
 
-    Parameters of switchable norm layers are private to one width each and therefore left out.
+    They do not include parameters of switchable norm layers, which are private to one width each.
     """
     private = {id(p) for p in private_parameters(model)}
     axes: dict[int, tuple[ChannelLayout, ...]] = {}
@@ -54,7 +54,7 @@ def shared_parameters(model: nn.Module) -> list[SharedParameter]:
 
 
 def shell_map(parameter: Tensor, axes: Sequence[ChannelLayout]) -> Tensor:
-    """For every element of a parameter the smallest sub-model that owns it, int64 of the parameter's shape."""
+    """Smallest sub-model that owns each element of a parameter, int64 of the parameter's shape."""
     shells = torch.zeros(parameter.shape, dtype=torch.int64)
     for dim, layout in enumerate(axes):
         view = [1] * parameter.dim()

@@ -1,4 +1,4 @@
-"""The reference: a trained model, frozen, that others are trained to be compatible with."""
+"""The reference: a trained, frozen model with which a new model learns to be compatible."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ logger = logging.getLogger("fastreid.switchablecompat.reference")
 
 
 class ReferenceModel(nn.Module):
-    """Backbone and head of a trained model that nothing changes any more.
+    """Backbone and head of a trained model, frozen.
 
-    It is always in evaluation mode (a batch norm in training mode would move its statistics even without gradient),
-    and no parameter of it requires a gradient.
+    It is always in evaluation mode, because batch norms in training mode change their statistics even without a
+    gradient. None of its parameters requires a gradient.
 
     Args:
-        backbone: The backbone; if switchable, the full model is used.
-        heads: The head, which in evaluation mode returns features after its BN-neck.
-        classifier: Its class vectors [K, D], if known.
-        cosine: Whether the classifier was trained on cosines (a margin softmax) and not on inner products.
-        scale: Scale of its logits.
+        backbone: The backbone. If it is switchable, its full model is used.
+        heads: The head, which in evaluation mode returns features after its BNNeck.
+        classifier: Class vectors [K, D], if known.
+        cosine: Whether the classifier was trained on cosines (margin softmax) instead of inner products.
+        scale: Scale of the logits.
     """
 
     def __init__(
@@ -50,21 +50,21 @@ class ReferenceModel(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> ReferenceModel:
-        """Stay in evaluation mode, whatever is asked."""
+        """Stay in evaluation mode, whatever ``mode`` is."""
         return super().train(False)
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """Features [N, D] of images [N, 3, H, W] that are normalised already."""
+        """Features [N, D] of normalised images [N, 3, H, W]."""
         return self.heads(self.backbone(images))
 
 
 @dataclass(frozen=True)
 class ReferenceSource:
-    """Where a reference comes from, and what it must be like to fit the model that is trained with it.
+    """Files of a reference, and the properties that the trained model requires of it.
 
     Attributes:
-        config_file: ``MODEL.REFERENCE.CONFIG_FILE``; empty for what the checkpoint keeps, or ``config.yaml`` beside it.
+        config_file: ``MODEL.REFERENCE.CONFIG_FILE``. Empty: the checkpoint's settings, or ``config.yaml`` beside it.
         weights: ``MODEL.REFERENCE.WEIGHTS``.
         space: Dimension of the model's features, and what its images are normalised with: both see the same batch.
         classes: K of the model's classifier where the reference's classifier is used (identities are numbered by the
@@ -80,10 +80,10 @@ class ReferenceSource:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, dimension: int) -> ReferenceSource | None:
-        """The reference that a checked config needs, for a model with features of this dimension; None if it does not.
+        """The source of the reference that a checked config needs, for features of this dimension; None if it needs
+        none.
 
-        The classifier is needed by the influence loss only: the asymmetric loss also takes a reference of other
-        identities.
+        Only the influence loss needs the classifier. The asymmetric loss accepts a reference with other identities.
         """
         if not cfg.MODEL.REFERENCE.WEIGHTS:
             return None
@@ -99,8 +99,8 @@ class ReferenceSource:
         """Open the reference on the CPU.
 
         Raises:
-            InputError: A file does not exist or is no such file, the config contradicts the checkpoint, or the
-                reference does not fit; says which and why.
+            InputError: A file is missing or invalid, the config contradicts the checkpoint, or the reference does not
+                fit.
         """
         key = f"MODEL.REFERENCE.WEIGHTS {self.weights}"
         file_key, opts = "MODEL.REFERENCE.CONFIG_FILE", ["MODEL.DEVICE", "cpu"]

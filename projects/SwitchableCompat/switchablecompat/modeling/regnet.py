@@ -44,7 +44,7 @@ def _convert_block(block: regnet.ResBottleneckBlock, ctx: Conversion, x: Channel
 
 @register_converter(effnet.MBConv)
 def _convert_mbconv(block: effnet.MBConv, ctx: Conversion, x: ChannelLayout) -> Converted:
-    out = ctx.in_order(block, x)  # its layers stand in the order of their application
+    out = ctx.in_order(block, x)  # its layers are in the order in which they run
     if block.has_skip:
         ctx.require_same(block, out, x)
     return block, out

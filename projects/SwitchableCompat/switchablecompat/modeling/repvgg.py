@@ -10,13 +10,13 @@ from .convert import Conversion, Converted, register_converter
 
 
 class SlimmableRepVGGBlock(RepVGGBlock):
-    """A block of which every sub-model slices all three branches; its layers are switchable themselves."""
+    """A block in which every sub-model slices all three branches. Its layers are themselves switchable."""
 
     switch: WidthSwitch
     in_layout: ChannelLayout
 
     def deploy(self, mode: bool = False) -> None:
-        """Not here: one fused kernel per width is what extracted sub-models are for.
+        """Reject the fused form: each width has its own fused kernel, so extract a sub-model first.
 
         Raises:
             RuntimeError: The fused form is asked for.
@@ -25,19 +25,19 @@ class SlimmableRepVGGBlock(RepVGGBlock):
             raise RuntimeError("a switchable RepVGG has no fused form: extract a sub-model and deploy that")
 
     def shell(self, index: int) -> RepVGGBlock:
-        """A plain block of sub-model ``index``'s size, whose branches still have to be made static."""
+        """A plain block of sub-model ``index``'s size. The caller must still make its branches static."""
         static = adopt(RepVGGBlock, self)
         for key in ("switch", "in_layout"):
             del static.__dict__[key]
-        static.in_channels = self.in_layout.count(index)  # what ``deploy`` makes the identity's kernel from
+        static.in_channels = self.in_layout.count(index)  # ``deploy`` builds the kernel of the identity from it
         return static
 
 
 @register_converter(RepVGG)
 def _convert_repvgg(network: RepVGG, ctx: Conversion, x: ChannelLayout) -> Converted:
-    """With two or four groups (B1g2 to B3g4) few widths could own whole ones: each sub-model slices all of them.
+    """Convert a RepVGG. With two or four groups (B1g2 to B3g4) each sub-model slices all groups.
 
-    So every axis has as many segments as the grouped blocks have groups.
+    Few widths could own whole groups. Every axis therefore has as many segments as the grouped blocks have groups.
     """
     parts = max(block.groups for block in network.modules() if isinstance(block, RepVGGBlock))
     network.stage0, x = _convert_block(network.stage0, ctx, x, parts)

@@ -1,4 +1,4 @@
-"""Converters for FastReID's ResNeSt: split attention keeps its splits, and slices each of them."""
+"""Converters for FastReID's ResNeSt: split attention keeps all splits and slices each of them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .convert import Conversion, Converted, register_converter
 
 @register_converter(SplAtConv2d)
 def _convert_split_attention(module: SplAtConv2d, ctx: Conversion, x: ChannelLayout) -> Converted:
-    """The convolution has one group per split; ``x`` must have one segment for each, and so has what attention weighs.
+    """The convolution has one group per split. ``x`` and the tensor that attention weighs have one segment per split.
 
-    Its forward splits tensors into ``radix`` equal parts, which the kept channels are at every width.
+    FastReID's forward splits tensors into ``radix`` equal parts; the kept channels form equal parts at every width.
     """
     if module.cardinality != 1:
         raise ctx.refuse(module, "only cardinality 1 has a converter", module.cardinality)

@@ -30,7 +30,8 @@ def _convert_se(module: SELayer, ctx: Conversion, x: ChannelLayout) -> Converted
 
 @register_converter(Non_local)
 def _convert_non_local(module: Non_local, ctx: Conversion, x: ChannelLayout) -> Converted:
-    # Its forward views tensors as [b, inter_channels, -1], and FastReID's inter_channels is 1: the same at every width.
+    # Its forward views tensors as [b, inter_channels, -1]. FastReID's inter_channels is 1, which is the same at every
+    # width.
     inner = ctx.rule.fixed(module.inter_channels)
     for name in ("g", "theta", "phi"):
         setattr(module, name, ctx.conv(getattr(module, name), x, out=inner)[0])
@@ -62,7 +63,7 @@ def _convert_block(block: BasicBlock | Bottleneck | resnext.Bottleneck, ctx: Con
 
 
 def group_size(conv: nn.Conv2d | None) -> int:
-    """Input channels that must stay together for the convolution that follows: those of one of its groups."""
+    """Number of input channels of one group of the following convolution; they must stay together."""
     return conv.in_channels // conv.groups if conv is not None and conv.groups > 1 else 1
 
 

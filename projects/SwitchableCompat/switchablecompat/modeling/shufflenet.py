@@ -1,8 +1,8 @@
-"""Converters for FastReID's ShuffleNetV2: every width has the full model's channel shuffle.
+"""Converters for FastReID's ShuffleNetV2: every width uses the full model's channel shuffle.
 
-A block's shuffle passes the even channels on and convolves the odd ones. Counted among the channels of a narrow
-sub-model, other channels would be even, and which weights see which channel would depend on the width. So a sub-model
-passes on those of its channels that are even *in the full model*.
+A block's shuffle passes on the even channels and convolves the odd ones. If a narrow sub-model counted its own
+channels, other channels would be even, and the width would determine which weights see which channel. A sub-model
+therefore passes on those of its channels that are even *in the full model*.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from .convert import Conversion, Converted, register_converter
 
 
 class ChannelShuffle(nn.Module):
-    """Takes an axis of channels apart.
+    """Splits the channels into those that a block passes on and those that it convolves.
 
     Args:
-        passed: Positions of the channels that a block passes on, ascending.
-        convolved: Positions of the others, ascending.
+        passed: Positions of the channels to pass on, ascending.
+        convolved: Positions of the channels to convolve, ascending.
     """
 
     order: Tensor
@@ -33,18 +33,18 @@ class ChannelShuffle(nn.Module):
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is FastReID's own: even channels, odd channels, of a number that it accepts."""
+        """Whether the shuffle is FastReID's own: even and odd channels, of a number that FastReID accepts."""
         channels = torch.arange(len(self.order), device=self.order.device)
         return len(channels) % 4 == 0 and torch.equal(self.order, torch.cat((channels[::2], channels[1::2])))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[N, C, H, W] to what is passed on and what is convolved."""
+        """Split [N, C, H, W] into the channels to pass on and those to convolve."""
         passed, convolved = x.index_select(1, self.order).tensor_split([self.passed], 1)
         return passed, convolved
 
 
 class ShuffledV2Block(ShuffleV2Block):
-    """A block of stride 1, on its own, with the shuffle of a narrow sub-model."""
+    """An extracted block of stride 1 with the shuffle of a narrow sub-model."""
 
     shuffle: ChannelShuffle
 
@@ -54,7 +54,7 @@ class ShuffledV2Block(ShuffleV2Block):
 
 
 class SlimmableShuffleV2Block(ShuffleV2Block):
-    """A block of stride 1 with the shuffles of all widths; its two branches are switchable themselves."""
+    """A block of stride 1 with the shuffles of all widths. Its two branches are themselves switchable."""
 
     switch: WidthSwitch
     shuffles: nn.ModuleList
@@ -64,7 +64,7 @@ class SlimmableShuffleV2Block(ShuffleV2Block):
         return self.shuffles[self.switch.index](x)
 
     def shell(self, index: int) -> ShuffleV2Block:
-        """A block with sub-model ``index``'s shuffle, whose branches still have to be made static."""
+        """A block with sub-model ``index``'s shuffle. The caller must still make its branches static."""
         shuffle = self.shuffles[index]
         static = adopt(ShuffleV2Block if shuffle.is_plain else ShuffledV2Block, self)
         del static.__dict__["switch"], static._modules["shuffles"]
@@ -77,7 +77,7 @@ class SlimmableShuffleV2Block(ShuffleV2Block):
 def _convert_block(block: ShuffleV2Block, ctx: Conversion, x: ChannelLayout) -> Converted:
     if block.stride == 2:
         return block, ChannelLayout.concatenate(*(ctx.in_order(block, x, f"branch_{b}") for b in ("proj", "main")))
-    if isinstance(block, ShuffledV2Block):  # a narrow sub-model that becomes a network of its own
+    if isinstance(block, ShuffledV2Block):  # a narrow sub-model becomes an independent network
         order = block.shuffle.order.tolist()
         passed, convolved = order[: block.shuffle.passed], order[block.shuffle.passed :]
         del block.shuffle

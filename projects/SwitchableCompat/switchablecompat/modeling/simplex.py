@@ -1,4 +1,4 @@
-"""Class vectors that nobody trains: the vertices of a regular simplex."""
+"""Fixed class vectors: the vertices of a regular simplex."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ def regular_simplex(classes: int, dimension: int) -> Tensor:
     """``classes`` unit vectors of ``dimension`` elements with equal pairwise cosines, -1 / (classes - 1), float32.
 
     The classifier of Pernici et al., "Regular Polytope Networks", TNNLS 2021, used for compatible features by Biondi et
-    al., "CoReS", TPAMI 2023: models that meet the same fixed vectors are compatible without meeting each other.
+    al., "CoReS", TPAMI 2023: models trained with the same fixed vectors are compatible, even if they are trained
+    separately.
 
     Args:
         classes: K, at least 2.

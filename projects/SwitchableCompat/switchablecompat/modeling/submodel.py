@@ -1,4 +1,4 @@
-"""A sub-model on its own: the inverse of the conversion."""
+"""Extraction of sub-models, the inverse of the conversion."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from .meta_arch import SwitchableBaseline
 
 
 def extract_submodel(model: SwitchableBaseline, width: float) -> Baseline:
-    """The sub-model of one width as an ordinary FastReID ``Baseline``: plain layers, no switch code.
+    """Extract the sub-model of one width as an ordinary FastReID ``Baseline`` with plain layers.
 
-    It shares no memory with ``model``, has the parameters of that width only, keeps the training mode, and in
-    evaluation returns the same features bit for bit.
+    The result shares no memory with ``model``, has only the parameters of this width, and keeps the training mode. In
+    evaluation it returns the same features bit for bit.
 
     Args:
         model: A switchable model.
         width: One of its width multipliers.
 
     Note:
-        FastReID's ``Baseline`` normalises a batch in place: pass a copy if you need the batch again.
+        FastReID's ``Baseline`` normalises a batch in place. Pass a copy if you need the batch again.
 
     Raises:
         InputError: The model has no such width.
@@ -33,8 +33,9 @@ def extract_submodel(model: SwitchableBaseline, width: float) -> Baseline:
 
 @META_ARCH_REGISTRY.register()
 def build_submodel(cfg: CfgNode) -> Baseline:
-    """The plain network of the sub-model ``MODEL.SWITCHABLE.ONLY_WIDTH``, for a checkpoint exported from it.
+    """Build the plain network of the sub-model ``MODEL.SWITCHABLE.ONLY_WIDTH``, for its exported checkpoint.
 
-    Its channels are no setting of FastReID's builders: the ordinary network is built, converted and cut.
+    FastReID's builders have no setting for its channels. The function builds the ordinary network, converts it, and
+    keeps only the sub-model.
     """
     return extract_submodel(SwitchableBaseline(cfg), cfg.MODEL.SWITCHABLE.ONLY_WIDTH)

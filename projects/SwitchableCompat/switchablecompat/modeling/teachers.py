@@ -1,4 +1,4 @@
-"""Whose features a sub-model learns from in a step: a frozen reference's, or those of its own full model."""
+"""Teachers of a sub-model: a frozen reference, or the full model of the same network."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .reference import ReferenceModel, ReferenceSource
 
 
 class Teachers:
-    """The reference and the full model, as teachers of the batch in work.
+    """Gives access to the output of the reference and of the full model for the current batch.
 
-    Deliberately no module: what is held here is not part of the model that holds it. It is in no state dict and no
-    optimiser, no call of ``train`` or of the BN calibration reaches it, and a sub-model on its own does not have it.
-    What they say is kept for one batch, so that each teacher sees it once a step, and has no graph.
+    This class is deliberately no ``nn.Module``, because the teachers are not part of the model. They are in no state
+    dict and no optimiser, ``train()`` and BN calibration do not affect them, and an extracted sub-model does not
+    contain them. Outputs are kept for one batch, without graph, so that each teacher runs once per step.
 
     Args:
-        source: Where the reference comes from; None if there is none.
+        source: Source of the reference; None if there is none.
     """
 
     def __init__(self, source: ReferenceSource | None = None) -> None:
@@ -28,7 +28,7 @@ class Teachers:
         self._kept: dict[str, Tensor] = {}
 
     def reference(self, device: torch.device) -> ReferenceModel:
-        """The reference, loaded when first asked for; evaluation does not need its files.
+        """The reference. It is loaded at first use, because evaluation does not need its files.
 
         Raises:
             InputError: It cannot be loaded, or does not fit.
@@ -40,35 +40,35 @@ class Teachers:
         return self._reference
 
     def reference_features(self, images: Tensor) -> Tensor:
-        """The reference's features [N, D] of a normalised batch."""
+        """Features [N, D] of the reference for a normalised batch."""
         kept = self._of_batch(images)
         if "reference" not in kept:
             kept["reference"] = self.reference(images.device).features(images)
         return kept["reference"]
 
     def keep_full(self, images: Tensor, outputs: dict[str, Tensor]) -> None:
-        """Keep what the full model's head says of this batch, for the smaller sub-models."""
+        """Keep the output of the full model's head for this batch, for the smaller sub-models."""
         kept = self._of_batch(images)
         kept.update({f"full {key}": outputs[key].detach() for key in ("neck_features", "logits")})
 
     def full(self, images: Tensor, key: str) -> Tensor:
-        """What the full model said of this batch: ``neck_features`` [N, D] or ``logits`` [N, K]."""
+        """Output of the full model for this batch: ``neck_features`` [N, D] or ``logits`` [N, K]."""
         kept = self._of_batch(images)
         if f"full {key}" not in kept:
             raise RuntimeError("the full model comes first: its features of this batch are not known yet")
         return kept[f"full {key}"]
 
     def end_step(self) -> None:
-        """Forget the batch."""
+        """Discard the outputs for the batch."""
         self._images, self._kept = None, {}
 
     def move(self, fn: Callable[[Tensor], Tensor]) -> None:
-        """Follow the model to another device or dtype."""
+        """Move the reference to another device or dtype with the model."""
         if self._reference is not None:
             self._reference._apply(fn)
         self.end_step()
 
     def _of_batch(self, images: Tensor) -> dict[str, Tensor]:
-        if self._images is not images:  # whatever was kept is of another batch
+        if self._images is not images:  # kept outputs belong to an earlier batch
             self._images, self._kept = images, {}
         return self._kept

@@ -1,8 +1,7 @@
 """A thin ResNet for small crops: an ordinary FastReID backbone that trains on a CPU in minutes.
 
-FastReID's ResNet is hard-coded to 64 base channels and a stem for 256x128 crops. This one takes its channels from
-``MODEL.BACKBONE.FEAT_DIM`` and is made of FastReID's own BasicBlock. It is not switchable by itself: it is converted
-like any other backbone.
+FastReID's ResNet is hard-coded to 64 base channels and a stem for 256x128 crops. This network takes its channels from
+``MODEL.BACKBONE.FEAT_DIM`` and uses FastReID's BasicBlock. It is an ordinary backbone and is converted like any other.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ class ThinResNet(nn.Module):
     Args:
         channels: Output channels C, a multiple of 8.
         blocks: Number of blocks in each stage.
-        last_stride: Stride of the last stage; with 1 the output is 1/8 of the image size, with 2 it is 1/16.
+        last_stride: Stride of the last stage. With 1 the output is 1/8 of the image size, with 2 it is 1/16.
         norm: FastReID's name of the norm layer.
-        with_ibn: IBN in the first three stages.
-        with_se: Squeeze-and-excitation in every block, reduction 4 (there are few channels).
+        with_ibn: Whether the first three stages have IBN.
+        with_se: Whether every block has squeeze-and-excitation (reduction 4, because there are few channels).
     """
 
     layer1: nn.Sequential
@@ -67,14 +66,14 @@ class ThinResNet(nn.Module):
                 nn.init.normal_(module.weight, 0, math.sqrt(2.0 / fan_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, 3, H, W] to [N, C, H/8, W/8] (last stride 1)."""
+        """Map [N, 3, H, W] to [N, C, H/8, W/8] (for a last stride of 1)."""
         x = self.relu(self.bn1(self.conv1(x)))
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
 
 @BACKBONE_REGISTRY.register()
 def build_thin_resnet_backbone(cfg: CfgNode) -> ThinResNet:
-    """Build a :class:`ThinResNet` from FastReID's own backbone keys (DEPTH ``10x`` or ``18x``, FEAT_DIM its width).
+    """Build a :class:`ThinResNet` from FastReID's backbone keys (DEPTH ``10x`` or ``18x``, FEAT_DIM for C).
 
     Raises:
         InputError: Unknown depth, channels not a multiple of 8, or pretrained weights without a file.

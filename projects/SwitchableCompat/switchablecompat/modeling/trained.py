@@ -1,4 +1,4 @@
-"""A trained model by its checkpoint: the settings that it was trained with, and what it keeps of its run."""
+"""Opens a trained model: its checkpoint, its settings, and the record of its run."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from .checkpoint import RECORD_KEY, read_checkpoint, read_weights
 logger = logging.getLogger("fastreid.switchablecompat.trained")
 
 CONFIG_NAME = "config.yaml"  # FastReID's, in the output folder of a run
-# Settings that name a file: a recipe's digest knows it by its content.
+# Settings that name a file. A recipe's digest contains the digest of the file's content.
 FILES = ("MODEL.WEIGHTS", "MODEL.BACKBONE.PRETRAIN_PATH", "MODEL.REFERENCE.WEIGHTS", "DATASETS.MANIFEST")
 NOT_RECIPE = (*RUN_KEYS, "SEED", "MODEL.HEADS.NUM_CLASSES")
-CLASSIFIER = ("CLS_LAYER", "SCALE")  # what a reference's logits depend on, below MODEL.HEADS
+CLASSIFIER = ("CLS_LAYER", "SCALE")  # settings below MODEL.HEADS on which a reference's logits depend
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A checkpoint and the settings to use it with.
+    """A checkpoint and its settings.
 
     Attributes:
         cfg: Its config, neither frozen nor checked.
-        content: What is in the file.
-        record: What it keeps of its run; of a file that keeps nothing, what the config says.
+        content: Content of the file.
+        record: Record of its run. If the file has none, it is derived from the config.
     """
 
     cfg: CfgNode
@@ -47,17 +47,16 @@ class Trained:
 def read_trained(
     weights: str, config_file: str = "", opts: Sequence[str] = (), file_key: str = "--config-file"
 ) -> Trained:
-    """Read a checkpoint, with its config and overrides that may not contradict what features depend on.
+    """Read a checkpoint and its config. Overrides must not contradict settings on which features depend.
 
     Args:
         weights: The checkpoint.
-        config_file: A config; by default what the checkpoint keeps, else ``config.yaml`` beside it.
+        config_file: A config. Default: the checkpoint's settings, else ``config.yaml`` beside it.
         opts: ``KEY VALUE`` pairs.
-        file_key: What a message about an absent config names.
+        file_key: Name of the setting in the message about a missing config.
 
     Raises:
-        InputError: A file that is missing or none, or a setting that contradicts the checkpoint's; the line has both
-            values.
+        InputError: A file is missing or invalid, or a setting contradicts the checkpoint's (with both values).
     """
     if config_file and not os.path.isfile(config_file):
         raise InputError(file_key, "must be an existing yaml file", config_file)
@@ -75,15 +74,15 @@ def _check_features(weights: str, record: Mapping[str, Any], cfg: CfgNode, name:
         refuse_differences(found, f", as {weights} was trained", f" in {name}")
     else:
         logger.warning(
-            f"{weights} keeps no settings (an earlier version's, or FastReID's): whether {name} is the config that it "
-            "was trained with cannot be known"
+            f"{weights} stores no settings (a file of an earlier version, or of FastReID), so it cannot be checked "
+            f"whether {name} is the config of its training"
         )
 
 
 def _config(
     weights: str, record: Mapping[str, Any], config_file: str, opts: Sequence[str], file_key: str
 ) -> tuple[CfgNode, str]:
-    """The config, and what to call it."""
+    """The config, and its name in messages."""
     beside = os.path.join(os.path.dirname(weights), CONFIG_NAME)
     if not config_file and "settings" in record:
         place = ("OUTPUT_DIR", repr(os.path.dirname(weights) or "."))
@@ -95,13 +94,13 @@ def _config(
 
 
 def run_record(cfg: CfgNode) -> dict[str, Any]:
-    """What a trained model keeps of its run, whatever a later command line says.
+    """Record of a run that its checkpoints keep, independent of later command lines.
 
     Returns:
-        ``method`` (``custom`` without a name), ``seed`` and ``widths``; ``features``, the settings that they depend
-        on; ``settings``, the whole config as yaml, without its place; ``files``, digests of the files that it names;
-        and ``config``, a digest of the recipe: of these files and of all settings but seed, number of classes and
-        ``RUN_KEYS``.
+        ``method`` (``custom`` without a name), ``seed`` and ``widths``; ``features``, the settings on which features
+        depend; ``settings``, the whole config as yaml, without OUTPUT_DIR; ``files``, digests of the files that the
+        config names; and ``config``, the digest of the recipe. It covers these files and all settings except seed,
+        number of classes and ``RUN_KEYS``.
     """
     files = {key: _content(cfg, key) for key in FILES}
     recipe = {key: value for key, value in flat_settings(cfg).items() if key not in NOT_RECIPE} | files
@@ -120,13 +119,13 @@ def run_record(cfg: CfgNode) -> dict[str, Any]:
 
 
 def _content(cfg: CfgNode, key: str) -> str:
-    """Digest of what is in the file that a setting names; empty without a file."""
+    """Digest of the content of the file that a setting names; empty without a file."""
     path = flat_settings(cfg)[key]
     if not os.path.isfile(path) or (key == "MODEL.BACKBONE.PRETRAIN_PATH" and not cfg.MODEL.BACKBONE.PRETRAIN):
         return ""
     if key != "DATASETS.MANIFEST":
         reference = cfg.MODEL.REFERENCE.CONFIG_FILE if key == "MODEL.REFERENCE.WEIGHTS" else None
-        with suppress(InputError, OSError):  # more than tensors in it, or no config: whoever uses the file says so
+        with suppress(InputError, OSError):  # not only tensors, or no config: the code that uses the file reports it
             return _weights(path, reference, *(os.stat(file).st_mtime_ns for file in (path, reference) if file))
     with open(path, "rb") as file:
         return f"sha256:{hashlib.sha256(file.read()).hexdigest()}"
@@ -134,7 +133,7 @@ def _content(cfg: CfgNode, key: str) -> str:
 
 @cache
 def _weights(path: str, reference_config: str | None, *changed: int) -> str:
-    """Digest of the tensors in a file, of a reference with what its outputs depend on besides; kept while unchanged."""
+    """Digest of the tensors in a file, and for a reference of the settings of its outputs; cached while unchanged."""
     content = read_weights(path)
     if reference_config is None:
         return weights_digest(content, {})

@@ -1,7 +1,7 @@
-"""Converters for FastReID's vision transformer: every width has the leading heads, whole.
+"""Converters for FastReID's vision transformer: every width has the leading heads, each complete.
 
-The embedding is sliced like the heads, so that a sub-model is a transformer with fewer heads of the same size: tokens,
-position embedding and MLPs shrink with it.
+The embedding is sliced like the heads. A sub-model is therefore a transformer with fewer heads of the same size;
+tokens, position embedding and MLPs shrink with it.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ TOKENS = ("cls_token", "pos_embed")
 
 
 class SlimmableAttention(Attention):
-    """Attention of which sub-model ``i`` has the leading ``heads[i]`` heads; its layers are switchable themselves."""
+    """Attention in which sub-model ``i`` has the leading ``heads[i]`` heads. Its layers are themselves switchable."""
 
     switch: WidthSwitch
     heads: tuple[int, ...]
 
     @property
     def num_heads(self) -> int:
-        """Heads of the active sub-model, where FastReID's forward looks for them."""
+        """Number of heads of the active sub-model, as FastReID's forward reads it."""
         return self.heads[self.switch.index]
 
     def shell(self, index: int) -> Attention:
-        """Attention with sub-model ``index``'s heads, whose layers still have to be made static."""
+        """Attention with sub-model ``index``'s heads. The caller must still make its layers static."""
         static = adopt(Attention, self)
         del static.__dict__["switch"]
         static.num_heads = static.__dict__.pop("heads")[index]
@@ -41,26 +41,26 @@ class SlimmableAttention(Attention):
 
 
 class SlimmableVisionTransformer(VisionTransformer):
-    """A transformer that takes the active sub-model's channels of its class token and position embedding."""
+    """A transformer that slices its class token and position embedding for the active sub-model."""
 
     switch: WidthSwitch
     layout: ChannelLayout
 
     @property
     def cls_token(self) -> Tensor:
-        """[1, 1, C_i], where FastReID's forward looks for it."""
+        """The class token [1, 1, C_i] of the active sub-model, as FastReID's forward reads it."""
         return self._take("cls_token", self.switch.index)
 
     @property
     def pos_embed(self) -> Tensor:
-        """[1, 1 + patches, C_i], where FastReID's forward looks for it."""
+        """The position embedding [1, 1 + patches, C_i] of the active sub-model, as FastReID's forward reads it."""
         return self._take("pos_embed", self.switch.index)
 
     def _take(self, name: str, index: int) -> Tensor:
         return self.layout.take(self._parameters[name], 2, index)
 
     def axes(self) -> dict[str, tuple[ChannelLayout, ...]]:
-        """The layouts of the axes of its own parameters."""
+        """Layouts of the axes of the module's own parameters."""
 
         def fixed(size: int) -> ChannelLayout:
             return ChannelLayout((size,), ((size,),) * len(self.switch))
@@ -68,7 +68,7 @@ class SlimmableVisionTransformer(VisionTransformer):
         return {name: (fixed(1), fixed(self._parameters[name].shape[1]), self.layout) for name in TOKENS}
 
     def shell(self, index: int) -> VisionTransformer:
-        """A transformer with sub-model ``index``'s tokens, whose layers still have to be made static."""
+        """A transformer with sub-model ``index``'s tokens. The caller must still make its layers static."""
         static = adopt(VisionTransformer, self)
         for key in ("switch", "layout"):
             del static.__dict__[key]
@@ -80,13 +80,14 @@ class SlimmableVisionTransformer(VisionTransformer):
 
 
 def fit_positions(network: VisionTransformer, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """A transformer's ``weights`` with the positions of another image size interpolated, as FastReID's builder does."""
+    """Interpolate the positions in a transformer's ``weights`` to the image size, as FastReID's builder does."""
     positions, own = weights.get("pos_embed"), network.pos_embed
     if positions is None or positions.shape == own.shape:
         return weights
     if "dist_token" in weights:  # DeiT's second token has a position too
         positions = torch.cat([positions[:, :1], positions[:, 2:]], dim=1)
-    if math.isqrt(positions.shape[1] - 1) ** 2 != positions.shape[1] - 1:  # no square: it cannot be told how it lies
+    if math.isqrt(positions.shape[1] - 1) ** 2 != positions.shape[1] - 1:  # no square grid: its height and width are
+        # unknown
         return weights
     patches = network.patch_embed
     return {**weights, "pos_embed": resize_pos_embed(positions, own.detach(), patches.num_y, patches.num_x)}
@@ -116,7 +117,7 @@ def _convert_mlp(module: Mlp, ctx: Conversion, x: ChannelLayout) -> Converted:
 
 @register_converter(Block)
 def _convert_block(block: Block, ctx: Conversion, x: ChannelLayout) -> Converted:
-    return block, ctx.in_order(block, x)  # all of them keep the layout, so that both sums are of the same channels
+    return block, ctx.in_order(block, x)  # all of them keep the layout, so both sums add the same channels
 
 
 @register_converter(VisionTransformer)

@@ -1,10 +1,9 @@
-"""Where a file holds the tensors of a backbone, whatever its maker wrapped around them or wrote before their names.
+"""Finds the tensors of a backbone in a file, whatever wrappers and name prefixes the file uses.
 
-People have checkpoints of FastReID, torchreid, strong-baseline, MoCo, DINO, timm and torchvision. One rule reads them
-all: nested dictionaries become dotted names (``state_dict.module.encoder_q.layer1.0.conv1.weight``), and the backbone
-is taken from where the most of its own names stand behind one common beginning. What stands elsewhere in the file (an
-optimiser, a second encoder, a head) is left out; what stands in the same place and is no tensor of this backbone is for
-the caller to judge.
+Checkpoints come from FastReID, torchreid, strong-baseline, MoCo, DINO, timm and torchvision. One rule reads them all.
+Nested dictionaries become dotted names (``state_dict.module.encoder_q.layer1.0.conv1.weight``), and the backbone is at
+the prefix behind which most of its own names appear. Everything with another prefix (an optimiser, a second encoder, a
+head) is left out. The caller decides about other tensors with the same prefix.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ from torch import Tensor
 
 from ..errors import InputError, name_some
 
-DEPTH = 6  # of dictionaries in dictionaries: a file may hold one that contains itself
+DEPTH = 6  # depth of nested dictionaries: a dictionary may contain itself
 # Of two networks that are equally good, the one that is not below such a name: MoCo's key encoder follows its query
 # encoder, DINO's student is not what is evaluated, averages are beside the weights themselves.
 SECOND = ("encoder_k", "momentum_encoder", "student", "ema", "model_ema", "state_dict_ema")
-# Beside a backbone in classifiers and in re-ID models, and of no use to another set of identities.
+# Tensors beside a backbone in classifiers and re-ID models, which are useless for other identities.
 LEFT_OUT = re.compile(
     r"(fc|classifier|bottleneck|head|heads|head_dist|dist_token|pre_logits|pixel_mean|pixel_std)(\..*)?"
 )
-# Names that other makers give to the same layers; the first pattern that fits a name is applied.
+# Names of the same layers in other projects; the first matching pattern is applied.
 RENAMINGS: tuple[tuple[tuple[str, str], ...], ...] = (
     (),
     ((r"\bfeatures\.18\.", "conv."),),  # MobileNetV2 whose last convolution is one of its features
@@ -54,9 +53,9 @@ class FoundBackbone:
     """A backbone's place in a file.
 
     Attributes:
-        prefix: What stands before the backbone's own names there.
-        weights: Everything behind this prefix, by the backbone's names.
-        elsewhere: Everything else, by the file's names.
+        prefix: Prefix of the backbone's own names in the file.
+        weights: All tensors with this prefix, by the backbone's names.
+        elsewhere: All other tensors, by the file's names.
     """
 
     prefix: str
@@ -65,10 +64,10 @@ class FoundBackbone:
 
 
 def read_file(path: str) -> dict[Any, Any]:
-    """The dictionary in a file of :func:`torch.save`, on the CPU; nothing in the file is executed.
+    """Read the dictionary in a file of :func:`torch.save` to the CPU without executing anything in the file.
 
     Raises:
-        InputError: Not a file, truncated, no dictionary, or one with code in it.
+        InputError: The file is missing, truncated, no dictionary, or contains code.
     """
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # options, which many trainers save beside weights
@@ -90,7 +89,7 @@ def find_backbone(path: str, own: Mapping[str, Tensor]) -> FoundBackbone:
         own: The state dict of the backbone, an ordinary network.
 
     Raises:
-        InputError: As :func:`read_file`; there is nothing of this backbone in it, or it is there more than once.
+        InputError: As :func:`read_file`, or the file contains this backbone not at all or more than once.
     """
     tensors = dict(_flat(read_file(path)))
     names = [name for name in own if not name.endswith("num_batches_tracked")]
@@ -104,7 +103,7 @@ def find_backbone(path: str, own: Mapping[str, Tensor]) -> FoundBackbone:
     prefixes = [prefix for prefix, count in counts[best].items() if count == most]
     first = [prefix for prefix in prefixes if not {*SECOND} & {*prefix.split(".")}] or prefixes
     if len(first) > 1:
-        raise InputError(path, "must hold this backbone once", f"it below {', '.join(map(repr, sorted(first)))}")
+        raise InputError(path, "must hold this backbone only once", f"it below {', '.join(map(repr, sorted(first)))}")
     (prefix,) = first
     renamed = tried[best]
     return FoundBackbone(
@@ -115,7 +114,7 @@ def find_backbone(path: str, own: Mapping[str, Tensor]) -> FoundBackbone:
 
 
 def _flat(content: Mapping[Any, Any], prefix: str = "", depth: int = DEPTH) -> Iterator[tuple[str, Tensor]]:
-    """All tensors, and arrays as tensors, by dotted names."""
+    """All tensors, and arrays as tensors, by dotted name."""
     for key, value in content.items():
         if isinstance(value, Mapping) and depth:
             yield from _flat(value, f"{prefix}{key}.", depth - 1)
@@ -126,7 +125,7 @@ def _flat(content: Mapping[Any, Any], prefix: str = "", depth: int = DEPTH) -> I
 
 
 def _prefixes(tensors: Mapping[str, Tensor], names: list[str]) -> Counter[str]:
-    """How many of the names stand behind each prefix."""
+    """Number of the names that appear behind each prefix."""
     wanted, counts = {*names}, Counter[str]()
     for key in tensors:
         parts = key.split(".")

@@ -1,0 +1,156 @@
+"""No page shows a figure that a person typed: measured figures stand between markers, and follow their JSON."""
+
+import json
+import re
+from itertools import product
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+
+import update_docs
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MARKED = re.compile(r"<!-- (?P<kind>[\w ]+?)(?:: \S+)? -->\n.*?<!-- /(?P=kind) -->", re.DOTALL)
+CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
+MEASURED = re.compile(
+    r"(?<![\w.-])\d[\d,.]*(?:(?: to | and | or |, )\d[\d,.]*)? ?"
+    r"(?:points?|%|per cent|times|ms|s|seconds|minutes|hours?|[KMGT]i?B|of \d+)(?!\w)"
+    r"|(?<![\w.-])\d\d\.\d+(?!\w|\.\d)"
+)
+# Constants of the code, and rules: they do not change when something is measured again.
+CONSTANTS = {
+    "README.md": set(),
+    "experiments.md": {"90 seconds"},  # comparison/claims.py
+    "implementation_notes.md": {"10 %"},  # layers/channels.py
+    "milvus.md": {"16 MB", "64 MB"},  # size of a message
+    "recipes.md": {"2.1 GB", "35 GB"},  # arithmetic: all images against all
+    "search.md": {"128 GB"},  # an assumption of the arithmetic
+    "speed.md": {"128 MiB"},  # size of a block
+}
+
+
+def typed_figures(text):
+    """Measured figures outside markers and code."""
+    return {match[0].strip() for match in MEASURED.finditer(CODE.sub("", MARKED.sub("", text)))}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_measured_figure_is_typed_by_hand(page):
+    assert typed_figures(page.read_text()) == CONSTANTS.get(page.name, set())
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["10 of 12 cross-tests", "mAP is 63.8.", "by 1.1 to 3.1 points", "86 % pass", "0.38 s", "takes 4 times as long"],
+)
+def test_a_typed_figure_is_found(text):
+    assert typed_figures(f"Words.\n\n<!-- grid: x.json -->\n63.8\n<!-- /grid -->\n{text}")
+
+
+def test_figures_that_were_measured_once_say_so():
+    marked = [
+        match[0] for page in PAGES for match in MARKED.finditer(page.read_text()) if match["kind"] == "measured once"
+    ]
+    assert marked
+    for text in marked:
+        assert re.search(r"not committed|No command rebuilds", text)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if update_docs.BLOCK.search(page.read_text())], ids=lambda p: p.name
+)
+def test_a_stale_figure_is_replaced(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)  # suites name their configs from there
+    text = page.read_text()
+    stale = update_docs.BLOCK.sub(
+        lambda match: match[0].replace(match["body"], re.sub(r"\d", "7", match["body"])), text
+    )
+    assert stale != text
+    copy = tmp_path / page.relative_to(ROOT)
+    copy.parent.mkdir(exist_ok=True)
+    copy.write_text(stale)
+    for folder in ("results", "configs"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    assert update_docs.update(copy) == text
+
+
+def test_differences_are_means_over_seeds_of_ours_minus_the_baseline(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    folder = ROOT / "results" / "synthetic"
+
+    def mean(method, q, g):
+        return fmean(
+            json.loads((folder / f"{method}-seed{seed}.json").read_text())["grid"]["mAP"][q][g] for seed in range(3)
+        )
+
+    cells = {(q, g): mean("sfsc", q, g) - mean("bct_s", q, g) for q, g in product(range(4), repeat=2)}
+    lowest = min(cells, key=cells.get)
+    table = update_docs.RENDERERS["differences"](ROOT / "configs" / "suites" / "synthetic.yml")
+    (row,) = [line.split("|")[1:-1] for line in table.splitlines() if line.startswith("| BCT-S  ")]
+    names = ["w025", "w050", "w075", "w100"]
+    assert row[1].strip() == f"{sum(value > 0 for value in cells.values())} of 16"
+    assert row[2].strip() == f"{fmean(cells.values()):+.2f}"
+    assert row[3].strip() == f"{cells[lowest]:+.2f} ({names[lowest[0]]} on {names[lowest[1]]})"
+
+
+GRID = {
+    "dataset": "Set", "method": "sfsc", "seed": 3, "versions": {"python": "3", "torch": "2", "fastreid": "1"},
+    "hardware": {"gpu": "", "cpu": "CPU", "cores": 2},
+}  # fmt: skip
+
+
+def test_thresholds_of_a_family_by_hand(tmp_path):
+    def cells(*points):
+        return {f"cell{i}": {"TAR": tar, "FAR": far} for i, (tar, far) in enumerate(points)}
+
+    one = {
+        "target_FAR": 0.01,
+        "own": cells((80.0, 0.01), (60.0, 0.01)),
+        "pooled": {"cells": cells((90.0, 0.015), (40.0, 0.005))},
+        "strictest": {"cells": cells((50.0, 0.01), (30.0, 0.001))},
+    }
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps({"grid": GRID, "verification": [one]}))
+    row = update_docs.threshold_table(path).splitlines()[2]
+    assert [cell.strip() for cell in row.split("|")[1:-1]] == ["0.01", "0.50 to 1.50", "70.0", "65.0", "40.0"]
+
+
+def test_mixed_gallery_by_hand(tmp_path):
+    mixed = {
+        "old": "w025", "new": "w100",
+        "random": {"w025": [[10.0, 4.0, 20.0, 30.0], [10.0, 8.0, 16.0, 30.0]]},
+        "isolated": {"w025": [10.0, 9.0, 19.0, 30.0]},
+    }  # fmt: skip
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps({"grid": GRID, "mixed_gallery": mixed}))
+    row = update_docs.mixed_table(path).splitlines()[2]
+    # random mean on the way: 6, 18; isolated minus it: 3, 1
+    assert [cell.strip() for cell in row.split("|")[1:-1]] == ["w025", "10.0", "30.0", "6.0", "4.0", "+2.0"]
+
+
+def test_trials_of_indexes_by_hand(tmp_path):
+    trial = {
+        "factory": "IVF4,PQ2", "num_vectors": 1000, "dimension": 8, "num_queries": 10, "vector_bytes": 32_000_000,
+        "index_bytes": 2_000_000, "peak_bytes": 9_000_000, "imports_bytes": 4_000_000,
+        "recall": [{"parameters": "nprobe=1", "recall@10": 55.5}], "versions": {"faiss": "1"},
+    }  # fmt: skip
+    (tmp_path / "one.json").write_text(json.dumps(trial))
+    row = update_docs.trial_table(tmp_path).splitlines()[2]
+    assert [cell.strip() for cell in row.split("|")[1:-1]] == ["`IVF4,PQ2`", "2", "5", "nprobe=1", "55.50"]
+
+
+def test_the_claims_of_the_first_page_hold():
+    folder = ROOT / "results" / "synthetic"
+
+    def mean(method):
+        grids = [json.loads((folder / f"{method}-seed{seed}.json").read_text())["grid"]["mAP"] for seed in range(3)]
+        return {(q, g): fmean(grid[q][g] for grid in grids) for q, g in product(range(4), repeat=2) if grids[0][q][g]}
+
+    assert "SFSC beats BCT-S and Asymmetric-S in every cell" in (ROOT / "README.md").read_text()
+    ours = mean("sfsc")
+    for baseline in ("bct_s", "asymmetric_s"):
+        assert all(ours[cell] > value for cell, value in mean(baseline).items())
+    for i in (0, 1):  # "its small sub-models beat independent ones"
+        assert ours[i, i] > mean("unified")[i, i]
