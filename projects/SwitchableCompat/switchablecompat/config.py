@@ -122,8 +122,8 @@ def add_switchablecompat_config(cfg: CN) -> CN:
 
     # ---- Aggregation of the sub-models' gradients -------------------------------------------------------------
     cfg.SOLVER.AGGREGATION = CN()
-    # options: projection (conflicting gradients are projected to the orthogonal direction), sum, gradvac, cagrad, mgda,
-    # upgrad, imtl_g, cgi
+    # options: projection (conflicting gradients are projected to the orthogonal direction), sum; and of TorchJD (extra
+    # torchjd) gradvac, cagrad, mgda, upgrad, imtl_g: one Gram matrix at a time, so prefer GRANULARITY layer for them
     cfg.SOLVER.AGGREGATION.NAME = "projection"
     # Over what two sub-models' gradients are compared. options: pairwise (what both own), full (everything); of
     # projection, the others compare everything
@@ -136,18 +136,15 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     # What is divided by the number of sub-models that train it, and so learns at the rate of one network's.
     # options: none (the plain sum), classifier, all (every element of every shared parameter)
     cfg.SOLVER.AGGREGATION.MEAN = "none"
-    # Projection: who gives up what conflicts. options: none (is protected: all do), full (model is: the others give up
-    # what conflicts with it)
+    # Projection: which sub-models give up what conflicts. options: none (is protected: all do), full (model is: the
+    # others give up what conflicts with it)
     cfg.SOLVER.AGGREGATION.PROTECT = "none"
     # Projection: share of the past in the running mean of the inner products, in [0, 1). 0.0: every batch on its own
     cfg.SOLVER.AGGREGATION.MEMORY = 0.0
     # gradvac: share of the newest cosine in its running target.
     cfg.SOLVER.AGGREGATION.BETA = 0.01
-    # cagrad: radius c of the ball around the mean gradient, relative to its norm. Many rounds of small quadratic
-    # programs for every group: with GRANULARITY filter they take longer than the rest of the step.
+    # cagrad: radius c of the ball around the mean gradient, relative to its norm.
     cfg.SOLVER.AGGREGATION.RADIUS = 0.4
-    # cgi: power p of the confidences.
-    cfg.SOLVER.AGGREGATION.POWER = 1.0
 
     # What mixed precision (SOLVER.AMP.ENABLED) computes in. options: float16 (with a gradient scaler; on a GPU only),
     # bfloat16

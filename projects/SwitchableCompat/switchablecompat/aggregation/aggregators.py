@@ -17,6 +17,7 @@ PROTECTED = ("none", "full")
 class Aggregator(ABC):
     """Function of Gram matrices."""
 
+    @abstractmethod
     def __call__(self, shell_grams: Tensor, generator: torch.Generator, factors: Tensor | None = None) -> Tensor:
         """Weights of the gradients.
 
@@ -24,18 +25,14 @@ class Aggregator(ABC):
             shell_grams: [groups, R, m, m] float64, one matrix for each shell; their sum is that of the whole group.
             generator: Source of any randomness (a CPU generator; the same on every rank).
             factors: [m] or [groups, m] float64, how much each loss counts; the gradients have these factors already.
-                By default all count alike. Only projection asks for them.
+                By default all count alike. Only projection reads them.
 
         Returns:
             [groups, R, m]: the aggregate is sum_j weights[g, r, j] g_j on the elements of group g and shell r.
         """
-        if shell_grams.dim() != 4 or shell_grams.shape[-1] != shell_grams.shape[-2]:
-            raise ValueError(f"shell_grams must be [groups, R, m, m], found {tuple(shell_grams.shape)}")
-        return self.weights(shell_grams, generator, factors)
 
-    @abstractmethod
-    def weights(self, shell_grams: Tensor, generator: torch.Generator, factors: Tensor | None) -> Tensor:
-        """See :meth:`__call__`."""
+    def __repr__(self) -> str:
+        return type(self).__name__
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to continue; most aggregators keep nothing."""
@@ -47,34 +44,10 @@ class Aggregator(ABC):
             setattr(self, key, value)
 
 
-class WholeAggregator(Aggregator):
-    """Function of one Gram matrix for each group, over everything in it (support ``full``)."""
-
-    def weights(self, shell_grams: Tensor, generator: torch.Generator, factors: Tensor | None) -> Tensor:
-        grams = shell_grams.sum(dim=-3)
-        # An overflow is the gradient scaler's to find, not a solver's.
-        finite = grams.isfinite().all(dim=-1).all(dim=-1)
-        weights = self.group_weights(grams.where(finite[..., None, None], 0.0), generator)
-        weights = weights.where(finite.unsqueeze(-1), torch.nan)
-        return weights.unsqueeze(-2).expand(shell_grams.shape[:-1])
-
-    @abstractmethod
-    def group_weights(self, grams: Tensor, generator: torch.Generator) -> Tensor:
-        """Weights [groups, m] from Gram matrices [groups, m, m] in float64.
-
-        Scaled so that equal weights are those of plain summation, 1: learning rates keep their meaning.
-        """
-
-
-def present(grams: Tensor) -> Tensor:
-    """Which gradients are not zero, [..., m] bool."""
-    return grams.diagonal(dim1=-2, dim2=-1) > 0
-
-
 class SumAggregator(Aggregator):
     """Plain summation: every weight is 1 (joint training, BCT-S)."""
 
-    def weights(self, shell_grams: Tensor, generator: torch.Generator, factors: Tensor | None) -> Tensor:
+    def __call__(self, shell_grams: Tensor, generator: torch.Generator, factors: Tensor | None = None) -> Tensor:
         return shell_grams.new_ones(shell_grams.shape[:-1])
 
 
@@ -110,7 +83,7 @@ class GradientProjection(Aggregator):
     def state_dict(self) -> dict[str, Any]:
         return {"mean": self.mean} if self.memory else {}
 
-    def weights(self, shell_grams: Tensor, generator: torch.Generator, factors: Tensor | None) -> Tensor:
+    def __call__(self, shell_grams: Tensor, generator: torch.Generator, factors: Tensor | None = None) -> Tensor:
         m = shell_grams.shape[-1]
         orders = gram.random_orders(m, generator)
         shares = None if factors is None else gram.yields(factors)

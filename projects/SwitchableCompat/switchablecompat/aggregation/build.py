@@ -9,26 +9,18 @@ from fastreid.config import CfgNode
 
 from ..config_check import one_of
 from ..errors import InputError
-from ..modeling import SwitchableBaseline, shared_parameters
+from ..layers import shared_parameters
+from ..modeling import SwitchableBaseline
 from ..provenance import CLASSIFIER_KEY
 from .aggregation import GradientAggregation
 from .aggregators import PROTECTED, SUPPORTS, Aggregator, GradientProjection, SumAggregator
-from .common_descent import MGDA, CAGrad
 from .groups import GRANULARITIES
-from .impartial import IMTLG
-from .integration import ConflictAwareIntegration
-from .upgrad import UPGrad
-from .vaccine import GradVac
+from .torchjd import NAMES, TorchJDAggregator
 
 AGGREGATORS: dict[str, Callable[[Any], Aggregator]] = {  # by SOLVER.AGGREGATION.NAME
     "sum": lambda node: SumAggregator(),
     "projection": lambda node: GradientProjection(node.SUPPORT, node.PROTECT, node.MEMORY),
-    "gradvac": lambda node: GradVac(node.BETA),
-    "cagrad": lambda node: CAGrad(node.RADIUS),
-    "mgda": lambda node: MGDA(),
-    "upgrad": lambda node: UPGrad(),
-    "imtl_g": lambda node: IMTLG(),
-    "cgi": lambda node: ConflictAwareIntegration(node.POWER),
+    **dict.fromkeys(NAMES, lambda node: TorchJDAggregator(node.NAME, beta=node.BETA, radius=node.RADIUS)),
 }
 
 
@@ -49,7 +41,6 @@ def build_aggregator(cfg: CfgNode) -> Aggregator:
         ("MEMORY", "must be in [0, 1)", 0 <= node.MEMORY < 1),
         ("BETA", "must be in [0, 1]", 0 <= node.BETA <= 1),
         ("RADIUS", "must be in [0, 1)", 0 <= node.RADIUS < 1),
-        ("POWER", "must not be negative", node.POWER >= 0),
     ):
         if not good:
             raise InputError(f"{key}.{name}", rule, node[name])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import torch
@@ -63,7 +63,7 @@ class CompatibleTerms(NamedTuple):
     Attributes:
         loss: Scalar, to be differentiated.
         uncertainty: Mean uncertainty mass, scalar without graph; None for the cross-entropy.
-        certainty: Expected probability of the right class, [N] without graph; None for the cross-entropy.
+        certainty: Expected probability of the right class, [N] without graph; None unless it was asked for.
     """
 
     loss: Tensor
@@ -83,6 +83,7 @@ class CompatibleLoss(nn.Module):
         label_smoothing: Epsilon of FastReID's label smoothing; -1 is its adaptive one (cross-entropy only).
         smoothing_alpha: Alpha of the adaptive smoothing.
         scale: Factor on the loss.
+        with_certainty: Whether the evidential loss also gives certainties.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class CompatibleLoss(nn.Module):
         label_smoothing: float = 0.0,
         smoothing_alpha: float = 0.2,
         scale: float = 1.0,
+        with_certainty: bool = False,
     ) -> None:
         super().__init__()
         self.options = options
@@ -100,6 +102,7 @@ class CompatibleLoss(nn.Module):
         self.label_smoothing = label_smoothing
         self.smoothing_alpha = smoothing_alpha
         self.scale = scale
+        self.with_certainty = with_certainty
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> CompatibleLoss:
@@ -112,21 +115,15 @@ class CompatibleLoss(nn.Module):
         _check(cfg)
         options = None
         if node.KIND == "evidential":
-            options = PRESETS.get(node.PRESET) or EvidentialOptions(
-                node.EVIDENCE,
-                node.RISK,
-                node.PRIOR,
-                node.PRIOR_UNIT,
-                node.KL_WEIGHT,
-                node.KL_UNIT,
-                node.KL_SUBMODELS,
-            )
+            names = [field.name for field in fields(EvidentialOptions)]
+            options = PRESETS.get(node.PRESET) or EvidentialOptions(**{name: node[name.upper()] for name in names})
         return cls(
             options,
             temperature=node.TEMPERATURE,
             label_smoothing=ce.EPSILON,
             smoothing_alpha=ce.ALPHA,
             scale=node.SCALE * ce.SCALE,
+            with_certainty=cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD == "certain",
         )
 
     def forward(self, logits: Tensor, labels: Tensor, is_full: bool = True) -> CompatibleTerms:
@@ -153,7 +150,7 @@ class CompatibleLoss(nn.Module):
                 loss = loss + factor * kl.to(loss.dtype)
             with torch.no_grad():
                 mean_uncertainty = evidential.uncertainty(log_alphas, prior).mean()
-                certainty = evidential.expected_probability(log_alphas, labels)
+                certainty = evidential.expected_probability(log_alphas, labels) if self.with_certainty else None
             return CompatibleTerms(loss * self.scale, mean_uncertainty, certainty)
 
     def extra_repr(self) -> str:
