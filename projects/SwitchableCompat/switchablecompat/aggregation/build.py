@@ -7,8 +7,7 @@ from typing import Any
 
 from fastreid.config import CfgNode
 
-from ..config_check import one_of
-from ..errors import InputError
+from ..config_rules import Rule, check_rules, one_of
 from ..layers import shared_parameters
 from ..modeling import SwitchableBaseline
 from ..provenance import CLASSIFIER_KEY
@@ -30,21 +29,19 @@ def build_aggregator(cfg: CfgNode) -> Aggregator:
     Raises:
         InputError: An option that is unknown, or a number out of its range.
     """
-    node, key = cfg.SOLVER.AGGREGATION, "SOLVER.AGGREGATION"
-    one_of(cfg, f"{key}.NAME", [*AGGREGATORS])
-    one_of(cfg, f"{key}.SUPPORT", SUPPORTS)
-    one_of(cfg, f"{key}.PROTECT", PROTECTED)
-    one_of(cfg, f"{key}.MEAN", ["none", "classifier", "all"])
-    one_of(cfg, f"{key}.GRANULARITY", GRANULARITIES)
-    one_of(cfg, f"{key}.CLASSIFIER_GRANULARITY", ["", *GRANULARITIES])
-    for name, rule, good in (
-        ("MEMORY", "must be in [0, 1)", 0 <= node.MEMORY < 1),
-        ("BETA", "must be in [0, 1]", 0 <= node.BETA <= 1),
-        ("RADIUS", "must be in [0, 1)", 0 <= node.RADIUS < 1),
-    ):
-        if not good:
-            raise InputError(f"{key}.{name}", rule, node[name])
-    return AGGREGATORS[node.NAME](node)
+    rules: dict[str, Rule] = {
+        "NAME": one_of(*AGGREGATORS),
+        "SUPPORT": one_of(*SUPPORTS),
+        "PROTECT": one_of(*PROTECTED),
+        "MEAN": one_of("none", "classifier", "all"),
+        "GRANULARITY": one_of(*GRANULARITIES),
+        "CLASSIFIER_GRANULARITY": one_of("", *GRANULARITIES),
+        "MEMORY": ("must be in [0, 1)", lambda value: 0 <= value < 1),
+        "BETA": ("must be in [0, 1]", lambda value: 0 <= value <= 1),
+        "RADIUS": ("must be in [0, 1)", lambda value: 0 <= value < 1),
+    }
+    check_rules(cfg, rules, "SOLVER.AGGREGATION.")
+    return AGGREGATORS[cfg.SOLVER.AGGREGATION.NAME](cfg.SOLVER.AGGREGATION)
 
 
 def build_aggregation(cfg: CfgNode, model: SwitchableBaseline) -> GradientAggregation:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -10,8 +10,7 @@ from fastreid.config import CfgNode
 from fastreid.modeling.losses import cross_entropy_loss
 from torch import Tensor, nn
 
-from ..config_check import one_of
-from ..errors import InputError
+from ..config_rules import POSITIVE, Rule, check_rules, one_of
 from . import evidential
 from .precision import at_least_float32
 
@@ -54,6 +53,22 @@ PRESETS = {
     # Gradients of a cross-entropy's size at re-ID's number of classes, and no KL term, which costs cross-tests
     # (docs/experiments.md).
     "stable": EvidentialOptions("exp", "log", 1.0 / 3.0, "classes", 0.0, "per_class"),
+}
+
+RULES: dict[str, Rule] = {  # of MODEL.LOSSES
+    "COMPAT.KIND": one_of("evidential", "ce"),
+    "COMPAT.PRESET": one_of(*PRESETS, "custom"),
+    "COMPAT.EVIDENCE": one_of(*evidential.EVIDENCE),
+    "COMPAT.RISK": one_of(*evidential.RISK),
+    "COMPAT.PRIOR": POSITIVE,
+    "COMPAT.PRIOR_UNIT": one_of("classes", "absolute"),
+    "COMPAT.KL_WEIGHT": ("must not be negative", lambda value: value >= 0),
+    "COMPAT.KL_UNIT": one_of("per_class", "absolute"),
+    "COMPAT.KL_SUBMODELS": one_of("all", "full"),
+    "COMPAT.TEMPERATURE": POSITIVE,
+    "COMPAT.SCALE": POSITIVE,
+    "COMPAT.CERTAINTY_POWER": POSITIVE,
+    "CE.SCALE": POSITIVE,
 }
 
 
@@ -112,11 +127,14 @@ class CompatibleLoss(nn.Module):
             InputError: An option that is unknown, or a number out of its range.
         """
         node, ce = cfg.MODEL.LOSSES.COMPAT, cfg.MODEL.LOSSES.CE
-        _check(cfg)
+        check_rules(cfg, RULES, "MODEL.LOSSES.")
+        if node.KIND == "evidential":
+            in_range = ("must be in [0, 1) with an evidential loss", lambda value: 0 <= value < 1)
+            check_rules(cfg, {"MODEL.LOSSES.CE.EPSILON": in_range})
         options = None
         if node.KIND == "evidential":
-            names = [field.name for field in fields(EvidentialOptions)]
-            options = PRESETS.get(node.PRESET) or EvidentialOptions(**{name: node[name.upper()] for name in names})
+            custom = (node.EVIDENCE, node.RISK, node.PRIOR, node.PRIOR_UNIT, node.KL_WEIGHT, node.KL_UNIT)
+            options = PRESETS.get(node.PRESET) or EvidentialOptions(*custom, node.KL_SUBMODELS)
         return cls(
             options,
             temperature=node.TEMPERATURE,
@@ -155,28 +173,3 @@ class CompatibleLoss(nn.Module):
 
     def extra_repr(self) -> str:
         return f"options={self.options}, temperature={self.temperature}, label_smoothing={self.label_smoothing}"
-
-
-def _check(cfg: CfgNode) -> None:
-    node, key = cfg.MODEL.LOSSES.COMPAT, "MODEL.LOSSES.COMPAT"
-    one_of(cfg, f"{key}.KIND", ["evidential", "ce"])
-    one_of(cfg, f"{key}.PRESET", [*PRESETS, "custom"])
-    one_of(cfg, f"{key}.EVIDENCE", evidential.EVIDENCE)
-    one_of(cfg, f"{key}.RISK", evidential.RISK)
-    one_of(cfg, f"{key}.PRIOR_UNIT", ["classes", "absolute"])
-    one_of(cfg, f"{key}.KL_UNIT", ["per_class", "absolute"])
-    one_of(cfg, f"{key}.KL_SUBMODELS", ["all", "full"])
-    for name, rule, good in (
-        ("PRIOR", "must be positive", node.PRIOR > 0),
-        ("KL_WEIGHT", "must not be negative", node.KL_WEIGHT >= 0),
-        ("TEMPERATURE", "must be positive", node.TEMPERATURE > 0),
-        ("SCALE", "must be positive", node.SCALE > 0),
-        ("CERTAINTY_POWER", "must be positive", node.CERTAINTY_POWER > 0),
-    ):
-        if not good:  # NaN is not either
-            raise InputError(f"{key}.{name}", rule, node[name])
-    epsilon, scale = cfg.MODEL.LOSSES.CE.EPSILON, cfg.MODEL.LOSSES.CE.SCALE
-    if node.KIND == "evidential" and not 0 <= epsilon < 1:
-        raise InputError("MODEL.LOSSES.CE.EPSILON", "must be in [0, 1) with an evidential loss", epsilon)
-    if not scale > 0:
-        raise InputError("MODEL.LOSSES.CE.SCALE", "must be positive", scale)
