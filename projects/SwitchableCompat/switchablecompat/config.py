@@ -16,6 +16,7 @@ from .errors import InputError
 # Keys of earlier versions, and what they are now.
 REPLACED = {
     "MODEL.SWITCHABLE.SLOW_START_ITERS": "MODEL.SWITCHABLE.SLOW_START, a share of the training (0.5 for half of it)",
+    "SOLVER.AGGREGATION.POWER": "gone, with the aggregator cgi",
     "SOLVER.AGGREGATION.PROJECT_CLASSIFIER": "SOLVER.AGGREGATION.CLASSIFIER_GRANULARITY none, instead of False",
 }
 
