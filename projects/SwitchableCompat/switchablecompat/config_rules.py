@@ -51,7 +51,7 @@ def check_rules(cfg: CN, rules: Mapping[str, Rule], node: str = "") -> None:
     for key, (text, keeps) in rules.items():
         value = value_of(cfg, node + key)
         if not keeps(value):
-            raise InputError(node + key, text, list(value) if isinstance(value, list | tuple) else repr(value))
+            raise InputError(node + key, text, repr(value))
 
 
 def _number(value: Any) -> bool:
