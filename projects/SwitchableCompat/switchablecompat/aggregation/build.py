@@ -27,7 +27,7 @@ def build_aggregator(cfg: CfgNode) -> Aggregator:
     """The aggregator that ``SOLVER.AGGREGATION.NAME`` asks for.
 
     Raises:
-        InputError: An option that is unknown, or a number out of its range.
+        InputError: An option that is unknown, a number out of its range, or a package that is not installed.
     """
     rules: dict[str, Rule] = {
         "NAME": one_of(*AGGREGATORS),
