@@ -20,7 +20,7 @@ class TorchJDAggregator(Aggregator):
     Weights are scaled so that gradients that agree are summed: learning rates keep their meaning. A gradient of norm
     zero (a sub-model that does not train the group) has no influence on the others' weights; with gradvac the targets
     of its pairs decay. A group that overflows gets NaN, which the gradient scaler finds, and leaves no trace in a
-    state. A weighting runs on the CPU, for one group at a time, in 0.1 ms (imtl_g) to 20 ms (cagrad): prefer few groups.
+    state. A weighting runs on the CPU, one group at a time, in 0.1 ms (imtl_g) to 20 ms (cagrad): prefer few groups.
 
     Args:
         name: One of :data:`NAMES`.
