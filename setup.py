@@ -18,6 +18,11 @@ DEPLOY = [
     "pyarrow>=18",  # shards of features
 ]
 MILVUS = ["pymilvus>=2.5,<4", "milvus-lite>=3,<4"]  # a client of Milvus, and Milvus in a file (Linux, macOS, Windows)
+TORCHJD = [
+    "torchjd[quadprog_projector]>=0.18,<1",
+    "cvxpy>=1.6,<2",  # of its CAGrad, with the solver that the next line brings
+    "clarabel>=0.9,<1",
+]
 VERSION = re.search(r'__version__ = "(.+)"', (PROJECT / "switchablecompat" / "__init__.py").read_text()).group(1)
 
 setup(
@@ -51,6 +56,7 @@ setup(
         "deploy": DEPLOY,
         "milvus": [*DEPLOY, *MILVUS],
         "openvino": [*DEPLOY, "openvino>=2025"],
+        "torchjd": TORCHJD,  # aggregators of other papers
         "bench": ["torchjd>=0.18,<1", "cython>=3,<4", "setuptools>=68"],  # peers of tools/benchmark.py
         "test": [
             *DEPLOY,
@@ -63,7 +69,7 @@ setup(
             "hypothesis>=6.100,<7",
             "ruff>=0.6,<1",
             "mypy>=2,<3",
-            "torchjd>=0.18,<1",  # oracle of the aggregators; needs torch only
+            *TORCHJD,
         ],
     },
     classifiers=["Programming Language :: Python :: 3", "Topic :: Scientific/Engineering :: Image Recognition"],

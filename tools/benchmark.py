@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from fastreid.config import CfgNode
 
-from switchablecompat.benchmarks import aggregation, extraction, grid, report, scaling, training_step
-from switchablecompat.benchmarks.timing import Row, compare, compare_once, in_fresh_process, interleave
+sys.path.insert(0, str(Path(__file__).parents[1]))  # where benchmarks/ is
+from benchmarks import aggregation, extraction, grid, report, scaling, training_step
+from benchmarks.timing import Row, compare, compare_once, in_fresh_process, interleave
 from switchablecompat.engine import SwitchableTrainer
 from switchablecompat.engine.setup import check_datasets
 from switchablecompat.errors import InputError, exit_on_input_error
@@ -86,7 +87,7 @@ def step(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
         "sum": training_step.SwitchableStep(summed, batch),
         "ideal": training_step.IdealStep(cfg, batch),
     }
-    seconds = interleave(tasks, arguments.repeats, device=device)
+    seconds = interleave(tasks, arguments.repeats)
     on_gpu = device.startswith("cuda")
     rows = [
         compare("SFSC step", seconds, "ours", "ideal", 1.05 if on_gpu else 1.10, "plain sub-models, one after another"),
@@ -119,7 +120,7 @@ def aggregate(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
             "TorchJD": aggregation.torchjd(shared, gradients),
             "textbook": aggregation.textbook(shared, gradients),
         }
-        seconds = interleave(tasks, arguments.repeats, device=cfg.MODEL.DEVICE)
+        seconds = interleave(tasks, arguments.repeats)
         name = f"PCGrad of {m} gradients"
         rows += [
             compare(name, seconds, "ours", "TorchJD", 1.0, "TorchJD's PCGrad"),
@@ -182,7 +183,7 @@ def extract(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
             "data": extraction.data_alone(loader),
             "forwards": extraction.forwards_alone(model, list(loader)),
         }
-        seconds = interleave(tasks, arguments.repeats, device=cfg.MODEL.DEVICE)
+        seconds = interleave(tasks, arguments.repeats)
         seconds["limit"] = seconds["data"] + seconds["forwards"]
         name = f"features of all widths, loader with {workers} workers"
         rows += [
@@ -205,7 +206,7 @@ def scale(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
     configs = {m: training_step.changed(cfg, key, aggregation.widths_of(m)) for m in (1, 2, 4, 8)}
     macs = {m: scaling.macs_of_all_widths(one) for m, one in configs.items()}
     tasks = {str(m): training_step.SwitchableStep(one, batch) for m, one in configs.items()}
-    seconds = interleave(tasks, arguments.repeats, device=cfg.MODEL.DEVICE)
+    seconds = interleave(tasks, arguments.repeats)
     del tasks
     for m in (2, 4, 8):
         scaled = {**seconds, "macs": seconds["1"] * macs[m] / macs[1]}
@@ -253,12 +254,12 @@ def options(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
         name: training_step.SwitchableStep(training_step.changed(cfg, *off, *opts), batch)
         for name, opts in choices.items()
     }
-    seconds = interleave(tasks, arguments.repeats, device=cfg.MODEL.DEVICE)
+    seconds = interleave(tasks, arguments.repeats)
     peer = "a float32 step, FastReID's memory format"
     rows = [compare(f"step, {name}", seconds, name, "default", None, peer) for name in list(tasks)[1:]]
     del tasks
     steps = {name: training_step.optimizer_step(cfg, fused=name == "fused") for name in ("default", "fused")}
-    seconds = interleave(steps, 4 * arguments.repeats, device=cfg.MODEL.DEVICE)
+    seconds = interleave(steps, 4 * arguments.repeats)
     rows.append(compare("optimiser alone, fused", seconds, "fused", "default", None, f"{cfg.SOLVER.OPT} as it is"))
     return rows, {"config": arguments.config_file, "opts": arguments.opts, "batch": arguments.batch}
 

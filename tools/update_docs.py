@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,9 @@ import numpy as np
 from tabulate import tabulate
 
 import startup
-from switchablecompat.benchmarks import report
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # where benchmarks/ is
+from benchmarks import report
 from switchablecompat.comparison.render import render_headline, render_overview
 from switchablecompat.comparison.results import load_results
 from switchablecompat.comparison.suite import load_suite

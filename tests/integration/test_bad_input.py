@@ -94,7 +94,7 @@ TRAIN = [
     ([*CONFIG, "SOLVER.BASE_LR", "-0.1"], "SOLVER.BASE_LR: must be positive, found -0.1"),
     ([*CONFIG, "SOLVER.BASE_LR", "1e999"], "SOLVER.BASE_LR: must be positive, found inf"),
     ([*CONFIG, "SOLVER.MOMENTUM", "-0.5"], "SOLVER.MOMENTUM: must be between 0 and 1, found -0.5"),
-    ([*CONFIG, "SOLVER.WEIGHT_DECAY", "-1.0"], "SOLVER.WEIGHT_DECAY: must be at least 0, found -1.0"),
+    ([*CONFIG, "SOLVER.WEIGHT_DECAY", "-1.0"], "SOLVER.WEIGHT_DECAY: must be a finite number, not negative, found -1"),
     ([*CONFIG, "SOLVER.WARMUP_ITERS", "-1"], "SOLVER.WARMUP_ITERS: must be at least 0, found -1"),
     (
         [*CONFIG, "SOLVER.AMP.DTYPE", "float8"],

@@ -20,7 +20,8 @@ from switchablecompat.fastreid_shims import use_cpu_loader
 STEPS = 6  # of an epoch
 OPTIONS = (
     "SEED", "3", "SOLVER.MAX_EPOCH", "3", "SOLVER.CHECKPOINT_PERIOD", "3", "MODEL.SWITCHABLE.WIDTHS", "[0.5, 1.0]",
-    "SOLVER.AGGREGATION.NAME", "gradvac", "MODEL.LOSSES.COMPAT.PRIORITY", "0.5", "INPUT.REA.ENABLED", "True",
+    "SOLVER.AGGREGATION.NAME", "gradvac", "SOLVER.AGGREGATION.GRANULARITY", "layer",
+    "MODEL.LOSSES.COMPAT.PRIORITY", "0.5", "INPUT.REA.ENABLED", "True",
 )  # fmt: skip
 
 

@@ -25,7 +25,8 @@ from switchablecompat.modeling.checkpoint import RECORD_KEY
 # generators; gradient vaccine and priorities, which carry states of their own from step to step.
 OPTIONS = (
     "SEED", "3", "SOLVER.MAX_EPOCH", "3", "TEST.EVAL_PERIOD", "3", "MODEL.SWITCHABLE.WIDTHS", "[0.25, 0.5, 0.75, 1.0]",
-    "SOLVER.AGGREGATION.NAME", "gradvac", "MODEL.LOSSES.COMPAT.PRIORITY", "0.5", "MODEL.SWITCHABLE.SANDWICH", "1",
+    "SOLVER.AGGREGATION.NAME", "gradvac", "SOLVER.AGGREGATION.GRANULARITY", "layer",
+    "MODEL.LOSSES.COMPAT.PRIORITY", "0.5", "MODEL.SWITCHABLE.SANDWICH", "1",
     "MODEL.SWITCHABLE.SUBMODEL_START", "calibrated",
     "INPUT.REA.ENABLED", "True", "INPUT.CJ.ENABLED", "True", "INPUT.AUTOAUG.ENABLED", "True",
 )  # fmt: skip

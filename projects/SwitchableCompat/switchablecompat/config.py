@@ -16,6 +16,7 @@ from .errors import InputError
 # Keys of earlier versions, and the keys that replace them.
 REPLACED = {
     "MODEL.SWITCHABLE.SLOW_START_ITERS": "MODEL.SWITCHABLE.SLOW_START, a share of the training (0.5 for half of it)",
+    "SOLVER.AGGREGATION.POWER": "gone, with the aggregator cgi",
     "SOLVER.AGGREGATION.PROJECT_CLASSIFIER": "SOLVER.AGGREGATION.CLASSIFIER_GRANULARITY none, instead of False",
 }
 
@@ -124,8 +125,8 @@ def add_switchablecompat_config(cfg: CN) -> CN:
 
     # ---- Aggregation of the sub-models' gradients -------------------------------------------------------------
     cfg.SOLVER.AGGREGATION = CN()
-    # options: projection (removes from each gradient what conflicts with another), sum, gradvac, cagrad, mgda, upgrad,
-    # imtl_g, cgi
+    # options: projection (conflicting gradients are projected to the orthogonal direction), sum; and of TorchJD (extra
+    # torchjd) gradvac, cagrad, mgda, upgrad, imtl_g: one Gram matrix at a time, so prefer GRANULARITY layer for them
     cfg.SOLVER.AGGREGATION.NAME = "projection"
     # Parameters over which projection compares two gradients. options: pairwise (those that both sub-models own), full
     # (all). The other methods always compare all
@@ -138,18 +139,15 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     # Which aggregated gradients are divided by the number of sub-models that train the element, so that it learns at
     # the rate of one network. options: none (plain sum), classifier, all (every element of every shared parameter)
     cfg.SOLVER.AGGREGATION.MEAN = "none"
-    # Projection: whose gradient is protected. options: none (every gradient gives up what conflicts), full (the full
-    # model's; the others give up what conflicts with it)
+    # Projection: which sub-models give up what conflicts. options: none (is protected: all do), full (model is: the
+    # others give up what conflicts with it)
     cfg.SOLVER.AGGREGATION.PROTECT = "none"
     # Projection: weight of the past in the running mean of the inner products, in [0, 1). 0.0: the current batch only
     cfg.SOLVER.AGGREGATION.MEMORY = 0.0
     # gradvac: weight of the newest cosine in the running target.
     cfg.SOLVER.AGGREGATION.BETA = 0.01
-    # cagrad: radius c of the ball around the mean gradient, relative to its norm. cagrad solves many small quadratic
-    # programs per group; with GRANULARITY filter they take longer than the rest of the step.
+    # cagrad: radius c of the ball around the mean gradient, relative to its norm.
     cfg.SOLVER.AGGREGATION.RADIUS = 0.4
-    # cgi: exponent p of the confidences.
-    cfg.SOLVER.AGGREGATION.POWER = 1.0
 
     # Number format of mixed precision (SOLVER.AMP.ENABLED). options: float16 (with a gradient scaler; only on a GPU),
     # bfloat16

@@ -13,8 +13,8 @@ COMPAT, AGGREGATION, SWITCHABLE = "MODEL.LOSSES.COMPAT", "SOLVER.AGGREGATION", "
 CUSTOM_KEYS = ("EVIDENCE", "RISK", "PRIOR", "PRIOR_UNIT", "KL_WEIGHT", "KL_UNIT", "KL_SUBMODELS")
 OF_LOSSES = {"DISTILL": "DistillationLoss", "INFLUENCE": "InfluenceLoss", "ASYMMETRIC": "AsymmetricLoss"}
 OF_AGGREGATORS = {
-    "SUPPORT": "projection", "PROTECT": "projection", "MEMORY": "projection",
-    "BETA": "gradvac", "RADIUS": "cagrad", "POWER": "cgi",
+    "SUPPORT": "projection", "PROTECT": "projection", "MEMORY": "projection", "BETA": "gradvac", "RADIUS": "cagrad",
+    "POWER": "cgi",  # of records of earlier runs
 }  # fmt: skip
 MAY_BE_NEVER = ("INPUT.FLIP", "INPUT.CJ", "INPUT.AUTOAUG", "INPUT.AUGMIX", "INPUT.REA", "INPUT.RPT")
 FACTORS = (f"{SWITCHABLE}.LOSS_WEIGHTS", f"{SWITCHABLE}.SLOW_START", f"{COMPAT}.PRIORITY")

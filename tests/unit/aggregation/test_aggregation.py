@@ -5,7 +5,7 @@ import torch
 
 from builders import batch, tiny_model
 from switchablecompat.aggregation import GradientAggregation, GradientProjection, SumAggregator, gradient_bank, gram
-from switchablecompat.modeling import shared_parameters
+from switchablecompat.layers import shared_parameters
 
 ITERATION = 11
 

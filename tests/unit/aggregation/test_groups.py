@@ -6,7 +6,7 @@ from torch import nn
 
 from builders import tiny_model
 from switchablecompat.aggregation import GradientAggregation, GradientProjection, gram
-from switchablecompat.modeling import SharedParameter, shared_parameters
+from switchablecompat.layers import SharedParameter, shared_parameters
 
 # Three sub-models. Shells: the smallest sub-model that owns an element.
 PARAMETERS = {  # name: shape

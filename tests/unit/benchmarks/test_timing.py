@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from switchablecompat.benchmarks.report import record, render
-from switchablecompat.benchmarks.timing import compare, compare_once, in_fresh_process, interleave, peak_memory
+from benchmarks.report import record, render
+from benchmarks.timing import compare, compare_once, in_fresh_process, interleave, peak_memory
 
 
 def test_rounds_are_interleaved_and_alternate():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import aggregation, grid, scaling, training_step
 from builders import TINY
-from switchablecompat.benchmarks import aggregation, grid, scaling, training_step
 from switchablecompat.errors import InputError
 
 

@@ -5,11 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from switchablecompat.comparison.estimate import Estimate, format_seconds
-from switchablecompat.comparison.execute import Runner
-from switchablecompat.comparison.records import code_digest
+from switchablecompat.comparison.execute import Estimate, Runner, format_seconds
 from switchablecompat.comparison.results import load_results, portable, read_result
-from switchablecompat.comparison.runs import plan
+from switchablecompat.comparison.runs import code_digest, plan
 from switchablecompat.errors import InputError
 
 

@@ -9,13 +9,11 @@ from switchablecompat.comparison.plots import draw_curves, draw_heat_maps, write
 from switchablecompat.comparison.render import (
     format_difference,
     format_spread,
-    render_cells_csv,
-    render_differences_csv,
+    render_csvs,
     render_headline,
     render_latex,
     render_markdown,
     render_overview,
-    render_summary_csv,
     write_tables,
 )
 from switchablecompat.comparison.statistics import Difference, Spread
@@ -72,15 +70,15 @@ def test_differences_that_exclude_zero_are_bold():
 
 
 def test_csv_holds_full_precision_and_only_what_is_defined(comparison):
-    cells = rows_of(render_cells_csv(comparison))
+    cells = rows_of(render_csvs(comparison)["cells.csv"])
     ours = next(r for r in cells if (r["method"], r["query_width"], r["gallery_width"]) == ("ours", "0.5", "1.0"))
     assert (ours["metric"], float(ours["mean"]), ours["n"]) == ("mAP", 58.0, "2")
     assert float(ours["std"]) == pytest.approx(8**0.5, rel=1e-12)
     assert len([r for r in cells if r["method"] == "unified"]) == 2
     assert len([r for r in cells if r["metric"] == "negative_flips"]) == 2
-    differences = rows_of(render_differences_csv(comparison))
+    differences = rows_of(render_csvs(comparison)["differences.csv"])
     assert [(r["ours"], r["baseline"]) for r in differences] == [("ours", "unified")] * 2 + [("ours", "bct")] * 3
-    summary = rows_of(render_summary_csv(comparison))
+    summary = rows_of(render_csvs(comparison)["summary.csv"])
     assert ("unified", "AC") not in [(r["method"], r["measure"]) for r in summary]
 
 

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from switchablecompat.comparison.records import difference, read_record
-from switchablecompat.comparison.runs import DONE, INTERRUPTED, NEW, plan
+from switchablecompat.comparison.runs import DONE, INTERRUPTED, NEW, difference, plan, read_record
 from switchablecompat.errors import InputError
 
 
@@ -109,6 +108,7 @@ def test_keys_added_by_an_update_change_nothing_while_they_have_their_default(jo
     assert difference(there, asked) == ""
     assert "ONLY_WIDTH 0.0 there, 0.5 asked" in difference(there, {**asked, "MODEL.SWITCHABLE.ONLY_WIDTH": 0.5})
     assert "GONE 1 there, None asked" in difference({**asked, "GONE": 1}, asked)
+    assert difference({**asked, "SOLVER.AGGREGATION.POWER": 1.0}, asked) == "", "it was cgi's, which this is not"
 
 
 def test_how_gradients_are_compared_does_not_matter_where_they_are_summed(jobs):

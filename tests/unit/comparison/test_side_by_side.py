@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from builders import TINY
-from switchablecompat.comparison.estimate import Estimate
-from switchablecompat.comparison.execute import Runner
+from switchablecompat.comparison.execute import Estimate, Runner
 from switchablecompat.comparison.runs import plan
 from switchablecompat.comparison.workers import share
 

@@ -15,8 +15,7 @@ from switchablecompat.engine import SwitchableTrainLoop
 from switchablecompat.engine.hooks import CompleteJSONWriter
 from switchablecompat.engine.priorities import UncertaintyPriorities
 from switchablecompat.engine.step_plan import StepPlan
-from switchablecompat.layers import ChannelRule, SlimmableLinear, SwitchableBatchNorm2d, WidthSwitch
-from switchablecompat.modeling import shared_parameters
+from switchablecompat.layers import ChannelRule, SlimmableLinear, SwitchableBatchNorm2d, WidthSwitch, shared_parameters
 
 
 class ToyArchitecture(nn.Module):

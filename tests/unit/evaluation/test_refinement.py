@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fastreid.config import get_cfg
-from fastreid.evaluation import ReidEvaluator
 from fastreid.evaluation.query_expansion import aqe
 from fastreid.utils.compute_dist import compute_jaccard_distance
 
+from fastreid_evaluator import CPU_SEARCH, fastreid_results
 from switchablecompat.evaluation.cells import rank_cells
 from switchablecompat.evaluation.neighbours import cell_neighbours, nearest
 from switchablecompat.evaluation.query_expansion import QueryExpansion, expand
@@ -18,8 +18,6 @@ from switchablecompat.evaluation.ranking import ProtocolMatches
 from switchablecompat.evaluation.refinement import Refinement, refine_cells
 from switchablecompat.evaluation.reranking import JaccardDistance, ReRanking, reciprocal_vectors
 from switchablecompat.evaluation.task import RetrievalTask
-
-CPU_SEARCH = 3
 
 
 def two_submodels(num_query=30, num_gallery=120, pids=12, dim=16, noise=0.9):
@@ -102,9 +100,7 @@ def test_reciprocal_neighbours_worked_out_by_hand():
 def fastreids_results(features, pid, camid, n, *opts):
     cfg = get_cfg()
     cfg.merge_from_list(list(opts))
-    evaluator = ReidEvaluator(cfg, n)
-    evaluator.process({"targets": pid, "camids": camid}, features)
-    return evaluator.evaluate()
+    return fastreid_results(cfg, features, pid, camid, n)
 
 
 REFINEMENTS = {

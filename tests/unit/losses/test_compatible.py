@@ -26,6 +26,16 @@ def test_paper_preset_is_edl():
     torch.testing.assert_close(uncertainty, (K / alphas.sum(1)).mean())
 
 
+def test_certainties_are_the_expected_probabilities_if_asked_for():
+    logits = torch.randn(4, K, dtype=torch.float64)
+    assert CompatibleLoss(PRESETS["paper"])(logits, labels).certainty is None
+    alphas = F.softplus(logits) + 1
+    found = CompatibleLoss(PRESETS["paper"], with_certainty=True)(logits, labels).certainty
+    torch.testing.assert_close(found, alphas[torch.arange(4), labels] / alphas.sum(1))
+    asked = {kind: tiny_config("MODEL.SWITCHABLE.CLASSIFIER_GRAD", kind) for kind in ("certain", "full", "all")}
+    assert [kind for kind, cfg in asked.items() if CompatibleLoss.from_config(cfg).with_certainty] == ["certain"]
+
+
 def test_stable_preset_units():
     options = PRESETS["stable"]
     assert options.prior_mass(300) == pytest.approx(100)

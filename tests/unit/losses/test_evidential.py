@@ -163,20 +163,6 @@ def test_digamma_of_an_exponential_is_smooth_over_its_switch(x):
     torch.testing.assert_close(value, expected, atol=1e-12, rtol=1e-12)
 
 
-def test_combination_in_closed_form_is_dempster_shafers_rule():
-    prior, e = 3.0, torch.rand(2, 1, 4, dtype=torch.float64) * 5
-    strength = e.sum(-1) + prior
-    b, u = e / strength.unsqueeze(-1), prior / strength
-    b1, b2, u1, u2 = b[0, 0], b[1, 0], u[0, 0], u[1, 0]
-    conflict = b1.sum() * b2.sum() - (b1 * b2).sum()
-    belief = (b1 * b2 + b1 * u2 + b2 * u1) / (1 - conflict)
-    mass = u1 * u2 / (1 - conflict)
-    combined = ev.combine_opinions(e, prior)[0]
-    total = combined.sum() + prior
-    torch.testing.assert_close(combined / total, belief)
-    torch.testing.assert_close(prior / total, mass)
-
-
 def test_smoothing_is_fastreids():
     targets = ev.smoothed_targets(torch.tensor([1]), 5, 0.1)
     torch.testing.assert_close(targets, torch.tensor([[0.025, 0.9, 0.025, 0.025, 0.025]]))

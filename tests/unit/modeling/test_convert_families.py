@@ -17,8 +17,8 @@ from torch import nn
 
 from builders import images, randomise, tiny_config, tiny_model
 from switchablecompat.errors import InputError
-from switchablecompat.layers import SlimmableConv2d, SwitchableNorm, WidthSwitch
-from switchablecompat.modeling import Conversion, build_switchable_backbone, extract_submodel, shared_parameters
+from switchablecompat.layers import SlimmableConv2d, SwitchableNorm, WidthSwitch, shared_parameters
+from switchablecompat.modeling import Conversion, build_switchable_backbone, extract_submodel
 from switchablecompat.modeling.convert import extract_module
 
 WIDTHS = [0.25, 0.75, 1.0]

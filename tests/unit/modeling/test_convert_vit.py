@@ -8,8 +8,8 @@ from fastreid.modeling.backbones.vision_transformer import Attention, VisionTran
 from torch import nn
 
 from switchablecompat.errors import InputError
-from switchablecompat.layers import WidthSwitch
-from switchablecompat.modeling import Conversion, shared_parameters
+from switchablecompat.layers import WidthSwitch, shared_parameters
+from switchablecompat.modeling import Conversion
 from switchablecompat.modeling.convert import extract_module
 
 WIDTHS, HEADS, HEAD = [0.25, 0.5, 1.0], (1, 2, 4), 8

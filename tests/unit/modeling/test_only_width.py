@@ -6,8 +6,7 @@ import torch
 from builders import R18, batch, images, tiny_config, tiny_model
 from switchablecompat import extract_submodel
 from switchablecompat.errors import InputError
-from switchablecompat.layers import WidthSwitch
-from switchablecompat.modeling import shared_parameters
+from switchablecompat.layers import WidthSwitch, shared_parameters
 
 TINY = "configs/quick/sfsc_tiny.yml"
 

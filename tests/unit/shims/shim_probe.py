@@ -9,8 +9,6 @@ from __future__ import annotations
 import importlib
 import io
 import json
-import os
-import stat
 import sys
 import threading
 import types
@@ -52,12 +50,6 @@ def import_mapping(_: Path) -> str:
 @symptom("torch._six")
 def import_six(_: Path) -> str:
     exec("from torch._six import string_classes", {})
-    return OK
-
-
-@symptom("numpy.bool")
-def numpy_bool(_: Path) -> str:
-    np.zeros(1, dtype=np.bool)
     return OK
 
 
@@ -122,20 +114,6 @@ def affine(_: Path) -> str:
     return OK
 
 
-@symptom("zero-grad")
-def optimizer_step(_: Path) -> str:
-    from fastreid.config import get_cfg
-    from fastreid.solver import build_optimizer
-
-    model = nn.Linear(2, 2)
-    before = model.weight.detach().clone()
-    optimizer, _params = build_optimizer(get_cfg(), model)
-    optimizer.zero_grad()
-    model(torch.ones(1, 2)).sum().backward()
-    optimizer.step()
-    return "weights did not move" if torch.equal(before, model.weight) else OK
-
-
 @symptom("numpy-in-checkpoint")
 def numpy_checkpoint(folder: Path) -> str:
     from fastreid.utils.checkpoint import Checkpointer
@@ -189,32 +167,6 @@ def data_parallel(_: Path) -> str:
         dist.destroy_process_group()
 
 
-@symptom("evaluator-compiles")
-def evaluator(folder: Path) -> str:
-    from fastreid.config import get_cfg
-    from fastreid.evaluation import ReidEvaluator
-
-    make = folder / "make"
-    make.write_text("#!/bin/sh\nexit 1\n")
-    make.chmod(make.stat().st_mode | stat.S_IXUSR)
-    path, os.environ["PATH"] = os.environ["PATH"], str(folder)
-    try:
-        ReidEvaluator(get_cfg(), 1)
-    finally:
-        os.environ["PATH"] = path
-    return OK
-
-
-@symptom("rerank-on-cpu")
-def rerank(_: Path) -> str:
-    from fastreid.utils.compute_dist import build_dist
-
-    distances = build_dist(torch.rand(2, 4), torch.rand(3, 4), metric="jaccard", k1=3, k2=2)
-    assert distances.shape == (2, 3)
-    assert np.isfinite(distances).all()
-    return OK
-
-
 @symptom("byte-storage")
 def tensor_of_image(_: Path) -> str:
     from fastreid.data.transforms import ToTensor
@@ -223,14 +175,6 @@ def tensor_of_image(_: Path) -> str:
     seen = first_warning(lambda: ToTensor()(Image.new("RGB", (2, 3))))
     torch.storage._reset_warn_typed_storage_removal()
     return seen
-
-
-@symptom("addmm-overload")
-def euclidean(_: Path) -> str:
-    from fastreid.utils.compute_dist import build_dist
-
-    torch.set_warn_always(True)
-    return first_warning(lambda: build_dist(torch.rand(2, 4), torch.rand(3, 4), metric="euclidean"))
 
 
 @symptom("amp-scaler")

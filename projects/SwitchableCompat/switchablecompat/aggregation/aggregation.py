@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..modeling.ownership import SharedParameter
+from ..layers import SharedParameter
 from . import gram
 from .aggregators import Aggregator
 from .gradient_bank import GradientBank
@@ -56,8 +56,9 @@ class GradientAggregation:
         self._aggregated = compared & (self.bank.common_elements > 1)
         of_name = {p.name: group.name for p, group in zip(shared, groups, strict=True)}
         self._class_groups = self.bank.groups_named(of_name[class_vectors]) if class_vectors in of_name else []
-        self._averaged = torch.full_like(compared, mean == "all")
-        self._averaged[self._class_groups] = mean != "none" and not full_classifier
+        self._averaged = None if mean == "none" else torch.full_like(compared, mean == "all")
+        if self._averaged is not None:
+            self._averaged[self._class_groups] = not full_classifier
         self._factors = torch.ones(len(names), dtype=torch.float64, device=device)
         self._seed = seed
 
@@ -93,7 +94,7 @@ class GradientAggregation:
             self.aggregator.load_state_dict(state["state"])
 
     def _identity(self) -> str:
-        return f"{type(self.aggregator).__name__}, {len(self.bank.group_names)} groups"
+        return f"{self.aggregator}, {len(self.bank.group_names)} groups"
 
     @torch.no_grad()
     def aggregate(self, iteration: int, class_factors: Tensor | None = None) -> dict[str, Tensor]:
@@ -112,14 +113,12 @@ class GradientAggregation:
         shell_grams = self.bank.shell_grams()
         generator = torch.Generator().manual_seed((self._seed * 1_000_003 + iteration) % 2**63)
         own = self._own_factors(class_factors)
-        if own is None:
-            weights = self.aggregator(shell_grams, generator, self._factors)
-            weights = torch.where(self._aggregated.view(-1, 1, 1), weights, 1.0)
-        else:
-            scaled = shell_grams * (own.unsqueeze(-1) * own.unsqueeze(-2)).unsqueeze(1)
-            weights = self.aggregator(scaled, generator, self._factors * own)
-            weights = torch.where(self._aggregated.view(-1, 1, 1), weights, 1.0) * own.unsqueeze(1)
-        self.bank.write(weights / self._owners(class_factors))
+        scaled = shell_grams * (own.unsqueeze(-1) * own.unsqueeze(-2)).unsqueeze(1)
+        weights = self.aggregator(scaled, generator, self._factors * own)
+        weights = torch.where(self._aggregated.view(-1, 1, 1), weights, 1.0) * own.unsqueeze(1)
+        if self._averaged is not None:
+            weights = weights / self._owners(self._averaged, class_factors)
+        self.bank.write(weights)
 
         grams = shell_grams.sum(dim=1)
         total = grams.sum(dim=0)
@@ -132,19 +131,19 @@ class GradientAggregation:
             scalars["conflict_rate"] = gram.conflict_rate(grams[self._aggregated])
         return scalars
 
-    def _owners(self, class_factors: Tensor | None) -> Tensor:
-        """Divisor of the gradient of each group and shell, [groups, m shells, 1]."""
-        averaged = self._averaged.clone()
+    def _owners(self, averaged: Tensor, class_factors: Tensor | None) -> Tensor:
+        """By how many each group's and shell's gradient is to be divided, [groups, m shells, 1]."""
         if class_factors is not None:
+            averaged = averaged.clone()
             averaged[self._class_groups] = False
         owners = (self._factors > 0).double().flip(0).cumsum(0).flip(0).clamp_min(1)  # number of sub-models that own a
         # shell
         return torch.where(averaged.view(-1, 1, 1), owners.view(1, -1, 1), 1.0)
 
-    def _own_factors(self, class_factors: Tensor | None) -> Tensor | None:
-        """Factors of each group in addition to those of the losses, [groups, m]; None if all are 1."""
+    def _own_factors(self, class_factors: Tensor | None) -> Tensor:
+        """Factors of each group beside those of the losses, [groups, m], or [1, m] where all are 1."""
         if class_factors is None:
-            return None
+            return torch.ones_like(self._factors).unsqueeze(0)
         own = self._factors.new_ones(len(self.bank.group_names), len(self.names))
         by_class = len(self._class_groups) == len(class_factors)
         own[self._class_groups] = (class_factors if by_class else class_factors.mean(dim=0)).to(own)

@@ -17,25 +17,22 @@ PROTECTED = ("none", "full")
 class Aggregator(ABC):
     """Maps Gram matrices of gradients to weights of the gradients."""
 
+    @abstractmethod
     def __call__(self, shell_grams: Tensor, generator: torch.Generator, factors: Tensor | None = None) -> Tensor:
         """Compute the weights of the gradients.
 
         Args:
-            shell_grams: [groups, R, m, m] float64, one matrix per shell. Their sum is the matrix of the whole group.
-            generator: Source of all randomness: a CPU generator, the same on every rank.
-            factors: [m] or [groups, m] float64, factor of each loss; the gradients already contain it. Default: 1. Only
-                projection uses them.
+            shell_grams: [groups, R, m, m] float64, one matrix for each shell; their sum is that of the whole group.
+            generator: Source of any randomness (a CPU generator; the same on every rank).
+            factors: [m] or [groups, m] float64, how much each loss counts; the gradients have these factors already.
+                By default all count alike. Only projection reads them.
 
         Returns:
             [groups, R, m]. On the elements of group g and shell r, the aggregate is sum_j weights[g, r, j] g_j.
         """
-        if shell_grams.dim() != 4 or shell_grams.shape[-1] != shell_grams.shape[-2]:
-            raise ValueError(f"shell_grams must be [groups, R, m, m], found {tuple(shell_grams.shape)}")
-        return self.weights(shell_grams, generator, factors)
 
-    @abstractmethod
-    def weights(self, shell_grams: Tensor, generator: torch.Generator, factors: Tensor | None) -> Tensor:
-        """Compute the weights, with arguments as in :meth:`__call__`."""
+    def __repr__(self) -> str:
+        return type(self).__name__
 
     def state_dict(self) -> dict[str, Any]:
         """State for checkpoints. Most aggregators have none."""
@@ -47,34 +44,10 @@ class Aggregator(ABC):
             setattr(self, key, value)
 
 
-class WholeAggregator(Aggregator):
-    """Aggregator that uses one Gram matrix per group, over all its parameters (support ``full``)."""
-
-    def weights(self, shell_grams: Tensor, generator: torch.Generator, factors: Tensor | None) -> Tensor:
-        grams = shell_grams.sum(dim=-3)
-        # The gradient scaler handles an overflow; solvers must not fail on it.
-        finite = grams.isfinite().all(dim=-1).all(dim=-1)
-        weights = self.group_weights(grams.where(finite[..., None, None], 0.0), generator)
-        weights = weights.where(finite.unsqueeze(-1), torch.nan)
-        return weights.unsqueeze(-2).expand(shell_grams.shape[:-1])
-
-    @abstractmethod
-    def group_weights(self, grams: Tensor, generator: torch.Generator) -> Tensor:
-        """Weights [groups, m] from Gram matrices [groups, m, m] in float64.
-
-        Weights are scaled so that equal weights are 1, as in the plain sum. Learning rates then keep their meaning.
-        """
-
-
-def present(grams: Tensor) -> Tensor:
-    """Which gradients are not zero, [..., m] bool."""
-    return grams.diagonal(dim1=-2, dim2=-1) > 0
-
-
 class SumAggregator(Aggregator):
     """The plain sum: every weight is 1 (joint training, BCT-S)."""
 
-    def weights(self, shell_grams: Tensor, generator: torch.Generator, factors: Tensor | None) -> Tensor:
+    def __call__(self, shell_grams: Tensor, generator: torch.Generator, factors: Tensor | None = None) -> Tensor:
         return shell_grams.new_ones(shell_grams.shape[:-1])
 
 
@@ -110,7 +83,7 @@ class GradientProjection(Aggregator):
     def state_dict(self) -> dict[str, Any]:
         return {"mean": self.mean} if self.memory else {}
 
-    def weights(self, shell_grams: Tensor, generator: torch.Generator, factors: Tensor | None) -> Tensor:
+    def __call__(self, shell_grams: Tensor, generator: torch.Generator, factors: Tensor | None = None) -> Tensor:
         m = shell_grams.shape[-1]
         orders = gram.random_orders(m, generator)
         shares = None if factors is None else gram.yields(factors)

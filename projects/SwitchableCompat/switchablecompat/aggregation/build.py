@@ -7,28 +7,19 @@ from typing import Any
 
 from fastreid.config import CfgNode
 
-from ..config_check import one_of
-from ..errors import InputError
-from ..modeling import SwitchableBaseline, shared_parameters
+from ..config_rules import Rule, check_rules, one_of
+from ..layers import shared_parameters
+from ..modeling import SwitchableBaseline
 from ..provenance import CLASSIFIER_KEY
 from .aggregation import GradientAggregation
 from .aggregators import PROTECTED, SUPPORTS, Aggregator, GradientProjection, SumAggregator
-from .common_descent import MGDA, CAGrad
 from .groups import GRANULARITIES
-from .impartial import IMTLG
-from .integration import ConflictAwareIntegration
-from .upgrad import UPGrad
-from .vaccine import GradVac
+from .torchjd import NAMES, TorchJDAggregator
 
 AGGREGATORS: dict[str, Callable[[Any], Aggregator]] = {  # by SOLVER.AGGREGATION.NAME
     "sum": lambda node: SumAggregator(),
     "projection": lambda node: GradientProjection(node.SUPPORT, node.PROTECT, node.MEMORY),
-    "gradvac": lambda node: GradVac(node.BETA),
-    "cagrad": lambda node: CAGrad(node.RADIUS),
-    "mgda": lambda node: MGDA(),
-    "upgrad": lambda node: UPGrad(),
-    "imtl_g": lambda node: IMTLG(),
-    "cgi": lambda node: ConflictAwareIntegration(node.POWER),
+    **dict.fromkeys(NAMES, lambda node: TorchJDAggregator(node.NAME, beta=node.BETA, radius=node.RADIUS)),
 }
 
 
@@ -36,24 +27,21 @@ def build_aggregator(cfg: CfgNode) -> Aggregator:
     """Build the aggregator that ``SOLVER.AGGREGATION.NAME`` selects.
 
     Raises:
-        InputError: An option is unknown, or a number is out of its range.
+        InputError: An option that is unknown, a number out of its range, or a package that is not installed.
     """
-    node, key = cfg.SOLVER.AGGREGATION, "SOLVER.AGGREGATION"
-    one_of(cfg, f"{key}.NAME", [*AGGREGATORS])
-    one_of(cfg, f"{key}.SUPPORT", SUPPORTS)
-    one_of(cfg, f"{key}.PROTECT", PROTECTED)
-    one_of(cfg, f"{key}.MEAN", ["none", "classifier", "all"])
-    one_of(cfg, f"{key}.GRANULARITY", GRANULARITIES)
-    one_of(cfg, f"{key}.CLASSIFIER_GRANULARITY", ["", *GRANULARITIES])
-    for name, rule, good in (
-        ("MEMORY", "must be in [0, 1)", 0 <= node.MEMORY < 1),
-        ("BETA", "must be in [0, 1]", 0 <= node.BETA <= 1),
-        ("RADIUS", "must be in [0, 1)", 0 <= node.RADIUS < 1),
-        ("POWER", "must not be negative", node.POWER >= 0),
-    ):
-        if not good:
-            raise InputError(f"{key}.{name}", rule, node[name])
-    return AGGREGATORS[node.NAME](node)
+    rules: dict[str, Rule] = {
+        "NAME": one_of(*AGGREGATORS),
+        "SUPPORT": one_of(*SUPPORTS),
+        "PROTECT": one_of(*PROTECTED),
+        "MEAN": one_of("none", "classifier", "all"),
+        "GRANULARITY": one_of(*GRANULARITIES),
+        "CLASSIFIER_GRANULARITY": one_of("", *GRANULARITIES),
+        "MEMORY": ("must be in [0, 1)", lambda value: 0 <= value < 1),
+        "BETA": ("must be in [0, 1]", lambda value: 0 <= value <= 1),
+        "RADIUS": ("must be in [0, 1)", lambda value: 0 <= value < 1),
+    }
+    check_rules(cfg, rules, "SOLVER.AGGREGATION.")
+    return AGGREGATORS[cfg.SOLVER.AGGREGATION.NAME](cfg.SOLVER.AGGREGATION)
 
 
 def build_aggregation(cfg: CfgNode, model: SwitchableBaseline) -> GradientAggregation:

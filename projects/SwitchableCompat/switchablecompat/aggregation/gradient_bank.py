@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..modeling.ownership import SharedParameter
+from ..layers import SharedParameter
 
 _CHUNK = {"cpu": 1 << 16, "cuda": 1 << 23}  # columns per chunk: few enough for a core's cache, or many for few GPU
 # kernels

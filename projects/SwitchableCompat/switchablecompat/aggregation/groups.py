@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..modeling.ownership import SharedParameter
+from ..layers import SharedParameter
 
 GRANULARITIES = ("none", "global", "layer", "tensor", "filter")
 

@@ -7,13 +7,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 
 from ..errors import InputError
 from .claims import Claims
-from .estimate import Estimate, format_seconds
-from .records import NO_RECORD, code_digest, read_record
 from .results import finished, result_path, write_result
-from .runs import DONE, INTERRUPTED, Job, Run
+from .runs import DONE, INTERRUPTED, NO_RECORD, Job, Run, code_digest, read_record
 from .suite import Suite
 from .workers import Worker, Workers
 
@@ -222,3 +221,36 @@ def _kind(task: Run | Job) -> str:
     if isinstance(task, Job):
         return f"{task.method.name} grid"
     return f"{task.method} {task.width}"
+
+
+class Estimate:
+    """Time left, from the tasks that are finished: the mean of the same kind, else of all."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, list[float]] = {}
+
+    def add(self, kind: str, seconds: float) -> None:
+        """Note a finished task; its kind is what tasks that take as long have in common."""
+        self._seconds.setdefault(kind, []).append(seconds)
+
+    def left(self, kinds: Sequence[str], spent: Sequence[float] = (), jobs: int = 1) -> float | None:
+        """Seconds for tasks of these kinds, ``jobs`` at once; None while nothing is finished.
+
+        Args:
+            kinds: Those of the tasks that are at work first, then of those that wait.
+            spent: Seconds that each of the tasks at work has taken so far.
+            jobs: How many run at once.
+        """
+        everything = [value for values in self._seconds.values() for value in values]
+        if not everything:
+            return None
+        means = [fmean(self._seconds.get(kind, everything)) for kind in kinds]
+        done = [min(mean, seconds) for mean, seconds in zip(means, spent, strict=False)]
+        return (sum(means) - sum(done)) / max(1, min(jobs, len(kinds)))
+
+
+def format_seconds(seconds: float) -> str:
+    """Human-readable duration."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

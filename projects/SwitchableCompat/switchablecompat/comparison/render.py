@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from ..evaluation.grid import METRICS
@@ -18,14 +19,8 @@ LATEX_SPECIAL = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textb
 
 def write_tables(comparison: Comparison, folder: str | Path) -> list[Path]:
     """Write ``table.md``, ``table.tex``, ``cells.csv``, ``summary.csv`` and ``differences.csv``; returns the paths."""
-    texts = {
-        "table.md": render_markdown(comparison),
-        "table.tex": render_latex(comparison),
-        "cells.csv": render_cells_csv(comparison),
-        "summary.csv": render_summary_csv(comparison),
-        "differences.csv": render_differences_csv(comparison),
-    }
-    return write_texts(folder, texts)
+    texts = {"table.md": render_markdown(comparison), "table.tex": render_latex(comparison)}
+    return write_texts(folder, {**texts, **render_csvs(comparison)})
 
 
 def render_markdown(comparison: Comparison) -> str:
@@ -37,9 +32,8 @@ def render_markdown(comparison: Comparison) -> str:
         "'-' is not defined by the method. Made by `tools/compare.py` from the JSON files of this folder.",
     ]
     for metric in ("mAP", "Rank-1"):
-        rows = [[f"**{title}** (n={n})" if first else "", name, *cells]
-                for title, n, first, name, cells in _grid_rows(comparison, metric)]  # fmt: skip
-        parts += [f"## {metric}", _markdown(["method", "query \\ gallery", *comparison.names], rows)]
+        titles = {m: f"**{comparison.titles[m]}** (n={len(comparison.of(m))})" for m in comparison.methods}
+        parts += [f"## {metric}", _grids(comparison, "method", titles, partial(_cell, comparison, metric=metric))]
     parts += _markdown_published(comparison)
     header = ["measure", *(comparison.titles[method] for method in comparison.methods)]
     rows = [
@@ -99,51 +93,44 @@ def render_latex(comparison: Comparison, metric: str = "mAP") -> str:
         r"\hline",
         " & ".join(["method", "query", *(f"$\\phi_{{{i + 1}}}$" for i in range(m))]) + r" \\",
     ]
-    for title, _, first, _, cells in _grid_rows(comparison, metric):
-        if first:
-            lines.append(r"\hline")
-            number = 0
-        number += 1
-        head = title.translate(LATEX_SPECIAL) if first else ""
-        values = [cell.replace(" ± ", r" $\pm$ ") for cell in cells]
-        lines.append(" & ".join([head, f"$\\phi_{{{number}}}$", *values]) + r" \\")
+    for method in comparison.methods:
+        lines.append(r"\hline")
+        for q in range(m):
+            head = "" if q else comparison.titles[method].translate(LATEX_SPECIAL)
+            cells = [_cell(comparison, method, q, g, metric).replace(" ± ", r" $\pm$ ") for g in range(m)]
+            lines.append(" & ".join([head, f"$\\phi_{{{q + 1}}}$", *cells]) + r" \\")
     return "\n".join([*lines, r"\hline", r"\end{tabular}"]) + "\n"
 
 
-def render_cells_csv(comparison: Comparison) -> str:
-    """One line per method, metric and cell that is defined."""
-    rows = []
-    for method in comparison.methods:
-        for metric in (*METRICS, "negative_flips"):
-            for q, query in enumerate(comparison.widths):
-                for g, gallery in enumerate(comparison.widths):
-                    summary = comparison.spread(method, q, g, metric)
-                    if summary:
-                        rows.append([method, metric, query, gallery, summary.mean, summary.std, summary.n])
-    return _csv(["method", "metric", "query_width", "gallery_width", "mean", "std", "n"], rows)
-
-
-def render_summary_csv(comparison: Comparison) -> str:
-    """One line per method and measure that is defined."""
-    rows = []
-    for method in comparison.methods:
-        for name in comparison.measures:
-            summary = comparison.summary(method, name)
-            if summary:
-                rows.append([method, name, summary.mean, summary.std, summary.n])
-    return _csv(["method", "measure", "mean", "std", "n"], rows)
-
-
-def render_differences_csv(comparison: Comparison) -> str:
-    """One line per baseline and cell that both methods define: ours minus the baseline."""
-    rows = []
-    for baseline in comparison.baselines:
-        for q, query in enumerate(comparison.widths):
-            for g, gallery in enumerate(comparison.widths):
-                d = comparison.difference(baseline, q, g)
-                if d:
-                    rows.append([comparison.suite.ours, baseline, query, gallery, d.mean, d.low, d.high, d.n])
-    return _csv(["ours", "baseline", "query_width", "gallery_width", "mean", "low", "high", "n"], rows)
+def render_csvs(comparison: Comparison) -> dict[str, str]:
+    """``cells.csv``, ``summary.csv`` and ``differences.csv`` (ours minus a baseline): a line for each value."""
+    widths = comparison.widths
+    pairs = [(q, g) for q in range(len(widths)) for g in range(len(widths))]
+    cells = [
+        [method, metric, widths[q], widths[g], value.mean, value.std, value.n]
+        for method in comparison.methods
+        for metric in (*METRICS, "negative_flips")
+        for q, g in pairs
+        if (value := comparison.spread(method, q, g, metric))
+    ]
+    summary = [
+        [method, name, value.mean, value.std, value.n]
+        for method in comparison.methods
+        for name in comparison.measures
+        if (value := comparison.summary(method, name))
+    ]
+    differences = [
+        [comparison.suite.ours, baseline, widths[q], widths[g], d.mean, d.low, d.high, d.n]
+        for baseline in comparison.baselines
+        for q, g in pairs
+        if (d := comparison.difference(baseline, q, g))
+    ]
+    cell = ["query_width", "gallery_width", "mean"]
+    return {
+        "cells.csv": _csv(["method", "metric", *cell, "std", "n"], cells),
+        "summary.csv": _csv(["method", "measure", "mean", "std", "n"], summary),
+        "differences.csv": _csv(["ours", "baseline", *cell, "low", "high", "n"], differences),
+    }
 
 
 def format_spread(value: Spread | None, seeds: int = 0) -> str:
@@ -169,13 +156,19 @@ def format_difference(value: Difference | None) -> str:
     return f"**{text}**" if value.sure else text
 
 
-def _grid_rows(comparison: Comparison, metric: str) -> Iterator[tuple[str, int, bool, str, list[str]]]:
-    """Title, number of seeds, whether it is the method's first row, query sub-model, cells."""
-    m = len(comparison.widths)
-    for method in comparison.methods:
-        for q, name in enumerate(comparison.names):
-            cells = [format_spread(comparison.spread(method, q, g, metric)) for g in range(m)]
-            yield comparison.titles[method], len(comparison.of(method)), q == 0, name, cells
+def _cell(comparison: Comparison, method: str, q: int, g: int, metric: str = "mAP") -> str:
+    return format_spread(comparison.spread(method, q, g, metric))
+
+
+def _grids(comparison: Comparison, corner: str, titles: Mapping[str, str], cell: Callable[[str, int, int], str]) -> str:
+    """The grids of some methods below each other, by method and title."""
+    m = range(len(comparison.widths))
+    rows = [
+        ["" if q else title, comparison.names[q], *(cell(method, q, g) for g in m)]
+        for method, title in titles.items()
+        for q in m
+    ]
+    return _markdown([corner, "query \\ gallery", *comparison.names], rows)
 
 
 def _legend(comparison: Comparison) -> str:
@@ -194,41 +187,31 @@ def _markdown_differences(comparison: Comparison) -> list[str]:
     if not comparison.baselines:
         return []
     ours = comparison.titles[comparison.suite.ours]
-    m = len(comparison.widths)
-    rows = []
-    for baseline in comparison.baselines:
-        for q, name in enumerate(comparison.names):
-            cells = [format_difference(comparison.difference(baseline, q, g)) for g in range(m)]
-            rows.append([f"**{comparison.titles[baseline]}**" if q == 0 else "", name, *cells])
     note = (
         f"mAP of {ours} minus the baseline, paired by seed: mean [{100 * CONFIDENCE:.0f} % t interval], bold where the "
         "interval excludes zero. One seed gives no interval; cells are not corrected for being many."
     )
-    table = _markdown(["minus", "query \\ gallery", *comparison.names], rows)
+    titles = {baseline: f"**{comparison.titles[baseline]}**" for baseline in comparison.baselines}
+    table = _grids(comparison, "minus", titles, lambda *cell: format_difference(comparison.difference(*cell)))
     return [f"## {ours} minus each baseline", note, table]
 
 
 def _markdown_published(comparison: Comparison) -> list[str]:
     """Our cells beside those that others have published."""
     published = comparison.suite.published
-    rows = []
-    for method in comparison.methods:
-        theirs = published.cells.get(comparison.suite.method(method).published, {}) if published else {}
-        for q, name in enumerate(comparison.names if theirs else ()):
-            cells = [
-                f"{format_spread(comparison.spread(method, q, g))} / {_percent(theirs.get((q, g)))}"
-                for g in range(len(comparison.widths))
-            ]
-            rows.append([f"**{comparison.titles[method]}**" if q == 0 else "", name, *cells])
-    if published is None or not rows:
+    if published is None:
         return []
+    theirs = {m: published.cells.get(comparison.suite.method(m).published, {}) for m in comparison.methods}
+    titles = {method: f"**{comparison.titles[method]}**" for method, cells in theirs.items() if cells}
+    if not titles:
+        return []
+
+    def both(method: str, q: int, g: int) -> str:
+        value = theirs[method].get((q, g))
+        return f"{_cell(comparison, method, q, g)} / {'-' if value is None else f'{value:.2f}'}"
+
     note = f"mAP here / as published. Published figures: {published.source}."
-    table = _markdown(["here / published", "query \\ gallery", *comparison.names], rows)
-    return ["## mAP beside published figures", note, table]
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+    return ["## mAP beside published figures", note, _grids(comparison, "here / published", titles, both)]
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +14,10 @@ from ..evaluation.grid import CompatibilityGrid
 from ..family.flips import negative_flips
 from ..files import write_json
 from ..provenance import hardware
-from .records import NO_RECORD, code_digest, difference, read_json, read_record
-from .runs import Job
+from .runs import NO_RECORD, Job, code_digest, difference, read_json, read_record
 from .suite import Suite
 
 FORMAT = 1
-FIELDS = (
-    "suite",
-    "method",
-    "title",
-    "kind",
-    "seed",
-    "settings",
-    "grid",
-    "negative_flips",
-    "timing",
-    "hardware",
-    "code",
-)
 
 
 @dataclass(frozen=True)
@@ -107,10 +93,10 @@ def read_result(path: Path) -> Result:
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(path, f"must be a result of format {FORMAT}")
-    if missing := [field for field in FIELDS if field not in content]:
+    names = [field.name for field in fields(Result)]
+    if missing := [name for name in names if name not in content]:
         raise InputError(f"{path}: {missing[0]}", "must be given")
-    values = {field: content[field] for field in FIELDS if field not in ("suite", "kind", "grid")}
-    return Result(**values, grid=CompatibilityGrid.from_dict(content["grid"]))
+    return Result(**{name: content[name] for name in names} | {"grid": CompatibilityGrid.from_dict(content["grid"])})
 
 
 def load_results(suite: Suite, folder: str | Path) -> list[Result]:

@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from switchablecompat.config_check import IDENTITY_SAMPLERS
+from switchablecompat.config_rules import IDENTITY_SAMPLERS
 from switchablecompat.errors import name_some
 from switchablecompat.fastreid_shims.loading import READ_RIGHT
 

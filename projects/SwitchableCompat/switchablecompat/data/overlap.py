@@ -76,27 +76,16 @@ def check_contents(
     """
     real = real_paths(item[0] for item in [*(train or ()), *query, *gallery])
     found = list(_one_picture_two_people([*query, *gallery], contents, names, "test"))
-    in_gallery = _by_content(gallery, contents)
-    twins = [
-        (item[0], other)
-        for item in query
-        for other in in_gallery.get(contents.get(item[0], b""), ())[:1]
-        if real[other] != real[item[0]]
-    ]
-    if twins:
-        message = f"{len(twins)} query images have the content of a gallery image of another name: {_pairs(twins)}"
-        found.append(Finding("warning", "query-copy-in-gallery", message, "take the copies out of the gallery"))
-    if train:
-        trained = _by_content(train, contents)
-        twins = [
-            (item[0], other)
-            for item in [*query, *gallery]
-            for other in trained.get(contents.get(item[0], b""), ())[:1]
-            if real[other] != real[item[0]]
-        ]
+    for code, what, whose, items, others, fix in (
+        ("query-copy-in-gallery", "query", "gallery", query, gallery, "take the copies out of the gallery"),
+        ("contents-shared", "test", "training", [*query, *gallery], train or (), MOVE),
+    ):
+        first = {contents[path]: path for path, *_ in reversed(others) if path in contents}
+        pairs = [(item[0], first.get(contents.get(item[0], b""))) for item in items]
+        twins = [f"{path} = {other}" for path, other in pairs if other and real[other] != real[path]]
         if twins:
-            message = f"{len(twins)} test images have the content of a training image of another name: {_pairs(twins)}"
-            found.append(Finding("warning", "contents-shared", message, MOVE))
+            message = f"{len(twins)} {what} images have the content of a {whose} image of another name: "
+            found.append(Finding("warning", code, message + name_some(twins), fix))
     return found
 
 
@@ -123,15 +112,3 @@ def _one_picture_two_people(
     if several:
         message = f"{len(several)} {what} pictures have several identities: {name_some(several)}"
         yield Finding("warning", "content-of-two-identities", message, "correct the labels, or leave the pictures out")
-
-
-def _by_content(items: Sequence[Item], contents: Mapping[str, bytes]) -> dict[bytes, list[str]]:
-    found = defaultdict(list)
-    for item in items:
-        if item[0] in contents:
-            found[contents[item[0]]].append(item[0])
-    return found
-
-
-def _pairs(twins: Sequence[tuple[str, str]]) -> str:
-    return name_some([f"{path} = {other}" for path, other in twins])

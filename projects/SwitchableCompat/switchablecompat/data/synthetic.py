@@ -3,8 +3,8 @@
 ``generate`` writes ``Market-1501-v15.09.15/{bounding_box_train,query,bounding_box_test}`` with Market-1501 file names,
 so FastReID's ``Market1501`` can also read the folder. Training and test share the cameras but no identity.
 
-Every picture has its own generator, seeded by (seed, split, identity, camera, index). The bytes depend only on the
-spec, ``GENERATOR_VERSION`` and the installed Pillow's encoder, not on the order or number of processes.
+Every picture is drawn from a generator seeded by (seed, split, identity, camera, index): the bytes depend neither on
+the order nor on the machine, only on the spec, ``GENERATOR_VERSION`` and the installed Pillow's encoder.
 """
 
 from __future__ import annotations
@@ -13,14 +13,11 @@ import dataclasses
 import hashlib
 import json
 import logging
-import multiprocessing
-import os
 import re
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -113,17 +110,15 @@ class SyntheticSpec:
             yield folder, pid, (pid + turn) % self.cameras, turn // self.cameras
 
 
-def generate(root: Path | str, spec: SyntheticSpec, processes: int = 1) -> Path:
-    """Write the data set below ``root``, unless it already exists.
+def generate(root: Path | str, spec: SyntheticSpec) -> Path:
+    """Write the data set below ``root``, unless it is there already.
 
     The data set is written to a hidden folder beside it, which is renamed when complete. Several processes may call
     this function at once.
 
     Args:
         root: folder of data sets.
-        spec: specification of the data set.
-        processes: number of workers. One process draws several hundred pictures per second, and a worker needs seconds
-            for its imports. More workers help only for sets far larger than the default.
+        spec: what to generate.
 
     Returns:
         ``<root>/synthetic-reid-<name>-<digest>``, which contains ``Market-1501-v15.09.15``.
@@ -142,7 +137,7 @@ def generate(root: Path | str, spec: SyntheticSpec, processes: int = 1) -> Path:
     except OSError as error:
         raise InputError(root, "must be a folder that can be written to", error) from error
     try:
-        _write_images(scratch / LAYOUT, spec, processes)
+        _write_images(scratch / LAYOUT, spec)
         (scratch / "spec.json").write_text(json.dumps(spec.record(), indent=2) + "\n")
         scratch.chmod(0o755)  # mkdtemp's mode 0700 would exclude other users of a shared folder
         try:
@@ -173,47 +168,28 @@ def _check_complete(folder: Path, spec: SyntheticSpec) -> None:
             raise InputError(folder / LAYOUT / split, rule, found)
 
 
-def _write_images(layout: Path, spec: SyntheticSpec, processes: int) -> None:
+def _write_images(layout: Path, spec: SyntheticSpec) -> None:
     """Write all pictures of ``spec``, with a progress bar, and log the rate."""
     for split in (TRAIN, QUERY, GALLERY):
         (layout / split).mkdir(parents=True)
     jobs, start = list(spec.jobs()), time.perf_counter()
-    chunks = [jobs[first : first + 100] for first in range(0, len(jobs), 100)]
-    arguments = ([str(layout)] * len(chunks), [spec] * len(chunks), chunks)
-    with tqdm(total=len(jobs), desc=f"Generating {spec.name} pedestrians", unit="image") as progress:
-        if processes == 1:
-            for done in map(render, *arguments):
-                progress.update(done)
-        else:
-            # spawn, because a fork of a process with torch's threads may hang
-            context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(processes, mp_context=context) as pool:
-                for done in pool.map(render, *arguments):
-                    progress.update(done)
+    for job in tqdm(jobs, desc=f"Generating {spec.name} pedestrians", unit="image"):
+        render(layout, spec, job)
     seconds = time.perf_counter() - start
     logger.info("Generated %d images in %.1f s: %.0f images/s", len(jobs), seconds, len(jobs) / seconds)
 
 
-def render(layout: str, spec: SyntheticSpec, jobs: list[Job]) -> int:
-    """Draw and write some pictures; returns their number."""
-    for folder, pid, camera, index in jobs:
-        split = _SPLIT_SEED[folder]
-        identity = sample_identity(np.random.default_rng((spec.seed, split, pid)))
-        place = sample_camera(np.random.default_rng((spec.seed, _CAMERA_SEED, camera)), camera)
-        # cameras count from 1 here: numpy pads short seeds with zeros, so camera 0 would share the identity's stream
-        rng = np.random.default_rng((spec.seed, split, pid, camera + 1, index))
-        image = Image.fromarray(draw_crop(identity, place, rng, spec.height, spec.width))
-        name = f"{pid:04d}_c{camera + 1}s1_{151 + 25 * index:06d}_{index + 1:02d}.jpg"
-        image.save(os.path.join(layout, folder, name), quality=_JPEG_QUALITY, subsampling=0)
-    return len(jobs)
-
-
-def _numbers(path: Path) -> tuple[int, int, int]:
-    """Identity (from 1), camera and index (from 0) of a picture, from its file's name; see :func:`render`."""
-    found = re.match(r"(\d+)_c(\d)s1_\d+_(\d+)", path.name)
-    assert found is not None
-    pid, camera, number = map(int, found.groups())
-    return pid, camera - 1, number - 1
+def render(layout: Path, spec: SyntheticSpec, job: Job) -> None:
+    """Draw and write one picture."""
+    folder, pid, camera, index = job
+    split = _SPLIT_SEED[folder]
+    identity = sample_identity(np.random.default_rng((spec.seed, split, pid)))
+    place = sample_camera(np.random.default_rng((spec.seed, _CAMERA_SEED, camera)), camera)
+    # from 1: numpy pads short seeds with zeros, and camera 0 would share the identity's own stream
+    rng = np.random.default_rng((spec.seed, split, pid, camera + 1, index))
+    image = Image.fromarray(draw_crop(identity, place, rng, spec.height, spec.width))
+    name = f"{pid:04d}_c{camera + 1}s1_{151 + 25 * index:06d}_{index + 1:02d}.jpg"
+    image.save(layout / folder / name, quality=_JPEG_QUALITY, subsampling=0)
 
 
 @DATASET_REGISTRY.register()
@@ -230,7 +206,7 @@ class SyntheticReID(Market1501):
         """(path, identity, camera) of each picture, sorted, because the order of files differs between machines."""
         items = []
         for path in sorted(Path(dir_path).glob("*.jpg")):
-            pid, camera, _ = _numbers(path)
+            pid, camera = int(path.name[:4]), int(path.name[6]) - 1  # 0012_c3s1_000151_01.jpg, see render
             item: tuple[str, int | str, int | str] = (str(path), pid, camera)
             if is_train:  # FastReID uses these names to number identities over several training sets
                 item = (str(path), f"{self.dataset_name}_{pid}", f"{self.dataset_name}_{camera}")
@@ -252,7 +228,7 @@ class SyntheticReIDTiny(SyntheticReID):
 class SyntheticReIDDev(SyntheticReID):
     """For tuning: other people and cameras than SyntheticReID, 200 training and 800 test identities.
 
-    With 800 test identities, a grid varies far less between runs than with the 100 of SyntheticReIDVal.
+    None of them is in SyntheticReID, and a grid of 800 identities varies little from run to run.
     """
 
     dataset_name = "synthetic_reid_dev"
@@ -265,29 +241,3 @@ class SyntheticReIDStart(SyntheticReID):
 
     dataset_name = "synthetic_reid_start"
     spec: ClassVar[SyntheticSpec] = SyntheticSpec(name="start", seed=2, train_ids=1000, test_ids=100)
-
-
-@DATASET_REGISTRY.register()
-class SyntheticReIDVal(SyntheticReID):
-    """For tuning: only SyntheticReID's training identities. The last third serves as query and gallery.
-
-    The first picture of a test identity in each of ``queries_per_id`` cameras is a query. The others are the gallery.
-    """
-
-    dataset_name = "synthetic_reid_val"
-
-    def process_dir(self, dir_path: str, is_train: bool = True) -> list[tuple[str, int | str, int | str]]:
-        """As in :class:`SyntheticReID`, but all three parts come from the training folder."""
-        spec, role = self.spec, Path(dir_path).name
-        first_test = spec.train_ids - spec.train_ids // 3 + 1
-        items, names = [], {(pid, camera, index) for _, pid, camera, index in self._queries(first_test)}
-        for item in super().process_dir(self.train_dir, is_train):
-            pid, camera, index = _numbers(Path(item[0]))
-            part = TRAIN if pid < first_test else QUERY if (pid, camera, index) in names else GALLERY
-            if part == role:
-                items.append(item)
-        return items
-
-    def _queries(self, first_test: int) -> Iterator[Job]:
-        for pid in range(first_test, self.spec.train_ids + 1):
-            yield from self.spec._round(QUERY, pid, 0, self.spec.queries_per_id)

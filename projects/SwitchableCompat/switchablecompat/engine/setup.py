@@ -18,7 +18,7 @@ from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
 
 from ..config import check_switchablecompat_config, merge_config, merge_kept
-from ..config_ranges import check_share, check_training_sizes
+from ..config_check import check_share, check_training_sizes
 from ..data.check import check_items
 from ..data.findings import Finding, LabelNames, raise_on_errors
 from ..data.opening import Splits, check_rows, check_test_set, data_root, label_names, open_dataset

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from fastreid.config import CfgNode
 
-from ..config_check import check_ranges
 from ..errors import InputError
 
 
@@ -74,7 +73,6 @@ def _check(node: CfgNode, widths: int) -> None:
     if weights and (len(weights) != widths or not positive):
         rule = f"must be empty, or one positive factor for each of the {widths} widths"
         raise InputError("MODEL.SWITCHABLE.LOSS_WEIGHTS", rule, weights)
-    check_ranges(("MODEL.SWITCHABLE.SLOW_START", node.SLOW_START, 0, 1))
     most = max(widths - 2, 0)
     if not 0 <= node.SANDWICH <= most:
         rule = f"must be between 0 and {most}, the widths between the smallest and the full model"

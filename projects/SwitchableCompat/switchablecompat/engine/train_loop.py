@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..aggregation import GradientAggregation
+from ..layers import private_parameters
 from ..modeling import SwitchableBaseline
-from ..modeling.ownership import private_parameters
 from .certainty import ClassCertainty
 from .interruption import Interruption
 from .priorities import UncertaintyPriorities

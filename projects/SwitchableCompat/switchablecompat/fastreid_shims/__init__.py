@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 
-from . import backbones, deprecations, distributed, evaluation, imports, loading, training
+from . import backbones, checkpoints, deprecations, distributed, imports, loading
 from .base import Shim
 from .loading import cpu_loader_in_use, use_cpu_loader
 
@@ -19,10 +19,9 @@ __all__ = ["SHIMS", "Shim", "applied", "apply", "cpu_loader_in_use", "use_cpu_lo
 SHIMS: tuple[Shim, ...] = (
     *imports.SHIMS,
     *loading.SHIMS,
-    *training.SHIMS,
+    *checkpoints.SHIMS,
     *backbones.SHIMS,
     *distributed.SHIMS,
-    *evaluation.SHIMS,
     *deprecations.SHIMS,
 )
 

@@ -65,37 +65,6 @@ def _patch_byte_storage() -> None:
     comm._serialize_to_tensor = serialize_to_tensor
 
 
-@torch.no_grad()
-def compute_euclidean_distance(features: torch.Tensor, others: torch.Tensor) -> np.ndarray:
-    """Squared Euclidean distances, by FastReID's formula and in its order of operations."""
-    m, n = features.size(0), others.size(0)
-    squares = features.pow(2).sum(dim=1, keepdim=True).expand(m, n)
-    squares = squares + others.pow(2).sum(dim=1, keepdim=True).expand(n, m).t()
-    return squares.addmm_(features, others.t(), beta=1, alpha=-2).cpu().numpy()
-
-
-def _addmm_deprecated() -> bool:
-    from fastreid.utils import compute_dist
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            compute_dist.compute_euclidean_distance(torch.zeros(1, 1), torch.zeros(1, 1))
-    except (TypeError, UserWarning, DeprecationWarning, FutureWarning):
-        return True
-    return False
-
-
-def _patch_euclidean() -> None:
-    """fastreid/utils/compute_dist.py:183 calls ``addmm_(1, -2, a, b)``, an overload that torch deprecated in 1.5.
-
-    ``UserWarning: This overload of addmm_ is deprecated`` with ``TEST.METRIC euclidean``.
-    """
-    from fastreid.utils import compute_dist
-
-    compute_dist.compute_euclidean_distance = compute_euclidean_distance
-
-
 def current_amp_trainer(original: Any) -> Any:
     """``original`` (FastReID's ``AMPTrainer``) whose gradient scaler is made by ``torch.amp``."""
 
@@ -141,6 +110,5 @@ def _patch_scaler() -> None:
 
 SHIMS = (
     Shim("byte-storage", _byte_storage_deprecated, _patch_byte_storage),
-    Shim("addmm-overload", _addmm_deprecated, _patch_euclidean),
     Shim("amp-scaler", _scaler_deprecated, _patch_scaler),
 )

@@ -10,8 +10,6 @@ import sys
 import types
 import warnings
 
-import numpy as np
-
 from .base import Shim
 
 CYTHON_WARNINGS = r"Cython (rank|roc) evaluation \(very fast so highly recommended\) is unavailable"
@@ -42,15 +40,6 @@ def _provide_six() -> None:
     module = types.ModuleType("torch._six", "Stand-in for the module that torch 2.0 removed.")
     module.string_classes = (str, bytes)  # type: ignore[attr-defined]  # a stand-in
     sys.modules["torch._six"] = module
-
-
-def _bool_missing() -> bool:
-    return "bool" not in vars(np)  # hasattr would warn on NumPy 1.26
-
-
-def _provide_bool() -> None:
-    """fastreid/evaluation/rank.py:69 (the cuhk03 metric) uses ``np.bool``, which NumPy 1.24 to 1.26 do not have."""
-    np.bool = bool  # type: ignore[misc, assignment]  # the name that is missing
 
 
 def cython_tool_available() -> bool:
@@ -84,6 +73,5 @@ def _import_ranking_quietly() -> None:
 SHIMS = (
     Shim("collections.Mapping", _mapping_missing, _provide_mapping, before_import=True),
     Shim("torch._six", _six_missing, _provide_six, before_import=True),
-    Shim("numpy.bool", _bool_missing, _provide_bool, before_import=True),
     Shim("cython-warnings", _cython_warnings_ahead, _import_ranking_quietly),
 )

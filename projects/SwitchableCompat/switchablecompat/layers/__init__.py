@@ -2,6 +2,7 @@
 
 from .channels import ChannelLayout, ChannelRule, scaled_channels
 from .composite import SlimmableIBN
+from .ownership import SharedParameter, private_parameters, shared_parameters
 from .slimmable import SlimmableConv2d, SlimmableLinear
 from .switchable_norm import (
     SwitchableBatchNorm2d,
@@ -16,6 +17,7 @@ from .width_switch import WidthSwitch, check_widths
 __all__ = [
     "ChannelLayout",
     "ChannelRule",
+    "SharedParameter",
     "SlimmableConv2d",
     "SlimmableIBN",
     "SlimmableLinear",
@@ -26,6 +28,8 @@ __all__ = [
     "SwitchableSyncBatchNorm",
     "WidthSwitch",
     "check_widths",
+    "private_parameters",
     "running_norms",
     "scaled_channels",
+    "shared_parameters",
 ]

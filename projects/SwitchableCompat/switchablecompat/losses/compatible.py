@@ -10,8 +10,7 @@ from fastreid.config import CfgNode
 from fastreid.modeling.losses import cross_entropy_loss
 from torch import Tensor, nn
 
-from ..config_check import one_of
-from ..errors import InputError
+from ..config_rules import POSITIVE, Rule, check_rules, one_of
 from . import evidential
 from .precision import at_least_float32
 
@@ -56,6 +55,22 @@ PRESETS = {
     "stable": EvidentialOptions("exp", "log", 1.0 / 3.0, "classes", 0.0, "per_class"),
 }
 
+RULES: dict[str, Rule] = {  # of MODEL.LOSSES
+    "COMPAT.KIND": one_of("evidential", "ce"),
+    "COMPAT.PRESET": one_of(*PRESETS, "custom"),
+    "COMPAT.EVIDENCE": one_of(*evidential.EVIDENCE),
+    "COMPAT.RISK": one_of(*evidential.RISK),
+    "COMPAT.PRIOR": POSITIVE,
+    "COMPAT.PRIOR_UNIT": one_of("classes", "absolute"),
+    "COMPAT.KL_WEIGHT": ("must not be negative", lambda value: value >= 0),
+    "COMPAT.KL_UNIT": one_of("per_class", "absolute"),
+    "COMPAT.KL_SUBMODELS": one_of("all", "full"),
+    "COMPAT.TEMPERATURE": POSITIVE,
+    "COMPAT.SCALE": POSITIVE,
+    "COMPAT.CERTAINTY_POWER": POSITIVE,
+    "CE.SCALE": POSITIVE,
+}
+
 
 class CompatibleTerms(NamedTuple):
     """Results of the loss for a batch of N images.
@@ -63,7 +78,7 @@ class CompatibleTerms(NamedTuple):
     Attributes:
         loss: Scalar with graph.
         uncertainty: Mean uncertainty mass, scalar without graph; None for the cross-entropy.
-        certainty: Expected probability of the correct class, [N] without graph; None for the cross-entropy.
+        certainty: Expected probability of the right class, [N] without graph; None unless it was asked for.
     """
 
     loss: Tensor
@@ -85,6 +100,7 @@ class CompatibleLoss(nn.Module):
             cross-entropy).
         smoothing_alpha: Alpha of adaptive smoothing.
         scale: Factor on the loss.
+        with_certainty: Whether the evidential loss also gives certainties.
     """
 
     def __init__(
@@ -95,6 +111,7 @@ class CompatibleLoss(nn.Module):
         label_smoothing: float = 0.0,
         smoothing_alpha: float = 0.2,
         scale: float = 1.0,
+        with_certainty: bool = False,
     ) -> None:
         super().__init__()
         self.options = options
@@ -102,6 +119,7 @@ class CompatibleLoss(nn.Module):
         self.label_smoothing = label_smoothing
         self.smoothing_alpha = smoothing_alpha
         self.scale = scale
+        self.with_certainty = with_certainty
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> CompatibleLoss:
@@ -112,24 +130,21 @@ class CompatibleLoss(nn.Module):
             InputError: An option is unknown, or a number is out of its range.
         """
         node, ce = cfg.MODEL.LOSSES.COMPAT, cfg.MODEL.LOSSES.CE
-        _check(cfg)
+        check_rules(cfg, RULES, "MODEL.LOSSES.")
+        if node.KIND == "evidential":
+            in_range = ("must be in [0, 1) with an evidential loss", lambda value: 0 <= value < 1)
+            check_rules(cfg, {"MODEL.LOSSES.CE.EPSILON": in_range})
         options = None
         if node.KIND == "evidential":
-            options = PRESETS.get(node.PRESET) or EvidentialOptions(
-                node.EVIDENCE,
-                node.RISK,
-                node.PRIOR,
-                node.PRIOR_UNIT,
-                node.KL_WEIGHT,
-                node.KL_UNIT,
-                node.KL_SUBMODELS,
-            )
+            custom = (node.EVIDENCE, node.RISK, node.PRIOR, node.PRIOR_UNIT, node.KL_WEIGHT, node.KL_UNIT)
+            options = PRESETS.get(node.PRESET) or EvidentialOptions(*custom, node.KL_SUBMODELS)
         return cls(
             options,
             temperature=node.TEMPERATURE,
             label_smoothing=ce.EPSILON,
             smoothing_alpha=ce.ALPHA,
             scale=node.SCALE * ce.SCALE,
+            with_certainty=cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD == "certain",
         )
 
     def forward(self, logits: Tensor, labels: Tensor, is_full: bool = True) -> CompatibleTerms:
@@ -156,33 +171,8 @@ class CompatibleLoss(nn.Module):
                 loss = loss + factor * kl.to(loss.dtype)
             with torch.no_grad():
                 mean_uncertainty = evidential.uncertainty(log_alphas, prior).mean()
-                certainty = evidential.expected_probability(log_alphas, labels)
+                certainty = evidential.expected_probability(log_alphas, labels) if self.with_certainty else None
             return CompatibleTerms(loss * self.scale, mean_uncertainty, certainty)
 
     def extra_repr(self) -> str:
         return f"options={self.options}, temperature={self.temperature}, label_smoothing={self.label_smoothing}"
-
-
-def _check(cfg: CfgNode) -> None:
-    node, key = cfg.MODEL.LOSSES.COMPAT, "MODEL.LOSSES.COMPAT"
-    one_of(cfg, f"{key}.KIND", ["evidential", "ce"])
-    one_of(cfg, f"{key}.PRESET", [*PRESETS, "custom"])
-    one_of(cfg, f"{key}.EVIDENCE", evidential.EVIDENCE)
-    one_of(cfg, f"{key}.RISK", evidential.RISK)
-    one_of(cfg, f"{key}.PRIOR_UNIT", ["classes", "absolute"])
-    one_of(cfg, f"{key}.KL_UNIT", ["per_class", "absolute"])
-    one_of(cfg, f"{key}.KL_SUBMODELS", ["all", "full"])
-    for name, rule, good in (
-        ("PRIOR", "must be positive", node.PRIOR > 0),
-        ("KL_WEIGHT", "must not be negative", node.KL_WEIGHT >= 0),
-        ("TEMPERATURE", "must be positive", node.TEMPERATURE > 0),
-        ("SCALE", "must be positive", node.SCALE > 0),
-        ("CERTAINTY_POWER", "must be positive", node.CERTAINTY_POWER > 0),
-    ):
-        if not good:  # also false for NaN
-            raise InputError(f"{key}.{name}", rule, node[name])
-    epsilon, scale = cfg.MODEL.LOSSES.CE.EPSILON, cfg.MODEL.LOSSES.CE.SCALE
-    if node.KIND == "evidential" and not 0 <= epsilon < 1:
-        raise InputError("MODEL.LOSSES.CE.EPSILON", "must be in [0, 1) with an evidential loss", epsilon)
-    if not scale > 0:
-        raise InputError("MODEL.LOSSES.CE.SCALE", "must be positive", scale)

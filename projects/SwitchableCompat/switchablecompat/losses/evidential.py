@@ -102,18 +102,6 @@ def smoothed_targets(labels: Tensor, classes: int, epsilon: float) -> Tensor:
     return targets.scatter_(1, labels.unsqueeze(1), 1.0 - epsilon)
 
 
-def combine_opinions(evidences: Tensor, prior: float) -> Tensor:
-    """Dempster-Shafer fusion of V opinions on the same images; returns the evidence [N, K] of the combined opinion.
-
-    Closed form of the reduced combination rule (Han et al. 2021, definition 4): 1 + e_k/P = prod_v (1 + e_k^v / P).
-
-    Args:
-        evidences: [V, N, K], non-negative.
-        prior: P.
-    """
-    return prior * (torch.prod(1 + evidences / prior, dim=0) - 1)
-
-
 def _digamma_exp(log_x: Tensor) -> Tensor:
     """psi(exp(log_x)) without overflow."""
     small = torch.digamma(log_x.clamp(max=_LARGE).exp())

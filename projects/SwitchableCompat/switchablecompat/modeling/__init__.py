@@ -4,7 +4,6 @@ from .backbone import build_switchable_backbone
 from .convert import Conversion, register_converter
 from .head import SwitchableEmbeddingHead
 from .meta_arch import SwitchableBaseline
-from .ownership import SharedParameter, shared_parameters
 from .reference import ReferenceModel
 from .submodel import build_submodel, extract_submodel
 from .thin_resnet import build_thin_resnet_backbone
@@ -12,7 +11,6 @@ from .thin_resnet import build_thin_resnet_backbone
 __all__ = [
     "Conversion",
     "ReferenceModel",
-    "SharedParameter",
     "SwitchableBaseline",
     "SwitchableEmbeddingHead",
     "build_submodel",
@@ -20,5 +18,4 @@ __all__ = [
     "build_thin_resnet_backbone",
     "extract_submodel",
     "register_converter",
-    "shared_parameters",
 ]

@@ -10,7 +10,7 @@ from fastreid.modeling.heads import REID_HEADS_REGISTRY, build_heads
 from fastreid.modeling.heads.embedding_head import EmbeddingHead
 from torch import Tensor, nn
 
-from ..config_check import one_of
+from ..config_rules import check_rules, one_of
 from ..errors import InputError
 from ..layers import ChannelLayout, WidthSwitch
 from .convert import Conversion
@@ -129,8 +129,8 @@ def check_classifier(cfg: CfgNode) -> None:
     Raises:
         InputError: Key, rule and the value found.
     """
-    one_of(cfg, "MODEL.SWITCHABLE.CLASSIFIER", ["learned", "simplex"])
-    one_of(cfg, "MODEL.SWITCHABLE.CLASSIFIER_GRAD", ["all", "full", "certain"])
+    rules = {"CLASSIFIER": one_of("learned", "simplex"), "CLASSIFIER_GRAD": one_of("all", "full", "certain")}
+    check_rules(cfg, rules, "MODEL.SWITCHABLE.")
     if cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD == "certain" and cfg.MODEL.LOSSES.COMPAT.KIND != "evidential":
         rule = "must not be certain without an evidential loss: there is no certainty to follow"
         raise InputError("MODEL.SWITCHABLE.CLASSIFIER_GRAD", rule, "certain")

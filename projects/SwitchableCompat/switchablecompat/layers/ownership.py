@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..layers import ChannelLayout, SwitchableNorm
+from .channels import ChannelLayout
+from .switchable_norm import SwitchableNorm
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from fastreid.config import CfgNode
 from fastreid.modeling.meta_arch import build_model
 from torch import Tensor
 
-from ..aggregation import GradientAggregation, GradientProjection
-from ..modeling import SharedParameter, shared_parameters
+from switchablecompat.aggregation import GradientAggregation, GradientProjection
+from switchablecompat.layers import SharedParameter, shared_parameters
+
 from .training_step import changed
 
 

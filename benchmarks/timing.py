@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import gc
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.multiprocessing as mp
+from torch.utils.benchmark import timer
 
 
 @dataclass(frozen=True)
@@ -42,20 +42,13 @@ class Row:
     unit: str = "s"
     target: float | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
-
-def interleave(
-    tasks: Mapping[str, Callable[[], object]], repeats: int, *, device: str = "cpu", warm_up: int = 1
-) -> dict[str, np.ndarray]:
+def interleave(tasks: Mapping[str, Callable[[], object]], repeats: int, *, warm_up: int = 1) -> dict[str, np.ndarray]:
     """Time every task once a round, in alternating order, so that a drift of the machine meets all alike.
 
     Args:
         tasks: by name; what a task returns is dropped before the next one starts.
         repeats: rounds that count.
-        device: where the work runs: on a GPU the clock waits for it.
         warm_up: rounds before, which do not count.
 
     Returns:
@@ -65,11 +58,9 @@ def interleave(
     for turn in range(-warm_up, repeats):
         for name in list(tasks)[:: 1 if turn % 2 else -1]:
             gc.collect()
-            _wait(device)
-            start = time.perf_counter()
+            start = timer()  # waits for the GPU, if there is one
             result = tasks[name]()
-            _wait(device)
-            elapsed = time.perf_counter() - start
+            elapsed = timer() - start
             del result
             if turn >= 0:
                 seconds[name].append(elapsed)
@@ -128,8 +119,3 @@ def _status(key: str) -> int:
         if line.startswith(key):
             return int(line.split()[1])
     raise RuntimeError(f"no {key} in /proc/{os.getpid()}/status")
-
-
-def _wait(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()

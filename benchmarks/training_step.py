@@ -12,13 +12,14 @@ from fastreid.modeling.meta_arch import build_model
 from fastreid.utils.events import EventStorage
 from torch import Tensor
 
-from ..aggregation import build_aggregation
-from ..config import load_config
-from ..engine import SwitchableTrainer
-from ..engine.train_loop import SwitchableTrainLoop
-from ..errors import InputError
-from ..modeling import SwitchableBaseline, extract_submodel
-from ..modeling.meta_arch import PAIR_LOSSES
+from switchablecompat.aggregation import build_aggregation
+from switchablecompat.config import load_config
+from switchablecompat.engine import SwitchableTrainer
+from switchablecompat.engine.train_loop import SwitchableTrainLoop
+from switchablecompat.errors import InputError
+from switchablecompat.modeling import SwitchableBaseline, extract_submodel
+from switchablecompat.modeling.meta_arch import PAIR_LOSSES
+
 from .timing import peak_memory
 
 CLASSES = 751  # of Market-1501

@@ -21,11 +21,12 @@ import torch.nn.functional as F
 from fastreid.config import get_cfg
 from torch import Tensor
 
-from ..errors import InputError
-from ..evaluation.cells import rank_cells
-from ..evaluation.ranking import BLOCK_BYTES, ProtocolMatches
-from ..evaluation.refinement import Refinement, refine_cells
-from ..evaluation.task import RetrievalTask
+from switchablecompat.errors import InputError
+from switchablecompat.evaluation.cells import rank_cells
+from switchablecompat.evaluation.ranking import BLOCK_BYTES, ProtocolMatches
+from switchablecompat.evaluation.refinement import Refinement, refine_cells
+from switchablecompat.evaluation.task import RetrievalTask
+
 from .timing import peak_memory
 
 TRAINED, UNTRAINED = 4.0, 0.01  # separations: mAP about 80 at Market-1501's size with 512 dimensions, and chance

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..files import atomic_write
-from ..provenance import hardware, versions
+from switchablecompat.files import atomic_write
+from switchablecompat.provenance import hardware, versions
+
 from .timing import Row
 
 FORMAT = 1
@@ -24,7 +26,7 @@ def record(name: str, command: str, settings: Mapping[str, Any], rows: Sequence[
         "name": name,
         "command": command,
         "settings": {**settings, "threads": torch.get_num_threads()},
-        "rows": [row.to_dict() for row in rows],
+        "rows": [asdict(row) for row in rows],
         **more,
         "hardware": hardware(),
         "versions": versions(),

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..evaluation.features import extract_features, inference_mode
-from ..modeling import SwitchableBaseline
+from switchablecompat.evaluation.features import extract_features, inference_mode
+from switchablecompat.modeling import SwitchableBaseline
 
 
 def one_pass(model: SwitchableBaseline, loader: DataLoader) -> Callable[[], object]:

@@ -10,8 +10,8 @@ from fastreid.data.transforms import build_transforms
 from PIL import Image
 
 from builders import tiny_config, tiny_model
-from switchablecompat.config_check import OPTIMIZERS, check_config
-from switchablecompat.config_ranges import check_share, check_training_sizes
+from switchablecompat.config_check import check_config, check_share, check_training_sizes
+from switchablecompat.config_rules import OPTIMIZERS
 from switchablecompat.config_unread import MAY_BE_NEVER, value_of
 from switchablecompat.engine.trainer import SwitchableTrainer
 from switchablecompat.errors import InputError

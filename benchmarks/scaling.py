@@ -12,8 +12,9 @@ import torch.multiprocessing as mp
 from fastreid.config import CfgNode
 from fastreid.modeling.meta_arch import build_model
 
-from ..deploy.files.graph import count_macs
-from ..modeling import SwitchableBaseline
+from switchablecompat.deploy.files.graph import count_macs
+from switchablecompat.modeling import SwitchableBaseline
+
 from .training_step import SwitchableStep, random_batch
 
 

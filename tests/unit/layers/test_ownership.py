@@ -3,8 +3,7 @@
 import torch
 
 from builders import R18, batch, tiny_model
-from switchablecompat.layers import SwitchableNorm
-from switchablecompat.modeling import shared_parameters
+from switchablecompat.layers import SwitchableNorm, shared_parameters
 
 
 def gradients(model, index):
