@@ -51,12 +51,15 @@ class GradientAggregation:
         self.bank = GradientBank(shared, len(names), [g.name for g in groups], {g.name for g in groups if g.by_filter})
         device = shared[0].parameter.device
         summed = {group.name for group in groups if not group.compared}
-        compared = torch.tensor([name not in summed for name in self.bank.group_names], device=device)
+        compared = torch.tensor([name not in summed for name in self.bank.group_names])
         # Where a pair has one number in common, what conflicts is all that they have: projection would erase it.
-        self._aggregated = compared & (self.bank.common_elements > 1)
+        compared &= self.bank.common_elements > 1
+        self._aggregated = compared.to(device)
+        self._compared = compared.nonzero().squeeze(1).to(device)  # indices, not a mask: a step must not wait for a GPU
         of_name = {p.name: group.name for p, group in zip(shared, groups, strict=True)}
-        self._class_groups = self.bank.groups_named(of_name[class_vectors]) if class_vectors in of_name else []
-        self._averaged = torch.full_like(compared, mean == "all")
+        own = self.bank.groups_named(of_name[class_vectors]) if class_vectors in of_name else []
+        self._class_groups = torch.tensor(own, dtype=torch.int64, device=device)
+        self._averaged = torch.full_like(self._aggregated, mean == "all")
         self._averaged[self._class_groups] = mean != "none" and not full_classifier
         self._factors = torch.ones(len(names), dtype=torch.float64, device=device)
         self._seed = seed
@@ -128,8 +131,8 @@ class GradientAggregation:
         for i, first in enumerate(self.names):
             for j in range(i + 1, len(self.names)):
                 scalars[f"grad_cosine_{first}_{self.names[j]}"] = cosines[i, j]
-        if self._aggregated.any():
-            scalars["conflict_rate"] = gram.conflict_rate(grams[self._aggregated])
+        if len(self._compared):
+            scalars["conflict_rate"] = gram.conflict_rate(grams[self._compared])
         return scalars
 
     def _owners(self, class_factors: Tensor | None) -> Tensor:

@@ -32,7 +32,7 @@ class GradientBank:
 
     Attributes:
         group_names: Group of each Gram matrix.
-        common_elements: How much of each group the smallest sub-model has that has any of it, int64 [groups].
+        common_elements: How much of each group the smallest sub-model has that has any of it, int64 [groups] on the CPU.
         rows: The flat gradient of each sub-model, [elements that it owns].
 
     Args:
@@ -74,7 +74,7 @@ class GradientBank:
         owned = lengths.sum(dim=1).cumsum(dim=0).tolist()
         like = self.parameters[0]
         self.rows = [like.new_zeros(size) for size in owned]
-        self.common_elements = common.to(like.device)
+        self.common_elements = common
         self._segment_of, self._shell_group_of = segment_of.to(like.device), order.flatten().to(like.device)
         small = torch.int32 if len(shell_groups) < 2**31 else torch.int64  # as large as one gradient, not two
         element = torch.argsort(segment_of[shell_groups], stable=True)

@@ -33,7 +33,7 @@ class ConflictAwareIntegration(WholeAggregator):
         coefficients = eye - (grams / norms2.where(there, 1.0).unsqueeze(-2)).where(conflict, 0.0)
         # Gram matrix of the originals and the projected ones, for the cosine of each pair of them
         both = torch.cat((eye.expand_as(grams), coefficients), dim=-2)
-        turned = cosines(both @ grams @ both.mT)[..., range(m), range(m, 2 * m)]
+        turned = cosines(both @ grams @ both.mT)[..., :m, m:].diagonal(dim1=-2, dim2=-1)
         confidence = ((turned + 1) / 2).clamp_min(0).pow(self.power) * there
         share = confidence / confidence.sum(dim=-1, keepdim=True).clamp_min(1e-300)
         return (share.unsqueeze(-1) * coefficients).sum(dim=-2) * there.sum(dim=-1, keepdim=True)

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import torch
 from fastreid.config import CfgNode
-from fastreid.modeling.losses import cross_entropy_loss
 from torch import Tensor, nn
 
 from ..config_check import one_of
 from ..errors import InputError
 from . import evidential
+from .fastreid_losses import cross_entropy_loss
 from .precision import at_least_float32
 
 

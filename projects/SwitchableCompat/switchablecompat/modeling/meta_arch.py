@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from fastreid.config import CfgNode, configurable
-from fastreid.modeling.losses import pairwise_circleloss, pairwise_cosface, triplet_loss
+from fastreid.modeling.losses import pairwise_circleloss, pairwise_cosface
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.modeling.meta_arch.baseline import Baseline
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 from ..config_unread import reference_readers, value_of
 from ..layers import WidthSwitch
 from ..losses import CompatibleLoss, asymmetric_loss, distillation_loss, influence_loss
+from ..losses.fastreid_losses import triplet_loss
 from .convert import SwitchableNetwork
 from .head import SwitchableEmbeddingHead, build_heads_for
 from .reference import ReferenceSource
