@@ -42,7 +42,8 @@ class Questions(TorchDispatchMode):
         everything = [*tensors, *(x for x in tree_leaves(out) if isinstance(x, torch.Tensor))]
         kinds = {x.device.type for x in everything}
         scalars = all(x.device.type != "cpu" or x.dim() == 0 for x in tensors) and "copy" not in name
-        mask = name in ("index", "index_put", "index_put_") and any(x.dtype == torch.bool for x in tensors[1:])
+        indices = tree_leaves(args[1]) if name in ("index", "index_put", "index_put_") else []
+        mask = any(isinstance(x, torch.Tensor) and x.dtype == torch.bool for x in indices)
         if (len(kinds) > 1 and not scalars) or mask or (name in READS and kinds != {"cpu"}):
             self.found.append(f"{name} {[(x.device.type, tuple(x.shape)) for x in tensors]}")
         return out
