@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ class Session:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments, self.start = arguments, time.monotonic()
         self.output = Path(arguments.output).absolute()
-        self.scratch = self.output / "scratch"
+        self.scratch = Path(tempfile.mkdtemp(prefix="gpu-"))
         self.environment = wheels.environment(ROOT, self.scratch / "site")
         self.manifest: dict[str, Any] = {
             "format": 1,
@@ -117,14 +118,15 @@ class Session:
             part["last_lines"] = lines[-12:]
         self.manifest["parts"][name] = part
         self.save()
+        self.keep(f"{name}.log")
         print(f"{name}: {status} after {part['seconds']:.0f} s", flush=True)
 
     def run_all(self) -> int:
         """Everything; 0 if all parts are done."""
         for name in self.arguments.parts:  # of an earlier session
             (self.output / PARTS[name][1]).unlink(missing_ok=True)
-        shutil.rmtree(self.scratch, ignore_errors=True)
-        self.scratch.mkdir(parents=True)
+        (self.output / "log.txt").unlink(missing_ok=True)
+        self.output.mkdir(parents=True, exist_ok=True)
         missing = wheels.install_missing(Path(self.arguments.wheels), self.scratch / "site")
         if missing:
             print(f"error: packages are missing, and no wheel has them: {', '.join(missing)}", file=sys.stderr)
@@ -147,17 +149,16 @@ class Session:
         finally:
             if drawing is not None:
                 end(drawing)
-            self.keep_logs()
+                self.keep("persons.log")
+            shutil.rmtree(self.scratch, ignore_errors=True)
         self.manifest["finished"] = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
         self.save()
         return 0 if all(part["status"] == "done" for part in self.manifest["parts"].values()) else 1
 
-    def keep_logs(self) -> None:
-        """One text of all that was said; the rest of the scratch folder goes."""
-        logs = sorted(self.scratch.glob("*.log"))
-        text = "".join(f"== {path.name}\n{path.read_text(errors='replace')}\n" for path in logs)
-        (self.output / "log.txt").write_text(text)
-        shutil.rmtree(self.scratch, ignore_errors=True)
+    def keep(self, log: str) -> None:
+        """Add what a process said to the one text that stays."""
+        with open(self.output / "log.txt", "a") as file:
+            file.write(f"== {log}\n{(self.scratch / log).read_text(errors='replace')}\n")
 
 
 def end(process: subprocess.Popen) -> None:

@@ -6,6 +6,9 @@ from ImageNet's weights. Then each is trained for as many steps as the others, a
 
 from __future__ import annotations
 
+import switchablecompat  # noqa: F401  (before anything of FastReID)
+
+# isort: split
 import gc
 import math
 import time

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import switchablecompat  # noqa: F401  (before anything of FastReID)
+
+# isort: split
 from collections.abc import Sequence
 from typing import Any
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import switchablecompat  # noqa: F401  (before anything of FastReID)
+
+# isort: split
 import gc
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -42,8 +44,8 @@ def config(file: str, opts: list[str], options: Options) -> CfgNode:
     return load(file, common)
 
 
-def measure_network(name: str, cfg: CfgNode, options: Options, until: float) -> list[Row]:
-    """Rows of one network; what does not fit until so many seconds are left is not measured."""
+def measure_network(name: str, cfg: CfgNode, options: Options) -> list[Row]:
+    """Rows of one network that is not compiled."""
     batch = random_batch(cfg, 8 if options.dry_run else 64)
     repeats = 1 if options.dry_run else 15
     tasks: dict[str, Callable[[], object]] = {
@@ -56,16 +58,11 @@ def measure_network(name: str, cfg: CfgNode, options: Options, until: float) -> 
         compare(f"{name}: SFSC step", seconds, "ours", "plain", 1.05, "plain sub-models, one after another"),
         compare(f"{name}: projection", seconds, "ours", "sum", 1.03, "the same step with plain summation"),
     ]
-    step = tasks["ours"]
     if options.device == "cuda":
         for task in ("ours", "plain"):
             busy, wall = busy_seconds(tasks[task])
             label = "SFSC step" if task == "ours" else "plain sub-models"
             rows.append(compare_once(f"{name}: GPU busy, {label}", busy, "wall time of the steps", wall))
-    del step, tasks["sum"], tasks["plain"]
-    gc.collect()
-    if options.left() > until:
-        rows += compiled_row(name, cfg, batch, tasks["ours"], options)
     return rows
 
 
@@ -88,11 +85,10 @@ def busy_seconds(step: Callable[[], object], steps: int = 5) -> tuple[float, flo
     return sum(event.time_range.elapsed_us() for event in kernels) / 1e6, wall
 
 
-def compiled_row(
-    name: str, cfg: CfgNode, batch: dict[str, Any], eager: Callable[[], object], options: Options
-) -> list[Row]:
+def compiled_row(name: str, cfg: CfgNode, mode: str, options: Options) -> Row:
     """The compiled step against the one that is not."""
-    mode = "aot_eager" if options.dry_run else "reduce-overhead"
+    batch = random_batch(cfg, 8 if options.dry_run else 64)
+    eager = SwitchableStep(cfg, batch)
     compiled = SwitchableStep(changed(cfg, "MODEL.SWITCHABLE.COMPILE", mode), batch)
     started = time.monotonic()
     for _ in range(1 if options.dry_run else 4):  # traces, records, replays
@@ -100,22 +96,31 @@ def compiled_row(
     took = time.monotonic() - started
     repeats = 1 if options.dry_run else 10
     seconds = interleave({"compiled": compiled, "eager": eager}, repeats, device=options.device)
-    peer = f"not compiled (compiling took {took:.0f} s)"
-    return [compare(f"{name}: SFSC step, COMPILE {mode}", seconds, "compiled", "eager", None, peer)]
+    peer = f"not compiled (the first steps took {took:.0f} s)"
+    return compare(f"{name}: SFSC step, COMPILE {mode}", seconds, "compiled", "eager", None, peer)
 
 
 def main() -> None:
-    """Measure, and write after each network."""
+    """Measure, and write after each network and each mode; the narrow network first: launches bind it most."""
     options = read_options(__doc__)
-    networks = TINY if options.dry_run else NETWORKS
+    networks, modes = (TINY, ["aot_eager"]) if options.dry_run else (NETWORKS, ["cudagraphs", "reduce-overhead"])
+    configs = {name: config(file, opts, options) for name, (file, opts) in networks.items()}
     rows: list[Row] = []
-    for number, (name, (file, opts)) in enumerate(networks.items()):
-        gc.collect()
-        others = (len(networks) - number - 1) / len(networks) * options.seconds
-        rows += measure_network(name, config(file, opts, options), options, others)
-        rate = statistics.fmean(row.ours for row in rows if row.name == f"{name}: SFSC step")
+
+    def save() -> None:
         settings = {"batch": 8 if options.dry_run else 64, "networks": [*networks], "amp": not options.dry_run}
-        write_json(options.output, benchmark_record("gpu step", settings, rows, last_step_seconds=rate))
+        write_json(options.output, benchmark_record("gpu step", settings, rows))
+
+    for name, cfg in configs.items():
+        gc.collect()
+        rows += measure_network(name, cfg, options)
+        save()
+    for mode in modes:
+        for name in reversed(configs):
+            gc.collect()
+            if options.left() > 15:
+                rows.append(compiled_row(name, configs[name], mode, options))
+                save()
 
 
 if __name__ == "__main__":

@@ -57,6 +57,10 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     # Keep weights, and so activations (but for those of IBN), channels last in memory: the same numbers but for
     # rounding, and faster where the machine's convolutions prefer it (a fifth, thin ResNet on a CPU with AVX-512).
     cfg.MODEL.SWITCHABLE.CHANNELS_LAST = False
+    # Compile the backbone for training. options: none, default, cudagraphs (nothing compiled, all kernels of a width
+    # launched at once: on a GPU that waits for launches), reduce-overhead (both), aot_eager (traced only: a check).
+    # Where it fails, a warning says so.
+    cfg.MODEL.SWITCHABLE.COMPILE = "none"
 
     # ---- A trained model to be compatible with, frozen: its full model is used ---------------------------------
     cfg.MODEL.REFERENCE = CN()

@@ -70,6 +70,7 @@ def _check_model(cfg: CN) -> None:
     if model.SWITCHABLE.CHANNEL_DIVISOR < 1:
         raise InputError("MODEL.SWITCHABLE.CHANNEL_DIVISOR", "must be at least 1", model.SWITCHABLE.CHANNEL_DIVISOR)
     one_of(cfg, "MODEL.SWITCHABLE.SUBMODEL_START", ["slices", "fresh", "calibrated"])
+    one_of(cfg, "MODEL.SWITCHABLE.COMPILE", ["none", "default", "cudagraphs", "reduce-overhead", "aot_eager"])
     one_of(cfg, "MODEL.BACKBONE.NORM", ["BN", "syncBN"])
     one_of(cfg, "MODEL.HEADS.NORM", ["BN", "syncBN"])
     one_of(cfg, "MODEL.HEADS.CLS_LAYER", any_softmax.__all__)

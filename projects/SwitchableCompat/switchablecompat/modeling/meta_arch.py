@@ -16,6 +16,7 @@ from ..config_unread import reference_readers, value_of
 from ..layers import WidthSwitch
 from ..losses import CompatibleLoss, asymmetric_loss, distillation_loss, influence_loss
 from ..losses.fastreid_losses import triplet_loss
+from .compiled import CompiledBackbone
 from .convert import SwitchableNetwork
 from .head import SwitchableEmbeddingHead, build_heads_for
 from .reference import ReferenceSource
@@ -50,6 +51,7 @@ class SwitchableBaseline(Baseline):
         reference_source: Where the frozen model of the influence and the asymmetric loss comes from, if they use one.
             Evaluation never needs it, so it is loaded by :meth:`prepare_training`, or when a loss first asks for it.
         channels_last: Memory format of the convolutions' weights, which activations follow.
+        compile_mode: How the backbone is compiled for training, see :class:`~.compiled.CompiledBackbone`, or ``none``.
         loss_kwargs: FastReID's loss options, and ours; the pair losses named there act on every sub-model's features.
     """
 
@@ -64,6 +66,7 @@ class SwitchableBaseline(Baseline):
         compatible_loss: CompatibleLoss,
         reference_source: ReferenceSource | None = None,
         channels_last: bool = False,
+        compile_mode: str = "none",
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone=backbone, heads=heads, **kwargs)
@@ -71,6 +74,8 @@ class SwitchableBaseline(Baseline):
         self.switch: WidthSwitch = backbone.switch
         self.compatible_loss = compatible_loss
         self.teachers = Teachers(reference_source)
+        self.compile_mode = compile_mode
+        self._compiled: CompiledBackbone | None = None
         if channels_last:
             self.to(memory_format=torch.channels_last)
 
@@ -101,6 +106,7 @@ class SwitchableBaseline(Baseline):
             if reference_readers(lambda key: value_of(cfg, key))
             else None,
             "channels_last": cfg.MODEL.SWITCHABLE.CHANNELS_LAST,
+            "compile_mode": cfg.MODEL.SWITCHABLE.COMPILE,
         }
 
     def forward(self, batched_inputs: dict | Tensor) -> Tensor | dict[str, Tensor]:
@@ -116,13 +122,15 @@ class SwitchableBaseline(Baseline):
         return losses
 
     def prepare_training(self) -> None:
-        """Load the reference now, if the losses use one, rather than in the first step.
+        """Load the reference now, if the losses use one, rather than in the first step; compile, if that is asked for.
 
         Raises:
             InputError: It cannot be loaded, or does not fit this model.
         """
         if self.teachers.source is not None:
             self.teachers.reference(self.device)
+        if self.compile_mode != "none":
+            self._compiled = CompiledBackbone(self.backbone, self.compile_mode)
 
     def end_step(self) -> None:
         """Forget what was kept of the batch; to be called when all its sub-models have been trained."""
@@ -154,7 +162,9 @@ class SwitchableBaseline(Baseline):
         """
         with self.switch.use(index):
             name, is_full = self.switch.name, self.switch.is_full
-            outputs = self.heads(self.backbone(images), targets)
+            if self._compiled is not None and is_full:
+                self._compiled.begin_step()
+            outputs = self.heads((self._compiled or self.backbone)(images), targets)
         if is_full and {"AsymmetricLoss", "DistillationLoss"} & {*self.loss_kwargs["loss_names"]}:
             self.teachers.keep_full(images, outputs)
         losses: dict[str, Tensor] = {}
