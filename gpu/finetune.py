@@ -70,7 +70,9 @@ TINY = Scale("configs/Synthetic", "", 8, 2, 1)
 class Run:
     """One training of a network that is built from a config, in the plug-in's loop, without a trainer around it."""
 
-    def __init__(self, scale: Scale, method: str, pictures: Pictures, steps: int, start: Path | None, device: str) -> None:
+    def __init__(
+        self, scale: Scale, method: str, pictures: Pictures, steps: int, start: Path | None, device: str
+    ) -> None:
         name, opts = METHODS[method]
         fixed = ["MODEL.DEVICE", device, "SEED", "0", "MODEL.HEADS.NUM_CLASSES", str(pictures.classes)]
         fixed += ["MODEL.BACKBONE.PRETRAIN", str(start is not None), "MODEL.SWITCHABLE.CHANNELS_LAST", "True"]

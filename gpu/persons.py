@@ -1,4 +1,4 @@
-"""Generated persons at 256 x 128 pixels as one array, drawn by all cores, for trainings that hold them on the device."""
+"""Generated persons at 256 x 128 pixels as one array, for trainings that hold them on the device."""
 
 from __future__ import annotations
 

@@ -87,7 +87,9 @@ class ResidentLoader:
         rows = []
         for _ in range(steps):
             people = rng.choice(len(of_person), batch // instances, replace=len(of_person) < batch // instances)
-            rows.append(np.concatenate([rng.choice(of_person[p], instances, len(of_person[p]) < instances) for p in people]))
+            rows.append(
+                np.concatenate([rng.choice(of_person[p], instances, len(of_person[p]) < instances) for p in people])
+            )
         self.indices = torch.from_numpy(np.stack(rows)).to(self.device)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:

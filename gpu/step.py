@@ -8,7 +8,6 @@ import switchablecompat  # noqa: F401  (before anything of FastReID)
 import gc
 import time
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from fastreid.config import CfgNode

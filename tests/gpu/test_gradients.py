@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from builders import tiny_config, tiny_model
+from loops import make_loop, train
 from switchablecompat.aggregation import build_aggregation
 from switchablecompat.modeling import shared_parameters
-
-from loops import make_loop, train
 
 pytestmark = pytest.mark.gpu
 
@@ -59,8 +58,9 @@ def test_nccl_in_a_group_of_one_process_changes_nothing(monkeypatch):
         monkeypatch.setattr(
             loop,
             "_start_averaging",
-            lambda index: start(index)
-            or [torch.distributed.all_reduce(loop.aggregation.bank.rows[index], async_op=True)],
+            lambda index: (
+                start(index) or [torch.distributed.all_reduce(loop.aggregation.bank.rows[index], async_op=True)]
+            ),
         )
         monkeypatch.setattr(loop, "_finish_averaging", lambda started: [work.wait() for work in started])
         assert train(loop, 4) == alone

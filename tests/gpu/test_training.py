@@ -4,10 +4,9 @@ import pytest
 import torch
 from fastreid.utils.events import EventStorage
 
+from loops import make_loop, train, weights
 from switchablecompat.engine.fused_optimizer import is_fused
 from switchablecompat.engine.step_log import REPORT_EVERY, StepLog
-
-from loops import make_loop, train, weights
 
 pytestmark = pytest.mark.gpu
 HALF = ("SOLVER.AMP.ENABLED", True)

@@ -32,7 +32,7 @@ class GradientBank:
 
     Attributes:
         group_names: Group of each Gram matrix.
-        common_elements: How much of each group the smallest sub-model has that has any of it, int64 [groups] on the CPU.
+        common_elements: How much of each group the smallest sub-model has that has any of it, int64 [groups], CPU.
         rows: The flat gradient of each sub-model, [elements that it owns].
 
     Args:

@@ -84,7 +84,7 @@ class SwitchableTrainLoop(SimpleTrainer):
             autocast: What the networks compute in under mixed precision; by default there is none.
             interruption: Knows of a request to end; by default there is none.
             log: When scalars are read from the device. By default after each step, and every
-                :data:`~.step_log.REPORT_EVERY` steps with a fused optimiser, which can skip by itself what is not finite.
+                :data:`~.step_log.REPORT_EVERY` steps with a fused optimiser, which itself skips what is not finite.
 
         Raises:
             InputError: The model is to be trained with a reference that is missing or does not fit.

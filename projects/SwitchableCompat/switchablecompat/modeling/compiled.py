@@ -20,9 +20,9 @@ class CompiledBackbone:
 
     Args:
         backbone: A switchable one, on its final device.
-        mode: Of ``MODEL.SWITCHABLE.COMPILE``. ``cudagraphs`` and ``reduce-overhead`` record CUDA graphs: a narrow width's kernels are
-            so short that a GPU waits for their launches. ``aot_eager`` compiles nothing, and shows on a CPU that
-            tracing is right.
+        mode: Of ``MODEL.SWITCHABLE.COMPILE``. ``cudagraphs`` and ``reduce-overhead`` record CUDA graphs: a narrow
+            width's kernels are so short that a GPU waits for their launches. ``aot_eager`` compiles nothing, and shows
+            on a CPU that tracing is right.
     """
 
     def __init__(self, backbone: nn.Module, mode: str) -> None:
