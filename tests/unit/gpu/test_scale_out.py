@@ -2,7 +2,21 @@
 
 import pytest
 
-from gpu.scale_out import LINKS, Network, estimate, measured_network, ring_seconds, table
+import json
+from pathlib import Path
+
+from gpu.scale_out import (
+    ASSUMED,
+    LINKS,
+    Network,
+    estimate,
+    measured_network,
+    ring_seconds,
+    step_seconds,
+    table,
+)
+
+PAGE = Path(__file__).parents[3] / "docs" / "speed.md"
 
 TWO = Network(compute=(3.0, 1.0), elements=(100e6, 25e6))
 
@@ -36,3 +50,13 @@ def test_the_network_is_the_measured_one_and_every_link_has_a_line():
     assert network.elements[0] == pytest.approx(23.5e6 + 512 * (2048 + 751), rel=0.01)
     assert [*network.compute] == sorted(network.compute, reverse=True)
     assert all(name in table(0.05, [8]) for name in LINKS)
+
+
+def test_the_step_is_the_measured_one_once_there_is_one(tmp_path):
+    assert step_seconds(tmp_path / "step.json") == ASSUMED
+    (tmp_path / "step.json").write_text(json.dumps({"rows": [{"name": "ResNet-50: SFSC step", "ours": 0.05}]}))
+    assert step_seconds(tmp_path / "step.json") == 0.05
+
+
+def test_the_pages_table_is_current():
+    assert table(step_seconds(), [2, 8]) in PAGE.read_text(), "python -m gpu.scale_out prints it"
