@@ -59,7 +59,7 @@ class Session:
         self.arguments, self.start = arguments, time.monotonic()
         self.output = Path(arguments.output).absolute()
         self.scratch = Path(tempfile.mkdtemp(prefix="gpu-"))
-        self.environment = wheels.environment(ROOT, self.scratch / "site")
+        self.environment = wheels.environment(ROOT, self.scratch / "site-packages")
         self.manifest: dict[str, Any] = {
             "format": 1,
             "budget_seconds": arguments.budget,
@@ -127,7 +127,7 @@ class Session:
             (self.output / PARTS[name][1]).unlink(missing_ok=True)
         (self.output / "log.txt").unlink(missing_ok=True)
         self.output.mkdir(parents=True, exist_ok=True)
-        missing = wheels.install_missing(Path(self.arguments.wheels), self.scratch / "site")
+        missing = wheels.install_missing(Path(self.arguments.wheels), self.scratch / "site-packages")
         if missing:
             print(f"error: packages are missing, and no wheel has them: {', '.join(missing)}", file=sys.stderr)
             return 2

@@ -121,7 +121,9 @@ def step_seconds(path: Path = MEASURED) -> float:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--step", type=float, default=step_seconds(), metavar="S", help="of a GPU (default %(default)s)")
+    parser.add_argument(
+        "--step", type=float, default=step_seconds(), metavar="S", help="of a GPU (default %(default)s)"
+    )
     parser.add_argument("--gpus", default="2,8", metavar="N,N", help="default %(default)s")
     arguments = parser.parse_args()
     print(table(arguments.step, [int(count) for count in arguments.gpus.split(",")]))

@@ -61,11 +61,11 @@ def measure_network(name: str, cfg: CfgNode, options: Options) -> list[Row]:
         for task in ("ours", "plain"):
             busy, wall = busy_seconds(tasks[task])
             label = "SFSC step" if task == "ours" else "plain sub-models"
-            rows.append(compare_once(f"{name}: GPU busy, {label}", busy, "wall time of the steps", wall))
+            rows.append(compare_once(f"{name}: GPU busy, {label}", busy, "wall time of the steps", wall, unit="s"))
     return rows
 
 
-def busy_seconds(step: Callable[[], object], steps: int = 5) -> tuple[float, float]:
+def busy_seconds(step: Callable[[], object], steps: int = 3) -> tuple[float, float]:
     """Seconds of kernels on the GPU, and of the clock, over some steps: what is between them is idle."""
     from torch.profiler import ProfilerActivity, profile
 

@@ -7,20 +7,28 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 
 from switchablecompat.files import write_json
 from switchablecompat.provenance import hardware, versions
 
 from .options import Options, read_options
 
+ROOT = Path(__file__).parents[1]
 OUTCOME = re.compile(r"^(?P<test>tests/\S+::.+?) (?P<outcome>PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b")
 
 
 def command(options: Options) -> list[str]:
     """pytest on the marked tests; in a dry run on a few that need none."""
-    chosen = ["tests/unit/test_widths.py"] if options.dry_run else ["-m", "gpu", "tests"]
+    chosen = ["tests/unit/test_widths.py"] if options.dry_run else ["-m", "gpu", *marked_files()]
     # warnings of versions that nobody here has seen must not cost the session
     return [sys.executable, "-m", "pytest", "-v", "-W", "default", "-p", "no:cacheprovider", "--color=no", *chosen]
+
+
+def marked_files(folder: Path = ROOT / "tests") -> list[str]:
+    """Test files that name the mark: others may need packages that a machine with a GPU does not have."""
+    files = sorted(folder.rglob("test_*.py"))
+    return [str(path.relative_to(folder.parent)) for path in files if "pytest.mark.gpu" in path.read_text()]
 
 
 def follow(lines: Iterable[str], options: Options) -> dict[str, str]:

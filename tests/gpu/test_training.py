@@ -96,15 +96,6 @@ def test_two_runs_are_the_same_bit_for_bit(opts):
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize("mode", ["aot_eager", "cudagraphs", "reduce-overhead"])
-def test_the_compiled_step_trains_as_the_other(mode, caplog):
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    with caplog.at_level("WARNING"):
-        compiled = train(make_loop("MODEL.SWITCHABLE.COMPILE", mode), 8)
-    assert not [r for r in caplog.records if "COMPILE" in r.getMessage()]
-    assert compiled == pytest.approx(train(make_loop(), 8), rel=0.02)
-
-
 def test_reading_the_log_in_every_step_trains_the_same():
     torch.backends.cudnn.deterministic = True
     now, later = make_loop(log=StepLog()), make_loop()

@@ -1,9 +1,9 @@
 """The model of several GPUs, against what can be said by hand."""
 
-import pytest
-
 import json
 from pathlib import Path
+
+import pytest
 
 from gpu.scale_out import (
     ASSUMED,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-FUSED = (torch.optim.SGD, torch.optim.Adam)  # AdamW is an Adam
+FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 
 
 def fuse(optimizer: Optimizer) -> None:
@@ -15,8 +15,16 @@ def fuse(optimizer: Optimizer) -> None:
     A fused step looks itself whether a gradient scaler found an overflow; others make the scaler wait for the device.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    if isinstance(optimizer, FUSED) and all(p.is_cuda and p.is_floating_point() for p in parameters):
+    if can_be_fused(optimizer) and all(p.is_cuda for p in parameters):
         use_fused_kernels(optimizer)
+
+
+def can_be_fused(optimizer: Optimizer) -> bool:
+    """Whether PyTorch has fused kernels for exactly this optimiser.
+
+    FastReID's subclasses that clip gradients must see them unscaled, and a fused step gets them as they are.
+    """
+    return type(optimizer) in FUSED
 
 
 def use_fused_kernels(optimizer: Optimizer) -> None:
