@@ -101,6 +101,7 @@ class Run:
     def train(self, steps: int | None = None) -> float:
         """Train; the rate rises over a tenth of the run and falls by a cosine. Returns seconds."""
         optimizer, count = self.loop.optimizer, steps or self.steps
+        self.loop.log.epoch_length = count  # read at the end, too
         rates = [group["lr"] for group in optimizer.param_groups]
         wait(self.cfg.MODEL.DEVICE)
         started = time.perf_counter()
@@ -160,6 +161,7 @@ def main() -> None:
     """Train, and write after each run."""
     options = read_options(__doc__)
     scale = TINY if options.dry_run else FULL
+    torch.backends.cudnn.benchmark = not options.dry_run
     persons = load_persons(options.scratch / "persons.npz", options.device, 0.5 * options.left())
     steps = steps_that_fit(scale, persons["train"], options)
     content: dict[str, Any] = {

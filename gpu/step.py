@@ -39,7 +39,7 @@ SIZE = ["INPUT.SIZE_TRAIN", "[256, 128]", "SOLVER.AMP.ENABLED", "True", *FORMAT]
 
 def config(file: str, opts: list[str], options: Options) -> CfgNode:
     """The config of a network for this device."""
-    common = ["MODEL.DEVICE", options.device, "CUDNN_BENCHMARK", "True", *opts, *([] if options.dry_run else SIZE)]
+    common = ["MODEL.DEVICE", options.device, *opts, *([] if options.dry_run else SIZE)]
     return load(file, common)
 
 
@@ -102,6 +102,7 @@ def compiled_row(name: str, cfg: CfgNode, mode: str, options: Options) -> Row:
 def main() -> None:
     """Measure, and write after each network and each mode; the narrow network first: launches bind it most."""
     options = read_options(__doc__)
+    torch.backends.cudnn.benchmark = not options.dry_run
     networks, modes = (TINY, ["aot_eager"]) if options.dry_run else (NETWORKS, ["cudagraphs", "reduce-overhead"])
     configs = {name: config(file, opts, options) for name, (file, opts) in networks.items()}
     rows: list[Row] = []
