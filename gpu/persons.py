@@ -91,7 +91,7 @@ def main() -> None:
     processes = 1 if arguments.dry_run else max(1, (os.cpu_count() or 2) - 2)
     content = draw_all(TINY if arguments.dry_run else Spec(), processes)
     with atomic_write(arguments.output) as temporary:
-        np.savez(temporary, **content)
+        np.savez(temporary, **content, allow_pickle=False)
     print(f"{len(content['images'])} pictures")
 
 
