@@ -27,7 +27,6 @@ from switchablecompat.engine import SwitchableTrainer
 from switchablecompat.engine.certainty import ClassCertainty
 from switchablecompat.engine.step_plan import StepPlan
 from switchablecompat.engine.train_loop import SwitchableTrainLoop
-from switchablecompat.evaluation.cells import rank_cells
 from switchablecompat.evaluation.grid import grid_from_cells
 from switchablecompat.files import write_json
 from switchablecompat.modeling import SwitchableBaseline
@@ -35,6 +34,7 @@ from switchablecompat.modeling.calibration import calibrate_bn
 from switchablecompat.provenance import hardware, versions
 
 from .options import Options, read_options
+from .ranked import all_cells
 from .resident import Pictures, ResidentLoader, load_persons
 
 # As configs/suites/pretrained.yml has them.
@@ -121,10 +121,9 @@ class Run:
         loader = ResidentLoader(self.pictures, self.scale.batch, 4, self.scale.calibration, seed=1)
         batches = iter(loader)
         calibrate_bn(self.model, [next(batches) for _ in range(self.scale.calibration)])
-        features = [features_of(self.model, part) for part in (query, gallery)]
         labels = [part.pids.cpu() for part in (query, gallery)] + [part.camids.cpu() for part in (query, gallery)]
         widths = self.model.switch.widths
-        cells = rank_cells(*features, *labels, widths)
+        cells = all_cells(features_of(self.model, query), features_of(self.model, gallery), labels, widths)
         return grid_from_cells(cells, widths, "generated persons").to_dict()
 
 

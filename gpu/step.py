@@ -28,11 +28,11 @@ from .measure import (
 )
 from .options import Options, read_options
 
-NETWORKS = {
+NETWORKS: dict[str, tuple[str, list[str]]] = {
     "ResNet-50": ("configs/Market1501/sfsc_R50.yml", []),
     "MobileNetV2": ("configs/Manifest/sfsc_MobileNetV2.yml", ["DATASETS.NAMES", "('Market1501',)"]),
 }
-TINY = {"thin ResNet": ("configs/Synthetic/sfsc.yml", [])}
+TINY: dict[str, tuple[str, list[str]]] = {"thin ResNet": ("configs/Synthetic/sfsc.yml", [])}
 FORMAT = ["MODEL.SWITCHABLE.CHANNELS_LAST", "True"]
 SIZE = ["INPUT.SIZE_TRAIN", "[256, 128]", "SOLVER.AMP.ENABLED", "True", *FORMAT]
 

@@ -27,8 +27,8 @@ class CompiledBackbone:
 
     def __init__(self, backbone: nn.Module, mode: str) -> None:
         self.mode, self._backbone, self._working = mode, backbone, True
-        options = {"backend": mode} if mode in BACKENDS else {"mode": mode}
-        self._compiled = torch.compile(backbone, dynamic=False, **options)
+        back_end, of_default = (mode, None) if mode in BACKENDS else ("inductor", mode)
+        self._compiled = torch.compile(backbone, dynamic=False, backend=back_end, mode=of_default)
 
     def begin_step(self) -> None:
         """What the graphs of the last step have returned may be overwritten."""
