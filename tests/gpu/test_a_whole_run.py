@@ -1,4 +1,4 @@
-"""A whole run by ``train_net.py`` on a GPU: loader, mixed precision, hooks, evaluation, checkpoint, and back to a CPU."""
+"""A whole run by ``train_net.py`` on a GPU: loader, mixed precision, evaluation, checkpoint, and back to a CPU."""
 
 import json
 
