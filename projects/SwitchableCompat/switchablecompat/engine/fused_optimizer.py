@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -20,11 +22,13 @@ def fuse(optimizer: Optimizer) -> None:
 
 
 def can_be_fused(optimizer: Optimizer) -> bool:
-    """Whether PyTorch has fused kernels for exactly this optimiser.
+    """Whether the optimiser's step is that of a class for which PyTorch has fused kernels.
 
-    FastReID's subclasses that clip gradients must see them unscaled, and a fused step gets them as they are.
+    FastReID's subclasses that clip gradients in their step must see them unscaled, and a fused step gets them as they
+    are.
     """
-    return type(optimizer) in FUSED
+    steps = [inspect.unwrap(kind.step) for kind in FUSED]  # torch wraps a class's step when it is first built
+    return isinstance(optimizer, FUSED) and inspect.unwrap(type(optimizer).step) in steps
 
 
 def use_fused_kernels(optimizer: Optimizer) -> None:
@@ -50,7 +54,7 @@ def step_if(optimizer: Optimizer, finite: Tensor) -> None:
         finite: One element.
     """
     optimizer.grad_scale = None  # type: ignore[attr-defined]  # as GradScaler.step tells fused optimisers
-    optimizer.found_inf = (~finite).float().reshape(1)  # type: ignore[attr-defined]
+    optimizer.found_inf = (~finite).float().reshape(())  # type: ignore[attr-defined]
     try:
         optimizer.step()
     finally:
