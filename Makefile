@@ -1,18 +1,20 @@
 # make demo: trains SFSC on generated pedestrians, prints the compatibility grid, and searches the full model's gallery with
 # the smallest sub-model. make test: what CI runs, make lint (ruff, mypy) and the test suite. make bench: speed and memory as
-# ratios, on a machine that is idle.
+# ratios, on a machine that is idle. make gpu: everything that needs a GPU, in nine minutes, with the torch that is there;
+# make gpu-wheels beforehand, where there is internet (docs/gpu.md).
 # Each of them first builds a virtual environment; only Python 3.10 or newer and make have to be there.
 
 PYTHON ?= python3
 VENV ?= .venv
 FASTREID ?= fastreid==1.4.0
+BUDGET ?= 540
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 DEMO = --config-file configs/Synthetic/sfsc_demo.yml --weights outputs/demo/model_final.pth
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench gpu gpu-wheels clean
 
 demo: $(READY)
 	$(BIN)/python tools/train_net.py --config-file configs/Synthetic/sfsc_demo.yml
@@ -36,6 +38,13 @@ bench: $(READY)
 	$(BIN)/python tools/benchmark.py scaling --repeats 3 --output results/benchmark
 	$(BIN)/python tools/benchmark.py options --batch 32 --repeats 3 --output results/benchmark
 	$(BIN)/python tools/update_docs.py
+
+# A machine with a GPU and no internet: no virtual environment, its own Python and torch.
+gpu:
+	$(PYTHON) -m gpu --budget $(BUDGET)
+
+gpu-wheels:
+	$(PYTHON) -m gpu.wheels --output outputs/gpu_wheels
 
 clean:
 	rm -rf $(VENV) build projects/SwitchableCompat/*.egg-info

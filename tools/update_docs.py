@@ -253,6 +253,43 @@ def engine_table(path: Path) -> str:
     return render_engines(json.loads(path.read_text())).strip()
 
 
+def gpu_tables(path: Path) -> str:
+    """What ``make gpu`` left in a folder: tests, ratios, and the grids of short trainings; or that it never ran."""
+    if not (path / "manifest.json").is_file():
+        return "Not measured yet: `make gpu` has not been run on a GPU."
+    manifest = json.loads((path / "manifest.json").read_text())
+    parts = [[name, part["status"], part.get("seconds", "")] for name, part in manifest["parts"].items()]
+    blocks = [tabulate(parts, ["part", "status", "seconds"], tablefmt="github")]
+    files = {name: path / f"{name}.json" for name in manifest["parts"]}
+    content = {name: json.loads(file.read_text()) for name, file in files.items() if file.is_file()}
+    if "tests" in content:
+        blocks.append("Tests: " + ", ".join(f"{n} {what}" for what, n in sorted(content["tests"]["counts"].items())))
+    if records := [content[name] for name in ("step", "grid") if name in content]:
+        blocks.append(report.render(records))
+    if "finetune" in content:
+        blocks.append(gpu_trainings(content["finetune"]))
+    made = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())
+    dry = "; a dry run, whose numbers mean nothing" if manifest["dry_run"] else ""
+    return "\n\n".join([*blocks, f"({manifest['hardware']['gpu'] or manifest['hardware']['cpu']}; {made}{dry})"])
+
+
+def gpu_trainings(content: Mapping[str, Any]) -> str:
+    """mAP of short trainings from one start, one line per method."""
+    rows, names = [], ["w025", "w050", "w075", "w100"]
+    for method, run in content["runs"].items():
+        if "grid" not in run:
+            continue
+        grid = CompatibilityGrid.from_dict(run["grid"])
+        own = dict(zip(grid.names, grid.self_tests(), strict=True))
+        passed = f"{len(grid.cross_tests()) - len(grid.failed_cells())} of {len(grid.cross_tests())}"
+        small = grid[0, len(grid.widths) - 1] if len(grid.widths) > 1 else None
+        rows.append([method, *(own.get(name) for name in names), small, passed, run["seconds"]])
+    headers = ["mAP (%)", *names, "w025 on w100", "cross-tests that pass", "seconds"]
+    table = tabulate(rows, headers, tablefmt="github", floatfmt=".1f", missingval="-")
+    ids, images = content["persons"]["train"]
+    return f"{table}\n\n({content['steps']} steps of {content['batch']} images, {ids} persons, {images} images.)"
+
+
 RENDERERS: dict[str, Callable[[Path], str]] = {
     "benchmark": benchmark_table,
     "grid": grid_table,
@@ -260,6 +297,7 @@ RENDERERS: dict[str, Callable[[Path], str]] = {
     "precisions": precision_table,
     "rehearsal": rehearsal_table,
     "engines": engine_table,
+    "gpu": gpu_tables,
     "difficulty": difficulty_table,
     "comparison": comparison_table,
     "backbones": backbone_table,

@@ -60,6 +60,10 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     # Store weights in channels-last memory format; activations follow, except those of IBN. Results differ only by
     # rounding. Whether this is faster depends on the machine (docs/speed.md).
     cfg.MODEL.SWITCHABLE.CHANNELS_LAST = False
+    # Compile the backbone for training. options: none, default, cudagraphs (nothing compiled, all kernels of a width
+    # launched at once: on a GPU that waits for launches), reduce-overhead (both), aot_eager (traced only: a check).
+    # Where it fails, a warning says so.
+    cfg.MODEL.SWITCHABLE.COMPILE = "none"
 
     # ---- The reference: a trained, frozen model to be compatible with. Only its full model is used --------------
     cfg.MODEL.REFERENCE = CN()

@@ -99,6 +99,7 @@ RULES: Mapping[str, Rule] = {
     "MODEL.SWITCHABLE.BACKBONE": ("must name the ordinary builder", lambda name: name != "build_switchable_backbone"),
     "MODEL.SWITCHABLE.CHANNEL_DIVISOR": between(1),
     "MODEL.SWITCHABLE.SUBMODEL_START": one_of("slices", "fresh", "calibrated"),
+    "MODEL.SWITCHABLE.COMPILE": one_of("none", "default", "cudagraphs", "reduce-overhead", "aot_eager"),
     "MODEL.SWITCHABLE.SLOW_START": between(0, 1),
     "MODEL.HEADS.NAME": one_of("SwitchableEmbeddingHead"),
     "MODEL.HEADS.NORM": one_of("BN", "syncBN"),

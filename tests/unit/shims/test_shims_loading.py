@@ -27,6 +27,33 @@ def _default_device() -> None:
     use_cpu_loader(None)
 
 
+class Copied(torch.Tensor):
+    """Stands for a tensor on a GPU that remembers which streams read it."""
+
+    is_cuda = True
+    streams: list[str]
+
+    def record_stream(self, stream: str) -> None:
+        self.streams = [*getattr(self, "streams", []), stream]
+
+
+def test_the_memory_of_a_batch_is_kept_until_the_stream_that_reads_it_is_done(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "of the step")
+    batch = {"images": torch.ones(2).as_subclass(Copied), "targets": torch.ones(2), "img_paths": ["a", "b"]}
+
+    class Loader(DataLoader):
+        def __init__(self, local_rank: int, **kwargs: object) -> None:
+            super().__init__(**kwargs)
+
+        def __next__(self):
+            return batch
+
+    use_cpu_loader(False)
+    loader = device_aware_loader(Loader)(0, dataset=[0])
+    assert next(loader) is batch
+    assert batch["images"].streams == ["of the step"]
+
+
 class FakeDataLoaderX(DataLoader):
     """Stands for FastReID's loader on a machine with a GPU."""
 

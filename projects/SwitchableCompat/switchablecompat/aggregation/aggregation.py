@@ -51,12 +51,15 @@ class GradientAggregation:
         self.bank = GradientBank(shared, len(names), [g.name for g in groups], {g.name for g in groups if g.by_filter})
         device = shared[0].parameter.device
         summed = {group.name for group in groups if not group.compared}
-        compared = torch.tensor([name not in summed for name in self.bank.group_names], device=device)
+        compared = torch.tensor([name not in summed for name in self.bank.group_names])
         # If a pair has only one number in common, projection would erase all of it in a conflict.
-        self._aggregated = compared & (self.bank.common_elements > 1)
+        compared &= self.bank.common_elements > 1
+        self._aggregated = compared.to(device)
+        self._compared = compared.nonzero().squeeze(1).to(device)  # indices, not a mask: a step must not wait for a GPU
         of_name = {p.name: group.name for p, group in zip(shared, groups, strict=True)}
-        self._class_groups = self.bank.groups_named(of_name[class_vectors]) if class_vectors in of_name else []
-        self._averaged = None if mean == "none" else torch.full_like(compared, mean == "all")
+        own = self.bank.groups_named(of_name[class_vectors]) if class_vectors in of_name else []
+        self._class_groups = torch.tensor(own, dtype=torch.int64, device=device)
+        self._averaged = None if mean == "none" else torch.full_like(self._aggregated, mean == "all")
         if self._averaged is not None:
             self._averaged[self._class_groups] = not full_classifier
         self._factors = torch.ones(len(names), dtype=torch.float64, device=device)
@@ -127,8 +130,8 @@ class GradientAggregation:
         for i, first in enumerate(self.names):
             for j in range(i + 1, len(self.names)):
                 scalars[f"grad_cosine_{first}_{self.names[j]}"] = cosines[i, j]
-        if self._aggregated.any():
-            scalars["conflict_rate"] = gram.conflict_rate(grams[self._aggregated])
+        if len(self._compared):
+            scalars["conflict_rate"] = gram.conflict_rate(grams[self._compared])
         return scalars
 
     def _owners(self, averaged: Tensor, class_factors: Tensor | None) -> Tensor:

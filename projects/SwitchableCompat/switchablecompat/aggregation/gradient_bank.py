@@ -34,7 +34,7 @@ class GradientBank:
     Attributes:
         group_names: Name of the group of each Gram matrix.
         common_elements: For each group, the number of its elements in the smallest sub-model that owns any, int64
-            [groups].
+            [groups], on the CPU.
         rows: Flat gradient of each sub-model, [number of its elements].
 
     Args:
@@ -75,7 +75,7 @@ class GradientBank:
         owned = lengths.sum(dim=1).cumsum(dim=0).tolist()
         like = self.parameters[0]
         self.rows = [like.new_zeros(size) for size in owned]
-        self.common_elements = common.to(like.device)
+        self.common_elements = common
         self._segment_of, self._shell_group_of = segment_of.to(like.device), order.flatten().to(like.device)
         small = torch.int32 if len(shell_groups) < 2**31 else torch.int64  # saves the memory of a second gradient
         element = torch.argsort(segment_of[shell_groups], stable=True)

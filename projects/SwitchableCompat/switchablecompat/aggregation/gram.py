@@ -81,7 +81,7 @@ def pairwise_grams(shell_grams: Tensor) -> Tensor:
     """
     m = shell_grams.shape[-1]
     regions = shell_grams.cumsum(dim=-3)
-    i, k, j = torch.meshgrid(*(torch.arange(m),) * 3, indexing="ij")
+    i, k, j = torch.meshgrid(*(torch.arange(m, device=regions.device),) * 3, indexing="ij")
     return regions[..., torch.minimum(torch.minimum(i, j), k), k, j]
 
 
@@ -102,7 +102,7 @@ def conflict_rate(grams: Tensor) -> Tensor:
     Args:
         grams: [..., m, m].
     """
-    rows, columns = torch.triu_indices(grams.shape[-1], grams.shape[-1], offset=1)
+    rows, columns = torch.triu_indices(grams.shape[-1], grams.shape[-1], offset=1, device=grams.device)
     there = grams.diagonal(dim1=-2, dim2=-1) > 0
     pairs = (there[..., rows] & there[..., columns]).sum()
     return (grams[..., rows, columns] < 0).sum().to(grams.dtype) / pairs.clamp_min(1)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import functools
-import math
 import operator
 import time
 from typing import cast
 
-import numpy as np
 import torch
 from fastreid.engine.train_loop import SimpleTrainer
 from fastreid.utils import comm
-from fastreid.utils.events import get_event_storage
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -20,11 +17,11 @@ from ..aggregation import GradientAggregation
 from ..layers import private_parameters
 from ..modeling import SwitchableBaseline
 from .certainty import ClassCertainty
+from .fused_optimizer import is_fused, step_if
 from .interruption import Interruption
 from .priorities import UncertaintyPriorities
+from .step_log import REPORT_EVERY, StepLog, write_steps
 from .step_plan import StepPlan
-
-LEAST_SCALE = 2.0**-14  # GradScaler's initial scale halved thirty times, once per step that overflowed
 
 
 class NoBatchError(RuntimeError):
@@ -48,8 +45,10 @@ class SwitchableTrainLoop(SimpleTrainer):
     Under mixed precision, the collected gradients contain the scaler's factor, a power of two that is the same for all
     sub-models. The projection does not depend on it. The scaler removes it and looks for an overflow once per step. If
     the loss or gradient of one sub-model overflows, the step is skipped for all. If the factor falls below
-    :data:`LEAST_SCALE`, the run ends. Without a scaler, the first value that is not finite ends the run. All processes
-    end with the same error, so none waits for the others.
+    :data:`~.step_log.LEAST_SCALE`, the run ends. Without a scaler, the first value that is not finite ends the run, and
+    no update follows it. All processes end with the same error, so none waits for the others.
+
+    On a GPU, only the steps after which the log is read wait for the device (:class:`~.step_log.StepLog`).
     """
 
     aggregation: GradientAggregation
@@ -58,6 +57,7 @@ class SwitchableTrainLoop(SimpleTrainer):
     certainty: ClassCertainty | None
     autocast: torch.dtype | None
     interruption: Interruption
+    log: StepLog
     leaving: bool  # a process of this run was asked to end; all processes learn this after the same step
 
     @classmethod
@@ -70,6 +70,7 @@ class SwitchableTrainLoop(SimpleTrainer):
         certainty: ClassCertainty | None = None,
         autocast: torch.dtype | None = None,
         interruption: Interruption | None = None,
+        log: StepLog | None = None,
     ) -> SwitchableTrainLoop:
         """Make the loop from FastReID's inner trainer and its loader, which has already started and must not start
         twice.
@@ -82,6 +83,8 @@ class SwitchableTrainLoop(SimpleTrainer):
             certainty: Shares of the sub-models in the class vectors. Default: none.
             autocast: Number format under mixed precision. Default: no mixed precision.
             interruption: Request to end the run. Default: none.
+            log: Decides when scalars are read from the device. Default: after each step; with a fused optimiser, which
+                itself skips what is not finite, every :data:`~.step_log.REPORT_EVERY` steps.
 
         Raises:
             InputError: The model needs a reference that is missing or does not fit.
@@ -93,6 +96,7 @@ class SwitchableTrainLoop(SimpleTrainer):
         loop.plan = plan or StepPlan(len(model.switch))
         loop.priorities = priorities or UncertaintyPriorities(model.switch.names)
         loop.interruption, loop.leaving = interruption or Interruption(), False
+        loop.log = log or StepLog(REPORT_EVERY if is_fused(trainer.optimizer) else 1)
         model.prepare_training()
         loop.private = private_parameters(model)
         return loop
@@ -146,19 +150,19 @@ class SwitchableTrainLoop(SimpleTrainer):
         self.priorities.update(scalars)
         self._finish_averaging(averaging)
         gradients = self.aggregation.aggregate(self.iter, self.certainty.factors() if self.certainty else None)
-        overflow_allowed = False
-        if scaler is not None:
-            scale = scaler.get_scale()
+        scale = _scale_of(scaler)
+        if scale is not None:
             gradients = {k: v / scale if k.startswith("grad_norm") else v for k, v in gradients.items()}
-            overflow_allowed = scaler.is_enabled() and scale >= LEAST_SCALE
 
-        self._write_metrics(losses, data_time, overflow_allowed=overflow_allowed)
-        self._write_scalars({**scalars, **gradients}, overflow_allowed=overflow_allowed)
-        if scaler is None:
-            self.optimizer.step()
-        else:
+        finite = self.log.add(self.iter, data_time, losses, {**scalars, **gradients}, scale)
+        self._report()
+        if scaler is not None:
             scaler.step(self.optimizer)
             scaler.update()
+        elif self.log.every > 1:  # nobody has looked yet
+            step_if(self.optimizer, finite)
+        else:
+            self.optimizer.step()
 
     def _take_certainty(self, diagnostics: dict[str, Tensor], targets: Tensor, index: int) -> None:
         """Move a sub-model's certainty of each image into the running means of its classes, and its mean into the
@@ -191,46 +195,27 @@ class SwitchableTrainLoop(SimpleTrainer):
         for row in self.aggregation.bank.rows:
             row /= world
 
-    def _write_metrics(self, losses: dict[str, Tensor], data_time: float, *, overflow_allowed: bool) -> None:
-        """Write the losses, averaged over the processes, to FastReID's EventStorage, with one copy from the device.
-
-        This is also where all processes learn, at the same step, whether one of them was asked to end.
+    def _report(self) -> None:
+        """Write the part of the log that is due. All processes also learn here, at the same step, whether one was asked
+        to end.
 
         Raises:
-            FloatingPointError: A loss is not finite (the message names it), and no scaler can skip the step. Nothing
-                has been updated then.
+            FloatingPointError: A loss or a gradient is not finite; see :func:`~.step_log.write_steps`.
         """
-        values = torch.stack([loss.double().reshape(()) for loss in losses.values()]).tolist()
-        of_ranks = comm.all_gather((data_time, values, self.interruption.requested))
-        self.leaving = any(requested for *_, requested in of_ranks)
+        due = self.log.due(self.iter)
+        of_ranks = comm.all_gather((self.interruption.requested, self.log.take() if due else []))
+        self.leaving = any(requested for requested, _ in of_ranks)
         if self.leaving:
             self.interruption.requested = True
-        means = dict(zip(losses, np.mean([values for _, values, _ in of_ranks], axis=0).tolist(), strict=True))
-        if not overflow_allowed:
-            self._refuse_non_finite(means)
-        if not comm.is_main_process():
-            return
-        means = {"total_loss": sum(means.values()), **(means if len(means) > 1 else {})}
-        storage = get_event_storage()
-        storage.put_scalars(data_time=max(seconds for seconds, *_ in of_ranks))
-        storage.put_scalars(**{key: value for key, value in means.items() if math.isfinite(value)})
+        if due:
+            write_steps([steps for _, steps in of_ranks])
+        elif self.leaving:
+            write_steps(comm.all_gather(self.log.take()))
 
-    def _write_scalars(self, scalars: dict[str, Tensor], *, overflow_allowed: bool) -> None:
-        """Write diagnostics of the first process to FastReID's EventStorage, with one copy from the device.
 
-        Raises:
-            FloatingPointError: A gradient (equal in all processes) is not finite, and no scaler can skip the step.
-        """
-        values = torch.stack([value.detach().double().reshape(()) for value in scalars.values()]).tolist()
-        named = dict(zip(scalars, values, strict=True))
-        if not overflow_allowed:
-            self._refuse_non_finite({key: value for key, value in named.items() if key.startswith("grad_norm")})
-        if comm.is_main_process():
-            get_event_storage().put_scalars(**{key: value for key, value in named.items() if math.isfinite(value)})
-
-    def _refuse_non_finite(self, named: dict[str, float]) -> None:
-        bad = [f"{name} is {value}" for name, value in named.items() if not math.isfinite(value)]
-        if bad:
-            good = [f"{name} {value:.4g}" for name, value in named.items() if math.isfinite(value)]
-            beside = f" (beside {', '.join(good)})" if good else ""
-            raise FloatingPointError(f"iteration {self.iter}: {', '.join(bad)}{beside}")
+def _scale_of(scaler: torch.amp.GradScaler | None) -> Tensor | None:
+    """Factor of the gradient scaler, on its device (``get_scale`` would wait for it); None without a scaler."""
+    if scaler is None or not scaler.is_enabled():
+        return None
+    scale = getattr(scaler, "_scale", None)
+    return torch.tensor(scaler.get_scale()) if scale is None else scale

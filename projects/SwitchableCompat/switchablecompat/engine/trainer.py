@@ -32,6 +32,7 @@ from ..modeling.trained import run_record
 from .certainty import ClassCertainty
 from .checkpointer import SwitchableCheckpointer
 from .epochs import run_epochs
+from .fused_optimizer import fuse
 from .hooks import (
     BNCalibration,
     CompleteJSONWriter,
@@ -77,6 +78,7 @@ class SwitchableTrainer(DefaultTrainer):
         self._trainer = SwitchableTrainLoop.take_over(
             inner, aggregation, plan, priorities, certainty, autocast, self.interruption
         )
+        self._trainer.log.epoch_length = self.iters_per_epoch
         self.progress = Progress()
         self.checkpointer.checkpointables |= {
             "aggregation": aggregation, "priorities": priorities, "progress": self.progress
@@ -102,6 +104,7 @@ class SwitchableTrainer(DefaultTrainer):
             key = tuple(sorted((name, repr(value)) for name, value in options.items()))
             merged.setdefault(key, {**options, "params": []})["params"] += group["params"]
         optimizer.param_groups[:] = merged.values()
+        fuse(optimizer)
         return optimizer, None
 
     @classmethod
@@ -162,6 +165,7 @@ class SwitchableTrainer(DefaultTrainer):
         schedule = self.scheduler["lr_sched"]
         periods = getattr(schedule, "T_max", None)
         super().resume_or_load(resume)
+        fuse(self.optimizer)  # the checkpoint may come from a CPU
         follow_new_length(schedule, periods, (self.start_epoch, self.max_epoch))
         # The loader has been reading the first epoch since it was built.
         self.data_loader.shutdown()

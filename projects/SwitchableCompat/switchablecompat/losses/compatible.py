@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import torch
 from fastreid.config import CfgNode
-from fastreid.modeling.losses import cross_entropy_loss
 from torch import Tensor, nn
 
 from ..config_rules import POSITIVE, Rule, check_rules, one_of
 from . import evidential
+from .fastreid_losses import cross_entropy_loss
 from .precision import at_least_float32
 
 

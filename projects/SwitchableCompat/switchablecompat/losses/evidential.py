@@ -85,7 +85,7 @@ def misleading_evidence_kl(log_alphas: Tensor, labels: Tensor, prior: float) -> 
     """
     classes = log_alphas.shape[1]
     base = prior / classes
-    wrong = F.one_hot(labels, classes) == 0
+    wrong = labels.unsqueeze(1) != torch.arange(classes, device=labels.device)
     alphas = torch.where(wrong, log_alphas.double().clamp(max=_KL_LOG_ALPHA_MAX).exp(), base)
     strength = alphas.sum(dim=1)
     normaliser = torch.lgamma(strength) - torch.lgamma(alphas).sum(dim=1)

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from fastreid.modeling.losses import cross_entropy_loss
 from torch import Tensor
 
+from .fastreid_losses import cross_entropy_loss
 from .precision import at_least_float32
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from fastreid.config import CfgNode, configurable
-from fastreid.modeling.losses import pairwise_circleloss, pairwise_cosface, triplet_loss
+from fastreid.modeling.losses import pairwise_circleloss, pairwise_cosface
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.modeling.meta_arch.baseline import Baseline
 from torch import Tensor
@@ -15,6 +15,8 @@ from torch import Tensor
 from ..config_unread import reference_readers, value_of
 from ..layers import WidthSwitch
 from ..losses import CompatibleLoss, asymmetric_loss, distillation_loss, influence_loss
+from ..losses.fastreid_losses import triplet_loss
+from .compiled import CompiledBackbone
 from .convert import SwitchableNetwork
 from .head import SwitchableEmbeddingHead, build_heads_for
 from .reference import ReferenceSource
@@ -49,6 +51,7 @@ class SwitchableBaseline(Baseline):
         reference_source: Source of the frozen model for the influence and the asymmetric loss, if they need one.
             Evaluation never needs it, so :meth:`prepare_training` or the first loss loads it.
         channels_last: Whether the weights of convolutions, and with them activations, are channels-last in memory.
+        compile_mode: How to compile the backbone for training, see :class:`~.compiled.CompiledBackbone`, or ``none``.
         loss_kwargs: FastReID's loss options and ours. Its pair losses act on the features of every sub-model.
     """
 
@@ -63,6 +66,7 @@ class SwitchableBaseline(Baseline):
         compatible_loss: CompatibleLoss,
         reference_source: ReferenceSource | None = None,
         channels_last: bool = False,
+        compile_mode: str = "none",
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone=backbone, heads=heads, **kwargs)
@@ -70,6 +74,8 @@ class SwitchableBaseline(Baseline):
         self.switch: WidthSwitch = backbone.switch
         self.compatible_loss = compatible_loss
         self.teachers = Teachers(reference_source)
+        self.compile_mode = compile_mode
+        self._compiled: CompiledBackbone | None = None
         if channels_last:
             self.to(memory_format=torch.channels_last)
 
@@ -100,6 +106,7 @@ class SwitchableBaseline(Baseline):
             if reference_readers(lambda key: value_of(cfg, key))
             else None,
             "channels_last": cfg.MODEL.SWITCHABLE.CHANNELS_LAST,
+            "compile_mode": cfg.MODEL.SWITCHABLE.COMPILE,
         }
 
     def forward(self, batched_inputs: dict | Tensor) -> Tensor | dict[str, Tensor]:
@@ -115,13 +122,15 @@ class SwitchableBaseline(Baseline):
         return losses
 
     def prepare_training(self) -> None:
-        """Load the reference, if the losses use one, before the first step.
+        """Before the first step, load the reference if the losses use one, and compile the backbone if asked to.
 
         Raises:
             InputError: It cannot be loaded, or does not fit this model.
         """
         if self.teachers.source is not None:
             self.teachers.reference(self.device)
+        if self.compile_mode != "none":
+            self._compiled = CompiledBackbone(self.backbone, self.compile_mode)
 
     def end_step(self) -> None:
         """Discard all data of the batch. Call it after all sub-models of a step."""
@@ -153,7 +162,9 @@ class SwitchableBaseline(Baseline):
         """
         with self.switch.use(index):
             name, is_full = self.switch.name, self.switch.is_full
-            outputs = self.heads(self.backbone(images), targets)
+            if self._compiled is not None and is_full:
+                self._compiled.begin_step()
+            outputs = self.heads((self._compiled or self.backbone)(images), targets)
         if is_full and {"AsymmetricLoss", "DistillationLoss"} & {*self.loss_kwargs["loss_names"]}:
             self.teachers.keep_full(images, outputs)
         losses: dict[str, Tensor] = {}

@@ -1,0 +1,179 @@
+"""Run all parts on a machine with a GPU, most valuable first, and leave a file of each, within a number of seconds.
+
+Nothing is downloaded. Packages that the machine lacks come from the wheels that ``make gpu-wheels`` collected.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from . import wheels
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = """examples:
+  python -m gpu --budget 540                              on a CUDA machine: results/gpu/
+  python -m gpu --dry-run --output outputs/gpu_dry_run    tiny numbers on a CPU
+"""
+PARTS = {  # name: (share of the budget, the file that it leaves)
+    "tests": (0.24, "tests.json"),
+    "step": (0.24, "step.json"),
+    "grid": (0.07, "grid.json"),
+    "finetune": (0.45, "finetune.json"),
+}
+GRACE = 8.0  # seconds between asking a part to end and ending it
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m gpu", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--budget", type=float, default=540, metavar="S", help="seconds in all (default %(default)s)")
+    parser.add_argument("--output", default="results/gpu", metavar="DIR", help="default %(default)s")
+    parser.add_argument("--wheels", default="outputs/gpu_wheels", metavar="DIR", help="default %(default)s")
+    parser.add_argument("--parts", default=",".join(PARTS), metavar="A,B", help="which (default %(default)s)")
+    parser.add_argument("--dry-run", action="store_true", help="the same steps on a CPU, with tiny numbers")
+    arguments = parser.parse_args(argv)
+    arguments.parts = arguments.parts.split(",")
+    if unknown := [name for name in arguments.parts if name not in PARTS]:
+        parser.error(f"--parts must be of {','.join(PARTS)}, found {unknown[0]}")
+    if arguments.budget <= 0:
+        parser.error(f"--budget must be positive, found {arguments.budget:g}")
+    return arguments
+
+
+class Session:
+    """The parts in their order, the clock, and the manifest, which is complete after each of them."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments, self.start = arguments, time.monotonic()
+        self.output = Path(arguments.output).absolute()
+        self.scratch = Path(tempfile.mkdtemp(prefix="gpu-"))
+        self.environment = wheels.environment(ROOT, self.scratch / "site-packages")
+        self.manifest: dict[str, Any] = {
+            "format": 1,
+            "budget_seconds": arguments.budget,
+            "dry_run": arguments.dry_run,
+            "started": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),
+            "parts": {},
+        }
+
+    def left(self) -> float:
+        """Seconds of the budget that are left."""
+        return self.arguments.budget - (time.monotonic() - self.start)
+
+    def save(self) -> None:
+        """Write the manifest, whole."""
+        self.manifest["seconds"] = round(time.monotonic() - self.start, 1)
+        temporary = self.output / ".manifest.json"
+        temporary.write_text(json.dumps(self.manifest, indent=2) + "\n")
+        temporary.replace(self.output / "manifest.json")
+
+    def command(self, module: str, *options: object) -> list[str]:
+        """The command line of a module of this folder."""
+        dry = ["--dry-run"] if self.arguments.dry_run else []
+        return [sys.executable, "-m", f"gpu.{module}", *map(str, options), *dry]
+
+    def popen(self, command: list[str], log: str) -> subprocess.Popen:
+        """Start a process in a group of its own; what it says goes to a file."""
+        with open(self.scratch / log, "w") as file:
+            return subprocess.Popen(
+                command, cwd=ROOT, env=self.environment, stdout=file, stderr=file, start_new_session=True
+            )
+
+    def run(self, name: str, weights: float) -> None:
+        """One part, within its share of what is left."""
+        share, file = PARTS[name]
+        seconds = (self.left() - GRACE) * share / weights
+        if seconds < 2:
+            self.manifest["parts"][name] = {"status": "skipped", "reason": "no time was left"}
+            return self.save()
+        print(f"{name}: at most {seconds:.0f} s", flush=True)
+        started = time.monotonic()
+        options = ("--seconds", f"{seconds:.1f}", "--output", self.output / file, "--scratch", self.scratch)
+        process = self.popen(self.command(name, *options), f"{name}.log")
+        status = "done"
+        try:
+            if process.wait(seconds + GRACE / 2):
+                status = "failed"
+        except subprocess.TimeoutExpired:
+            status = "cut"
+        finally:
+            end(process)
+        part: dict[str, Any] = {"status": status, "seconds": round(time.monotonic() - started, 1)}
+        if (self.output / file).is_file():
+            part["file"] = file
+        if status != "done":
+            lines = (self.scratch / f"{name}.log").read_text(errors="replace").splitlines()
+            part["last_lines"] = lines[-12:]
+        self.manifest["parts"][name] = part
+        self.save()
+        self.keep(f"{name}.log")
+        print(f"{name}: {status} after {part['seconds']:.0f} s", flush=True)
+
+    def run_all(self) -> int:
+        """Everything; 0 if all parts are done."""
+        for name in self.arguments.parts:  # of an earlier session
+            (self.output / PARTS[name][1]).unlink(missing_ok=True)
+        (self.output / "log.txt").unlink(missing_ok=True)
+        self.output.mkdir(parents=True, exist_ok=True)
+        missing = wheels.install_missing(Path(self.arguments.wheels), self.scratch / "site-packages")
+        if missing:
+            print(f"error: packages are missing, and no wheel has them: {', '.join(missing)}", file=sys.stderr)
+            return 2
+        self.save()
+        machine = subprocess.run(
+            self.command("machine"), cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False
+        )
+        if machine.returncode:
+            print(machine.stderr.strip().splitlines()[-1], file=sys.stderr)
+            return machine.returncode
+        self.manifest |= json.loads(machine.stdout.splitlines()[-1])
+        self.save()
+        drawing = None
+        try:
+            if "finetune" in self.arguments.parts:  # beside the tests, which leave most of the CPU alone
+                drawing = self.popen(self.command("persons", "--output", self.scratch / "persons.npz"), "persons.log")
+            for number, name in enumerate(self.arguments.parts):
+                self.run(name, sum(PARTS[other][0] for other in self.arguments.parts[number:]))
+        finally:
+            if drawing is not None:
+                end(drawing)
+                self.keep("persons.log")
+            shutil.rmtree(self.scratch, ignore_errors=True)
+        self.manifest["finished"] = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+        self.save()
+        return 0 if all(part["status"] == "done" for part in self.manifest["parts"].values()) else 1
+
+    def keep(self, log: str) -> None:
+        """Add what a process said to the one text that stays."""
+        with open(self.output / "log.txt", "a") as file:
+            file.write(f"== {log}\n{(self.scratch / log).read_text(errors='replace')}\n")
+
+
+def end(process: subprocess.Popen) -> None:
+    """End a process and all that it started."""
+    for kind in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, kind)
+        except ProcessLookupError:
+            break
+        try:
+            process.wait(GRACE / 4)
+        except subprocess.TimeoutExpired:
+            continue
+    process.poll()
+
+
+if __name__ == "__main__":
+    sys.exit(Session(parse_arguments()).run_all())

@@ -1,0 +1,124 @@
+"""Pictures that stay on the device: a training step then waits for no loader, and augmentation runs there too."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .persons import PARTS
+
+PADDING, ERASE, FLIP = 10, 0.5, 0.5  # of FastReID's BoT recipe
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A part of the persons, on the device.
+
+    Attributes:
+        images: [N, 3, H, W] uint8.
+        pids: [N] int64, numbered from 0.
+        camids: [N] int64.
+    """
+
+    images: Tensor
+    pids: Tensor
+    camids: Tensor
+
+    @property
+    def classes(self) -> int:
+        """Number of persons."""
+        return int(self.pids.max()) + 1
+
+    def batches(self, size: int) -> Iterator[dict[str, Tensor]]:
+        """All of them in order, as a test loader gives them."""
+        for first in range(0, len(self.images), size):
+            part = slice(first, first + size)
+            yield {"images": self.images[part].float(), "targets": self.pids[part], "camids": self.camids[part]}
+
+
+def load_persons(path: Path, device: str, patience: float) -> dict[str, Pictures]:
+    """The file of :mod:`.persons`, by part; waits for it so many seconds.
+
+    Raises:
+        TimeoutError: It has not come.
+    """
+    deadline = time.monotonic() + patience
+    while not path.is_file():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{path} has not come within {patience:.0f} s")
+        time.sleep(0.2)
+    with np.load(path) as content:
+        images, part, pids, camids = (content[key] for key in ("images", "part", "pids", "camids"))
+    test = np.isin(part, [PARTS.index("query"), PARTS.index("gallery")])
+    found = {}
+    for number, name in enumerate(PARTS):
+        chosen = part == number
+        _, own = np.unique(pids[chosen], return_inverse=True)
+        if name in ("query", "gallery"):  # numbered alike
+            own = np.searchsorted(np.unique(pids[test]), pids[chosen])
+        tensors = (torch.from_numpy(np.ascontiguousarray(x)) for x in (images[chosen], own, camids[chosen]))
+        found[name] = Pictures(*(tensor.to(device) for tensor in tensors))
+    return found
+
+
+class ResidentLoader:
+    """Endless augmented batches of P persons with K pictures each; all random numbers of a run come from its seed.
+
+    Args:
+        pictures: On their device.
+        batch: P times K.
+        instances: K.
+        steps: Batches for which indices are made beforehand.
+        seed: Of the draws.
+    """
+
+    def __init__(self, pictures: Pictures, batch: int, instances: int, steps: int, seed: int) -> None:
+        self.pictures, self.device = pictures, pictures.images.device
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        rng = np.random.default_rng(seed)
+        pids = pictures.pids.cpu().numpy()
+        of_person = [np.flatnonzero(pids == person) for person in range(pictures.classes)]
+        rows = []
+        for _ in range(steps):
+            people = rng.choice(len(of_person), batch // instances, replace=len(of_person) < batch // instances)
+            rows.append(
+                np.concatenate([rng.choice(of_person[p], instances, len(of_person[p]) < instances) for p in people])
+            )
+        self.indices = torch.from_numpy(np.stack(rows)).to(self.device)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        for step in range(2**62):
+            index = self.indices[step % len(self.indices)]
+            images = augment(self.pictures.images[index].float(), self.generator)
+            yield {"images": images, "targets": self.pictures.pids[index], "camids": self.pictures.camids[index]}
+
+
+def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Flip, pad and crop, and erase a rectangle to the mean, each picture on its own, without leaving the device.
+
+    Args:
+        images: [N, 3, H, W], 0 to 255.
+        generator: On the device of the images.
+    """
+    n, _, height, width = images.shape
+    draws = torch.rand(8, n, device=images.device, generator=generator)
+    padded = torch.nn.functional.pad(images, (PADDING,) * 4)
+    y, x = (torch.arange(size, device=images.device) for size in (height, width))
+    rows = (draws[0] * (2 * PADDING + 1)).long()[:, None] + y
+    columns = torch.where((draws[2] < FLIP)[:, None], width - 1 - x, x) + (draws[1] * (2 * PADDING + 1)).long()[:, None]
+    chosen = torch.arange(n, device=images.device)[:, None, None]
+    cropped = padded.permute(0, 2, 3, 1)[chosen, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    area, aspect = height * width * (0.02 + 0.38 * draws[3]), (0.3 * (3.33 / 0.3) ** draws[4]).sqrt()
+    tall, wide = (area.sqrt() * aspect).clamp_max(height), (area.sqrt() / aspect).clamp_max(width)
+    top, left = draws[5] * (height - tall), draws[6] * (width - wide)
+    inside_y = (y >= top[:, None]) & (y < (top + tall)[:, None])
+    inside_x = (x >= left[:, None]) & (x < (left + wide)[:, None])
+    erased = inside_y[:, :, None] & inside_x[:, None, :] & (draws[7] < ERASE)[:, None, None]
+    mean = torch.tensor([123.675, 116.28, 103.53]).to(images.device, non_blocking=True).view(1, 3, 1, 1)
+    return torch.where(erased[:, None], mean, cropped)

@@ -1,0 +1,127 @@
+"""A training step of all sub-models as a ratio against plain ones, and how long the GPU waits for launches in it."""
+
+from __future__ import annotations
+
+import switchablecompat  # noqa: F401  (before anything of FastReID)
+
+# isort: split
+import gc
+import time
+from collections.abc import Callable
+
+import torch
+from fastreid.config import CfgNode
+
+from switchablecompat.files import write_json
+
+from .measure import (
+    IdealStep,
+    Row,
+    SwitchableStep,
+    benchmark_record,
+    changed,
+    compare,
+    compare_once,
+    interleave,
+    load,
+    random_batch,
+)
+from .options import Options, read_options
+
+NETWORKS: dict[str, tuple[str, list[str]]] = {
+    "ResNet-50": ("configs/Market1501/sfsc_R50.yml", []),
+    "MobileNetV2": ("configs/Manifest/sfsc_MobileNetV2.yml", ["DATASETS.NAMES", "('Market1501',)"]),
+}
+TINY: dict[str, tuple[str, list[str]]] = {"thin ResNet": ("configs/Synthetic/sfsc.yml", [])}
+FORMAT = ["MODEL.SWITCHABLE.CHANNELS_LAST", "True"]
+SIZE = ["INPUT.SIZE_TRAIN", "[256, 128]", "SOLVER.AMP.ENABLED", "True", *FORMAT]
+
+
+def config(file: str, opts: list[str], options: Options) -> CfgNode:
+    """The config of a network for this device."""
+    common = ["MODEL.DEVICE", options.device, *opts, *([] if options.dry_run else SIZE)]
+    return load(file, common)
+
+
+def measure_network(name: str, cfg: CfgNode, options: Options) -> list[Row]:
+    """Rows of one network that is not compiled."""
+    batch = random_batch(cfg, 8 if options.dry_run else 64)
+    repeats = 1 if options.dry_run else 15
+    tasks: dict[str, Callable[[], object]] = {
+        "ours": SwitchableStep(cfg, batch),
+        "plain": IdealStep(cfg, batch),
+        "sum": SwitchableStep(changed(cfg, "SOLVER.AGGREGATION.NAME", "sum"), batch),
+    }
+    seconds = interleave(tasks, repeats, warm_up=1 if options.dry_run else 6)
+    rows = [
+        compare(f"{name}: SFSC step", seconds, "ours", "plain", 1.05, "plain sub-models, one after another"),
+        compare(f"{name}: projection", seconds, "ours", "sum", 1.03, "the same step with plain summation"),
+    ]
+    if options.device == "cuda":
+        for task in ("ours", "plain"):
+            busy, wall = busy_seconds(tasks[task])
+            label = "SFSC step" if task == "ours" else "plain sub-models"
+            rows.append(compare_once(f"{name}: GPU busy, {label}", busy, "wall time of the steps", wall, unit="s"))
+    return rows
+
+
+def busy_seconds(step: Callable[[], object], steps: int = 3) -> tuple[float, float]:
+    """Seconds of kernels on the GPU, and of the clock, over some steps: what is between them is idle."""
+    from torch.profiler import ProfilerActivity, profile
+
+    step()
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    for _ in range(steps):
+        step()
+    torch.cuda.synchronize()
+    wall = time.perf_counter() - started  # without the profiler, which slows launches down
+    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+        for _ in range(steps):
+            step()
+        torch.cuda.synchronize()
+    kernels = [event for event in profiled.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    return sum(event.time_range.elapsed_us() for event in kernels) / 1e6, wall
+
+
+def compiled_row(name: str, cfg: CfgNode, mode: str, options: Options) -> Row:
+    """The compiled step against the one that is not."""
+    batch = random_batch(cfg, 8 if options.dry_run else 64)
+    eager = SwitchableStep(cfg, batch)
+    compiled = SwitchableStep(changed(cfg, "MODEL.SWITCHABLE.COMPILE", mode), batch)
+    started = time.monotonic()
+    for _ in range(1 if options.dry_run else 4):  # traces, records, replays
+        compiled()
+    took = time.monotonic() - started
+    repeats = 1 if options.dry_run else 10
+    seconds = interleave({"compiled": compiled, "eager": eager}, repeats)
+    peer = f"not compiled (the first steps took {took:.0f} s)"
+    return compare(f"{name}: SFSC step, COMPILE {mode}", seconds, "compiled", "eager", None, peer)
+
+
+def main() -> None:
+    """Measure, and write after each network and each mode; the narrow network first: launches bind it most."""
+    options = read_options(__doc__)
+    torch.backends.cudnn.benchmark = not options.dry_run
+    networks, modes = (TINY, ["aot_eager"]) if options.dry_run else (NETWORKS, ["cudagraphs", "reduce-overhead"])
+    configs = {name: config(file, opts, options) for name, (file, opts) in networks.items()}
+    rows: list[Row] = []
+
+    def save() -> None:
+        settings = {"batch": 8 if options.dry_run else 64, "networks": [*networks], "amp": not options.dry_run}
+        write_json(options.output, benchmark_record("gpu step", settings, rows))
+
+    for name, cfg in configs.items():
+        gc.collect()
+        rows += measure_network(name, cfg, options)
+        save()
+    for mode in modes:
+        for name in reversed(configs):
+            gc.collect()
+            if options.left() > 15:
+                rows.append(compiled_row(name, configs[name], mode, options))
+                save()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""The tests that need a GPU; what each of them came to is kept as it goes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from switchablecompat.files import write_json
+from switchablecompat.provenance import hardware, versions
+
+from .options import Options, read_options
+
+ROOT = Path(__file__).parents[1]
+OUTCOME = re.compile(r"^(?P<test>tests/\S+::.+?) (?P<outcome>PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b")
+
+
+def command(options: Options) -> list[str]:
+    """pytest on the marked tests; in a dry run on a few that need none."""
+    chosen = ["tests/unit/test_widths.py"] if options.dry_run else ["-m", "gpu", *marked_files()]
+    # warnings of versions that nobody here has seen must not cost the session
+    return [sys.executable, "-m", "pytest", "-v", "-W", "default", "-p", "no:cacheprovider", "--color=no", *chosen]
+
+
+def marked_files(folder: Path = ROOT / "tests") -> list[str]:
+    """Test files that name the mark: others may need packages that a machine with a GPU does not have."""
+    files = sorted(folder.rglob("test_*.py"))
+    return [str(path.relative_to(folder.parent)) for path in files if "pytest.mark.gpu" in path.read_text()]
+
+
+def follow(lines: Iterable[str], options: Options) -> dict[str, str]:
+    """Outcome of each test so far; the file is written anew after each."""
+    outcomes: dict[str, str] = {}
+    for line in lines:
+        print(line, end="", flush=True)
+        if (found := OUTCOME.match(line)) is not None:
+            outcomes[found["test"]] = found["outcome"].lower()
+            write(outcomes, options, complete=False)
+    return outcomes
+
+
+def write(outcomes: dict[str, str], options: Options, *, complete: bool) -> None:
+    """The part's file."""
+    write_json(
+        options.output,
+        {
+            "format": 1,
+            "complete": complete,
+            "counts": dict(Counter(outcomes.values())),
+            "outcomes": outcomes,
+            "hardware": hardware(),
+            "versions": versions(),
+        },
+    )
+
+
+def main() -> None:
+    """Run them."""
+    options = read_options(__doc__)
+    with subprocess.Popen(command(options), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        outcomes = follow(process.stdout, options)
+    write(outcomes, options, complete=True)
+    sys.exit(process.returncode)
+
+
+if __name__ == "__main__":
+    main()
