@@ -215,5 +215,5 @@ def test_undefined_features_are_refused(tiny, tmp_path, monkeypatch):
 
 
 def test_an_unknown_width_is_refused(tiny, tmp_path):
-    with pytest.raises(InputError, match=r"width: must be one of \[0.25, 1.0\], found 0.3"):
+    with pytest.raises(InputError, match=r"must have a sub-model of width 0.3, found widths \[0.25, 1.0\]"):
         export_submodel(tiny.run, 0.3, "onnx", tmp_path, tiny.images, "pictures")
