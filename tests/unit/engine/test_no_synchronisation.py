@@ -94,8 +94,6 @@ RECIPES = {
     "bct_s": ("MODEL.LOSSES.COMPAT.KIND", "ce", "SOLVER.AGGREGATION.NAME", "sum"),
     "bct_s, soft triplet": ("MODEL.LOSSES.COMPAT.KIND", "ce", *SOFT),
     "adaptive smoothing": ("MODEL.LOSSES.COMPAT.KIND", "ce", "MODEL.LOSSES.CE.EPSILON", -1.0),
-    "cgi, layers": ("SOLVER.AGGREGATION.NAME", "cgi", "SOLVER.AGGREGATION.GRANULARITY", "layer"),
-    "gradvac": ("SOLVER.AGGREGATION.NAME", "gradvac", "SOLVER.AGGREGATION.GRANULARITY", "tensor"),
 }
 
 
