@@ -5,9 +5,11 @@ with ``pip install --no-deps fastreid==1.4.0``, or from a checkout on PYTHONPATH
 """
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 PROJECT = HERE / "projects" / "SwitchableCompat"
@@ -20,6 +22,20 @@ DEPLOY = [
 MILVUS = ["pymilvus>=2.5,<4", "milvus-lite>=3,<4"]  # a client of Milvus, and Milvus in a file (Linux, macOS, Windows)
 VERSION = re.search(r'__version__ = "(.+)"', (PROJECT / "switchablecompat" / "__init__.py").read_text()).group(1)
 
+SHIPPED = ("configs", "results/paper")  # found by name where a working directory has no such file (files.shipped)
+
+
+class BuildWithConfigs(build_py):
+    """Put the configs into the package that is built; a checkout has them once, where they are."""
+
+    def run(self) -> None:
+        """Build."""
+        super().run()
+        for folder in () if self.editable_mode else SHIPPED:
+            target = Path(self.build_lib) / "switchablecompat" / "shipped" / folder
+            shutil.copytree(HERE / folder, target, dirs_exist_ok=True)
+
+
 setup(
     name="switchablecompat",
     version=VERSION,
@@ -30,6 +46,9 @@ setup(
     python_requires=">=3.10",
     package_dir={"": "projects/SwitchableCompat"},
     packages=find_packages("projects/SwitchableCompat"),
+    py_modules=["switchablecompat_command"],
+    entry_points={"console_scripts": ["switchablecompat = switchablecompat_command:main"]},
+    cmdclass={"build_py": BuildWithConfigs},
     package_data={"switchablecompat": ["py.typed", "evaluation/page/template.html"]},
     install_requires=[
         "torch>=2.6,<3",  # loads checkpoints without running what is in them by default

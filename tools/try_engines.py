@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-import gallery_arguments
-import startup
+import startup  # noqa: F401  (before torch is loaded)
+from switchablecompat.cli.parsers.shared import Parser, positive
 from switchablecompat.deploy.engine_profile import peak_memory, profile_engine, render_engines
 from switchablecompat.deploy.extract import open_shards
 from switchablecompat.deploy.feature_file import feature_blocks
@@ -41,8 +41,8 @@ ENTRIES: tuple[tuple[str, str, dict[str, int], dict[str, int]], ...] = (
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = startup.Parser(description=__doc__, epilog=EXAMPLES)
-    positive = gallery_arguments.positive
+    parser = Parser(description=__doc__, epilog=EXAMPLES)
+    positive = positive
     parser.add_argument("--generate", type=positive, default=100_000, metavar="N", help="vectors (default %(default)s)")
     parser.add_argument("--dimension", type=positive, default=128, metavar="D", help="of them (default %(default)s)")
     parser.add_argument("--queries", type=positive, default=200, metavar="N", help="(default %(default)s)")

@@ -13,8 +13,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-import startup
+import startup  # noqa: F401  (before torch is loaded)
 from switchablecompat.benchmarks import report
+from switchablecompat.cli.parsers.shared import Parser
 from switchablecompat.comparison.render import render_headline, render_overview
 from switchablecompat.comparison.results import load_results
 from switchablecompat.comparison.suite import load_suite
@@ -215,7 +216,7 @@ def update(page: Path) -> str:
 
 def main() -> None:
     """The command line."""
-    parser = startup.Parser(description=__doc__, epilog="example: python tools/update_docs.py --check")
+    parser = Parser(description=__doc__, epilog="example: python tools/update_docs.py --check")
     parser.add_argument("--check", action="store_true", help="change nothing; exit 2 if a page is not current")
     args = parser.parse_args()
     os.chdir(ROOT)  # suites name their configs from there

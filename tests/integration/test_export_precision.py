@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 
 from builders import calibrated_run, write_pictures
+from switchablecompat.choices import REDUCED
 from switchablecompat.data.opening import open_dataset
 from switchablecompat.deploy import export_precision
 from switchablecompat.deploy.encoder import load_encoder
-from switchablecompat.deploy.export_precision import REDUCED
 from switchablecompat.deploy.held_out import HeldOut
 from switchablecompat.deploy.images import read_images
 from switchablecompat.deploy.quantise import Quantiser

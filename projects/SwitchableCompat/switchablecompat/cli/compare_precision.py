@@ -1,45 +1,23 @@
-"""What half precision changes: every cell of a trained model in float32 and in another precision, and the difference.
-
-All models are run twice over the same test set. Prints mAP and Rank-1 of every cell with the difference in points, and
-how alike the features of every sub-model are in both (the lowest and the mean cosine); writes the same as
-precision.json. On a CPU bfloat16 can be compared, on a GPU float16 too.
-"""
+"""Every cell of a trained model in float32 and in another precision."""
 
 from __future__ import annotations
 
-import startup  # before torch is loaded
-
-# isort: split
 import argparse
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from tabulate import tabulate
 
-from model_arguments import add_model_arguments, parse_model_arguments, read_pairs, read_sources
-from switchablecompat.engine.cross_test import SourceFeatures, extract_sources, log_to_screen
-from switchablecompat.errors import exit_on_input_error
-from switchablecompat.evaluation.cross_test import cross_test
-from switchablecompat.evaluation.grid import CompatibilityGrid
-from switchablecompat.evaluation.precision import FULL, PRECISIONS
-from switchablecompat.files import refuse_unwritable, write_json
+from ..choices import FULL
+from ..engine.cross_test import SourceFeatures, extract_sources, log_to_screen
+from ..evaluation.cross_test import cross_test
+from ..evaluation.grid import CompatibilityGrid
+from ..files import refuse_unwritable, write_json
+from .models import read_pairs, read_sources
 
-EXAMPLES = """examples:
-  python tools/compare_precision.py --weights outputs/demo/model_final.pth \\
-      --precision bfloat16 --output outputs/demo/bfloat16
-"""
 METRICS = ("mAP", "Rank-1")
-
-
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = startup.Parser(description=__doc__, epilog=EXAMPLES)
-    add_model_arguments(parser)
-    parser.add_argument("--precision", choices=PRECISIONS[1:], required=True, help="what to compare with float32")
-    return parse_model_arguments(parser, argv)
 
 
 def measure(arguments: argparse.Namespace, precision: str) -> tuple[SourceFeatures, CompatibilityGrid]:
@@ -69,9 +47,8 @@ def compare(full: CompatibilityGrid, other: CompatibilityGrid) -> list[dict[str,
     return rows
 
 
-def main() -> int:
+def main(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    arguments = parse_arguments()
     refuse_unwritable(arguments.output, "--output")
     log_to_screen()
     full, full_grid = measure(arguments, FULL)
@@ -101,7 +78,3 @@ def main() -> int:
 
 def _by_width(found: SourceFeatures) -> list[torch.Tensor]:
     return [member.features for member in sorted(found.members, key=lambda member: member.width)]
-
-
-if __name__ == "__main__":
-    exit_on_input_error(main)

@@ -8,14 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..choices import FULL, KINDS
+from ..choices import PRECISIONS as COMPUTED
 from ..errors import InputError
-from ..evaluation.precision import FULL
-from ..evaluation.precision import PRECISIONS as COMPUTED
 from ..files import write_json
 from ..widths import width_name
 
 FORMAT = 1
-KINDS = ("checkpoint", "onnx", "program")
 PRECISIONS = (*COMPUTED, "int8")
 METRIC = "cosine: inner product of L2-normalised features"
 # Two sub-models' features may be compared only if all of these agree.

@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from fastreid.engine import DefaultPredictor
 from torch import Tensor
 
+from ..choices import FULL
 from ..config import merge_config
 from ..errors import InputError
-from ..evaluation.precision import FULL, computing_in
+from ..evaluation.precision import computing_in
 from ..modeling.checkpoint import RECORD_KEY, load_for_evaluation, read_checkpoint
 from ..modeling.trained import CONFIG_NAME, check_features
 from .card import ModelCard

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..choices import MAX_DROP
 from ..errors import InputError
 from ..files import atomic_folder
 from ..provenance import hardware, versions
@@ -29,8 +30,6 @@ from .quantise import Layer, Quantiser
 from .run import TrainedRun
 from .writers import write_onnx
 
-REDUCED = ("float16", "int8")
-MAX_DROP = 1.0  # percentage points of mAP
 RANKED = 32  # calibration pictures that the layers are ranked on
 Say = Callable[[str], None]
 

@@ -20,8 +20,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ..choices import FULL
 from ..errors import InputError
-from ..evaluation.precision import FULL
 from ..files import write_json
 from .card import SAME
 from .encode import encode, write_features

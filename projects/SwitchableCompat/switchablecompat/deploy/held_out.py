@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..choices import CALIBRATION
 from ..data.opening import data_root, open_dataset
 from ..errors import InputError
 from ..evaluation.ranking import ProtocolMatches, rank_matches
@@ -19,8 +20,6 @@ from .encoder import Encoder, run_encoder
 from .images import preprocessing_of, read_images
 from .items import Item
 from .run import TrainedRun
-
-CALIBRATION = 128
 
 
 class HeldOut:

@@ -13,11 +13,12 @@ import torch
 from tabulate import tabulate
 from torch import Tensor
 
+from ..choices import REDUCED
 from ..provenance import hardware, versions
 from ..widths import width_name
 from .encoder import load_encoder
 from .export import FILES, packages
-from .export_precision import REDUCED, Limits, export_precision
+from .export_precision import Limits, export_precision
 from .held_out import HeldOut
 from .images import input_size, preprocessing_of
 from .run import TrainedRun

@@ -18,7 +18,6 @@ from .query import Hit, pick
 from .searchable import SearchableGallery
 
 FORMAT = 1
-PICKS = ("spread", "best", "worst", "flipped")
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,38 @@
+"""Which sub-model encodes, and which images: what the commands of galleries have in common."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+import torch
+
+from ..errors import InputError, name_some
+
+try:
+    import pyarrow  # noqa: F401  # before the modules that need it
+except ImportError:
+    raise InputError("pyarrow is needed for galleries: pip install '.[deploy]'") from None
+from ..deploy.encoder import Encoder, load_encoder, run_encoder
+from ..deploy.items import Item, items_of_dataset, items_of_paths
+from ..deploy.run import TrainedRun
+
+
+def open_encoder(arguments: argparse.Namespace) -> Encoder:
+    """The sub-model that the command line names."""
+    if arguments.model:
+        return load_encoder(arguments.model, arguments.precision)
+    options = ["MODEL.DEVICE", arguments.device or default_device(), "TEST.PRECISION", arguments.precision]
+    return run_encoder(TrainedRun.load(arguments.config_file, arguments.weights, options), arguments.width)
+
+
+def default_device() -> str:
+    """A GPU of this process's own, if there is one."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+
+
+def read_items(arguments: argparse.Namespace, split: str) -> tuple[list[Item], str]:
+    """The images that the command line names, and what to call them."""
+    if arguments.images:
+        return items_of_paths(arguments.images), name_some(arguments.images, 1)
+    return items_of_dataset(arguments.dataset, split, arguments.manifest), f"{split} of {arguments.dataset}"
