@@ -42,7 +42,6 @@ ENTRIES: tuple[tuple[str, str, dict[str, int], dict[str, int]], ...] = (
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description=__doc__, epilog=EXAMPLES)
-    positive = positive
     parser.add_argument("--generate", type=positive, default=100_000, metavar="N", help="vectors (default %(default)s)")
     parser.add_argument("--dimension", type=positive, default=128, metavar="D", help="of them (default %(default)s)")
     parser.add_argument("--queries", type=positive, default=200, metavar="N", help="(default %(default)s)")

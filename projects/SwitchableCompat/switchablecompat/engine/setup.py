@@ -33,6 +33,7 @@ from ..modeling.trained import open_trained
 from .components import check_components, warn_of_unread
 from .output_folder import check_writable, lock, record_kept, set_aside
 from .resume import check_settings, last_checkpoint, read_record
+from .screen import show_own_lines
 
 logger = logging.getLogger("fastreid.switchablecompat.setup")
 
@@ -76,8 +77,11 @@ def setup(args: argparse.Namespace) -> CfgNode:
     earlier = _claim(cfg, new=not (former or args.eval_only))
 
     with record_kept(cfg.OUTPUT_DIR) if args.eval_only else nullcontext():
+        if not getattr(args, "verbose", False):
+            show_own_lines(cfg.OUTPUT_DIR)
         default_setup(cfg, args)
-    logger.info(f"FastReID shims in use: {', '.join(applied()) or 'none'}; seed {cfg.SEED}")
+    logger.debug(f"FastReID shims in use: {', '.join(applied()) or 'none'}")
+    logger.info(f"Seed {cfg.SEED}, device {cfg.MODEL.DEVICE}; all details are in {cfg.OUTPUT_DIR}/log.txt")
     if amp_off:
         logger.warning("SOLVER.AMP.ENABLED is set to False: float16 needs a CUDA device (SOLVER.AMP.DTYPE)")
     for line in changes:
