@@ -8,8 +8,8 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "projects" / "SwitchableCompat" / "switchablecompat"
 # Each may import itself and what stands before it.
 ORDER = ["errors", "widths", "files", "choices", "fastreid_shims", "layers", "config_unread", "config_ranges",
-         "config_check", "config", "settings", "provenance", "losses", "modeling", "aggregation", "data", "evaluation", "engine",
-         "comparison", "deploy", "benchmarks", "cli"]  # fmt: skip
+         "own_losses", "config_check", "config", "settings", "provenance", "losses", "modeling", "aggregation", "data",
+         "evaluation", "engine", "comparison", "deploy", "benchmarks", "cli"]  # fmt: skip
 FILES = [p for p in sorted(PACKAGE.rglob("*.py")) if p != PACKAGE / "__init__.py"]
 
 

@@ -48,7 +48,7 @@ def run(name: str = "", prog: str = "") -> int:
         The exit code.
 
     Raises:
-        InputError: no such command, bad usage or input; FastReID is not installed.
+        InputError: no such command, bad usage or input; FastReID or pyarrow is not installed.
     """
     global _started
     arguments, _started = sys.argv[1:], prog
@@ -66,7 +66,8 @@ def run(name: str = "", prog: str = "") -> int:
         switchablecompat_command.load()
         work = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
     except ImportError as error:
-        if error.name != "fastreid":
+        if error.name not in ("fastreid", "pyarrow"):
             raise
-        raise InputError(str(error)) from None
+        hint = "pyarrow is needed for galleries: pip install '.[deploy]'"
+        raise InputError(hint if error.name == "pyarrow" else str(error)) from None
     return work.main(read) or 0

@@ -7,15 +7,10 @@ import os
 
 import torch
 
-from ..errors import InputError, name_some
-
-try:
-    import pyarrow  # noqa: F401  # before the modules that need it
-except ImportError:
-    raise InputError("pyarrow is needed for galleries: pip install '.[deploy]'") from None
 from ..deploy.encoder import Encoder, load_encoder, run_encoder
 from ..deploy.items import Item, items_of_dataset, items_of_paths
 from ..deploy.run import TrainedRun
+from ..errors import name_some
 
 
 def open_encoder(arguments: argparse.Namespace) -> Encoder:

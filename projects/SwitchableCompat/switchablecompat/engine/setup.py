@@ -29,6 +29,7 @@ from ..evaluation.gallery_draws import check_drawable
 from ..evaluation.precision import check_precision
 from ..fastreid_shims import applied
 from ..fastreid_shims.loading import use_cpu_loader
+from ..files import shipped
 from ..modeling.trained import open_trained
 from .components import check_components, warn_of_unread
 from .output_folder import check_writable, lock, record_kept, set_aside
@@ -50,6 +51,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     Raises:
         InputError: Anything that would fail, hang or mean nothing later.
     """
+    args.config_file = shipped(args.config_file)  # FastReID opens it too
     resume = args.resume and not args.eval_only
     former = last_checkpoint(merge_config(args.config_file, args.opts).OUTPUT_DIR) if resume else ""
     record = read_record(former) if former else {}
