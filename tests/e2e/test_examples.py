@@ -31,9 +31,8 @@ def test_first_steps(tmp_path):
     assert "half width gives (2, 16, 64, 32) of (2, 32, 64, 32)" in out
     assert "the same features, bit for bit: True" in out
     assert re.search(r"Cross-tests: \d of 2 pass", out)
-    half, full = (
-        int(text.replace(",", "")) for text in re.search(r"width ([\d,]+), full width ([\d,]+)", out).groups()
-    )
+    numbers = re.search(r"half width ([\d,]+), full width ([\d,]+)", out).groups()
+    half, full = (int(text.replace(",", "")) for text in numbers)
     assert full / 4.1 < half < full / 2
     assert len((EXAMPLES / "first_steps.py").read_text().splitlines()) <= 70
 

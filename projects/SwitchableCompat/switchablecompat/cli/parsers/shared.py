@@ -60,15 +60,15 @@ class Parser(argparse.ArgumentParser):
 
     def _short_usage(self) -> str | None:
         """What must be given, and that there are options; None where commands of its own follow."""
-        parts = ["%(prog)s"]
+        parts, last = ["%(prog)s"], []
         for action in self._actions:
             if isinstance(action, argparse._SubParsersAction):
                 return None
             if not action.option_strings:
-                parts.append(f"[{action.metavar} ...]" if action.dest == "opts" else f"{action.metavar} ...")
+                last.append(f"[{action.metavar} ...]" if action.dest == "opts" else f"{action.metavar} ...")
             elif action.required:
-                parts.insert(1, f"{action.option_strings[0]} {action.metavar or 'CHOICE'}")
-        return " ".join([*parts, "[options]"])
+                parts.append(f"{action.option_strings[0]} {action.metavar or 'CHOICE'}")
+        return " ".join([*parts, "[options]", *last])
 
     def read(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
         """The options of a command line.
