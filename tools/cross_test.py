@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """The same as ``switchablecompat grid``."""
 
 from startup import command

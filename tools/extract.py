@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """The same as ``switchablecompat extract``."""
 
 from startup import command

@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """The same as ``switchablecompat profile-precisions``."""
 
 from startup import command

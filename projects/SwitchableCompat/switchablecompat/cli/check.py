@@ -75,7 +75,7 @@ def write_result(path: str, counts: list[dict[str, Any]], findings: list[Finding
         write_json(path, content)
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(arguments: argparse.Namespace) -> None:
     """Run the command."""
     if arguments.json:
         refuse_unwritable_file(arguments.json, "--json")
@@ -84,4 +84,3 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.json:
         write_result(arguments.json, counts, findings)
     raise_on_errors(findings)
-    return 0

@@ -14,7 +14,7 @@ from ..choices import FULL
 from ..engine.cross_test import SourceFeatures, extract_sources, log_to_screen
 from ..evaluation.cross_test import cross_test
 from ..evaluation.grid import CompatibilityGrid
-from ..files import refuse_unwritable, write_json
+from ..files import write_json
 from .models import read_pairs, read_sources
 
 METRICS = ("mAP", "Rank-1")
@@ -49,7 +49,6 @@ def compare(full: CompatibilityGrid, other: CompatibilityGrid) -> list[dict[str,
 
 def main(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    refuse_unwritable(arguments.output, "--output")
     log_to_screen()
     full, full_grid = measure(arguments, FULL)
     other, other_grid = measure(arguments, arguments.precision)

@@ -6,15 +6,14 @@ import argparse
 import logging
 
 from ..deploy.extract import Process, extract
-from ..files import refuse_unwritable, writing_to
+from ..files import writing_to
 from .encoders import open_encoder, read_items
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(arguments: argparse.Namespace) -> None:
     """Run the command."""
     logging.basicConfig(format="%(levelname)s: %(message)s")
     process = Process.from_environment()
-    refuse_unwritable(arguments.output, "--output")
     items, source = read_items(arguments, arguments.split)
     encoder = open_encoder(arguments)
     with writing_to("--output"):
@@ -33,4 +32,3 @@ def main(arguments: argparse.Namespace) -> int:
         f"process {process.rank} of {process.world_size}: {written} shards written, {skipped} were there "
         f"({len(items)} images in all, {source})"
     )
-    return 0

@@ -8,7 +8,7 @@ import os
 from ..engine.cross_test import cross_test_sources, log_to_screen
 from ..evaluation.report import render_summary, write_report
 from ..evaluation.requirements import broken_requirements, read_requirements
-from ..files import refuse_unwritable, writing_to
+from ..files import writing_to
 from .models import read_pairs, read_sources
 
 
@@ -16,7 +16,6 @@ def main(arguments: argparse.Namespace) -> int:
     """Run the command."""
     sources, undefined = read_sources(arguments), read_pairs(arguments.undefined)
     requirements = read_requirements(arguments.require) if arguments.require else None
-    refuse_unwritable(arguments.output, "--output")
     log_to_screen()
     grid, queries = cross_test_sources(
         sources,

@@ -51,7 +51,7 @@ def make_row(picture: Picture, split: str, folder: Path) -> Row:
     return Row(path, picture.pid, picture.camid, split)
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(arguments: argparse.Namespace) -> None:
     """Run the command."""
     refuse_unwritable_file(arguments.output, "--output")
     test, query = test_rule(arguments), query_rule(arguments.query)
@@ -75,4 +75,3 @@ def main(arguments: argparse.Namespace) -> int:
         if paths:
             print(f"{len(paths)} images {what}: {name_some(paths)}")
     print(f"wrote {arguments.output}; look at it with: {typed('check')} --manifest {arguments.output}")
-    return 0

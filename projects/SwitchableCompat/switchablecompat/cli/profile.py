@@ -9,12 +9,11 @@ from pathlib import Path
 
 from ..deploy.profile import profile, render_profile
 from ..deploy.run import TrainedRun
-from ..files import refuse_unwritable, write_texts, writing_to
+from ..files import write_texts, writing_to
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(arguments: argparse.Namespace) -> None:
     """Run the command."""
-    refuse_unwritable(arguments.output, "--output")
     opts = [*arguments.opts, "MODEL.DEVICE", "cpu"]
     if arguments.weights:
         run = TrainedRun.load(arguments.config_file, arguments.weights, opts)
@@ -31,4 +30,3 @@ def main(arguments: argparse.Namespace) -> int:
     with writing_to("--output"):
         write_texts(folder, {"profile.json": json.dumps(content, indent=2) + "\n", "profile.md": text})
     print(f"\n{text}\nWritten: {folder}/profile.json, {folder}/profile.md")
-    return 0

@@ -10,12 +10,11 @@ from pathlib import Path
 from ..deploy.held_out import HeldOut, calibration_pictures
 from ..deploy.precision_profile import profile_precisions, render_precisions
 from ..deploy.run import TrainedRun
-from ..files import refuse_unwritable, write_texts, writing_to
+from ..files import write_texts, writing_to
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(arguments: argparse.Namespace) -> None:
     """Run the command."""
-    refuse_unwritable(arguments.output, "--output")
     run = TrainedRun.load(arguments.config_file, arguments.weights, [*arguments.opts, "MODEL.DEVICE", "cpu"])
     content = profile_precisions(
         run,
@@ -29,4 +28,3 @@ def main(arguments: argparse.Namespace) -> int:
     with writing_to("--output"):
         write_texts(folder, {"precisions.json": json.dumps(content, indent=2) + "\n", "precisions.md": text})
     print(f"\n{text}\nWritten: {folder}/precisions.json, {folder}/precisions.md")
-    return 0

@@ -24,7 +24,7 @@ from ..deploy.parity import parity_images
 from ..deploy.rehearsal import Stage, family_threshold, rehearse
 from ..deploy.run import TrainedRun
 from ..errors import InputError
-from ..files import atomic_write, refuse_unwritable, write_json, writing_to
+from ..files import atomic_write, write_json, writing_to
 from ..provenance import hardware, versions
 
 matplotlib.use("Agg")
@@ -60,9 +60,8 @@ def draw(stages: Sequence[dict[str, Any]], title: str, path: Path) -> None:
     plt.close(figure)
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(arguments: argparse.Namespace) -> None:
     """Run the command."""
-    refuse_unwritable(arguments.output, "--output")
     uri = arguments.uri or str(Path(arguments.output) / "gallery.db")
     run = TrainedRun.load(arguments.config_file, arguments.weights, [*arguments.opts, "MODEL.DEVICE", "cpu"])
     for width in (arguments.camera, arguments.old, arguments.new):
@@ -100,7 +99,6 @@ def main(arguments: argparse.Namespace) -> int:
         title = f"Queries by {name}, gallery from {old.card.name} to {new.card.name}"
         draw(content["stages"], title, Path(arguments.output) / "rehearsal.png")
     print(f"Written: {arguments.output}/rehearsal.json, {arguments.output}/rehearsal.png")
-    return 0
 
 
 def drop_former(client: Any) -> None:

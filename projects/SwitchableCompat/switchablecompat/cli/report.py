@@ -8,14 +8,13 @@ from ..engine.cross_test import extract_sources, log_to_screen
 from ..evaluation.family_files import write_family_report
 from ..evaluation.family_report import build_family_report
 from ..evaluation.report import render_summary
-from ..files import refuse_unwritable, writing_to
+from ..files import writing_to
 from .models import read_pairs, read_sources
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(arguments: argparse.Namespace) -> None:
     """Run the command."""
     sources, undefined = read_sources(arguments), read_pairs(arguments.undefined)
-    refuse_unwritable(arguments.output, "--output")
     log_to_screen()
     found = extract_sources(sources, arguments.opts, dataset=arguments.dataset, method=arguments.method)
     report = build_family_report(
@@ -34,4 +33,3 @@ def main(arguments: argparse.Namespace) -> int:
     with writing_to("--output"):
         files = write_family_report(report, arguments.output)
     print(render_summary(report.grid), "Written: " + ", ".join(map(str, files)), sep="\n")
-    return 0

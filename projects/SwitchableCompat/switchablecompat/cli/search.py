@@ -124,9 +124,8 @@ def table_rows(path: str, hits: Sequence[Hit]) -> list[dict[str, object]]:
     ]  # fmt: skip
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(arguments: argparse.Namespace) -> None:
     """Run the command."""
     with writing_to("files", "in folders"):
         commands = {"index": run_index, "query": run_query, "show": run_show, "delete": milvus.run_delete}
         commands[arguments.command](arguments)
-    return 0

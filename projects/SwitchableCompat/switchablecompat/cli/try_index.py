@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from tabulate import tabulate
 
 from ..deploy.build_gallery import build_from_shards
 from ..deploy.card import check_comparable
+from ..deploy.engine_profile import peak_memory
 from ..deploy.extract import open_shards
 from ..deploy.feature_file import feature_blocks
 from ..deploy.gallery import INDEX, Gallery
@@ -18,11 +18,7 @@ from ..deploy.generated import write_generated
 from ..deploy.index import create_index, set_parameters
 from ..deploy.recall import exact_neighbours, recall
 from ..errors import InputError, name_some
-from ..files import refuse_unwritable, write_json, writing_to
-
-if sys.platform != "win32":
-    import resource
-
+from ..files import write_json, writing_to
 
 NAMES = {
     "vector": "all vectors",
@@ -30,13 +26,6 @@ NAMES = {
     "peak": "peak memory while it was built",
     "imports": "of which Python and its packages",
 }
-
-
-def peak_memory() -> int | None:
-    """The most memory that this process has had so far, in bytes; None on Windows."""
-    if sys.platform == "win32":
-        return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def check_search(arguments: argparse.Namespace, dimension: int, num_vectors: int) -> None:
@@ -97,9 +86,7 @@ def try_index(arguments: argparse.Namespace) -> None:
     print(tabulate(rows, headers="keys"))
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(arguments: argparse.Namespace) -> None:
     """Run the command."""
-    refuse_unwritable(arguments.output, "--output")
     with writing_to("--output"):
         try_index(arguments)
-    return 0

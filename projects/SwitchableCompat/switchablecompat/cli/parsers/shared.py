@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from ...choices import FULL, PRECISIONS
 from ...errors import InputError
-from ...files import shipped
+from ...files import refuse_unwritable, shipped
 
 CONFIG_HELP = "its config (default: what the checkpoint keeps, or config.yaml beside it)"
 
@@ -135,8 +135,9 @@ def add_opts(parser: Parser, help: str = "config keys to override") -> None:
 
 
 def add_output(parser: Parser, help: str) -> None:
-    """The folder of what a command writes."""
+    """The folder of what a command writes; refused before any work if it cannot be written."""
     parser.add_argument("--output", required=True, metavar="DIR", help=help)
+    parser.checks.append(lambda arguments: refuse_unwritable(arguments.output, "--output"))
 
 
 def add_models(parser: Parser) -> None:
