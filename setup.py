@@ -81,6 +81,7 @@ setup(
             "pytest-timeout>=2.3,<3",  # several processes that wait for each other must not wait for ever
             "hypothesis>=6.100,<7",
             "ruff>=0.6,<1",
+            "setuptools>=70.1",  # builds the wheel that a test installs
             "mypy>=2,<3",
             "torchjd>=0.18,<1",  # oracle of the aggregators; needs torch only
         ],
