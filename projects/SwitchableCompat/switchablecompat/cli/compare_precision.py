@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from tabulate import tabulate
 
 from ..choices import FULL
-from ..engine.cross_test import SourceFeatures, extract_sources, log_to_screen
+from ..engine.cross_test import SourceFeatures, extract_sources
+from ..engine.screen import show_own_lines
 from ..evaluation.cross_test import cross_test
 from ..evaluation.grid import CompatibilityGrid
 from ..files import write_json
@@ -49,7 +50,7 @@ def compare(full: CompatibilityGrid, other: CompatibilityGrid) -> list[dict[str,
 
 def main(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    log_to_screen()
+    show_own_lines()
     full, full_grid = measure(arguments, FULL)
     other, other_grid = measure(arguments, arguments.precision)
     cells = compare(full_grid, other_grid)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 
-from ..engine.cross_test import cross_test_sources, log_to_screen
+from ..engine.cross_test import cross_test_sources
+from ..engine.screen import show_own_lines
 from ..evaluation.report import render_summary, write_report
 from ..evaluation.requirements import broken_requirements, read_requirements
 from ..files import writing_to
@@ -16,7 +17,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Run the command."""
     sources, undefined = read_sources(arguments), read_pairs(arguments.undefined)
     requirements = read_requirements(arguments.require) if arguments.require else None
-    log_to_screen()
+    show_own_lines()
     grid, queries = cross_test_sources(
         sources,
         arguments.opts,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from ..engine.cross_test import extract_sources, log_to_screen
+from ..engine.cross_test import extract_sources
+from ..engine.screen import show_own_lines
 from ..evaluation.family_files import write_family_report
 from ..evaluation.family_report import build_family_report
 from ..evaluation.report import render_summary
@@ -15,7 +16,7 @@ from .models import read_pairs, read_sources
 def main(arguments: argparse.Namespace) -> None:
     """Run the command."""
     sources, undefined = read_sources(arguments), read_pairs(arguments.undefined)
-    log_to_screen()
+    show_own_lines()
     found = extract_sources(sources, arguments.opts, dataset=arguments.dataset, method=arguments.method)
     report = build_family_report(
         found.members,

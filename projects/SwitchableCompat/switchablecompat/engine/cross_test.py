@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastreid.data import CommDataset
-from fastreid.utils.logger import setup_logger
 from torch import Tensor
 
 from ..data.findings import LabelNames
@@ -132,11 +131,6 @@ def extract_sources(
     refinement = Refinement.from_config(first)
     labels = label_names(open_dataset(name, data_root(), first.DATASETS.MANIFEST)[0])
     return SourceFeatures(members, features.pids, features.camids, paths, num_query, name, metadata, refinement, labels)
-
-
-def log_to_screen() -> None:
-    """Show FastReID's log lines, progress among them, for a tool that has no OUTPUT_DIR of a run."""
-    setup_logger()
 
 
 def _common(values: list) -> Any:

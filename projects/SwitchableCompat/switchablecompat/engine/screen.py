@@ -24,13 +24,13 @@ def _is_shown(record: logging.LogRecord) -> bool:
     return record.levelno >= (logging.INFO if record.name.startswith(OURS) else logging.WARNING)
 
 
-def show_own_lines(output_dir: str) -> None:
+def show_own_lines(*output_dir: str) -> None:
     """Keep FastReID's lines (environment, config, the whole network) off the screen, before it writes the first.
 
     Args:
-        output_dir: The run's folder, whose log.txt goes on to have them.
+        *output_dir: The run's folder, whose log.txt goes on to have them; none for a command that trains nothing.
     """
-    log = setup_logger(output_dir, distributed_rank=comm.get_rank())  # FastReID's own call, which then finds it done
+    log = setup_logger(*output_dir, distributed_rank=comm.get_rank())  # FastReID's own call, which then finds it done
     for handler in log.handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
             handler.addFilter(_is_shown)
