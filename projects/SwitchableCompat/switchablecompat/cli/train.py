@@ -44,7 +44,8 @@ def run(args: argparse.Namespace) -> None:
         return
     for name in cfg.DATASETS.TESTS:
         path = Path(cfg.OUTPUT_DIR, f"grid_{name}.json" if len(cfg.DATASETS.TESTS) > 1 else "grid.json")
-        print(f"\n{render_summary(CompatibilityGrid.from_dict(json.loads(path.read_text())))}\nWritten: {path}")
+        print(f"\n{render_summary(CompatibilityGrid.from_dict(json.loads(path.read_text())))}")
+        print("Written: " + ", ".join(str(path.with_suffix(kind)) for kind in (".json", ".csv", ".md", ".png")))
     weights = cfg.MODEL.WEIGHTS if args.eval_only else os.path.join(cfg.OUTPUT_DIR, "model_final.pth")
     report = os.path.join(cfg.OUTPUT_DIR, "report")
     print(f"Next: {typed('report')} --weights {weights} --output {report}", flush=True)
