@@ -21,6 +21,8 @@ demo: $(READY)
 	$(BIN)/python tools/search.py index $(DEMO) --width 1.0 --dataset SyntheticReID --output outputs/demo/gallery
 	$(BIN)/python tools/search.py query $(DEMO) --width 0.25 --dataset SyntheticReID --gallery outputs/demo/gallery \
 		--top 9 --rows 5 --show 1 --picture outputs/demo/search.png
+	@sed -n '/^## mAP/,/^AC/p' outputs/demo/grid.md
+	@echo "Next: $(BIN)/python tools/report.py --weights outputs/demo/model_final.pth --output outputs/demo/report"
 
 test: lint
 	$(BIN)/python -m pytest -q -n auto --dist loadfile

@@ -5,9 +5,11 @@ with ``pip install --no-deps fastreid==1.4.0``, or from a checkout on PYTHONPATH
 """
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 PROJECT = HERE / "projects" / "SwitchableCompat"
@@ -25,6 +27,20 @@ TORCHJD = [
 ]
 VERSION = re.search(r'__version__ = "(.+)"', (PROJECT / "switchablecompat" / "__init__.py").read_text()).group(1)
 
+SHIPPED = ("configs", "results/paper")  # found by name where a working directory has no such file (files.shipped)
+
+
+class BuildWithConfigs(build_py):
+    """Put the configs into the package that is built; a checkout has them once, where they are."""
+
+    def run(self) -> None:
+        """Build."""
+        super().run()
+        for folder in () if self.editable_mode else SHIPPED:
+            target = Path(self.build_lib) / "switchablecompat" / "shipped" / folder
+            shutil.copytree(HERE / folder, target, dirs_exist_ok=True)
+
+
 setup(
     name="switchablecompat",
     version=VERSION,
@@ -35,6 +51,9 @@ setup(
     python_requires=">=3.10",
     package_dir={"": "projects/SwitchableCompat"},
     packages=find_packages("projects/SwitchableCompat"),
+    py_modules=["switchablecompat_command"],
+    entry_points={"console_scripts": ["switchablecompat = switchablecompat_command:main"]},
+    cmdclass={"build_py": BuildWithConfigs},
     package_data={"switchablecompat": ["py.typed", "family/page/template.html"]},
     install_requires=[
         "torch>=2.6,<3",  # loads checkpoints without running what is in them by default
@@ -68,6 +87,7 @@ setup(
             "pytest-timeout>=2.3,<3",  # several processes that wait for each other must not wait for ever
             "hypothesis>=6.100,<7",
             "ruff>=0.6,<1",
+            "setuptools>=70.1",  # builds the wheel that a test installs
             "mypy>=2,<3",
             *TORCHJD,
         ],

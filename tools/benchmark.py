@@ -6,7 +6,7 @@ JSON from which the tables of the documentation are made. Nothing else should ru
 
 from __future__ import annotations
 
-import startup  # before torch is loaded
+import startup  # noqa: F401  (before torch is loaded)
 
 # isort: split
 import argparse
@@ -23,6 +23,7 @@ from fastreid.config import CfgNode
 sys.path.insert(0, str(Path(__file__).parents[1]))  # where benchmarks/ is
 from benchmarks import aggregation, extraction, grid, report, scaling, training_step
 from benchmarks.timing import Row, compare, compare_once, in_fresh_process, interleave
+from switchablecompat.cli.parsers.shared import Parser
 from switchablecompat.engine import SwitchableTrainer
 from switchablecompat.engine.setup import check_datasets
 from switchablecompat.errors import InputError, exit_on_input_error
@@ -39,7 +40,7 @@ R50 = "configs/Market1501/sfsc_R50.yml"
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = startup.Parser(description=__doc__, epilog=EXAMPLES)
+    parser = Parser(description=__doc__, epilog=EXAMPLES)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     help_of = {
         "step": "a training step against the plain sub-models' arithmetic, projection against summation, memory",

@@ -7,7 +7,7 @@ the full width with FastReID's network (evaluation and training mode) and each e
 
 from __future__ import annotations
 
-import startup  # before torch is loaded
+import startup  # noqa: F401  (before torch is loaded)
 
 # isort: split
 import copy
@@ -18,6 +18,7 @@ import torch
 from fastreid.config import CfgNode, get_cfg
 from torch import Tensor, nn
 
+from switchablecompat.cli.parsers.shared import Parser
 from switchablecompat.deploy.files.graph import count_macs
 from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.files import refuse_unwritable_file, write_json
@@ -112,7 +113,7 @@ def _same(one: nn.Module, other: nn.Module, images: Tensor) -> bool:
 
 def main() -> None:
     """The command line."""
-    parser = startup.Parser(description=__doc__, epilog=f"example: {COMMAND}")
+    parser = Parser(description=__doc__, epilog=f"example: {COMMAND}")
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where to write the figures")
     parser.add_argument("--family", action="append", choices=FAMILIES, help="only this one; may be repeated")
     args = parser.parse_args()

@@ -6,7 +6,7 @@ Writes the figures as JSON and a sheet of samples as JPEG.
 
 from __future__ import annotations
 
-import startup  # before torch is loaded
+import startup  # noqa: F401  (before torch is loaded)
 
 # isort: split
 import json
@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from switchablecompat.cli.parsers.shared import Parser
 from switchablecompat.data.opening import open_dataset
 from switchablecompat.errors import exit_on_input_error
 from switchablecompat.evaluation.ranking import rank_queries
@@ -70,7 +71,7 @@ def sheet(train: list, identities: int) -> Image.Image:
 
 def main() -> None:
     """The command line."""
-    parser = startup.Parser(description=__doc__, epilog=f"example: {COMMAND}")
+    parser = Parser(description=__doc__, epilog=f"example: {COMMAND}")
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where to write the figures")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="where to write a sheet of samples (JPEG)")
     args = parser.parse_args()

@@ -8,7 +8,6 @@ there: what you have changed or added since is never deleted or replaced.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -18,31 +17,26 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = ROOT / "projects" / "SwitchableCompat"
-sys.path.insert(0, str(PROJECT / "switchablecompat"))
+sys.path.insert(0, str(PROJECT))
 
-# A file of the package, which as a whole would need FastReID and torch.
-from errors import InputError, exit_on_input_error  # type: ignore[import-not-found]  # noqa: E402
+import switchablecompat_command  # noqa: E402
+
+switchablecompat_command.postponed = True  # neither FastReID nor torch need be there
+from switchablecompat.cli.parsers.shared import Parser  # noqa: E402
+from switchablecompat.errors import InputError, exit_on_input_error  # noqa: E402
 
 SOURCES = {
     "README.md": PROJECT / "README.md",
     "train_net.py": PROJECT / "train_net.py",
     "switchablecompat": PROJECT / "switchablecompat",
+    "switchablecompat_command.py": PROJECT / "switchablecompat_command.py",
     "configs": ROOT / "configs",
 }
 MARKS = ("fastreid/__init__.py", "tools/train_net.py", "projects")
 MANIFEST = "installed.json"
-
-
-class Parser(argparse.ArgumentParser):
-    """One line for bad usage, exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the whole usage."""
-        raise InputError("command line", f"{message} (see --help)")
 
 
 def entries(folder: Path) -> Iterator[Path]:
@@ -163,7 +157,6 @@ def main() -> None:
     parser = Parser(
         description=__doc__,
         epilog="example: python tools/install_into_fastreid.py ../fast-reid",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("checkout", type=Path, metavar="CHECKOUT", help="folder of a FastReID checkout")
     what = parser.add_mutually_exclusive_group()

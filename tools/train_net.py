@@ -1,9 +1,6 @@
-#!/usr/bin/env python
-"""FastReID's ``train_net.py`` for switchable models; see ``switchablecompat.train_net``."""
+"""The same as ``switchablecompat train``."""
 
-import startup  # noqa: F401  (before FastReID is needed)
-from switchablecompat.errors import exit_on_input_error
-from switchablecompat.train_net import main
+from startup import command
 
 if __name__ == "__main__":
-    exit_on_input_error(main)
+    command("train")

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-import gallery_arguments
-import startup
+import startup  # noqa: F401  (before torch is loaded)
+from switchablecompat.cli.parsers.shared import Parser, positive
 from switchablecompat.deploy.features.feature_file import feature_blocks
 from switchablecompat.deploy.features.generated import write_generated
 from switchablecompat.deploy.features.shards import open_shards
@@ -41,8 +41,7 @@ ENTRIES: tuple[tuple[str, str, dict[str, int], dict[str, int]], ...] = (
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = startup.Parser(description=__doc__, epilog=EXAMPLES)
-    positive = gallery_arguments.positive
+    parser = Parser(description=__doc__, epilog=EXAMPLES)
     parser.add_argument("--generate", type=positive, default=100_000, metavar="N", help="vectors (default %(default)s)")
     parser.add_argument("--dimension", type=positive, default=128, metavar="D", help="of them (default %(default)s)")
     parser.add_argument("--queries", type=positive, default=200, metavar="N", help="(default %(default)s)")

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-import startup
+import startup  # noqa: F401  (before torch is loaded)
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # where benchmarks/ is
 from benchmarks import report
+from switchablecompat.cli.parsers.shared import Parser
 from switchablecompat.comparison.render import render_headline, render_overview
 from switchablecompat.comparison.results import load_results
 from switchablecompat.comparison.suite import load_suite
@@ -331,8 +332,8 @@ def update(page: Path) -> str:
 
 def main() -> None:
     """The command line."""
-    parser = startup.Parser(description=__doc__, epilog="example: python tools/update_docs.py --check")
-    parser.add_argument("--check", action="store_true", help="change nothing; exit with 2 if a page is stale")
+    parser = Parser(description=__doc__, epilog="example: python tools/update_docs.py --check")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 2 if a page is not current")
     args = parser.parse_args()
     os.chdir(ROOT)  # suites name their configs from there
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):

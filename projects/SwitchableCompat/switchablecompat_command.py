@@ -1,21 +1,30 @@
-"""Imported first by every tool: without FastReID there is one line that says how to get it, and exit code 2.
+"""Where every command starts: what must be said before torch is loaded, and nothing that takes long.
 
-Threads that wait for each other sleep instead of spinning, unless OMP_WAIT_POLICY or GOMP_SPINCOUNT says otherwise:
-beside other work a step takes a fraction of the time, and alone no more. It has to be said before torch is imported.
+Importing ``switchablecompat`` loads torch and FastReID, which takes seconds. A command line that asks for help, or is
+wrong, needs neither, so :func:`main` imports the package without them, and :func:`load` adds them once there is work.
 """
 
-import argparse
+import importlib
 import os
 import sys
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import NoReturn
 
-if "GOMP_SPINCOUNT" not in os.environ:
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+postponed = False  # read by the package when it is imported
+
+
+def prepare() -> None:
+    """Let waiting threads sleep, and Ctrl-C end the imports with one line and 130, as ``errors`` does it later.
+
+    Threads that spin cost a step beside other work a multiple of its time, and save none of it alone. OMP_WAIT_POLICY
+    and GOMP_SPINCOUNT of the user are left as they are.
+    """
+    if "GOMP_SPINCOUNT" not in os.environ:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    sys.excepthook = _say_interrupted
 
 
 def _say_interrupted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Ctrl-C while the imports of seconds go on: a line and 130, as later (``errors.exit_on_input_error``)."""
     if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
         return
@@ -23,24 +32,33 @@ def _say_interrupted(kind: type[BaseException], error: BaseException, trace: Tra
     os._exit(130)
 
 
-sys.excepthook = _say_interrupted
-
-try:
-    from switchablecompat.errors import InputError
-except ImportError as error:
-    if error.name not in ("fastreid", "switchablecompat"):
-        raise
-    hint = "SwitchableCompat is not installed: pip install . (in the repository's folder), or use make demo"
-    print(f"error: {error if error.name == 'fastreid' else hint}", file=sys.stderr)
-    sys.exit(2)
+def load() -> None:
+    """Load what was postponed."""
+    global postponed
+    postponed = False
+    package = sys.modules["switchablecompat"]
+    if "load_config" not in vars(package):
+        importlib.reload(package)
 
 
-class Parser(argparse.ArgumentParser):
-    """A tool's command line: its docstring and examples as written, one line for bad usage and exit code 2."""
+def main(name: str = "", prog: str = "") -> NoReturn:
+    """Run a command, and exit with its code.
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **kwargs})
+    Args:
+        name: which one; by default the first argument says it.
+        prog: what the user has typed to start it, for its help.
+    """
+    global postponed
+    postponed = True
+    prepare()
+    from switchablecompat.cli import run
+    from switchablecompat.errors import exit_on_input_error
 
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the whole usage."""
-        raise InputError("command line", f"{message} (see --help)")
+    exit_on_input_error(lambda: run(name, prog))
+    raise AssertionError("exit_on_input_error exits")
+
+
+if __name__ == "__main__":  # python -m switchablecompat_command: the package looks at the module of this name
+    from switchablecompat_command import main as start
+
+    start()

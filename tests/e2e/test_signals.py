@@ -32,7 +32,7 @@ def start(folder, data, *options):
             command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
     end = time.monotonic() + 120
-    while "epoch/iter: 1/" not in (folder / "output.txt").read_text():
+    while "epoch 2/" not in (folder / "output.txt").read_text():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from switchablecompat.choices import REDUCED
 from switchablecompat.data.opening import open_dataset
 from switchablecompat.deploy.card import ModelCard
 from switchablecompat.deploy.encoder import raw_features, submodel_encoder
@@ -18,7 +19,6 @@ from switchablecompat.deploy.files import low_precision
 from switchablecompat.deploy.files.graph import standalone
 from switchablecompat.deploy.files.held_out import HeldOut
 from switchablecompat.deploy.files.int8 import Quantiser
-from switchablecompat.deploy.files.low_precision import REDUCED
 from switchablecompat.deploy.files.opening import open_encoder
 from switchablecompat.deploy.files.writers import write_onnx
 from switchablecompat.deploy.images import read_images

@@ -1,7 +1,6 @@
 """tools/search.py, extract.py and try_index.py: one family's grid, ONNX files, shards, and what is refused."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -197,15 +196,6 @@ def test_an_index_that_visits_all_lists_loses_nothing(tool, tmp_path):
     assert (result["num_vectors"], result["vector_bytes"]) == (3000, 3000 * 16 * 4)
     assert result["peak_bytes"] >= result["imports_bytes"] > 50e6
     assert "3000 vectors of 16 dimensions, IVF8,Flat" in out
-
-
-@pytest.mark.parametrize("name", ["search.py", "extract.py", "try_index.py"])
-def test_without_pyarrow_one_line_says_how_to_get_it(tool, monkeypatch, name):
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    monkeypatch.delitem(sys.modules, "gallery_arguments", raising=False)
-    code, _, err = tool(name, "--help")
-    assert code == 2
-    assert err == "error: pyarrow is needed for galleries: pip install '.[deploy]'\n"
 
 
 @pytest.mark.parametrize("name", ["search.py", "extract.py", "try_index.py"])

@@ -1,54 +1,115 @@
-"""What every tool does before anything else."""
+"""How every command starts: help and bad usage load nothing that takes long, waiting threads sleep."""
 
-import ast
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from fastreid.engine import default_argument_parser
+
+from switchablecompat import cli
+from switchablecompat.cli.parsers import COMMANDS
+from switchablecompat.cli.parsers.shared import Parser
 
 TOOLS = Path(__file__).parents[2] / "tools"
 ENTRY = TOOLS.parent / "projects" / "SwitchableCompat" / "train_net.py"
-LOADS_TORCH = ("torch", "fastreid", "faiss", "switchablecompat")
+SCRIPTS = sorted(path for path in TOOLS.glob("*.py") if "from startup import command" in path.read_text())
+SLOW = {"torch", "fastreid", "numpy", "matplotlib", "faiss", "yaml"}
+AFTER = (
+    "import runpy, sys\n"
+    "try:\n"
+    "    runpy.run_path(sys.argv.pop(1), run_name='__main__')\n"
+    "except SystemExit as stop:\n"
+    f"    print(stop.code, sorted({SLOW!r} & sys.modules.keys()), file=sys.stderr)\n"
+)
+WATCH = (
+    "import os, sys, importlib.abc, runpy\n"
+    "class Watch(importlib.abc.MetaPathFinder):\n"
+    "    def find_spec(self, name, path, target=None):\n"
+    "        if name == 'torch':\n"
+    "            print(os.environ.get('OMP_WAIT_POLICY'))\n"
+    "            os._exit(0)\n"
+    "sys.meta_path.insert(0, Watch())\n"
+    "runpy.run_path(sys.argv.pop(1), run_name='__main__')\n"
+)
 
 
-@pytest.mark.parametrize("path", sorted(TOOLS.glob("*.py")), ids=lambda path: path.stem)
-def test_startup_comes_before_torch(path):
-    if path.stem in ("startup", "install_into_fastreid"):  # itself; and one that loads nothing
-        return
-    names = []
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.Import):
-            names += [alias.name.split(".")[0] for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names.append(str(node.module).split(".")[0])
-    ours = [name for name in names if name in (*LOADS_TORCH, "startup", "gallery_arguments", "model_arguments")]
-    assert ours[0] not in LOADS_TORCH
+def python(code, *arguments, **environment):
+    """A program in a process of its own, as a user starts a script of tools/."""
+    hidden = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    kept = {key: value for key, value in os.environ.items() if key not in hidden}
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(TOOLS)!r})\n{code}", *map(str, arguments)]
+    return subprocess.run(command, env={**kept, "COLUMNS": "120", **environment}, capture_output=True, text=True)
 
 
+def test_every_command_has_a_script():
+    assert {f"{cli.SCRIPTS.get(name, name).replace('-', '_')}.py" for name in COMMANDS} == {p.name for p in SCRIPTS}
+
+
+@pytest.mark.parametrize("path", [*SCRIPTS, ENTRY], ids=lambda path: path.stem)
+def test_help_and_bad_usage_load_nothing_that_takes_long(path):
+    done = python(AFTER, path, "--help")
+    assert done.stderr == "0 []\n"
+    assert f"python {path.relative_to(TOOLS.parent)} " in done.stdout.split("example")[1]
+    assert len(done.stdout.splitlines()) <= 40, "more than a screen"
+    done = python(AFTER, path, "--none", "x")
+    line, loaded = done.stderr.splitlines()
+    assert line.startswith("error: command line: ")
+    assert loaded == "2 []"
+
+
+@pytest.mark.parametrize("arguments", [("--help",), (), ("--version",), ("none",), ("search", "query", "--help")])
+def test_the_installed_command_answers_at_once_too(arguments):
+    done = python(AFTER, ENTRY.with_name("switchablecompat_command.py"), *arguments)
+    code = "2" if "none" in arguments else "0"
+    assert done.stderr.splitlines()[-1] == f"{code} []"
+    if arguments in ((), ("--help",)):
+        assert all(f"  {name} " in done.stdout for name in COMMANDS)
+    if code == "2":
+        assert done.stderr.startswith("error: command line: must start with one of train, grid, ")
+
+
+@pytest.mark.parametrize("path", [*SCRIPTS[:1], TOOLS / "train_net.py", ENTRY], ids=lambda path: str(path.parent.name))
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"), ({"GOMP_SPINCOUNT": "9"}, "None")],
 )
-def test_waiting_threads_sleep_unless_the_user_has_said_otherwise(variables, expected):
+def test_waiting_threads_sleep_unless_the_user_has_said_otherwise(variables, expected, path):
     """Told by the environment that torch finds when it is loaded."""
-    watch = (
-        "import os, sys, importlib.abc\n"
-        "class Watch(importlib.abc.MetaPathFinder):\n"
-        "    def find_spec(self, name, path, target=None):\n"
-        "        if name == 'torch':\n"
-        "            print(os.environ.get('OMP_WAIT_POLICY'))\n"
-        "            os._exit(0)\n"
-        "sys.meta_path.insert(0, Watch())\n"
-        f"sys.path.insert(0, {str(TOOLS)!r})\n"
-        "import runpy, pathlib\n"
-        f"for path in ({str(TOOLS / 'train_net.py')!r}, {str(ENTRY)!r})[int(sys.argv[1]):]:\n"
-        "    runpy.run_path(path)\n"
+    done = python(WATCH, path, "--config-file", "none.yml", **variables)
+    assert done.stdout.strip() == expected, done.stderr
+
+
+def test_train_has_fastreids_flags():
+    """The parser is ours, so that FastReID need not be loaded for its help."""
+    ours, theirs = Parser(COMMANDS["train"]), default_argument_parser()
+    options = [{text for action in parser._actions for text in action.option_strings} for parser in (ours, theirs)]
+    assert options[0] - options[1] == {"--verbose"}
+    assert options[0] >= options[1]
+    line = ["--config-file", "x.yml", "--resume", "--eval-only", "--num-gpus", "2", "SEED", "1"]
+    assert vars(ours.read(line)) == {**vars(theirs.parse_args(line)), "verbose": False, "dist_url": "auto"}
+
+
+@pytest.mark.parametrize("missing", ["fastreid", "pyarrow"])
+@pytest.mark.parametrize("name", ["search", "extract", "try_index"])
+def test_what_is_not_installed_is_one_line_that_says_how_to_get_it(name, missing):
+    arguments = {
+        "search": ["index", "--model", "x", "--images", "x", "--output", "x"],
+        "extract": ["--model", "x", "--images", "x", "--output", "x"],
+        "try_index": ["--generate", "10", "--factory", "Flat", "--output", "x"],
+    }
+    hide = (
+        "import sys, importlib.util\n"
+        f"sys.modules[{missing!r}] = None\n"
+        "find = importlib.util.find_spec\n"
+        f"importlib.util.find_spec = lambda name, *rest: None if name == {missing!r} else find(name, *rest)\n"
     )
-    kept = {key: value for key, value in os.environ.items() if key not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
-    for entry in ("0", "1"):
-        done = subprocess.run(
-            [sys.executable, "-c", watch, entry], env={**kept, **variables}, capture_output=True, text=True
-        )
-        assert done.stdout.strip() == expected, done.stderr
+    done = python(hide + AFTER, TOOLS / f"{name}.py", *arguments[name])
+    expected = {
+        "fastreid": "error: FastReID is not installed: pip install --no-deps fastreid==1.4.0 ",
+        "pyarrow": "error: pyarrow is needed for galleries: pip install '.[deploy]'",
+    }
+    line, code = done.stderr.splitlines()
+    assert line.startswith(expected[missing])
+    assert code.startswith("2 ")

@@ -12,6 +12,7 @@ from fastreid.config import get_cfg
 
 from .config_check import check_config
 from .errors import InputError
+from .files import shipped
 
 # Keys of earlier versions, and the keys that replace them.
 REPLACED = {
@@ -201,7 +202,7 @@ def merge_config(
     Raises:
         InputError: Missing file, invalid yaml, unknown key, or wrong type.
     """
-    cfg = add_switchablecompat_config(get_cfg())
+    cfg, config_file = add_switchablecompat_config(get_cfg()), shipped(config_file)
     if config_file:
         if not os.path.isfile(config_file):
             raise InputError(file_key, "must be an existing yaml file", config_file)

@@ -10,6 +10,7 @@ from .config_rules import IDENTITY_SAMPLERS, PIXELS, RULES, between, check_rules
 from .config_unread import reference_readers, single, value_of
 from .errors import InputError
 from .layers.width_switch import check_widths
+from .own_losses import OWN_LOSSES
 
 OUR_LOSSES = ("CompatibleLoss", "InfluenceLoss", "AsymmetricLoss", "DistillationLoss")
 OTHER_LOSSES = ("TripletLoss", "CircleLoss", "Cosface")
@@ -56,9 +57,10 @@ def _check_losses(cfg: CN) -> None:
     if "CompatibleLoss" not in names:
         rule = "must hold CompatibleLoss (COMPAT.KIND ce makes it the plain cross-entropy)"
         raise InputError("MODEL.LOSSES.NAME", rule, tuple(names))
-    unknown = [name for name in names if name not in (*OUR_LOSSES, *OTHER_LOSSES)]
+    known = (*OUR_LOSSES, *OTHER_LOSSES, *OWN_LOSSES)
+    unknown = [name for name in names if name not in known]
     if unknown:
-        rule = f"may hold {', '.join((*OUR_LOSSES, *OTHER_LOSSES))}"
+        rule = f"may hold {', '.join(known)}"
         if "CrossEntropyLoss" in unknown:
             rule += "; CompatibleLoss with COMPAT.KIND ce is the cross-entropy"
         raise InputError("MODEL.LOSSES.NAME", rule, tuple(names))

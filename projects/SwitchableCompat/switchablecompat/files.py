@@ -39,6 +39,35 @@ def refuse_unwritable_file(path: str | Path, key: str) -> None:
 
 
 @contextmanager
+def writing_to(subject: object, what: str = "a folder") -> Iterator[None]:
+    """A block whose errors of the file system say that ``subject`` must be ``what`` can be written.
+
+    Raises:
+        InputError: With the system's own words.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(subject, f"must be {what} that can be written", error) from error
+
+
+def shipped(path: str) -> str:
+    """A file by its path; where there is none, the one of this name that came with the package, if there is.
+
+    ``Synthetic/sfsc.yml`` and ``configs/Synthetic/sfsc.yml`` are the same. An installed package has configs of its own;
+    in a checkout, and in a FastReID that holds this project, they are where they always are.
+    """
+    package = Path(__file__).parent
+    if not path or os.path.exists(path):
+        return path
+    for root in (package / "shipped", package.parent, package.parents[2]):
+        if (root / "configs" / "Base-SwitchableCompat.yml").is_file():
+            found = [file for file in (root / path, root / "configs" / path) if file.is_file()]
+            return str(found[0]) if found else path
+    return path
+
+
+@contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` and rename it to ``path`` when the block ends well.
 

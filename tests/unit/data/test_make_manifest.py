@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import importlib.util
 import os
 import re
 import shlex
@@ -15,26 +14,25 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from switchablecompat.cli import manifest
+from switchablecompat.cli.parsers import COMMANDS
+from switchablecompat.cli.parsers.shared import Parser
 from switchablecompat.data.manifest import ManifestReID, Row, read_manifest
 from switchablecompat.errors import InputError
 
-TOOL = Path(__file__).parents[3] / "tools" / "make_manifest.py"
 PATTERN = r"(?P<pid>\d+)_c(?P<camid>\d+)"
 SPLIT = ("--test-share", 0.5, "--query", "one-per-camera")
 Make = Callable[..., list[Row]]
 
 
 @pytest.fixture
-def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+def make(tmp_path: Path) -> Make:
     """Run the command on ``tmp_path/images``, or other folders, and read what it wrote."""
-    spec = importlib.util.spec_from_file_location(TOOL.stem, TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
 
     def run(*arguments: object, output: Path = tmp_path / "manifest.csv") -> list[Row]:
         folders = () if arguments and Path(str(arguments[0])).is_absolute() else (tmp_path / "images",)
-        monkeypatch.setattr("sys.argv", ["tool", *map(str, (*folders, *arguments, "--output", output))])
-        assert tool.main() == 0
+        line = [*map(str, (*folders, *arguments, "--output", output))]
+        manifest.main(Parser(COMMANDS["manifest"]).read(line))
         return read_manifest(output)
 
     return run

@@ -1,51 +1,21 @@
-"""Say what is wrong with a data set, before training.
-
-Prints images, identities and cameras per split, and every finding with its fix. Exit code 0 if there is no error
-(warnings are allowed), 2 if there is one.
-"""
+"""What is wrong with a data set."""
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from tabulate import tabulate
 
-import startup
-from switchablecompat.config import load_config
-from switchablecompat.data.check import check_images, check_items
-from switchablecompat.data.findings import LEVELS, Finding, Item, LabelNames, raise_on_errors, summarise
-from switchablecompat.data.opening import check_rows, check_test_set, data_root, label_names, open_dataset
-from switchablecompat.data.overlap import check_contents, check_training_contents
-from switchablecompat.data.training_sets import check_training_sets
-from switchablecompat.errors import InputError, exit_on_input_error
-from switchablecompat.files import refuse_unwritable_file, write_json
-
-EXAMPLES = """examples:
-  python tools/check_dataset.py --config-file configs/Market1501/sfsc_R50.yml SOLVER.IMS_PER_BATCH 64
-  python tools/check_dataset.py --manifest my_images/manifest.csv --images
-  python tools/check_dataset.py --dataset Market1501 --root datasets --json check.json
-"""
-
-
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = startup.Parser(description=__doc__, epilog=EXAMPLES)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--config-file", metavar="F", help="check what this config would train and test on")
-    source.add_argument("--manifest", metavar="CSV", help="check the images of a manifest")
-    source.add_argument("--dataset", metavar="NAME", help="check a data set by its name in FastReID's registry")
-    parser.add_argument("--root", metavar="DIR", help="data set folder (default: $FASTREID_DATASETS, else datasets)")
-    parser.add_argument("--images", action="store_true", help="also decode every image, and compare query with gallery")
-    parser.add_argument("--json", metavar="FILE", help="also write counts and findings to this file")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys to override (with --config-file)")
-    arguments = parser.parse_intermixed_args(argv)
-    if arguments.opts and not arguments.config_file:
-        parser.error(f"KEY VALUE needs --config-file, found {' '.join(arguments.opts)}")
-    return arguments
+from ..config import load_config
+from ..data.check import check_images, check_items
+from ..data.findings import LEVELS, Finding, Item, LabelNames, raise_on_errors, summarise
+from ..data.opening import check_rows, check_test_set, data_root, label_names, open_dataset
+from ..data.overlap import check_contents, check_training_contents
+from ..data.training_sets import check_training_sets
+from ..files import refuse_unwritable_file, write_json, writing_to
 
 
 def check(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], list[Finding]]:
@@ -101,15 +71,12 @@ def count(name: str, split: str, items: list[Item]) -> dict[str, Any]:
 def write_result(path: str, counts: list[dict[str, Any]], findings: list[Finding]) -> None:
     """Write the result as data; the file appears only when it is complete."""
     content = {"format": 1, "counts": counts, "findings": [asdict(one) for one in findings]}
-    try:
+    with writing_to(path, "a file"):
         write_json(path, content)
-    except OSError as error:
-        raise InputError(path, "must be a file that can be written", error) from error
 
 
-def main() -> int:
+def main(arguments: argparse.Namespace) -> None:
     """Run the command."""
-    arguments = parse_arguments()
     if arguments.json:
         refuse_unwritable_file(arguments.json, "--json")
     counts, findings = check(arguments)
@@ -117,8 +84,3 @@ def main() -> int:
     if arguments.json:
         write_result(arguments.json, counts, findings)
     raise_on_errors(findings)
-    return 0
-
-
-if __name__ == "__main__":
-    exit_on_input_error(main)

@@ -1,46 +1,25 @@
-"""What half precision changes: every cell of a trained model in float32 and in another precision, and the difference.
-
-All models are run twice over the same test set. Prints mAP and Rank-1 of every cell with the difference in points, and
-how alike the features of every sub-model are in both (the lowest and the mean cosine); writes the same as
-precision.json. On a CPU bfloat16 can be compared, on a GPU float16 too.
-"""
+"""Every cell of a trained model in float32 and in another precision."""
 
 from __future__ import annotations
 
-import startup  # before torch is loaded
-
-# isort: split
 import argparse
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from tabulate import tabulate
 
-from model_arguments import add_model_arguments, parse_model_arguments, read_pairs, read_sources
-from switchablecompat.engine.trained_task import log_to_screen, open_task
-from switchablecompat.errors import exit_on_input_error
-from switchablecompat.evaluation.evaluator import evaluate_task
-from switchablecompat.evaluation.grid import CompatibilityGrid
-from switchablecompat.evaluation.precision import FULL, PRECISIONS
-from switchablecompat.evaluation.task import RetrievalTask
-from switchablecompat.files import refuse_unwritable, write_json
+from ..choices import FULL
+from ..engine.screen import show_own_lines
+from ..engine.trained_task import open_task
+from ..evaluation.evaluator import evaluate_task
+from ..evaluation.grid import CompatibilityGrid
+from ..evaluation.task import RetrievalTask
+from ..files import write_json
+from .models import read_pairs, read_sources
 
-EXAMPLES = """examples:
-  python tools/compare_precision.py --weights outputs/demo/model_final.pth \\
-      --precision bfloat16 --output outputs/demo/bfloat16
-"""
 METRICS = ("mAP", "Rank-1")
-
-
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = startup.Parser(description=__doc__, epilog=EXAMPLES)
-    add_model_arguments(parser)
-    parser.add_argument("--precision", choices=PRECISIONS[1:], required=True, help="what to compare with float32")
-    return parse_model_arguments(parser, argv)
 
 
 def measure(arguments: argparse.Namespace, precision: str) -> tuple[RetrievalTask, CompatibilityGrid]:
@@ -73,11 +52,9 @@ def compare(full: CompatibilityGrid, other: CompatibilityGrid) -> list[dict[str,
     return rows
 
 
-def main() -> int:
+def main(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    arguments = parse_arguments()
-    refuse_unwritable(arguments.output, "--output")
-    log_to_screen()
+    show_own_lines()
     full, full_grid = measure(arguments, FULL)
     other, other_grid = measure(arguments, arguments.precision)
     cells = compare(full_grid, other_grid)
@@ -102,7 +79,3 @@ def main() -> int:
     print(tabulate(rows, ["features", "lowest cosine", "mean cosine"], disable_numparse=True))
     print(f"{arguments.precision} against {FULL}: at most {largest:.3f} points in a cell", f"Written: {path}", sep="\n")
     return 0
-
-
-if __name__ == "__main__":
-    exit_on_input_error(main)

@@ -1,58 +1,20 @@
-"""Make a manifest (path, pid, camid, split) from folders of images whose paths say what is on them.
-
-The pattern is a regular expression with named groups, searched for in each image's path below its folder:
-  pid          the identity; camid: the camera (pid2, camid2...: further parts of it, joined by _)
-  split        train, test, query or gallery; or a group of one of these names: what it matches belongs there
-  type         kinds of identities that a drawn split divides alike
-  others       for GROUP=VALUE below
-Several patterns are tried in order. Paths in the manifest are relative to it. Equal arguments give an equal file.
-"""
+"""A manifest from folders of images."""
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from tabulate import tabulate
 
-import startup
-from switchablecompat.data.folder import Picture, find_pictures
-from switchablecompat.data.manifest import SPLITS, Row, write_manifest
-from switchablecompat.data.split import ONE_PER_CAMERA, Choice, Draw, assign_splits
-from switchablecompat.errors import InputError, exit_on_input_error, name_some
-from switchablecompat.files import refuse_unwritable_file
-
-EXAMPLES = r"""examples:
-  python tools/make_manifest.py crops --pattern '(?P<pid>\d+)_c(?P<camid>\d+)' --test-share 0.5 --seed 0 --query one-per-camera --output crops/manifest.csv
-  python tools/make_manifest.py crops --pattern '(?P<split>train|query|gallery)/(?P<pid>\d+)_c(?P<camid>\d+)' --output crops/manifest.csv
-  python tools/make_manifest.py day1 day2 --pattern '(?P<site>\w+)/(?P<pid>\w+)/(?P<camid>\d+)_' --test site=north,south --query 2 --output manifest.csv
-"""  # noqa: E501  (a command is one line)
-
-
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = startup.Parser(description=__doc__, epilog=EXAMPLES)
-    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="folder of images, searched with its subfolders")
-    parser.add_argument("--pattern", action="append", required=True, metavar="REGEX", help="see above; may be repeated")
-    parser.add_argument("--output", required=True, metavar="CSV", help="the manifest")
-    parser.add_argument(
-        "--exclude", action="append", default=[], metavar="REGEX", help="leave out what it is found in; may be repeated"
-    )
-    test = parser.add_mutually_exclusive_group()
-    test.add_argument("--test-share", type=float, metavar="S", help="draw this share of the identities for the test")
-    test.add_argument("--test", metavar="GROUP=VALUES", help="what is for the test: V1,V2... or @FILE, one a line")
-    test_draw = parser.add_argument_group("with --test-share")
-    test_draw.add_argument("--seed", type=int, metavar="N", help="which identities are drawn (default 0)")
-    test_draw.add_argument("--draw-by", metavar="GROUP", help="draw whole values of this group (default pid)")
-    parser.add_argument(
-        "--query",
-        metavar="RULE",
-        help=f"which test images are queries: GROUP=VALUES, a number (the first N of each identity), {ONE_PER_CAMERA}",
-    )
-    parser.add_argument("--only", choices=("train", "test"), help="a manifest for training or for evaluation alone")
-    return parser.parse_args(argv)
+from ..choices import ONE_PER_CAMERA
+from ..data.folder import Picture, find_pictures
+from ..data.manifest import SPLITS, Row, write_manifest
+from ..data.split import Choice, Draw, assign_splits
+from ..errors import InputError, name_some
+from ..files import refuse_unwritable_file, writing_to
+from . import typed
 
 
 def test_rule(arguments: argparse.Namespace) -> Choice | Draw | None:
@@ -89,9 +51,8 @@ def make_row(picture: Picture, split: str, folder: Path) -> Row:
     return Row(path, picture.pid, picture.camid, split)
 
 
-def main() -> int:
+def main(arguments: argparse.Namespace) -> None:
     """Run the command."""
-    arguments = parse_arguments()
     refuse_unwritable_file(arguments.output, "--output")
     test, query = test_rule(arguments), query_rule(arguments.query)
     found = find_pictures(arguments.folders, arguments.pattern, arguments.exclude)
@@ -103,10 +64,8 @@ def main() -> int:
     splits = assign_splits(pictures, test, query, arguments.only)
     folder = Path(os.path.abspath(arguments.output)).parent
     rows = [make_row(picture, split, folder) for picture, split in zip(pictures, splits, strict=True) if split]
-    try:
+    with writing_to(arguments.output, "a file"):
         write_manifest(rows, arguments.output)
-    except OSError as error:
-        raise InputError(arguments.output, "must be a file that can be written", error) from error
     table = []
     for split in SPLITS:
         chosen = [row for row in rows if row.split == split]
@@ -115,9 +74,4 @@ def main() -> int:
     for what, paths in (("did not match", found.unmatched), ("were excluded", found.excluded)):
         if paths:
             print(f"{len(paths)} images {what}: {name_some(paths)}")
-    print(f"wrote {arguments.output}; look at it with: python tools/check_dataset.py --manifest {arguments.output}")
-    return 0
-
-
-if __name__ == "__main__":
-    exit_on_input_error(main)
+    print(f"wrote {arguments.output}; look at it with: {typed('check')} --manifest {arguments.output}")

@@ -1,9 +1,4 @@
-"""Rehearse an upgrade in Milvus, end to end: exported files, engine, one threshold.
-
-Cameras run a small sub-model (int8 by default), the gallery is encoded by a middle one and then anew by a large one, in
-tenths, while queries go on. Prints mAP, and TAR at the family's threshold, after each tenth; writes rehearsal.json and
-rehearsal.png. The data set is the first test set of the config.
-"""
+"""An upgrade of a gallery in Milvus, end to end."""
 
 from __future__ import annotations
 
@@ -16,67 +11,26 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-import gallery_arguments
-import startup
-from model_arguments import CONFIG_HELP
-from switchablecompat.deploy.encoder import Encoder
-from switchablecompat.deploy.files.export import export_submodel
-from switchablecompat.deploy.files.held_out import HeldOut, calibration_pictures
-from switchablecompat.deploy.files.low_precision import MAX_DROP, REDUCED, Limits, export_precision
-from switchablecompat.deploy.files.opening import open_encoder
-from switchablecompat.deploy.files.parity import parity_images
-from switchablecompat.deploy.gallery.milvus_collection import read_state
-from switchablecompat.deploy.gallery.milvus_load import Target
-from switchablecompat.deploy.gallery.milvus_server import connection
-from switchablecompat.deploy.gallery.upgrade import Stage, family_threshold, rehearse
-from switchablecompat.deploy.image_list import items_of_dataset
-from switchablecompat.errors import InputError, exit_on_input_error
-from switchablecompat.files import atomic_write, refuse_unwritable, write_json
-from switchablecompat.modeling.opened import OpenedModel, open_model
-from switchablecompat.provenance import hardware, versions
+from ..deploy.encoder import Encoder
+from ..deploy.files.export import export_submodel
+from ..deploy.files.held_out import HeldOut, calibration_pictures
+from ..deploy.files.low_precision import Limits, export_precision
+from ..deploy.files.opening import open_encoder
+from ..deploy.files.parity import parity_images
+from ..deploy.gallery.milvus_collection import read_state
+from ..deploy.gallery.milvus_load import Target
+from ..deploy.gallery.milvus_server import connection
+from ..deploy.gallery.upgrade import Stage, family_threshold, rehearse
+from ..deploy.image_list import items_of_dataset
+from ..errors import InputError
+from ..files import atomic_write, write_json, writing_to
+from ..modeling.opened import OpenedModel, open_model
+from ..provenance import hardware, versions
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-EXAMPLES = """example:
-  python tools/rehearse.py --weights outputs/demo/model_final.pth --camera 0.25 --old 0.5 --new 1.0 \\
-      --output outputs/demo/rehearsal
-"""
 COLLECTION = SOURCE = "rehearsal"
-
-
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = startup.Parser(description=__doc__, epilog=EXAMPLES)
-    parser.add_argument("--weights", required=True, metavar="W", help="checkpoint of the trained model")
-    parser.add_argument("--config-file", default="", metavar="F", help=CONFIG_HELP)
-    parser.add_argument(
-        "--camera", type=float, default=0.25, metavar="X", help="width on cameras (default %(default)s)"
-    )
-    parser.add_argument(
-        "--precision", choices=("float32", *REDUCED), default="int8", help="there (default %(default)s)"
-    )
-    parser.add_argument(
-        "--old", type=float, default=0.5, metavar="X", help="of the gallery before (default %(default)s)"
-    )
-    parser.add_argument("--new", type=float, default=1.0, metavar="X", help="and after (default %(default)s)")
-    parser.add_argument(
-        "--far", type=float, default=1e-2, metavar="P", help="FAR of the threshold (default %(default)s)"
-    )
-    parser.add_argument(
-        "--queries",
-        type=gallery_arguments.positive,
-        default=100,
-        metavar="N",
-        help="evenly spaced ones, each of which ranks the whole gallery at each stage (default %(default)s)",
-    )
-    parser.add_argument("--max-map-drop", type=float, default=MAX_DROP, metavar="P", help="of --precision int8")
-    parser.add_argument("--uri", metavar="URI", help="of Milvus (default: gallery.db in --output, embedded)")
-    parser.add_argument("--token", default="", metavar="TEXT", help="user:password, if the server asks")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the order (default %(default)s)")
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder for files, database, JSON and plot")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys to override")
-    return parser.parse_intermixed_args(argv)
 
 
 def export_encoders(model: OpenedModel, arguments: argparse.Namespace) -> list[Encoder]:
@@ -108,19 +62,15 @@ def draw(stages: Sequence[dict[str, Any]], title: str, path: Path) -> None:
     plt.close(figure)
 
 
-def main() -> int:
+def main(arguments: argparse.Namespace) -> None:
     """Run the command."""
-    arguments = parse_arguments()
-    refuse_unwritable(arguments.output, "--output")
     uri = arguments.uri or str(Path(arguments.output) / "gallery.db")
     model = open_model(arguments.weights, arguments.config_file, [*arguments.opts, "MODEL.DEVICE", "cpu"])
     for width in (arguments.camera, arguments.old, arguments.new):
         model.index_of(width)
-    if arguments.old == arguments.new:
-        raise InputError("--new", "must be another width than --old", arguments.new)
     dataset, manifest = model.cfg.DATASETS.TESTS[0], model.cfg.DATASETS.MANIFEST
     queries, gallery = (items_of_dataset(dataset, split, manifest) for split in ("query", "gallery"))
-    try:
+    with writing_to("--output"):
         camera, old, new = export_encoders(model, arguments)
         threshold = family_threshold([camera, old, new], queries, gallery, arguments.far)
         asked = [queries[i] for i in np.linspace(0, len(queries) - 1, min(arguments.queries, len(queries))).astype(int)]
@@ -150,10 +100,7 @@ def main() -> int:
         write_json(Path(arguments.output) / "rehearsal.json", content)
         title = f"Queries by {name}, gallery from {old.card.name} to {new.card.name}"
         draw(content["stages"], title, Path(arguments.output) / "rehearsal.png")
-    except OSError as error:
-        raise InputError("--output", "must be a folder that can be written", error) from error
     print(f"Written: {arguments.output}/rehearsal.json, {arguments.output}/rehearsal.png")
-    return 0
 
 
 def drop_former(client: Any) -> None:
@@ -169,7 +116,3 @@ def tell(stage: Stage) -> None:
     """A line of the table."""
     values = f"{stage.mAP:7.2f} {stage.tar:7.2f} {stage.far:8.4f} {stage.answered:9d}"
     print(f"{stage.share:6.0f} % {values}", flush=True)
-
-
-if __name__ == "__main__":
-    exit_on_input_error(main)

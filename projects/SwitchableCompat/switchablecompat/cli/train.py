@@ -1,34 +1,31 @@
-"""``train_net``: FastReID's entry point and flags, for switchable models.
-
-Example:
-    python tools/train_net.py --config-file configs/Synthetic/sfsc_demo.yml
-    python tools/train_net.py --config-file configs/Synthetic/sfsc_demo.yml --eval-only MODEL.WEIGHTS FILE
-"""
+"""Training and evaluation: FastReID's ``train_net.py`` for switchable models."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from pathlib import Path
 
 import torch
-from fastreid.engine import default_argument_parser, launch
+from fastreid.engine import launch
+from fastreid.utils import comm
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-import switchablecompat  # noqa: F401  (spawned processes start here: shims first)
+from ..engine import SwitchableTrainer, load_for_evaluation, read_checkpoint, setup
+from ..engine.interruption import EXIT_CODE, PARENT, end_with, passed_on
+from ..engine.output_folder import unlock
+from ..errors import InputError
+from ..evaluation.grid import CompatibilityGrid
+from ..evaluation.grid_files import render_summary
+from ..modeling.checkpoint import RECORD_KEY
+from . import typed
 
-from .engine import SwitchableTrainer, load_for_evaluation, read_checkpoint, setup
-from .engine.interruption import EXIT_CODE, PARENT, end_with, passed_on
-from .engine.output_folder import unlock
-from .errors import InputError, exit_on_input_error
-from .modeling.checkpoint import RECORD_KEY
 
-
-def run(args: argparse.Namespace) -> Mapping[str, Any]:
-    """Train, resume or evaluate, in one process of the launch; returns FastReID's flat results."""
+def run(args: argparse.Namespace) -> None:
+    """Train, resume or evaluate, in one process of the launch, and say what came out."""
     cfg = setup(args)
     try:
         if args.eval_only:
@@ -36,26 +33,28 @@ def run(args: argparse.Namespace) -> Mapping[str, Any]:
             content = read_checkpoint(cfg.MODEL.WEIGHTS)
             load_for_evaluation(model, cfg.MODEL.WEIGHTS, content=content)
             # method and seed are the training run's: this command line may say anything
-            return SwitchableTrainer.test(cfg, model, content.get(RECORD_KEY, {}))
-        trainer = SwitchableTrainer(cfg)
-        trainer.resume_or_load(resume=args.resume)
-        return trainer.train()
+            SwitchableTrainer.test(cfg, model, content.get(RECORD_KEY, {}))
+        else:
+            trainer = SwitchableTrainer(cfg)
+            trainer.resume_or_load(resume=args.resume)
+            trainer.train()
     finally:
         unlock(cfg.OUTPUT_DIR)
+    if not comm.is_main_process():
+        return
+    for name in cfg.DATASETS.TESTS:
+        path = Path(cfg.OUTPUT_DIR, f"grid_{name}.json" if len(cfg.DATASETS.TESTS) > 1 else "grid.json")
+        print(f"\n{render_summary(CompatibilityGrid.from_dict(json.loads(path.read_text())))}")
+        print("Written: " + ", ".join(str(path.with_suffix(kind)) for kind in (".json", ".csv", ".md", ".png")))
+    weights = cfg.MODEL.WEIGHTS if args.eval_only else os.path.join(cfg.OUTPUT_DIR, "model_final.pth")
+    report = os.path.join(cfg.OUTPUT_DIR, "report")
+    print(f"Next: {typed('report')} --weights {weights} --output {report}", flush=True)
 
 
-def main() -> None:
-    """The command line."""
-    parser = default_argument_parser()
-    parser.description = "Train or evaluate a switchable model; writes checkpoints, metrics and the grid to OUTPUT_DIR."
-    parser.description += (
-        " kill (SIGTERM) writes a checkpoint of the last step and exits with 143; Ctrl-C exits at once."
-    )
-    parser.epilog = "example: python tools/train_net.py --config-file configs/Synthetic/sfsc_demo.yml SEED 1"
-    parser.error = _refuse_usage
-    parser.set_defaults(dist_url="auto")  # a free port: FastReID's default is one for all runs of a user
-    args = parser.parse_args()
-    _check_processes(args)
+def main(args: argparse.Namespace) -> None:
+    """Run the command."""
+    if 0 < torch.cuda.device_count() < args.num_gpus:
+        raise InputError("--num-gpus", f"must be at most {torch.cuda.device_count()} on this machine", args.num_gpus)
     if PARENT in os.environ:
         end_with(int(os.environ.pop(PARENT)))
     try:
@@ -82,25 +81,3 @@ def main() -> None:
         if kind in ("FloatingPointError", "OSError"):
             raise (FloatingPointError if kind == "FloatingPointError" else OSError)(text) from None
         raise
-
-
-def _refuse_usage(message: str) -> NoReturn:
-    """One line instead of the whole usage."""
-    raise InputError("command line", f"{message} (see --help)")
-
-
-def _check_processes(args: argparse.Namespace) -> None:
-    """Refuse numbers of processes that would wait for each other for ever."""
-    for option, value in (("--num-gpus", args.num_gpus), ("--num-machines", args.num_machines)):
-        if value < 1:
-            raise InputError(option, "must be at least 1", value)
-    if not 0 <= args.machine_rank < args.num_machines:
-        raise InputError("--machine-rank", f"must be below --num-machines {args.num_machines}", args.machine_rank)
-    if args.num_machines > 1 and args.dist_url == "auto":
-        raise InputError("--dist-url", "must be given for several machines, such as tcp://HOST:PORT", args.dist_url)
-    if 0 < torch.cuda.device_count() < args.num_gpus:
-        raise InputError("--num-gpus", f"must be at most {torch.cuda.device_count()} on this machine", args.num_gpus)
-
-
-if __name__ == "__main__":
-    exit_on_input_error(main)

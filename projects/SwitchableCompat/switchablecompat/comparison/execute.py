@@ -29,7 +29,7 @@ class Runner:
         jobs: what to run, see :func:`~.runs.plan`.
         results_dir: folder of the suite's result files.
         jobs_dir: folder of the runs.
-        tools: folder of ``train_net.py`` and ``cross_test.py``.
+        tools: folder of ``train_net.py`` and ``cross_test.py``, or None for the installed commands.
         say: gets the progress lines.
         at_once: how many processes run at once.
     """
@@ -40,7 +40,7 @@ class Runner:
         jobs: Sequence[Job],
         results_dir: Path,
         jobs_dir: Path,
-        tools: Path,
+        tools: Path | None = None,
         say: Callable[[str], None] = print,
         at_once: int = 1,
     ) -> None:
@@ -204,11 +204,13 @@ class Runner:
     def _command(
         self, task: Run | Job, *, resume: bool = False, python: str = sys.executable, tools: str = ""
     ) -> list[str]:
-        script = str(Path(tools or self._tools) / (CROSS_TEST if isinstance(task, Job) else TRAIN))
+        script, name = (CROSS_TEST, "grid") if isinstance(task, Job) else (TRAIN, "train")
+        folder = tools or self._tools
+        command = ["-m", "switchablecompat_command", name] if folder is None else [str(Path(folder) / script)]
         arguments = task.arguments()
         if resume:  # FastReID takes everything after the first KEY as KEY VALUE
             arguments = ["--resume", *arguments]
-        return [python, script, *arguments]
+        return [python, *command, *arguments]
 
     def _fail(self, key: str, task: Run | Job, problem: str) -> None:
         self.failed.append(task.title)

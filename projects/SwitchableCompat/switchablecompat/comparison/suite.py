@@ -30,6 +30,7 @@ from typing import Any
 import yaml
 
 from ..errors import InputError
+from ..files import shipped
 from .published import Published, read_published
 
 KINDS = ("switchable", "separate")
@@ -139,7 +140,7 @@ def parse_suite(content: Any, path: str) -> Suite:
     if ours not in [method.name for method in methods]:
         raise InputError(f"{path}: ours", f"must be one of {[method.name for method in methods]}", repr(ours))
     opts = _opts(content.get("opts"), f"{path}: opts")
-    published = read_published(str(content["published"])) if content.get("published") else None
+    published = read_published(shipped(str(content["published"]))) if content.get("published") else None
     known = sorted(published.cells) if published else []
     for number, method in enumerate(methods):
         if method.published and method.published not in known:
@@ -162,7 +163,7 @@ def _method(item: Any, where: str, before: list[Method]) -> Method:
     if reference and reference not in independent:
         rule = f"must be a separate method without reference that stands before it, one of {independent}"
         raise InputError(f"{where}.reference", rule, repr(reference))
-    if not os.path.isfile(str(item["config"])):
+    if not os.path.isfile(shipped(str(item["config"]))):
         raise InputError(f"{where}.config", "must be an existing yaml file", repr(item["config"]))
     opts = _opts(item.get("opts"), f"{where}.opts")
     published = str(item.get("published") or "")

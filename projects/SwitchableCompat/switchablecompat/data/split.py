@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ..choices import ONE_PER_CAMERA
 from ..errors import InputError, name_some
 from .folder import Picture
 from .manifest import SPLITS
-
-ONE_PER_CAMERA = "one-per-camera"
 
 
 @dataclass(frozen=True)

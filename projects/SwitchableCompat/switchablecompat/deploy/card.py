@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..choices import FULL, KINDS
+from ..choices import PRECISIONS as COMPUTED
 from ..errors import InputError
-from ..evaluation.precision import FULL
-from ..evaluation.precision import PRECISIONS as COMPUTED
 from ..files import write_json
 from ..modeling.opened import OpenedModel
 from ..settings import METRIC, SPACE
@@ -18,7 +18,6 @@ from ..widths import width_name
 
 FORMAT = 1
 REQUIRED = ("kind", "file", "family", "width", "widths", "dimension", "l2_normalised", "preprocessing")
-KINDS = ("checkpoint", "onnx", "program")
 PRECISIONS = (*COMPUTED, "int8")
 
 

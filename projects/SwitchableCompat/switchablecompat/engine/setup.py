@@ -28,11 +28,13 @@ from ..evaluation.gallery_draws import check_drawable
 from ..evaluation.precision import check_precision
 from ..fastreid_shims import applied
 from ..fastreid_shims.loading import use_cpu_loader
+from ..files import shipped
 from ..modeling.opened import check_available
 from ..modeling.trained import read_trained
 from .components import check_components, warn_of_unread
 from .output_folder import check_writable, lock, record_kept, set_aside
 from .resume import check_settings, last_checkpoint, read_record
+from .screen import show_own_lines
 
 logger = logging.getLogger("fastreid.switchablecompat.setup")
 
@@ -49,6 +51,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     Raises:
         InputError: The run would later fail, hang, or give meaningless results.
     """
+    args.config_file = shipped(args.config_file)  # FastReID opens it too
     resume = args.resume and not args.eval_only
     former = last_checkpoint(merge_config(args.config_file, args.opts).OUTPUT_DIR) if resume else ""
     record = read_record(former) if former else {}
@@ -76,8 +79,11 @@ def setup(args: argparse.Namespace) -> CfgNode:
     earlier = _claim(cfg, new=not (former or args.eval_only))
 
     with record_kept(cfg.OUTPUT_DIR) if args.eval_only else nullcontext():
+        if not getattr(args, "verbose", False):
+            show_own_lines(cfg.OUTPUT_DIR)
         default_setup(cfg, args)
-    logger.info(f"FastReID shims in use: {', '.join(applied()) or 'none'}; seed {cfg.SEED}")
+    logger.debug(f"FastReID shims in use: {', '.join(applied()) or 'none'}")
+    logger.info(f"Seed {cfg.SEED}, device {cfg.MODEL.DEVICE}; all details are in {cfg.OUTPUT_DIR}/log.txt")
     if amp_off:
         logger.warning("SOLVER.AMP.ENABLED is set to False: float16 needs a CUDA device (SOLVER.AMP.DTYPE)")
     for line in changes:

@@ -47,6 +47,7 @@ from .priorities import UncertaintyPriorities
 from .resume import check_state, follow_new_length, training_set_digest
 from .saving import BestCheckpointer, EpochCheckpointer, EpochEvaluation, Progress
 from .schedule_check import check_schedule
+from .screen import EpochLine
 from .step_plan import StepPlan
 from .submodel_start import start_hooks
 from .train_loop import SwitchableTrainLoop, unwrapped
@@ -142,7 +143,7 @@ class SwitchableTrainer(DefaultTrainer):
             elif isinstance(hook, hooks.PeriodicCheckpointer):
                 hook = BestCheckpointer(self.checkpointer, hook.period)
             ours.append(hook)
-        return ours
+        return [*ours, EpochLine()]
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Resume or load as FastReID does; ``model_best.pth`` stays the best over all parts of a run.
@@ -233,7 +234,8 @@ class SwitchableTrainer(DefaultTrainer):
             if grid is None:
                 continue
             files = write_grid(grid, cfg.OUTPUT_DIR, stem=f"grid_{dataset}" if several else "grid")
-            logger.info(f"{dataset}, mAP\n{render_summary(grid)}\nWritten: " + ", ".join(map(str, files)))
+            logger.debug(f"{dataset}, mAP\n{render_summary(grid)}\nWritten: " + ", ".join(map(str, files)))
+            logger.info(f"{dataset}: " + " ".join(grid.verdict().splitlines()[:2]))
             results[dataset] = _scalars(grid)
         if not comm.is_main_process():
             return OrderedDict()

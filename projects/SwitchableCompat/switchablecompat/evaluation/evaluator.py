@@ -65,7 +65,7 @@ def evaluate_grid(
     metadata = grid_metadata(cfg, family, num_query, total - num_query, record)
     grid = grid_of_features(cfg, features, model.switch.widths, num_query, dataset, metadata)
     seconds = (extracted - start, time.perf_counter() - extracted)
-    logger.info("{}: {} images, features in {:.1f} s, grid in {:.1f} s".format(dataset, total, *seconds))
+    logger.debug("{}: {} images, features in {:.1f} s, grid in {:.1f} s".format(dataset, total, *seconds))
     return grid
 
 

@@ -13,10 +13,11 @@ from fastreid.utils import comm
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from ..choices import FULL
 from ..modeling import SwitchableBaseline
 from ..modeling.modes import kept_modes
 from .memory import CPU, roomy
-from .precision import FULL, computing_in
+from .precision import computing_in
 
 logger = logging.getLogger("fastreid.switchablecompat.evaluation")
 

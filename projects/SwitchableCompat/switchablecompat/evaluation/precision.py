@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from ..choices import FULL, PRECISIONS
 from ..errors import InputError
-
-FULL = "float32"
-PRECISIONS = (FULL, "bfloat16", "float16")
 
 
 def computing_in(precision: str, device: torch.device | str) -> torch.autocast:

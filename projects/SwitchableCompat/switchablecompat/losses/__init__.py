@@ -1,5 +1,6 @@
 """Losses that make sub-models compatible."""
 
+from ..own_losses import register_loss
 from .asymmetric import asymmetric_loss
 from .compatible import PRESETS, CompatibleLoss, EvidentialOptions
 from .distillation import distillation_loss
@@ -12,4 +13,5 @@ __all__ = [
     "asymmetric_loss",
     "distillation_loss",
     "influence_loss",
+    "register_loss",
 ]

@@ -16,6 +16,7 @@ from ..config_unread import reference_readers, value_of
 from ..layers import WidthSwitch
 from ..losses import CompatibleLoss, asymmetric_loss, distillation_loss, influence_loss
 from ..losses.fastreid_losses import triplet_loss
+from ..own_losses import OWN_LOSSES
 from .compiled import CompiledBackbone
 from .convert import SwitchableNetwork
 from .head import SwitchableEmbeddingHead, build_heads_for
@@ -190,6 +191,9 @@ class SwitchableBaseline(Baseline):
             if loss_name in wanted:
                 kwargs = self.loss_kwargs[kwargs_key]
                 losses[f"{key}_{name}"] = function(outputs["features"], targets, kwargs) * kwargs["scale"]
+        for loss_name in wanted:
+            if loss_name in OWN_LOSSES:
+                losses[f"loss_{loss_name.lower()}_{name}"] = OWN_LOSSES[loss_name](outputs, targets, is_full)
         return losses, diagnostics
 
     def _influence_loss(self, features: Tensor, targets: Tensor) -> Tensor:

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from ...choices import FULL
 from ...errors import InputError
-from ...evaluation.precision import FULL
 from ...files import write_json
 from ..encoder import Encoder, encode
 from ..image_list import LabelledImage

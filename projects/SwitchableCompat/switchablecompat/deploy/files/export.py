@@ -11,6 +11,7 @@ import torch
 from fastreid.modeling.meta_arch.baseline import Baseline
 from torch import Tensor
 
+from ...choices import TOLERANCE
 from ...errors import InputError
 from ...files import atomic_folder
 from ...modeling.opened import OpenedModel
@@ -30,7 +31,6 @@ PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
 # Runtimes fold batch norms into convolutions and sum in another order. In float32 that shows as 2e-7 in a small trained
 # network and as 2e-5 to 4e-5 in an untrained ResNet-50, where PyTorch's own float32 features are 2e-5 from double
 # precision: no less can be asked of any network.
-TOLERANCE = 1e-4
 
 
 def export_submodel(

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...choices import CALIBRATION
 from ...data.opening import data_root, open_dataset
 from ...errors import InputError
 from ...evaluation.ranking import ProtocolMatches, rank_matches
@@ -18,8 +19,6 @@ from ...widths import width_name
 from ..encoder import Encoder, features_of, submodel_encoder
 from ..image_list import LabelledImage
 from ..images import read_images
-
-CALIBRATION = 128
 
 
 class HeldOut:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ...choices import MAX_DROP
 from ...errors import InputError
 from ...files import atomic_folder
 from ...modeling.opened import CARD_KEY, OpenedModel
@@ -25,8 +26,6 @@ from .int8 import Layer, Quantiser
 from .opening import CARD_NAME, open_encoder, openvino_encoder
 from .writers import write_onnx
 
-REDUCED = ("float16", "int8")
-MAX_DROP = 1.0  # percentage points of mAP
 RANKED = 32  # calibration pictures that the layers are ranked on
 Say = Callable[[str], None]
 

@@ -26,7 +26,6 @@ MESSAGE = 16_000_000  # bytes of an insert; servers take 64 MB
 OTHER = 1024  # bytes of an entity beside its feature
 ROWS = 1024  # of an insert: what an interruption may lose
 BLOCK = 4096  # items whose presence is asked for at a time
-KEYS = ("path", "id")
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...choices import REDUCED
 from ...modeling.opened import OpenedModel
 from ...settings import preprocessing_of
 from ...widths import width_name
 from ..files.export import FILES, describe
 from ..files.graph import standalone
 from ..files.held_out import HeldOut
-from ..files.low_precision import REDUCED, Limits, export_precision
+from ..files.low_precision import Limits, export_precision
 from ..files.opening import open_encoder
 from ..files.writers import write_onnx
 from ..images import input_size

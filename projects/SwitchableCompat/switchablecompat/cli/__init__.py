@@ -1,0 +1,73 @@
+"""The command line: ``switchablecompat COMMAND``, and each command as a script of tools/.
+
+``parsers/`` say what a command takes, and load neither torch nor FastReID; ``COMMAND.py`` beside it does the work.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import switchablecompat_command
+
+from .. import __version__
+from ..errors import InputError
+from .parsers import COMMANDS
+from .parsers.shared import Parser
+
+USAGE = """usage: switchablecompat COMMAND [options]
+
+Switchable networks with self-compatible features: train once, deploy several sizes, compare their features directly.
+
+{commands}
+
+example: switchablecompat train --config-file configs/quick/sfsc_tiny.yml
+What a command takes: switchablecompat COMMAND --help. Configs that no folder here has are the package's own."""
+
+
+# scripts of tools/ that are not called as their commands
+SCRIPTS = {"train": "train_net", "grid": "cross_test", "check": "check_dataset", "manifest": "make_manifest",
+           "export": "export_submodel", "profile": "profile_submodels"}  # fmt: skip
+_started = ""
+
+
+def typed(name: str) -> str:
+    """What this user types to start a command: the script, or ``switchablecompat`` and its name."""
+    by_script = _started.startswith("python tools/")
+    return f"python tools/{SCRIPTS.get(name, name)}.py".replace("-", "_") if by_script else f"switchablecompat {name}"
+
+
+def run(name: str = "", prog: str = "") -> int:
+    """Read the command line, then load what the command needs and run it.
+
+    Args:
+        name: the command; by default the first argument.
+        prog: what the user has typed to start it, for its help.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: no such command, bad usage or input; FastReID or pyarrow is not installed.
+    """
+    global _started
+    arguments, _started = sys.argv[1:], prog
+    if not name:
+        name, *arguments = arguments or ["--help"]
+        prog = f"switchablecompat {name}"
+    if name in ("-h", "--help", "--version"):
+        commands = "\n".join(f"  {key:<20}{parser.summary}" for key, parser in COMMANDS.items())
+        print(__version__ if name == "--version" else USAGE.format(commands=commands))
+        return 0
+    if name not in COMMANDS:
+        raise InputError("command line", f"must start with one of {', '.join(COMMANDS)} (see --help)", name)
+    read = Parser(COMMANDS[name], prog).read(arguments)
+    try:
+        switchablecompat_command.load()
+        work = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+    except ImportError as error:
+        if error.name not in ("fastreid", "pyarrow"):
+            raise
+        hint = "pyarrow is needed for galleries: pip install '.[deploy]'"
+        raise InputError(hint if error.name == "pyarrow" else str(error)) from None
+    return work.main(read) or 0

@@ -1,0 +1,38 @@
+"""Which sub-model encodes, and which images: what the commands of galleries have in common."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+import torch
+
+from ..deploy.encoder import Encoder
+from ..deploy.files.opening import open_encoder
+from ..deploy.image_list import LabelledImage, items_of_dataset, items_of_paths
+from ..errors import name_some
+
+
+def read_encoder(arguments: argparse.Namespace) -> Encoder:
+    """The sub-model that the command line names."""
+    if arguments.model:
+        return open_encoder(arguments.model, precision=arguments.precision)
+    return open_encoder(
+        arguments.weights,
+        arguments.width,
+        config_file=arguments.config_file,
+        device=arguments.device or default_device(),
+        precision=arguments.precision,
+    )
+
+
+def default_device() -> str:
+    """A GPU of this process's own, if there is one."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+
+
+def read_items(arguments: argparse.Namespace, split: str) -> tuple[list[LabelledImage], str]:
+    """The images that the command line names, and what to call them."""
+    if arguments.images:
+        return items_of_paths(arguments.images), name_some(arguments.images, 1)
+    return items_of_dataset(arguments.dataset, split, arguments.manifest), f"{split} of {arguments.dataset}"

@@ -1,0 +1,90 @@
+"""The engine Milvus of the command search."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ..deploy.features.shards import open_shards
+from ..deploy.gallery.columns import read_columns
+from ..deploy.gallery.faiss_gallery import Gallery
+from ..deploy.gallery.milvus_collection import FIXED, check_filter, read_state
+from ..deploy.gallery.milvus_gallery import MilvusGallery
+from ..deploy.gallery.milvus_load import Target, delete_items, load_images, load_shards
+from ..deploy.gallery.milvus_server import connection
+from ..deploy.gallery.search import AnyGallery
+from ..deploy.image_list import items_of_paths
+from ..errors import InputError, name_some
+from .encoders import read_encoder, read_items
+
+
+def parameters(texts: Sequence[str], option: str) -> dict[str, Any]:
+    """``NAME=VALUE`` pairs; values are numbers where they look like ones."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not (separator and name and value):
+            raise InputError(option, "must be NAME=VALUE", text)
+        number = re.fullmatch(r"-?\d+(\.\d+)?", value)
+        found[name] = value if not number else float(value) if number[1] else int(value)
+    return found
+
+
+def run_index(arguments: argparse.Namespace) -> None:
+    """Load images or shards into a collection."""
+    build = parameters(arguments.index_parameters, "--index-parameters")
+    if arguments.shards:
+        files = open_shards(arguments.shards)
+    else:
+        items, source = read_items(arguments, "gallery")
+        values, names = read_columns(arguments.columns, items) if arguments.columns else ({}, [])
+        encoder = read_encoder(arguments)
+    with connection(arguments.uri, create=True, token=arguments.token) as client:
+        own = (client, arguments.collection, arguments.index_type, build)
+        if arguments.shards:
+            target = Target(*own, again=arguments.again)
+            done, card = load_shards(target, files, name_some(arguments.shards, 1), arguments.key), files[0].card
+        else:
+            target = Target(*own, values, names, arguments.again)
+            done = load_images(
+                target, encoder, items, source, batch_size=arguments.batch_size, workers=arguments.workers
+            )
+            card = encoder.card
+        gallery = MilvusGallery(client, arguments.collection)
+        encoders = ", ".join(f"{number} by {name}" for name, number in gallery.encoders().items())
+        print(
+            f"{arguments.uri}, collection {arguments.collection}: {done.added} items added, {done.replaced} replaced, "
+            f"{done.skipped} were there, by {card.name} of family {card.family}; "
+            f"now {len(gallery)} items ({encoders}), index {gallery.state['index']['type']}"
+        )
+
+
+@contextmanager
+def open_gallery(arguments: argparse.Namespace) -> Iterator[AnyGallery]:
+    """The gallery that the command line names, in either engine."""
+    if arguments.engine == "faiss":
+        yield Gallery.open(arguments.gallery, arguments.parameters)
+        return
+    own = parameters(arguments.parameters.split(","), "--parameters") if arguments.parameters else {}
+    with connection(arguments.uri, token=arguments.token) as client:
+        yield MilvusGallery(client, arguments.collection, filter=arguments.filter, parameters=own)
+
+
+def run_delete(arguments: argparse.Namespace) -> None:
+    """Delete items."""
+    with connection(arguments.uri, token=arguments.token) as client:
+        state = read_state(client, arguments.collection)
+        if arguments.all:
+            client.drop_collection(arguments.collection)
+            print(f"{arguments.uri}, collection {arguments.collection}: deleted")
+            return
+        check_filter(arguments.filter, (*FIXED, *state["columns"]))
+        folders = [path for path in arguments.images or [] if os.path.isdir(path)]
+        paths = [*{*(arguments.images or [])} - {*folders}]  # files may be gone already
+        paths += [item.path for item in items_of_paths(folders)]
+        number = delete_items(client, arguments.collection, paths=paths, filter=arguments.filter)
+        print(f"{arguments.uri}, collection {arguments.collection}: {number} items deleted")

@@ -1,0 +1,16 @@
+"""What each command takes; none of this loads torch or FastReID."""
+
+from . import data, deployment, galleries, training
+from .shared import Command
+
+COMMANDS: dict[str, Command] = {
+    command.name: command
+    for command in (
+        *(training.train, training.grid, training.compare, training.report, training.compare_precision),
+        *(data.check, data.manifest),
+        *(deployment.export, deployment.profile, deployment.profile_precisions, deployment.rehearse),
+        *(galleries.extract, galleries.search, galleries.try_index),
+    )
+}
+
+__all__ = ["COMMANDS"]

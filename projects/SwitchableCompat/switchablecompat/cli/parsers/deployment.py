@@ -1,0 +1,170 @@
+"""Commands that take sub-models to devices, and say what they cost."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ...choices import CALIBRATION, FULL, KINDS, MAX_DROP, REDUCED, TOLERANCE
+from ...errors import InputError
+from .shared import (
+    Command,
+    Parser,
+    add_config,
+    add_opts,
+    add_output,
+    add_trained,
+    bad_usage,
+    check_counts,
+    check_limit,
+    positive,
+)
+
+DROP_HELP = "most points of mAP that a cell may lose, of int8 and float16 (default %(default)g)"
+CALIBRATION_HELP = "int8: training images for the ranges of activations (default %(default)s)"
+
+
+def _add_limits(parser: Parser) -> None:
+    """What a lower precision may cost."""
+    parser.add_argument("--max-map-drop", type=float, default=MAX_DROP, metavar="P", help=DROP_HELP)
+    parser.add_argument("--calibration-images", type=int, default=CALIBRATION, metavar="N", help=CALIBRATION_HELP)
+
+
+@Command
+def export(parser: Parser) -> None:
+    """One width of a switchable model, or all of them, as files that need no switchable network.
+
+    Each goes to a folder of its own below --output, such as w025-onnx/, with its card model.json beside it:
+      checkpoint  FastReID's checkpoint and config.yaml, for its DefaultPredictor
+      onnx        one ONNX file: images [N, 3, H, W] (float32, RGB, 0-255) in, L2-normalised features [N, D] out
+      program     the same contract as a program of torch.export, which needs PyTorch alone
+    A file gets its name only if its features are the switchable network's on 8 real images, one by one and as one
+    batch. --precision int8 or float16 writes such ONNX files, w025-onnx-int8/; these get their name only if searches by
+    them, on the config's test set, in galleries of every width in float32, lose at most --max-map-drop.
+
+    examples:
+      %(prog)s --weights outputs/demo/model_final.pth --all --output outputs/export
+      %(prog)s --weights outputs/demo/model_final.pth --width 0.25 --precision int8 --output outputs/export
+    """
+    add_trained(parser)
+    several: dict[str, Any] = {"action": "append", "default": []}
+    parser.add_argument("--width", **several, type=float, metavar="X", help="which one, as 0.25; may be repeated")
+    parser.add_argument("--all", action="store_true", help="all widths")
+    parser.add_argument("--kind", **several, choices=KINDS, help="may be repeated (default: all three)")
+    add_output(parser, "parent of the folders")
+    parser.add_argument(
+        "--images", default="", metavar="DIR", help="images to compare features on (default: the config's test set)"
+    )
+    accepted = "largest difference of a component of the features of onnx and program (default %(default)g)"
+    parser.add_argument("--tolerance", type=float, default=TOLERANCE, metavar="T", help=accepted)
+    precisions = "of ONNX files; may be repeated (default float32)"
+    parser.add_argument("--precision", **several, choices=(FULL, *REDUCED), help=precisions)
+    _add_limits(parser)
+    kept = "int8: layers to keep in float32, such as backbone.conv1 (default: as few as the limit needs)"
+    parser.add_argument("--exclude", nargs="+", default=[], metavar="MODULE", help=kept)
+    parser.add_argument("--dynamic-size", action="store_true", help="ONNX files that take images of any size")
+    parser.add_argument("--openvino", action="store_true", help="compare ONNX files in OpenVINO too")
+    add_opts(parser)
+    parser.checks.append(_check_export)
+
+
+def _check_export(arguments: argparse.Namespace) -> None:
+    if bool(arguments.width) == arguments.all:
+        raise bad_usage("either --width or --all must be given")
+    check_limit(arguments, "tolerance")
+    for option, use in (("precision", arguments.precision), ("dynamic-size", arguments.dynamic_size)):
+        if use and {*arguments.kind} - {"onnx"}:
+            raise InputError(f"--{option}", "is for --kind onnx alone", ", ".join(arguments.kind))
+    check_limit(arguments, "max_map_drop")
+    check_counts(arguments, "calibration_images")
+    if arguments.exclude and "int8" not in arguments.precision:
+        raise InputError("--exclude", "needs --precision int8")
+
+
+@Command
+def profile(parser: Parser) -> None:
+    """What each width of a switchable model costs: parameters, operations, file sizes, and measured latency.
+
+    Every width is extracted, and timed on this machine's CPU by PyTorch and by onnxruntime, in turns. Writes
+    profile.json and profile.md (tables, with everything relative to the full model). Weights are optional: cost does
+    not depend on them.
+
+    examples:
+      %(prog)s --config-file configs/Market1501/sfsc_R50.yml --threads 1 --output outputs/profile
+      %(prog)s --weights outputs/demo/model_final.pth --batch 1 --batch 32 --repeats 100 --output outputs/profile
+    """
+    add_config(parser, help="config of a switchable model: initial weights")
+    parser.add_argument("--weights", default="", metavar="W", help="or a checkpoint, whose config may be left out")
+    add_output(parser, "folder for profile.json and profile.md")
+    batches = "batch size; may be repeated (default 1, 8)"
+    parser.add_argument("--batch", action="append", default=[], type=int, metavar="N", help=batches)
+    threads = "of PyTorch and of onnxruntime (default %(default)s)"
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help=threads)
+    parser.add_argument("--repeats", type=int, default=50, metavar="N", help="(default %(default)s)")
+    add_opts(parser)
+    parser.checks.append(_check_profile)
+
+
+def _check_profile(arguments: argparse.Namespace) -> None:
+    if not arguments.config_file and not arguments.weights:
+        raise bad_usage("--config-file or --weights must be given")
+    arguments.batch = list(dict.fromkeys(arguments.batch)) or [1, 8]
+    check_counts(arguments, "batch", "threads", "repeats")
+
+
+@Command
+def profile_precisions(parser: Parser) -> None:
+    """What int8 and float16 cost and gain at each width: file size, latency on one thread, mAP in each cell.
+
+    Latency is onnxruntime's. Writes precisions.json and precisions.md. mAP is that of searches on the config's test
+    set: queries by the file, gallery by each width in float32, and by the file itself.
+
+    example:
+      %(prog)s --weights outputs/demo/model_final.pth --output outputs/demo/precisions
+    """
+    add_trained(parser)
+    add_output(parser, "folder for precisions.json and precisions.md")
+    parser.add_argument("--repeats", type=int, default=50, metavar="N", help="of each timing (default %(default)s)")
+    _add_limits(parser)
+    add_opts(parser)
+    parser.checks.append(lambda arguments: check_counts(arguments, "repeats", "calibration_images"))
+    parser.checks.append(lambda arguments: check_limit(arguments, "max_map_drop"))
+
+
+@Command
+def rehearse(parser: Parser) -> None:
+    """Rehearse an upgrade in Milvus, end to end: exported files, engine, one threshold.
+
+    Cameras run a small sub-model (int8 by default), the gallery is encoded by a middle one and then anew by a large
+    one, in tenths, while queries go on. Prints mAP, and TAR at the family's threshold, after each tenth; writes
+    rehearsal.json and rehearsal.png. The data set is the first test set of the config.
+
+    example:
+      %(prog)s --weights outputs/demo/model_final.pth --camera 0.25 --old 0.5 --new 1.0 --output outputs/demo/rehearsal
+    """
+    add_trained(parser)
+    for option, width, place in (
+        ("--camera", 0.25, "width on cameras"),
+        ("--old", 0.5, "of the gallery before"),
+        ("--new", 1.0, "and after"),
+    ):
+        parser.add_argument(option, type=float, default=width, metavar="X", help=f"{place} (default %(default)s)")
+    there = "of the file on cameras (default %(default)s)"
+    parser.add_argument("--precision", choices=(FULL, *REDUCED), default="int8", help=there)
+    parser.add_argument(
+        "--far", type=float, default=1e-2, metavar="P", help="FAR of the threshold (default %(default)s)"
+    )
+    number = "evenly spaced ones, each of which ranks the whole gallery at each stage (default %(default)s)"
+    parser.add_argument("--queries", type=positive, default=100, metavar="N", help=number)
+    parser.add_argument("--max-map-drop", type=float, default=MAX_DROP, metavar="P", help="of --precision int8")
+    parser.add_argument("--uri", metavar="URI", help="of Milvus (default: gallery.db in --output, embedded)")
+    parser.add_argument("--token", default="", metavar="TEXT", help="user:password, if the server asks")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the order (default %(default)s)")
+    add_output(parser, "folder for files, database, JSON and plot")
+    add_opts(parser)
+    parser.checks.append(_check_rehearsal)
+
+
+def _check_rehearsal(arguments: argparse.Namespace) -> None:
+    if arguments.old == arguments.new:
+        raise InputError("--new", "must be another width than --old", arguments.new)

@@ -1,0 +1,194 @@
+"""A parser that answers bad usage with one line, and the options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from ...choices import FULL, PRECISIONS
+from ...errors import InputError
+from ...files import refuse_unwritable, shipped
+
+CONFIG_HELP = "its config (default: what the checkpoint keeps, or config.yaml beside it)"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: a function that adds its options to a parser, and whose docstring is its help."""
+
+    add: Callable[[Parser], None]
+
+    @property
+    def name(self) -> str:
+        """What the user types."""
+        return self.add.__name__.replace("_", "-")
+
+    @property
+    def summary(self) -> str:
+        """What it does, in a line."""
+        return (inspect.getdoc(self.add) or "").partition("\n")[0]
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Text as written, and options that have room for their names."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32)
+
+
+class Parser(argparse.ArgumentParser):
+    """A command line.
+
+    Args:
+        command: whose it is; what its docstring says from ``example`` on is shown last.
+        prog: what starts it.
+        options: of ``argparse``, where there is no command.
+    """
+
+    def __init__(self, command: Command | None = None, prog: str | None = None, **options: Any) -> None:
+        self.checks: list[Callable[[argparse.Namespace], None]] = []
+        if command:
+            text, mark, examples = (inspect.getdoc(command.add) or "").partition("\nexample")
+            options |= {"description": text, "epilog": (mark + examples).strip()}
+        super().__init__(prog, formatter_class=Formatter, **options)
+        if command:
+            command.add(self)
+            self.usage = self._short_usage()
+
+    def _short_usage(self) -> str | None:
+        """What must be given, and that there are options; None where commands of its own follow."""
+        parts, last = ["%(prog)s"], []
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                return None
+            if not action.option_strings:
+                last.append(f"[{action.metavar} ...]" if action.dest == "opts" else f"{action.metavar} ...")
+            elif action.required:
+                parts.append(f"{action.option_strings[0]} {action.metavar or 'CHOICE'}")
+        return " ".join([*parts, "[options]", *last])
+
+    def read(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
+        """The options of a command line.
+
+        Raises:
+            InputError: bad usage.
+        """
+        mixed = any(action.dest == "opts" and action.nargs == "*" for action in self._actions)
+        arguments = self.parse_intermixed_args(argv) if mixed else self.parse_args(argv)
+        for check in self.checks:
+            check(arguments)
+        return arguments
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the whole usage."""
+        raise bad_usage(message)
+
+
+def bad_usage(message: str) -> InputError:
+    """The error of a command line."""
+    return InputError("command line", f"{message} (see --help)")
+
+
+def positive(text: str, least: int = 1) -> int:
+    """A whole number of at least one."""
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, found {text!r}")
+    return int(text)
+
+
+def natural(text: str) -> int:
+    """A whole number of at least zero."""
+    return positive(text, least=0)
+
+
+def check_counts(arguments: argparse.Namespace, *names: str) -> None:
+    """Refuse counts below one."""
+    for name in names:
+        value = getattr(arguments, name)
+        if (smallest := min(value) if isinstance(value, list) else value) < 1:
+            raise InputError(f"--{name.replace('_', '-')}", "must be at least 1", smallest)
+
+
+def check_limit(arguments: argparse.Namespace, name: str) -> None:
+    """Refuse a limit below zero, and NaN."""
+    if not getattr(arguments, name) >= 0:
+        raise InputError(f"--{name.replace('_', '-')}", "must not be negative", getattr(arguments, name))
+
+
+def add_config(parser: Parser, *, help: str = CONFIG_HELP, **options: Any) -> None:
+    """A config, by its path or by the name of one that came with the package."""
+    parser.add_argument("--config-file", default="", type=shipped, metavar="F", help=help, **options)
+
+
+def add_trained(parser: Parser) -> None:
+    """One trained switchable model."""
+    parser.add_argument("--weights", required=True, metavar="W", help="checkpoint of the trained model")
+    add_config(parser)
+
+
+def add_opts(parser: Parser, help: str = "config keys to override") -> None:
+    """Config keys; such a parser takes them between its options too."""
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help=help)
+
+
+def add_output(parser: Parser, help: str) -> None:
+    """The folder of what a command writes; refused before any work if it cannot be written."""
+    parser.add_argument("--output", required=True, metavar="DIR", help=help)
+    parser.checks.append(lambda arguments: refuse_unwritable(arguments.output, "--output"))
+
+
+def add_models(parser: Parser) -> None:
+    """A family of sub-models: one switchable checkpoint, runs of one width each, or a mix."""
+    parser.add_argument("--weights", metavar="W", help="checkpoint of a switchable model: all its widths take part")
+    add_config(parser)
+    several: dict[str, Any] = {"action": "append", "default": []}
+    run = "sub-model of this width from a training run (model_final.pth there); may be repeated"
+    parser.add_argument("--model", **several, metavar="WIDTH=RUN_DIR", help=run)
+    add_output(parser, "folder for the files")
+    parser.add_argument("--dataset", default="", metavar="NAME", help="evaluate on this one (default: first config's)")
+    parser.add_argument("--method", default="", metavar="NAME", help="name to record (default: from the configs)")
+    cells = "widths of a cell that the method does not define, printed '-'; may be repeated"
+    parser.add_argument("--undefined", **several, metavar="QUERY,GALLERY", help=cells)
+    parser.add_argument("--diagonal-only", action="store_true", help="self-tests only: models that share no space")
+    add_opts(parser, "config keys to override in every config")
+    parser.checks.append(_check_models)
+
+
+def _check_models(arguments: argparse.Namespace) -> None:
+    if arguments.config_file and not arguments.weights:
+        raise bad_usage("--config-file needs --weights")
+    if not arguments.weights and not arguments.model:
+        raise bad_usage("--weights or --model must be given")
+
+
+def add_encoder(parser: Parser) -> None:
+    """An exported sub-model, or one of a trained run; how it reads images."""
+    parser.add_argument("--model", metavar="PATH", help="an exported sub-model: its folder, model file or model.json")
+    parser.add_argument("--weights", metavar="W", help="or the checkpoint of a switchable run,")
+    parser.add_argument("--width", type=float, metavar="X", help="and which of its sub-models to take")
+    add_config(parser)
+    parser.add_argument("--device", help="for a run (default: cuda if there is a GPU, else cpu)")
+    computing = "what a run or a checkpoint computes in (default float32; float16 on a GPU only)"
+    parser.add_argument("--precision", choices=PRECISIONS, default=FULL, help=computing)
+    parser.add_argument("--batch-size", type=positive, default=64, metavar="N", help="images at a time (default 64)")
+    parser.add_argument("--workers", type=positive, default=2, metavar="N", help="threads that read (default 2)")
+
+
+def add_images(parser: Parser) -> None:
+    """Files and folders, or a data set."""
+    parser.add_argument("--images", nargs="+", metavar="PATH", help="image files, or folders with images in or below")
+    parser.add_argument("--dataset", metavar="NAME", help="or a data set of FastReID, below $FASTREID_DATASETS")
+    parser.add_argument("--manifest", default="", metavar="CSV", help="of the data set ManifestReID")
+
+
+def check_encoding(arguments: argparse.Namespace) -> None:
+    """Refuse a command line that names no images, or no sub-model."""
+    if bool(arguments.images) == bool(arguments.dataset):
+        raise bad_usage("must have --images or --dataset")
+    of_run = (arguments.weights, arguments.width)
+    exported = arguments.model and of_run == (None, None) and not arguments.config_file
+    if not exported and (arguments.model or None in of_run):
+        raise bad_usage("must have --model, or --weights with --width")

@@ -1,0 +1,30 @@
+"""Losses from outside the package, by their names: ``MODEL.LOSSES.NAME`` may hold them beside ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+from .errors import InputError
+
+OwnLoss = Callable[[Mapping[str, Tensor], Tensor, bool], Tensor]
+OWN_LOSSES: dict[str, OwnLoss] = {}
+
+
+def register_loss(function: OwnLoss) -> OwnLoss:
+    """Add a loss under its function's name; it is added to the losses of every sub-model.
+
+    Args:
+        function: Gets what the head gives for the sub-model (``features`` [N, D], ``neck_features`` [N, D],
+            ``cls_outputs`` and ``pred_class_logits`` [N, classes]), the identities [N] int64, and whether it is the
+            full model; returns a scalar, already scaled.
+
+    Raises:
+        InputError: The name is taken.
+    """
+    name = function.__name__
+    if name in OWN_LOSSES:
+        raise InputError("register_loss", "must get a name that is not taken", name)
+    OWN_LOSSES[name] = function
+    return function

@@ -1,0 +1,6 @@
+"""The same as ``switchablecompat grid``."""
+
+from startup import command
+
+if __name__ == "__main__":
+    command("grid")

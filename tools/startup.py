@@ -1,0 +1,19 @@
+"""Imported first by every tool: without the package there is one line that says how to get it, and exit code 2."""
+
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+try:
+    from switchablecompat_command import main, prepare
+except ImportError:
+    hint = "SwitchableCompat is not installed: pip install . (in the repository's folder), or use make demo"
+    print(f"error: {hint}", file=sys.stderr)
+    sys.exit(2)
+
+prepare()
+
+
+def command(name: str) -> NoReturn:
+    """Run a command of the package by a script of this folder."""
+    main(name, f"python tools/{Path(sys.argv[0]).name}")
