@@ -63,7 +63,7 @@ class Strongest(Aggregator):
     """Only the longest gradient of each group counts, as if all were like it."""
 
     def __call__(self, shell_grams: Tensor, generator: torch.Generator, factors: Tensor | None = None) -> Tensor:
-        """Weights [groups, shells, m] from Gram matrices [groups, shells, m, m], whose diagonals are squared lengths."""
+        """Weights [groups, shells, m] from Gram matrices [groups, shells, m, m]: diagonals are squared lengths."""
         lengths = shell_grams.sum(dim=1).diagonal(dim1=-2, dim2=-1)
         weights = lengths.shape[-1] * F.one_hot(lengths.argmax(dim=-1), lengths.shape[-1]).to(lengths.dtype)
         return weights.unsqueeze(1).expand(shell_grams.shape[:-1])

@@ -114,6 +114,18 @@ def test_projection_equals_a_loop_over_vectors(support, granularity, summed):
         assert rate > 0, "this test needs conflicts to mean anything"
 
 
+def test_conflicts_are_also_counted_by_part_of_the_network():
+    model = tiny_model("MODEL.SWITCHABLE.CLASSIFIER_GRAD", "all").train()
+    data = batch()
+    gradients = gradients_of_each_width(model, data)
+    scalars = aggregate(model, data, make(model, GradientProjection("full"), "tensor", ()))
+    parts = {key.removeprefix("conflict_rate_") for key in scalars if key.startswith("conflict_rate_")}
+    assert parts == {".".join(p.name.split(".")[:2]) for p in shared_parameters(model) if p.parameter.numel() > 1}
+    flat = [g["heads.weight"].double().flatten() for g in gradients]
+    products = [flat[i] @ flat[j] for i in range(4) for j in range(i)]
+    assert scalars["conflict_rate_heads.weight"].item() == sum(bool(p < 0) for p in products) / 6
+
+
 @pytest.mark.parametrize("granularity", ["global", "filter"])
 def test_columns_are_cut_where_memory_ends(granularity, monkeypatch):
     """Segments longer than a chunk, and chunks of several segments that do not divide their number."""

@@ -56,6 +56,9 @@ class GradientAggregation:
         compared &= self.bank.common_elements > 1
         self._aggregated = compared.to(device)
         self._compared = compared.nonzero().squeeze(1).to(device)  # indices, not a mask: a step must not wait for a GPU
+        part_of = [_part(self.bank.group_names[index]) for index in self._compared.tolist()]
+        self._parts = sorted({*part_of})
+        self._part = torch.tensor([self._parts.index(part) for part in part_of], dtype=torch.int64, device=device)
         of_name = {p.name: group.name for p, group in zip(shared, groups, strict=True)}
         own = self.bank.groups_named(of_name[class_vectors]) if class_vectors in of_name else []
         self._class_groups = torch.tensor(own, dtype=torch.int64, device=device)
@@ -111,7 +114,8 @@ class GradientAggregation:
         Returns:
             Scalars on the parameters' device. ``grad_norm_<sub-model>`` and ``grad_cosine_<a>_<b>`` are over all shared
             parameters. ``conflict_rate`` is the share of pairs with a negative inner product, over all groups and all
-            pairs of gradients that are not zero.
+            pairs of gradients that are not zero; ``conflict_rate_<part>`` is the same for one part of the network, such
+            as ``backbone.layer1``.
         """
         shell_grams = self.bank.shell_grams()
         generator = torch.Generator().manual_seed((self._seed * 1_000_003 + iteration) % 2**63)
@@ -131,7 +135,11 @@ class GradientAggregation:
             for j in range(i + 1, len(self.names)):
                 scalars[f"grad_cosine_{first}_{self.names[j]}"] = cosines[i, j]
         if len(self._compared):
-            scalars["conflict_rate"] = gram.conflict_rate(grams[self._compared])
+            compared = grams[self._compared]
+            scalars["conflict_rate"] = gram.conflict_rates(compared, torch.zeros_like(self._part), 1)[0]
+            if len(self._parts) > 1:
+                rates = gram.conflict_rates(compared, self._part, len(self._parts))
+                scalars |= {f"conflict_rate_{part}": rates[i] for i, part in enumerate(self._parts)}
         return scalars
 
     def _owners(self, averaged: Tensor, class_factors: Tensor | None) -> Tensor:
@@ -151,3 +159,8 @@ class GradientAggregation:
         by_class = len(self._class_groups) == len(class_factors)
         own[self._class_groups] = (class_factors if by_class else class_factors.mean(dim=0)).to(own)
         return own
+
+
+def _part(group: str) -> str:
+    """Part of the network that a group belongs to: ``backbone.layer1`` of ``backbone.layer1.0.conv1.weight``."""
+    return ".".join(group.split(".")[:2])

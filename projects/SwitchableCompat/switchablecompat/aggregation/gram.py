@@ -96,16 +96,20 @@ def pairwise_weights(coefficients: Tensor) -> Tensor:
     return coefficients.flip(-2).cumsum(dim=-2).flip(-2)
 
 
-def conflict_rate(grams: Tensor) -> Tensor:
-    """Share of pairs with a negative inner product among all pairs of non-zero gradients, scalar.
+def conflict_rates(grams: Tensor, part: Tensor, parts: int) -> Tensor:
+    """Share of pairs with a negative inner product among all pairs of non-zero gradients, [parts].
 
     Args:
-        grams: [..., m, m].
+        grams: [groups, m, m].
+        part: Part of the network that each group belongs to, int64 [groups].
+        parts: Number of parts.
     """
     rows, columns = torch.triu_indices(grams.shape[-1], grams.shape[-1], offset=1, device=grams.device)
     there = grams.diagonal(dim1=-2, dim2=-1) > 0
-    pairs = (there[..., rows] & there[..., columns]).sum()
-    return (grams[..., rows, columns] < 0).sum().to(grams.dtype) / pairs.clamp_min(1)
+    pairs = (there[:, rows] & there[:, columns]).sum(dim=1)
+    negative = (grams[:, rows, columns] < 0).sum(dim=1)
+    counts = grams.new_zeros(2, parts).index_add_(1, part, torch.stack((negative, pairs)).to(grams.dtype))
+    return counts[0] / counts[1].clamp_min(1)
 
 
 def cosines(gram: Tensor) -> Tensor:

@@ -1,0 +1,47 @@
+"""Diagnostics of runs, read from their logs and drawn side by side."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from switchablecompat.comparison.mechanism import draw_mechanism, read_history
+from switchablecompat.errors import InputError
+
+LINES = (
+    {"iteration": 9, "total_loss": 3.0, "conflict_rate_heads.weight": 0.25, "grad_norm_w050": 2.0, "lr": 0.1},
+    {"iteration": 19, "total_loss": 2.0, "conflict_rate_heads.weight": 0.125, "loss_compat_w050": 1.5},
+    {"iteration": 19, "mAP": 40.0},
+)
+
+
+def write_log(folder, lines):
+    folder.mkdir()
+    (folder / "metrics.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_a_history_has_the_diagnostics_of_the_training(tmp_path):
+    assert read_history(write_log(tmp_path / "run", LINES)) == {
+        "iteration": [9, 19],
+        "conflict_rate_heads.weight": [0.25, 0.125],
+        "grad_norm_w050": [2.0, None],
+        "loss_compat_w050": [None, 1.5],
+    }
+
+
+@pytest.mark.parametrize("lines", [None, [], [{"iteration": 3, "mAP": 1.0}]])
+def test_what_is_no_log_of_a_training_is_refused(tmp_path, lines):
+    folder = tmp_path / "run" if lines is None else write_log(tmp_path / "run", lines)
+    with pytest.raises(InputError, match=r"metrics\.json: must "):
+        read_history(folder)
+
+
+def test_each_run_has_a_column_with_all_its_series(tmp_path):
+    history = read_history(write_log(tmp_path / "run", LINES))
+    draw_mechanism({"one": history}, tmp_path / "one.png")
+    draw_mechanism({"one": history, "two": history}, tmp_path / "two.png")
+    with Image.open(tmp_path / "one.png") as one, Image.open(tmp_path / "two.png") as two:
+        assert one.height == two.height
+        assert two.width > 1.5 * one.width
+        assert len(one.convert("RGB").getcolors(1 << 20)) > 50, "lines, not an empty frame"

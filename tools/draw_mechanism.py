@@ -1,0 +1,60 @@
+#!/usr/bin/env python
+"""Draw how trainings went inside: conflicts by part of the network, gradients, losses, uncertainty."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import startup  # noqa: F401  (before torch is loaded)
+from switchablecompat.cli.parsers.shared import Parser
+from switchablecompat.comparison.mechanism import draw_mechanism, read_history
+from switchablecompat.errors import InputError, exit_on_input_error
+from switchablecompat.files import refuse_unwritable, write_json
+from switchablecompat.provenance import hardware, versions
+
+EXAMPLES = """examples:
+  python tools/draw_mechanism.py --run BCT-S=outputs/suites/pretrained/bct_s/seed0 \\
+      --run SFSC=outputs/suites/pretrained/sfsc/seed0 --output results/pretrained
+  python tools/draw_mechanism.py --record results/pretrained/mechanism.json --output results/pretrained
+"""
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(description=__doc__, epilog=EXAMPLES)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--run", action="append", metavar="TITLE=DIR", help="a run's OUTPUT_DIR; may be repeated")
+    source.add_argument("--record", metavar="JSON", help="an earlier mechanism.json, to draw it again")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for mechanism.json and mechanism.png")
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    """Run the command."""
+    arguments = parse_arguments()
+    refuse_unwritable(arguments.output, "--output")
+    folder = Path(arguments.output)
+    if arguments.record:
+        try:
+            runs = json.loads(Path(arguments.record).read_text(encoding="utf-8"))["runs"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError("--record", "must be a readable mechanism.json", error) from None
+    else:
+        runs = {}
+        for text in arguments.run:
+            title, separator, run = text.partition("=")
+            if not (separator and title and run):
+                raise InputError("--run", "must be TITLE=DIR", text)
+            runs[title] = read_history(run)
+        write_json(
+            folder / "mechanism.json", {"format": 1, "runs": runs, "versions": versions(), "hardware": hardware()}
+        )
+    draw_mechanism(runs, folder / "mechanism.png")
+    print(f"Written: {folder}/mechanism.png")
+
+
+if __name__ == "__main__":
+    exit_on_input_error(main)
