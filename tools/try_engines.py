@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import itertools
 import json
 import subprocess
 import sys
@@ -29,14 +30,21 @@ from switchablecompat.provenance import hardware, versions
 
 EXAMPLES = """example:
   python tools/try_engines.py --generate 100000 --dimension 128 --output outputs/engines
+  python tools/try_engines.py --generate 1000000 --index flat ivf --output outputs/engines
 """
-# engine, index, parameters of its building, of its search: the same graph in both
-ENTRIES: tuple[tuple[str, str, dict[str, int], dict[str, int]], ...] = (
-    ("faiss", "Flat", {}, {}),
-    ("milvus lite", "FLAT", {}, {}),
-    ("faiss", "HNSW32", {}, {"efSearch": 64}),
-    ("milvus lite", "HNSW", {"M": 32, "efConstruction": 40}, {"ef": 64}),
-)
+Entry = tuple[str, str, dict[str, int], dict[str, int]]  # engine, index, parameters of building and of searching it
+# The same index in both engines.
+ENTRIES: dict[str, tuple[Entry, Entry]] = {
+    "flat": (("faiss", "Flat", {}, {}), ("milvus lite", "FLAT", {}, {})),
+    "hnsw": (
+        ("faiss", "HNSW32", {}, {"efSearch": 64}),
+        ("milvus lite", "HNSW", {"M": 32, "efConstruction": 40}, {"ef": 64}),
+    ),
+    "ivf": (
+        ("faiss", "IVF1024,Flat", {}, {"nprobe": 32}),
+        ("milvus lite", "IVF_FLAT", {"nlist": 1024}, {"nprobe": 32}),
+    ),
+}
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -46,17 +54,20 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dimension", type=positive, default=128, metavar="D", help="of them (default %(default)s)")
     parser.add_argument("--queries", type=positive, default=200, metavar="N", help="(default %(default)s)")
     parser.add_argument("--top", type=positive, default=10, metavar="K", help="neighbours (default %(default)s)")
+    parser.add_argument(
+        "--index", nargs="+", choices=ENTRIES, default=["flat", "hnsw"], help="kinds of index (default: flat hnsw)"
+    )
     parser.add_argument("--output", required=True, metavar="DIR", help="for vectors and engines.json")
-    parser.add_argument("--one", type=int, metavar="NUMBER", help=argparse.SUPPRESS)  # what the processes are told
+    parser.add_argument("--one", type=int, choices=(0, 1), help=argparse.SUPPRESS)  # the engine that a process measures
     arguments = parser.parse_args(argv)
     if arguments.top > arguments.generate:
         raise InputError("--top", f"must be at most the {arguments.generate} vectors", arguments.top)
     return arguments
 
 
-def measure_one(number: int, output: Path) -> None:
+def measure_one(kind: str, number: int, output: Path) -> None:
     """Measure one engine, and print what it gives."""
-    engine, index, build, parameters = ENTRIES[number]
+    engine, index, build, parameters = ENTRIES[kind][number]
     files = open_shards([output / "shards"])
     queries, exact = (np.load(output / f"{name}.npy") for name in ("queries", "exact"))
     with tempfile.TemporaryDirectory(dir=output) as folder:
@@ -69,7 +80,7 @@ def main() -> int:
     arguments = parse_arguments()
     output = Path(arguments.output)
     if arguments.one is not None:
-        measure_one(arguments.one, output)
+        measure_one(arguments.index[0], arguments.one, output)
         return 0
     refuse_unwritable(output, "--output")
     imports = peak_memory()
@@ -82,11 +93,11 @@ def main() -> int:
         np.save(output / "queries.npy", queries)
         np.save(output / "exact.npy", exact_neighbours(files, queries, arguments.top))
         engines = []
-        for entry in range(len(ENTRIES)):
-            command = [sys.executable, __file__, "--output", str(output), "--one", str(entry)]
+        for kind, one in itertools.product(dict.fromkeys(arguments.index), (0, 1)):
+            command = [sys.executable, __file__, "--output", str(output), "--index", kind, "--one", str(one)]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
             if done.returncode:
-                raise InputError(" ".join(ENTRIES[entry][:2]), "must be measured", f"exit code {done.returncode}")
+                raise InputError(" ".join(ENTRIES[kind][one][:2]), "must be measured", f"exit code {done.returncode}")
             engines.append(json.loads(done.stdout.splitlines()[-1]))
         packages = {name: importlib.metadata.version(name.replace("_", "-")) for name in ("milvus_lite", "pymilvus")}
         content = {
