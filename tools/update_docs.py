@@ -19,9 +19,11 @@ from tabulate import tabulate
 
 import startup  # noqa: F401  (before torch is loaded)
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # where benchmarks/ is
+sys.path.insert(0, str(Path(__file__).parents[1]))  # where benchmarks/ and gpu/ are
 from benchmarks import report
+from gpu import scale_out
 from switchablecompat.cli.parsers.shared import Parser
+from switchablecompat.comparison.published import read_published
 from switchablecompat.comparison.render import render_headline, render_overview
 from switchablecompat.comparison.results import load_results
 from switchablecompat.comparison.suite import load_suite
@@ -104,6 +106,21 @@ def difference_table(comparison: Comparison) -> str:
         f"{table}\n\n(Points of mAP, means over the seeds. Cross-tests of {ours} that pass, by seed: "
         f"{', '.join(passed)}.)"
     )
+
+
+def published_table(path: Path) -> str:
+    """Published figures, a line per method: self-tests, corners and the mean of the cross-tests."""
+    published = read_published(str(path))
+    m = 1 + max(query for cells in published.cells.values() for query, _ in cells)
+    columns = [*((i, i) for i in range(m)), (0, m - 1), (m - 1, 0)]
+    rows = []
+    for method, cells in published.cells.items():
+        crossed = [value for (query, gallery), value in cells.items() if query != gallery]
+        values = [cells.get(cell) for cell in columns] + [fmean(crossed) if crossed else None]
+        rows.append([method, *("-" if value is None else f"{value:.1f}" for value in values)])
+    names = [f"phi{i + 1}" for i in range(m)]
+    headers = ["mAP (%)", *names, f"{names[0]} on {names[-1]}", f"{names[-1]} on {names[0]}", "mean cross-test"]
+    return f"{tabulate(rows, headers, tablefmt='github', disable_numparse=True)}\n\n({published.source}.)"
 
 
 def threshold_table(path: Path) -> str:
@@ -274,6 +291,13 @@ def gpu_tables(path: Path) -> str:
     return "\n\n".join([*blocks, f"({manifest['hardware']['gpu'] or manifest['hardware']['cpu']}; {made}{dry})"])
 
 
+def scale_out_table(path: Path) -> str:
+    """What a step should cost on several GPUs, from measured sizes; says whether its time on one GPU is measured."""
+    step = scale_out.step_seconds()
+    assumed = "assumed" if step == scale_out.ASSUMED else "measured"
+    return f"{scale_out.table(step, (2, 8))}\n\n(ResNet-50; {1000 * step:.0f} ms for a step on one GPU, {assumed}.)"
+
+
 def gpu_trainings(content: Mapping[str, Any]) -> str:
     """mAP of short trainings from one start, one line per method."""
     rows, names = [], ["w025", "w050", "w075", "w100"]
@@ -299,12 +323,14 @@ RENDERERS: dict[str, Callable[[Path], str]] = {
     "rehearsal": rehearsal_table,
     "engines": engine_table,
     "gpu": gpu_tables,
+    "scale_out": scale_out_table,
     "difficulty": difficulty_table,
     "comparison": comparison_table,
     "backbones": backbone_table,
     "refinements": refinement_table,
     "headline": partial(comparison_table, render=render_headline),
     "differences": partial(comparison_table, render=difference_table),
+    "published": published_table,
     "thresholds": threshold_table,
     "mixed": mixed_table,
     "trials": trial_table,
