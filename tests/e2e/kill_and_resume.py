@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from switchablecompat import train_net
+from switchablecompat.cli import train as command
 from switchablecompat.modeling.checkpoint import read_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +38,7 @@ def train(folder: Path) -> None:
     torch.set_num_threads(1)
     config = str(ROOT / "configs" / "quick" / "sfsc_tiny.yml")
     options = [*OPTIONS, "OUTPUT_DIR", str(folder)]
-    train_net.run(argparse.Namespace(config_file=config, opts=options, eval_only=False, resume=True))
+    command.run(argparse.Namespace(config_file=config, opts=options, eval_only=False, resume=True, verbose=False))
 
 
 def start(folder: Path) -> multiprocessing.Process:

@@ -9,7 +9,7 @@ import torch
 from builders import tiny_config, tiny_model
 from loops import make_loop, train
 from switchablecompat.aggregation import build_aggregation
-from switchablecompat.modeling import shared_parameters
+from switchablecompat.layers import shared_parameters
 
 pytestmark = pytest.mark.gpu
 

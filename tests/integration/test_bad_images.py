@@ -143,7 +143,7 @@ LABELS = {
     "no query": ([], GALLERY, "no query images"),
     "no gallery": (QUERY, [], "no gallery images"),
     "one camera": (QUERY, [(path, pid, 0) for path, pid, _ in GALLERY], "from their own camera"),
-    "strangers": (QUERY, [(path, pid + 2, camera) for path, pid, camera in GALLERY], "that the gallery"),
+    "strangers": (QUERY, [(path, pid + 2, camera) for path, pid, camera in GALLERY], "not in the gallery"),
 }
 
 

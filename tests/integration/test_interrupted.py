@@ -205,9 +205,9 @@ def test_a_handler_of_the_user_keeps_the_signal(tmp_path):
     assert (tmp_path / "model_final.pth").exists()
 
 
-def test_the_rehearsal_of_the_evaluation_changes_no_bit(uninterrupted, tmp_path, monkeypatch):
+def test_the_trial_evaluation_changes_no_bit(uninterrupted, tmp_path, monkeypatch):
     rehearsed = []
-    monkeypatch.setattr(trainer, "rehearse", lambda *_: rehearsed.append(1))
+    monkeypatch.setattr(trainer, "try_evaluation", lambda *_: rehearsed.append(1))
     make(tmp_path).train()
     assert rehearsed == [1]
     assert same(content(tmp_path, "model_final"), uninterrupted)

@@ -148,7 +148,6 @@ def test_an_item_is_one_however_its_path_is_spelt(tool, milvus, images, models, 
 
 KILLED = """
 import os, signal, sys
-sys.path.insert(0, "tools")
 from switchablecompat.deploy.gallery import milvus_load
 from pymilvus import MilvusClient
 milvus_load.BLOCK, milvus_load.ROWS = 5, 3  # messages of 3, 2, 3, 2 and 2 items
@@ -159,8 +158,8 @@ def dying(self, *arguments):
     if len(calls) == 3:
         os.kill(os.getpid(), signal.SIGKILL)
 MilvusClient.upsert = dying
-import search
-search.main()
+from switchablecompat_command import main
+main("search", "search")
 """
 
 

@@ -75,7 +75,7 @@ def test_sound_data_have_no_finding(sound: dict[str, list[Item]]) -> None:
             "query",
             lambda item: (item[0], item[1] + 90, item[2]),
             "no-query-match",
-            "(100, 101, 102) that the gallery (10,",
+            "(100, 101, 102) that is not in the gallery (10,",
         ),
         ("query", lambda item: (item[0], item[1], 1), "no-query-match", "only from their own camera"),
         ("query", lambda item: None, "empty-query", "no query images"),

@@ -115,7 +115,7 @@ class SwitchableTrainLoop(SimpleTrainer):
         start = time.perf_counter()
         try:
             batch = next(self._data_loader_iter)
-        except RuntimeError as error:
+        except (RuntimeError, OSError, EOFError) as error:
             if self.interruption.requested:  # a signal to the process group has ended the loaders
                 raise NoBatchError from error
             raise
