@@ -38,6 +38,14 @@ def test_the_headline_has_the_papers_rows_in_its_order_and_means_only(comparison
     assert lines[-1] == "(Fabricated numbers. Means over seeds 0, 1.)"
 
 
+def test_the_headline_says_which_seeds_are_there(suite, results):
+    one = [result for result in results if result.seed == 1]
+    assert render_headline(Comparison(suite, one)).endswith("(Fabricated numbers. Seed 1.)")
+    fewer = [result for result in results if not (result.method == "unified" and result.seed == 0)]
+    lines = render_headline(Comparison(suite, fewer)).splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:4]] == ["| Unified (n=1)", "| B_C_T"]
+
+
 def test_markdown_has_grid_summary_and_differences(comparison):
     text = render_markdown(comparison)
     assert "rows: query sub-model, columns: gallery sub-model" in text

@@ -73,15 +73,17 @@ PUBLISHED_ROWS = ("unified", "bct", "asymmetric", "bct_s", "asymmetric_s", "sfsc
 def render_headline(comparison: Comparison) -> str:
     """The rows that the paper has, means over the seeds only: for a first page."""
     m = len(comparison.widths)
-    rows = []
-    for method in (name for name in PUBLISHED_ROWS if name in comparison.methods):
+    rows, seeds_of = [], {name: comparison.of(name) for name in PUBLISHED_ROWS if name in comparison.methods}
+    seeds = sorted({seed for found in seeds_of.values() for seed in found})
+    for method, found in seeds_of.items():
         spreads = [comparison.spread(method, i, i) for i in range(m)]
         spreads += [comparison.summary(method, name) for name in ("mean cross-test", "AC")]
         means = ["-" if spread is None else f"{spread.mean:.1f}" for spread in spreads]
-        rows.append([comparison.titles[method], *means])
+        few = "" if len(found) == len(seeds) else f" (n={len(found)})"
+        rows.append([comparison.titles[method] + few, *means])
     header = ["mAP (%)", *comparison.names, "mean cross-test", "AC (%)"]
-    seeds = ", ".join(map(str, comparison.suite.seeds))
-    return f"{_markdown(header, rows)}\n\n({comparison.suite.dataset} Means over seeds {seeds}.)"
+    which = f"Seed {seeds[0]}" if len(seeds) == 1 else f"Means over seeds {', '.join(map(str, seeds))}"
+    return f"{_markdown(header, rows)}\n\n({comparison.suite.dataset} {which}.)"
 
 
 def render_latex(comparison: Comparison, metric: str = "mAP") -> str:
