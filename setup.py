@@ -21,7 +21,7 @@ DEPLOY = [
 ]
 MILVUS = ["pymilvus>=2.5,<4", "milvus-lite>=3,<4"]  # a client of Milvus, and Milvus in a file (Linux, macOS, Windows)
 TORCHJD = [
-    "torchjd[quadprog_projector]>=0.18,<1",
+    "torchjd[quadprog-projector]>=0.18,<1",
     "cvxpy>=1.6,<2",  # of its CAGrad, with the solver that the next line brings
     "clarabel>=0.9,<1",
 ]
