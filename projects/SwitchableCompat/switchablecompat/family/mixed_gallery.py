@@ -86,7 +86,7 @@ def mixed_gallery_map(
         matches: of the labels.
         order: in which the items are re-encoded, a permutation of their indices, ``[Ng]``.
         shares: in per cent, ascending; at a share the first ``round(share * Ng / 100)`` items of the order are new.
-        block_bytes: see :func:`~.ranking.rank_matches`; one more copy of the gallery comes on top.
+        block_bytes: see :func:`~..evaluation.ranking.rank_matches`; one more copy of the gallery comes on top.
     """
     gallery, values = old.clone(), []
     buffer = similarity_buffer(query_features, matches, block_bytes)

@@ -1,8 +1,8 @@
 """A gallery that can be searched: a folder with a FAISS index, its items, and a card that says what they are.
 
 ``index.faiss`` is FAISS's own file; its vector number ``i`` is row ``i`` of ``items.parquet``, a feature file (see
-:mod:`.feature_file`), or one without the column ``feature`` where the features stay in shards. ``index.json`` is the
-card.
+:mod:`~..features.feature_file`), or one without the column ``feature`` where the features stay in shards.
+``index.json`` is the card.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def profile_precisions(
 
     Returns:
         The content of ``precisions.json``: the setting, and for each file its ``width``, ``precision``,
-        ``file_bytes``, ``latency_ms`` and what :meth:`~.held_out.HeldOut.compare` says.
+        ``file_bytes``, ``latency_ms`` and what :meth:`~..files.held_out.HeldOut.compare` says.
 
     Raises:
         InputError: a package is missing, or a file loses more than the limit.
