@@ -1,7 +1,7 @@
-"""Where every command starts: what must be said before torch is loaded, and nothing that takes long.
+"""The start of every command: sets what torch reads when it is loaded, and does nothing slow.
 
-Importing ``switchablecompat`` loads torch and FastReID, which takes seconds. A command line that asks for help, or is
-wrong, needs neither, so :func:`main` imports the package without them, and :func:`load` adds them once there is work.
+Importing ``switchablecompat`` loads torch and FastReID, which takes seconds. A command line that asks for help or is
+wrong needs neither. So :func:`main` imports the package without them, and :func:`load` adds them once there is work.
 """
 
 import importlib
@@ -14,10 +14,12 @@ postponed = False  # read by the package when it is imported
 
 
 def prepare() -> None:
-    """Let waiting threads sleep, and Ctrl-C end the imports with one line and 130, as ``errors`` does it later.
+    """Let waiting threads sleep, and let Ctrl-C during imports exit with one line and code 130.
 
-    Threads that spin cost a step beside other work a multiple of its time, and save none of it alone. OMP_WAIT_POLICY
-    and GOMP_SPINCOUNT of the user are left as they are.
+    (``errors`` handles Ctrl-C in this way later.)
+
+    Waiting threads that spin save no time on an idle machine, and multiply the time of a step on a busy one. The user's
+    own OMP_WAIT_POLICY and GOMP_SPINCOUNT stay as they are.
     """
     if "GOMP_SPINCOUNT" not in os.environ:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -33,7 +35,7 @@ def _say_interrupted(kind: type[BaseException], error: BaseException, trace: Tra
 
 
 def load() -> None:
-    """Load what was postponed."""
+    """Load torch, FastReID and the rest of the package, which :func:`main` has postponed."""
     global postponed
     postponed = False
     package = sys.modules["switchablecompat"]
@@ -42,11 +44,11 @@ def load() -> None:
 
 
 def main(name: str = "", prog: str = "") -> NoReturn:
-    """Run a command, and exit with its code.
+    """Run a command and exit with its code.
 
     Args:
-        name: which one; by default the first argument says it.
-        prog: what the user has typed to start it, for its help.
+        name: The command. Default: the first argument.
+        prog: What the user typed to start it, for its help.
     """
     global postponed
     postponed = True
@@ -58,7 +60,7 @@ def main(name: str = "", prog: str = "") -> NoReturn:
     raise AssertionError("exit_on_input_error exits")
 
 
-if __name__ == "__main__":  # python -m switchablecompat_command: the package looks at the module of this name
+if __name__ == "__main__":  # python -m: import by name, since the package reads the module of this name
     from switchablecompat_command import main as start
 
     start()

@@ -1,7 +1,8 @@
 """SwitchableCompat: switchable networks with self-compatible features, as a plug-in of FastReID.
 
 Importing it makes an unmodified FastReID work on today's Python and PyTorch, and registers the plug-in's backbone,
-head, meta-architecture and data sets in FastReID's registries. Only a command line postpones that, until it has work.
+head, meta-architecture and data sets in FastReID's registries. Only a command line postpones both, until it has work
+to do.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""What a config must not say: rules between keys. Rules of a single key are in ``config_rules.py``."""
+"""Rules that involve several config keys. Rules of a single key are in ``config_rules.py``."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .own_losses import OWN_LOSSES
 
 OUR_LOSSES = ("CompatibleLoss", "InfluenceLoss", "AsymmetricLoss", "DistillationLoss")
 OTHER_LOSSES = ("TripletLoss", "CircleLoss", "Cosface")
-LOWEST_LOGIT = -5.0  # of the right class at a cosine of 0: exp(-5) is 2 % of the stable preset's prior
+LOWEST_LOGIT = -5.0  # logit of the right class at a cosine of 0: exp(-5) is 2 % of the stable preset's prior
 
 
 def check_config(cfg: CN) -> None:
-    """Refuse settings that make no sense, or contradict each other.
+    """Reject settings that make no sense or contradict each other.
 
     Raises:
-        InputError: Key, rule and the value found.
+        InputError: With the key, the rule and the value found.
     """
     check_rules(cfg, RULES)
     _check_model(cfg)
@@ -76,10 +76,10 @@ def _check_losses(cfg: CN) -> None:
 
 
 def _check_evidence(cfg: CN) -> None:
-    """Refuse margins that leave no evidence for the right class where training starts, at a cosine of 0.
+    """Reject margins that leave no evidence for the right class at the start of training, at a cosine of 0.
 
-    Evidence is ``exp`` (or ``softplus``) of a logit, and so is the gradient that pulls a feature and its class vector
-    together. The cross-entropy has no such floor: it sees differences of logits only.
+    Evidence is ``exp`` (or ``softplus``) of a logit. The gradient that pulls a feature and its class vector together
+    scales in the same way. Cross-entropy has no such floor, because it depends only on differences of logits.
     """
     heads, node = cfg.MODEL.HEADS, cfg.MODEL.LOSSES.COMPAT
     scale, margin = heads.SCALE, heads.MARGIN
@@ -98,7 +98,7 @@ def _check_evidence(cfg: CN) -> None:
 
 
 def _check_compatibility(cfg: CN) -> None:
-    """The influence and the asymmetric loss, the reference, and who has which loss."""
+    """Check the influence and the asymmetric loss, the reference, and which sub-models have which loss."""
     names, losses, reference = cfg.MODEL.LOSSES.NAME, cfg.MODEL.LOSSES, cfg.MODEL.REFERENCE
     if "AsymmetricLoss" in names and losses.ASYMMETRIC.TEACHER == "full" and single_width(cfg):
         rule = "must be reference for a network of one width (ONLY_WIDTH, or WIDTHS [1.0]): it has no others"
@@ -124,10 +124,10 @@ def _check_solver(cfg: CN) -> None:
 
 
 def check_share(cfg: CN, processes: int) -> None:
-    """Refuse a batch that gives a process a single image where the head's batch norm needs two.
+    """Reject a batch that gives a process a single image if the head's batch norm needs two.
 
     Raises:
-        InputError: The batch, and what it is for a process.
+        InputError: With the batch size, and the images per process.
     """
     batch, heads = cfg.SOLVER.IMS_PER_BATCH, cfg.MODEL.HEADS
     together = processes > 1 and heads.NORM == "syncBN"
@@ -137,17 +137,20 @@ def check_share(cfg: CN, processes: int) -> None:
 
 
 def _check_sizes(cfg: CN) -> None:
-    """For testing FastReID resizes to SIZE_TEST and cuts CROP.SIZE out of its centre, black where that is larger."""
+    """Check sizes for testing: FastReID resizes to SIZE_TEST, then cuts CROP.SIZE from the centre.
+
+    A crop that is larger than the image gets black borders.
+    """
     if cfg.INPUT.CROP.ENABLED:
         check_rules(cfg, {"INPUT.CROP.SIZE": PIXELS})
         _check_fit(list(cfg.INPUT.CROP.SIZE), "SIZE_TEST", cfg)
 
 
 def check_training_sizes(cfg: CN) -> None:
-    """For training it resizes to SIZE_TRAIN, crops to CROP.SIZE, pads, and crops to SIZE_TRAIN.
+    """Check sizes for training: FastReID resizes to SIZE_TRAIN, crops to CROP.SIZE, pads, and crops to SIZE_TRAIN.
 
     Raises:
-        InputError: Pictures would be corners, or padding, of what is meant.
+        InputError: The network would see only a corner of an image, or its padding.
     """
     train = list(cfg.INPUT.SIZE_TRAIN)
     crop, padding = cfg.INPUT.CROP, cfg.INPUT.PADDING

@@ -1,4 +1,4 @@
-"""What a key may hold, whatever the others say: a rule for each, and the table of those that every config must meet."""
+"""Rules of single config keys, independent of other keys, and the table of the rules that every config must meet."""
 
 from __future__ import annotations
 
@@ -13,40 +13,42 @@ from fastreid.layers import any_softmax, pooling
 from .config_unread import value_of
 from .errors import InputError
 
-Rule = tuple[str, Callable[[Any], bool]]  # what a message says, and whether a value keeps it
+Rule = tuple[str, Callable[[Any], bool]]  # the rule as a message states it, and whether a value meets it
 
-# What a step of ours cannot drive: it has no closure to compute a loss again, gradients are dense and of any shape.
+# Optimizers that our training step cannot drive: it has no closure that computes the loss again, and its gradients are
+# dense and of any shape.
 NO_OPTIMIZERS = ("Optimizer", "LBFGS", "SparseAdam", "Muon")
 OPTIMIZERS = sorted(
     name
     for name, item in vars(torch.optim).items()
     if isinstance(item, type) and issubclass(item, torch.optim.Optimizer) and name not in NO_OPTIMIZERS
 )
-# SetReWeightSampler is none of them: it asks for cameras 0, 1, ... in training items, FastReID's data sets give names.
+# SetReWeightSampler is not among them: it expects cameras 0, 1, ... in training items, but FastReID's data sets give
+# names.
 IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler")
 
 
 def one_of(*options: str) -> Rule:
-    """One of some words."""
+    """The rule that a value is one of these words."""
     return f"must be one of {list(options)}", lambda value: value in options
 
 
 def between(low: float, high: float = math.inf) -> Rule:
-    """A number in a closed range, or from ``low`` on."""
+    """The rule that a value is a number in the closed range, or at least ``low``."""
     text = f"must be at least {low}" if high == math.inf else f"must be between {low} and {high}"
     return text, _within(low, high)
 
 
 def check_rules(cfg: CN, rules: Mapping[str, Rule], node: str = "") -> None:
-    """Refuse the first value that breaks its rule.
+    """Reject the first value that breaks its rule.
 
     Args:
         cfg: The config.
-        rules: By key.
+        rules: Rules by key.
         node: Prefix of the keys, with its dot.
 
     Raises:
-        InputError: Key, rule and the value found.
+        InputError: With the key, the rule and the value found.
     """
     for key, (text, keeps) in rules.items():
         value = value_of(cfg, node + key)
@@ -63,7 +65,7 @@ def _within(low: float, high: float) -> Callable[[Any], bool]:
 
 
 def _ascending(least: float, greatest: float) -> Callable[[Any], bool]:
-    """Two ascending numbers above ``least`` and up to ``greatest``."""
+    """Whether a value holds two ascending numbers above ``least`` and up to ``greatest``."""
     return lambda v: len(v) == 2 and all(map(_number, v)) and least < v[0] <= v[1] <= greatest
 
 

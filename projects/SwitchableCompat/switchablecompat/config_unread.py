@@ -1,4 +1,4 @@
-"""Settings that nothing reads: no error, but whoever sets one believes in an experiment that does not take place."""
+"""Settings that nothing reads. They are no error, but a user who sets one expects an effect that it does not have."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ FACTORS = (f"{SWITCHABLE}.LOSS_WEIGHTS", f"{SWITCHABLE}.SLOW_START", f"{COMPAT}.
 
 
 def why_unread(key: str, get: Get) -> str:
-    """Why a setting is not read, beside the others; empty if it is, or if that is not known.
+    """Why nothing reads a setting, given the others. Empty if something reads it, or if that is not known.
 
     Args:
-        key: Its full name.
-        get: The value of any key of the config.
+        key: Full name of the setting.
+        get: Returns the value of any key of the config.
     """
     node, _, option = key.rpartition(".")
     if node == COMPAT:
@@ -52,7 +52,7 @@ def why_unread(key: str, get: Get) -> str:
 
 
 def unread_settings(cfg: CN, defaults: CN) -> list[str]:
-    """A line for every setting of ``cfg`` that differs from its default and is not read: key, value and reason."""
+    """One line (key, value, reason) for each setting of ``cfg`` that is not its default and that nothing reads."""
     lines = []
     for key, value in _flat(cfg):
         reason = why_unread(key, lambda other: value_of(cfg, other))
@@ -62,7 +62,7 @@ def unread_settings(cfg: CN, defaults: CN) -> list[str]:
 
 
 def reference_readers(get: Get) -> list[str]:
-    """Which of the losses look at ``MODEL.REFERENCE``."""
+    """The losses that use ``MODEL.REFERENCE``."""
     names = get("MODEL.LOSSES.NAME")
     readers = [name for name in names if name == "InfluenceLoss"]
     if "AsymmetricLoss" in names and get("MODEL.LOSSES.ASYMMETRIC.TEACHER") == "reference":
@@ -71,7 +71,7 @@ def reference_readers(get: Get) -> list[str]:
 
 
 def single(get: Get) -> bool:
-    """Whether a network of one width is trained."""
+    """Whether the config trains a network of one width."""
     return bool(get(f"{SWITCHABLE}.ONLY_WIDTH")) or len(get(f"{SWITCHABLE}.WIDTHS")) == 1
 
 
@@ -100,7 +100,7 @@ def _of_aggregation(option: str, get: Get) -> str:
 
 
 def _of_factors(key: str, get: Get) -> str:
-    """Factors on the losses set sub-models against each other, and two aggregators undo them."""
+    """Why a loss factor has no effect: it weighs sub-models against each other, and two aggregators undo that."""
     if (key in FACTORS or key == f"{SWITCHABLE}.SANDWICH") and single(get):
         return "is not read for a network of one width, which has no others to set it against"
     if key in FACTORS and get(f"{AGGREGATION}.NAME") in ("mgda", "imtl_g"):

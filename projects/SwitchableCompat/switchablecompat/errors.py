@@ -1,4 +1,4 @@
-"""The one error type for bad input, the exit code that goes with it, and the one line for what a machine refuses."""
+"""The error type for bad input, its exit code, and one-line messages for failures of the machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class InputError(ValueError):
 
     def __init__(self, subject: object, rule: str | None = None, found: object = None) -> None:
         self.subject, self.rule, self.found = str(subject), rule, found
-        if rule is None:  # torch rebuilds a DataLoader worker's error from its traceback: keep the line that matters
+        if rule is None:  # torch rebuilds a DataLoader worker's error from its traceback: keep only the message line
             self.subject = self.subject.rsplit(f"{type(self).__name__}: ", 1)[-1].strip()
             super().__init__(self.subject)
             return
@@ -32,25 +32,25 @@ class InputError(ValueError):
 
     def __reduce__(
         self,
-    ) -> tuple[Any, ...]:  # several positional arguments: the default would not survive a process boundary
+    ) -> tuple[Any, ...]:  # the default cannot pass several positional arguments to another process
         return type(self), (self.subject, self.rule, self.found)
 
 
 def name_some(names: Sequence[object], limit: int = 3) -> str:
-    """The first ``limit`` names, and the number of the others, for a message."""
+    """The first ``limit`` names and the number of the others, for a message."""
     shown = ", ".join(str(name) for name in names[:limit])
     return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
-OF_SYSTEM = re.compile(r"\[Errno (\d+)\] ([^\n]*)")  # also in what a loader's process or a library makes of it
-FULL = ("no space left on device", "file write failed", "writer failed writing", "inline_container.cc")  # last: torch
-OPEN_FILES = ("too many open files", "items of ancdata")  # the latter: torch, of tensors that come from a process
+OF_SYSTEM = re.compile(r"\[Errno (\d+)\] ([^\n]*)")  # also when a loader's process or a library has wrapped the error
+FULL = ("no space left on device", "file write failed", "writer failed writing", "inline_container.cc")  # last: torch's
+OPEN_FILES = ("too many open files", "items of ancdata")  # the latter: torch's, for tensors from another process
 ENOUGH_FILES = 65536
 MEMORY = ("can't allocate memory", "out of memory")
 
 
 def machine_trouble(error: BaseException) -> str | None:
-    """One line for what is neither the input's nor the program's fault: disks, open files, memory, text; else None."""
+    """One line for a failure of the machine (disk, open files, memory, text encoding); None for other errors."""
     if error.__cause__ is not None and (line := machine_trouble(error.__cause__)):
         return line
     if isinstance(error, UnicodeError):
@@ -85,7 +85,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _allow_open_files() -> None:
-    """Ask for more open files than the usual 1024: each tensor from a loader's process is one while it lives."""
+    """Raise the limit of open files above the usual 1024: each live tensor from a loader's process holds one."""
     try:
         import resource
     except ImportError:  # Windows has no such limit
@@ -93,22 +93,22 @@ def _allow_open_files() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = ENOUGH_FILES if hard == resource.RLIM_INFINITY else min(hard, ENOUGH_FILES)
     if soft != resource.RLIM_INFINITY and soft < most:
-        with suppress(ValueError, OSError):  # some systems have a lower limit for all, which they do not tell
+        with suppress(ValueError, OSError):  # some systems have a lower global limit that they do not report
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def exit_on_input_error(main: Callable[[], int | None]) -> None:
-    """Run ``main`` as a command: exit 0 on success, 2 with one ``error:`` line on :class:`InputError`; Ctrl-C: 130.
+    """Run ``main`` as a command and exit: 0 on success, 2 with one ``error:`` line on :class:`InputError`, Ctrl-C: 130.
 
-    What the machine refuses (:func:`machine_trouble`) is one line too. A reader that has gone (``| head``) is no error.
+    A failure of the machine (:func:`machine_trouble`) gives one line too. A closed pipe (``| head``) is no error.
     """
     _allow_open_files()
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # names of files may have what the terminal's encoding has not
+        if hasattr(stream, "reconfigure"):  # file names may hold characters that the terminal's encoding lacks
             stream.reconfigure(errors="backslashreplace")
     try:
         code = main()
-        sys.stdout.flush()  # a full disk shows here at the latest
+        sys.stdout.flush()  # reports a full disk here at the latest
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
@@ -116,7 +116,7 @@ def exit_on_input_error(main: Callable[[], int | None]) -> None:
         print("interrupted", file=sys.stderr)
         code = 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush complains
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python's last flush complains
         code = 141
     except Exception as error:
         line = machine_trouble(error)

@@ -15,10 +15,10 @@ from .errors import InputError
 
 
 def refuse_unwritable(folder: str | Path, key: str, rule: str = "must be a folder that can be written to") -> None:
-    """Refuse a folder that cannot be made or written to before work is done for it; nothing is created.
+    """Reject, before any work, a folder that cannot be created or written to. Creates nothing.
 
     Raises:
-        InputError: Naming ``key`` and what is in the way.
+        InputError: With ``key`` and the obstacle.
     """
     folder = Path(folder).absolute()
     there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
@@ -27,10 +27,10 @@ def refuse_unwritable(folder: str | Path, key: str, rule: str = "must be a folde
 
 
 def refuse_unwritable_file(path: str | Path, key: str) -> None:
-    """The same for a single file.
+    """Reject, before any work, a file that cannot be written. Creates nothing.
 
     Raises:
-        InputError: Naming ``key`` and what is in the way.
+        InputError: With ``key`` and the obstacle.
     """
     path = Path(path).absolute()
     if path.is_dir():
@@ -40,10 +40,10 @@ def refuse_unwritable_file(path: str | Path, key: str) -> None:
 
 @contextmanager
 def writing_to(subject: object, what: str = "a folder") -> Iterator[None]:
-    """A block whose errors of the file system say that ``subject`` must be ``what`` can be written.
+    """Turn file system errors of the block into one line: ``subject`` must be ``what`` can be written.
 
     Raises:
-        InputError: With the system's own words.
+        InputError: With the system's own message.
     """
     try:
         yield
@@ -52,10 +52,10 @@ def writing_to(subject: object, what: str = "a folder") -> Iterator[None]:
 
 
 def shipped(path: str) -> str:
-    """A file by its path; where there is none, the one of this name that came with the package, if there is.
+    """The path of a file or, if no such file exists, of the file of this name that came with the package, if any.
 
-    ``Synthetic/sfsc.yml`` and ``configs/Synthetic/sfsc.yml`` are the same. An installed package has configs of its own;
-    in a checkout, and in a FastReID that holds this project, they are where they always are.
+    ``Synthetic/sfsc.yml`` and ``configs/Synthetic/sfsc.yml`` mean the same file. An installed package has its own copy
+    of the configs. A checkout, and a FastReID that contains this project, use their own folder ``configs/``.
     """
     package = Path(__file__).parent
     if not path or os.path.exists(path):
@@ -69,10 +69,10 @@ def shipped(path: str) -> str:
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` and rename it to ``path`` when the block ends well.
+    """Yield a temporary path beside ``path``, and rename it to ``path`` if the block raises nothing.
 
-    On an exception (an interrupt too) the temporary file is removed and whatever ``path`` held is untouched. The folder
-    is created if needed. The temporary name keeps the suffix, since many writers choose their format by it.
+    On an exception, also on an interrupt, the temporary file is removed and ``path`` stays as it was. The folder is
+    created if needed. The temporary name keeps the suffix, because many writers choose their format by it.
 
     Example:
         >>> with atomic_write("outputs/grid.json") as temporary:      # doctest: +SKIP
@@ -85,7 +85,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         with temporary.open("rb+") as written:
-            os.fsync(written.fileno())  # else a power cut can leave the new name with no content
+            os.fsync(written.fileno())  # otherwise a power cut can leave an empty file under the new name
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -93,10 +93,10 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def write_texts(folder: str | Path, texts: Mapping[str, str]) -> list[Path]:
-    """Write texts by file name into ``folder``, with Unix line ends; each appears complete or not at all.
+    """Write texts by file name into ``folder``, with Unix line ends. Each file appears complete or not at all.
 
     Returns:
-        Their paths, in this order.
+        The paths, in the order of ``texts``.
     """
     for name, text in texts.items():
         with atomic_write(Path(folder) / name) as temporary:
@@ -105,10 +105,10 @@ def write_texts(folder: str | Path, texts: Mapping[str, str]) -> list[Path]:
 
 
 def write_json(path: str | Path, content: Any, *, indent: int = 2) -> Path:
-    """Write strict JSON (no NaN) in UTF-8; the file appears complete or not at all.
+    """Write strict JSON (no NaN) in UTF-8. The file appears complete or not at all.
 
     Returns:
-        Its path.
+        The path.
     """
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=indent, allow_nan=False) + "\n", encoding="utf-8")
@@ -117,11 +117,10 @@ def write_json(path: str | Path, content: Any, *, indent: int = 2) -> Path:
 
 @contextmanager
 def atomic_folder(path: str | Path, last: str) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path`` and move its files into ``path`` when the block ends well.
+    """Yield a temporary folder beside ``path``, and move its files into ``path`` if the block raises nothing.
 
-    On an exception the temporary folder is removed and whatever ``path`` held is untouched. Files of the same name are
-    replaced, others stay. ``last`` is taken away first and moved last: a folder that holds it holds files that belong
-    together.
+    On an exception the temporary folder is removed and ``path`` stays as it was. Files of the same name are replaced,
+    others stay. The file ``last`` is removed first and moved last: if a folder has it, its files belong together.
 
     Args:
         path: The folder; it is created if needed.

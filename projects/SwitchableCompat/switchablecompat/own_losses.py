@@ -1,4 +1,4 @@
-"""Losses from outside the package, by their names: ``MODEL.LOSSES.NAME`` may hold them beside ours."""
+"""Losses from outside the package, by name. ``MODEL.LOSSES.NAME`` may list them beside ours."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ OWN_LOSSES: dict[str, OwnLoss] = {}
 
 
 def register_loss(function: OwnLoss) -> OwnLoss:
-    """Add a loss under its function's name; it is added to the losses of every sub-model.
+    """Register a loss under its function's name. It is added to the losses of every sub-model.
 
     Args:
-        function: Gets what the head gives for the sub-model (``features`` [N, D], ``neck_features`` [N, D],
-            ``cls_outputs`` and ``pred_class_logits`` [N, classes]), the identities [N] int64, and whether it is the
-            full model; returns a scalar, already scaled.
+        function: Takes the head's outputs for the sub-model (``features`` [N, D], ``neck_features`` [N, D],
+            ``cls_outputs`` and ``pred_class_logits`` [N, classes]), the identities [N] int64, and whether the sub-model
+            is the full model. Returns a scalar, already scaled.
 
     Raises:
         InputError: The name is taken.

@@ -1,4 +1,4 @@
-"""Which trained family a file belongs to, and which versions made it."""
+"""The trained family that a file belongs to, and the versions and the machine that made it."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ CLASSIFIER_KEY = "heads.weight"
 def family_digest(state_dict: Mapping[str, Tensor], settings: Mapping[str, Any]) -> str:
     """Digest of a trained family's feature space: ``sha256:`` and 64 hex digits.
 
-    Two sub-models are compatible only if they come from the same training run at the same step, that is from the same
-    weights, used in the same way; equal configs do not suffice.
+    Two sub-models are compatible only if they come from the same training run at the same step, that is, from the same
+    weights, used in the same way. Equal configs do not suffice.
 
     Args:
-        state_dict: The switchable model's. The classifier, which features do not depend on, does not count.
+        state_dict: The switchable model's. The classifier is left out, because features do not depend on it.
         settings: :func:`~switchablecompat.settings.feature_settings` of its config.
     """
     return weights_digest({key: value for key, value in state_dict.items() if key != CLASSIFIER_KEY}, settings)
 
 
 def weights_digest(state_dict: Mapping[str, Tensor], settings: Mapping[str, Any]) -> str:
-    """Digest of all tensors by name, and of settings of plain values: ``sha256:`` and 64 hex digits."""
-    # Numbers as floats: a mean of 0 is one of 0.0.
+    """Digest of all named tensors and of settings with plain values: ``sha256:`` and 64 hex digits."""
+    # Numbers as floats, so that a mean of 0 equals one of 0.0.
     plain = json.dumps({key: _floats(settings[key]) for key in sorted(settings)})
     digest = hashlib.sha256(f"settings {plain}\n".encode())
     for key in sorted(state_dict):
@@ -51,7 +51,7 @@ def _floats(value: Any) -> Any:
 
 
 def versions() -> dict[str, str]:
-    """Versions that a result depends on, by package name; a FastReID from a checkout says so."""
+    """Versions that a result depends on, by package name. The version of a FastReID checkout is ``checkout``."""
     found = {"python": platform.python_version()}
     for package in ("switchablecompat", "fastreid", "torch", "torchvision", "numpy", "pillow"):
         try:
@@ -60,7 +60,7 @@ def versions() -> dict[str, str]:
             found[package] = "checkout"
     spec = importlib.util.find_spec("fastreid")
     if spec is not None and "site-packages" not in Path(spec.origin or "").parts:
-        found["fastreid"] = "checkout"  # first on PYTHONPATH, whatever wheel is installed beside it
+        found["fastreid"] = "checkout"  # it precedes an installed wheel on the path
     return found
 
 

@@ -1,4 +1,4 @@
-"""Settings that features depend on, differences of two configs, and whether features of two models compare."""
+"""Settings that features depend on, differences of two configs, and the check that two models' features compare."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from .errors import InputError
 
-# What turns an image into a feature, beside the weights. Left out is what evaluation does not read (classifier, losses,
-# dropout, the kind of batch norm's synchronisation), and what changes rounding only (memory format, precision, device).
+# The settings that, beside the weights, determine how an image becomes a feature. Settings that evaluation does not
+# read (classifier, losses, dropout, synchronisation of batch norms) are left out, and so are those that only change
+# rounding (memory format, precision, device).
 FEATURE_KEYS = (
     "MODEL.META_ARCHITECTURE",
     "MODEL.PIXEL_MEAN",
@@ -34,9 +35,9 @@ FEATURE_KEYS = (
     "INPUT.CROP.SIZE",
 )
 
-# What does not change what is trained: names and places; what is written, and when; what computes; how a test set is
-# evaluated. A resumed run may change these and no others (but the length, see engine/resume.py), and a recipe's digest
-# leaves them out.
+# Settings that do not affect the training itself: names and places, what is written and when, the hardware and its
+# number formats, and how a test set is evaluated. A resumed run may change only these (and its length, see
+# engine/resume.py), and a recipe's digest leaves them out.
 RUN_KEYS = (
     "METHOD", "OUTPUT_DIR", "MODEL.WEIGHTS", "MODEL.BACKBONE.PRETRAIN", "MODEL.BACKBONE.PRETRAIN_PATH",
     "MODEL.REFERENCE.CONFIG_FILE", "MODEL.REFERENCE.WEIGHTS", "DATASETS.MANIFEST", "DATASETS.TESTS",
@@ -51,7 +52,7 @@ RUN_KEYS = (
 
 
 METRIC = "cosine: inner product of L2-normalised features"
-SPACE = ("family", "dimension", "metric", "preprocessing")  # all that must agree for features to compare
+SPACE = ("family", "dimension", "metric", "preprocessing")  # must all agree for features to compare
 
 
 class Difference(NamedTuple):
@@ -66,7 +67,7 @@ class Difference(NamedTuple):
 
 
 def flat_settings(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A config, or a part of one, as ``KEY.KEY: value``; sequences are lists."""
+    """Flatten a config, or a part of one, to ``KEY.KEY: value``. Sequences become lists."""
     found: dict[str, Any] = {}
     for key, value in node.items():
         if isinstance(value, Mapping):
@@ -77,9 +78,9 @@ def flat_settings(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def feature_settings(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that features depend on, by full name, of a config of this plug-in or of FastReID.
+    """The settings that features depend on, by full name, from a config of this plug-in or of FastReID.
 
-    A config without the plug-in's keys has no value for them; the size of a crop counts where there is one.
+    A config without the plug-in's keys has no value for them. The crop size counts only if the config crops.
     """
     flat = flat_settings(cfg)
     cropped = flat["INPUT.CROP.ENABLED"]
@@ -87,20 +88,20 @@ def feature_settings(cfg: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[Difference]:
-    """The settings that both have, with different values, sorted by name."""
+    """The settings that both have with different values, sorted by name."""
     return [Difference(key, there[key], here[key]) for key in sorted({*there} & {*here}) if there[key] != here[key]]
 
 
 def refuse_differences(found: list[Difference], rule: str, where: str = "") -> None:
-    """Refuse the first of some differences in one line that names the others too.
+    """Reject differences: one line explains the first and names the others.
 
     Args:
-        found: The differences; none are accepted.
-        rule: Why the first value must stay; the message says ``must be VALUE`` before it.
-        where: Where the second value is; the message says ``found VALUE`` before it.
+        found: The differences. An empty list passes.
+        rule: Why the first value must stay. The message puts ``must be VALUE`` before it.
+        where: Where the second value is. The message puts ``found VALUE`` before it.
 
     Raises:
-        InputError: There is one.
+        InputError: ``found`` is not empty.
     """
     if found:
         first, *others = found
@@ -109,7 +110,7 @@ def refuse_differences(found: list[Difference], rule: str, where: str = "") -> N
 
 
 def preprocessing_of(cfg: Any) -> dict[str, Any]:
-    """What a config's test pipeline and its model do to an image, as a model card's ``preprocessing``."""
+    """How a config's test pipeline and model process an image, as a model card's ``preprocessing``."""
     crop = {"center_crop": [int(side) for side in cfg.INPUT.CROP.SIZE]} if cfg.INPUT.CROP.ENABLED else {}
     return {
         "size": [int(side) for side in cfg.INPUT.SIZE_TEST],
@@ -122,15 +123,15 @@ def preprocessing_of(cfg: Any) -> dict[str, Any]:
 
 
 def check_comparable(*spaces: tuple[object, Mapping[str, Any]], why: str = "to compare features") -> None:
-    """Refuse models whose features do not live in one space.
+    """Reject models whose features do not lie in the same space.
 
     Args:
-        *spaces: Name and feature space of each: values by the names in ``SPACE``, or by some of them where the others
-            need not agree (models that were trained apart to be compatible are of several families).
-        why: What the values must be the same for.
+        *spaces: Name and feature space of each model. A space holds values by the names in ``SPACE``, or by some of
+            them if the others need not agree: models trained separately to be compatible have different families.
+        why: The purpose for which the values must agree.
 
     Raises:
-        InputError: The first key that differs, and both values.
+        InputError: With the first key that differs, and both values.
     """
     (name, space), *others = spaces
     first = flat_settings(space)

@@ -8,9 +8,9 @@ DECIMALS = 4
 
 
 def width_name(width: float) -> str:
-    """Name a width multiplier: its digits without the point, at least two after it.
+    """Name a width multiplier: its digits without the point, with at least two decimals.
 
-    Names differ whenever the widths differ within four decimals.
+    Two widths have different names if they differ within four decimals.
 
     Example:
         >>> [width_name(width) for width in (0.25, 0.375, 0.5, 1.0)]

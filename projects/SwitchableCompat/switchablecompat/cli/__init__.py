@@ -1,6 +1,7 @@
 """The command line: ``switchablecompat COMMAND``, and each command as a script of tools/.
 
-``parsers/`` say what a command takes, and load neither torch nor FastReID; ``COMMAND.py`` beside it does the work.
+The modules of ``parsers/`` define the options, and load neither torch nor FastReID. The module ``COMMAND.py`` here
+does the work.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ example: switchablecompat train --config-file configs/quick/sfsc_tiny.yml
 What a command takes: switchablecompat COMMAND --help. Configs that no folder here has are the package's own."""
 
 
-# scripts of tools/ that are not called as their commands
+# Scripts of tools/ whose names differ from their commands'.
 SCRIPTS = {"train": "train_net", "grid": "cross_test", "check": "check_dataset", "manifest": "make_manifest",
            "export": "export_submodel", "profile": "profile_submodels"}  # fmt: skip
 _started = ""
 
 
 def typed(name: str) -> str:
-    """What this user types to start a command: the script, or ``switchablecompat`` and its name."""
+    """What the user types to start a command: its script if one is running, else ``switchablecompat NAME``."""
     by_script = _started.startswith("python tools/")
     return f"python tools/{SCRIPTS.get(name, name)}.py".replace("-", "_") if by_script else f"switchablecompat {name}"
 
@@ -41,14 +42,14 @@ def run(name: str = "", prog: str = "") -> int:
     """Read the command line, then load what the command needs and run it.
 
     Args:
-        name: the command; by default the first argument.
-        prog: what the user has typed to start it, for its help.
+        name: The command. Default: the first argument.
+        prog: What the user typed to start it, for its help.
 
     Returns:
         The exit code.
 
     Raises:
-        InputError: no such command, bad usage or input; FastReID or pyarrow is not installed.
+        InputError: Unknown command, bad usage or input; FastReID or pyarrow is not installed.
     """
     global _started
     arguments, _started = sys.argv[1:], prog

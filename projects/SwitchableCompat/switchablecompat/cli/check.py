@@ -1,4 +1,4 @@
-"""What is wrong with a data set."""
+"""Find errors in a data set before training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..files import refuse_unwritable_file, write_json, writing_to
 
 
 def check(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], list[Finding]]:
-    """Check what the command line asks for; returns the rows of the table and the findings."""
+    """Check the data sets of the command line; returns the rows of the table and the findings, errors first."""
     root = arguments.root or data_root()
     names = tests = [arguments.dataset or "ManifestReID"]
     manifest, settings, combine_all = arguments.manifest or "", {}, False
@@ -42,7 +42,7 @@ def check(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], list[Fin
     sets = [(name, opened[name][1]["train"]) for name in names]
     train: list[Item] | None = [item for _, items in sets for item in items]
     if arguments.manifest and not train:
-        train = None  # a manifest for evaluation; a config, on the other hand, names its training set
+        train = None  # a manifest may be for evaluation only; a config always names a training set
     train_names = LabelNames.of_several([label_names(opened[name][0]) for name in names])
     findings = [one for dataset, _ in opened.values() for one in check_rows(dataset)]
     findings += check_training_sets(sets, train_names) + check_items(train, None, None, names=train_names, **settings)
@@ -62,14 +62,14 @@ def check(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], list[Fin
 
 
 def count(name: str, split: str, items: list[Item]) -> dict[str, Any]:
-    """One row of the table."""
+    """One row of the table: numbers of images, identities and cameras in a split."""
     identities, cameras = ({item[column] for item in items} for column in (1, 2))
     sizes = {"images": len(items), "identities": len(identities), "cameras": len(cameras)}
     return {"data set": name, "split": split, **sizes}
 
 
 def write_result(path: str, counts: list[dict[str, Any]], findings: list[Finding]) -> None:
-    """Write the result as data; the file appears only when it is complete."""
+    """Write the result as JSON; the file appears only when it is complete."""
     content = {"format": 1, "counts": counts, "findings": [asdict(one) for one in findings]}
     with writing_to(path, "a file"):
         write_json(path, content)

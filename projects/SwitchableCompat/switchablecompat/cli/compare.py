@@ -1,4 +1,4 @@
-"""The whole comparison: every method of a suite on every seed, then tables and plots."""
+"""Run every method of a suite on every seed, then make tables and plots."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..files import refuse_unwritable
 
 
 def read_seeds(text: str | None, suite: Suite) -> list[int]:
-    """Seeds from ``0,1``."""
+    """Parse seeds such as ``0,1``; None gives the suite's."""
     if text is None:
         return list(suite.seeds)
     try:
@@ -42,7 +42,7 @@ def write_comparison(suite: Suite, folder: Path) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    # So that `kill` ends the training processes too, which the runner does on its way out.
+    # `kill` then raises SystemExit, on which the runner ends its training processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     suite = load_suite(arguments.suite)
     results_dir = Path(arguments.results_dir) / suite.name

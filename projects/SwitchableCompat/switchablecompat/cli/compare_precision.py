@@ -1,4 +1,4 @@
-"""Every cell of a trained model in float32 and in another precision."""
+"""Compare every cell of a trained model in float32 and in another precision."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ METRICS = ("mAP", "Rank-1")
 
 
 def measure(arguments: argparse.Namespace, precision: str) -> tuple[RetrievalTask, CompatibilityGrid]:
-    """Features and grid in one precision."""
+    """Extract features in one precision, and evaluate their grid."""
     options = [*arguments.opts, "TEST.PRECISION", precision]
     found = open_task(
         read_sources(arguments),
@@ -37,7 +37,7 @@ def measure(arguments: argparse.Namespace, precision: str) -> tuple[RetrievalTas
 
 
 def compare(full: CompatibilityGrid, other: CompatibilityGrid) -> list[dict[str, Any]]:
-    """A row for each defined cell: both values of each metric, in per cent, and their difference in points."""
+    """One row per defined cell: both values of each metric in per cent, and their difference in percentage points."""
     rows = []
     for q, query in enumerate(full.names):
         for g, gallery in enumerate(full.names):

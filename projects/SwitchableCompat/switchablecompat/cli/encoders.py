@@ -1,4 +1,4 @@
-"""Which sub-model encodes, and which images: what the commands of galleries have in common."""
+"""The sub-model and the images of a command line, for all commands that encode images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..errors import name_some
 
 
 def read_encoder(arguments: argparse.Namespace) -> Encoder:
-    """The sub-model that the command line names."""
+    """Open the sub-model that the command line names."""
     if arguments.model:
         return open_encoder(arguments.model, precision=arguments.precision)
     return open_encoder(
@@ -27,12 +27,12 @@ def read_encoder(arguments: argparse.Namespace) -> Encoder:
 
 
 def default_device() -> str:
-    """A GPU of this process's own, if there is one."""
+    """The GPU of this process (by LOCAL_RANK), or the CPU."""
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
 
 
 def read_items(arguments: argparse.Namespace, split: str) -> tuple[list[LabelledImage], str]:
-    """The images that the command line names, and what to call them."""
+    """The images that the command line names, and a name for them."""
     if arguments.images:
         return items_of_paths(arguments.images), name_some(arguments.images, 1)
     return items_of_dataset(arguments.dataset, split, arguments.manifest), f"{split} of {arguments.dataset}"

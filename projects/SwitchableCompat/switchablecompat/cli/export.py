@@ -1,4 +1,4 @@
-"""Sub-models as files that need no switchable network."""
+"""Export sub-models to files that need no switchable network."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def main(arguments: argparse.Namespace) -> int:
     precisions = list(dict.fromkeys(arguments.precision or ["float32"]))
     reduced = [precision for precision in precisions if precision != "float32"]
     for kind in kinds:
-        packages(kind)  # what is missing is better said before any work
+        packages(kind)  # report a missing package before any work
     if arguments.openvino:
         optional("openvino", "for --openvino", extra="openvino")
-    # On the CPU, wherever it was trained: there the bits can be compared.
+    # Always on the CPU, where features can be compared bit by bit.
     model = open_model(arguments.weights, arguments.config_file, [*arguments.opts, "MODEL.DEVICE", "cpu"])
     widths = model.widths if arguments.all else tuple(dict.fromkeys(arguments.width))
     for width in widths:
@@ -46,7 +46,7 @@ def main(arguments: argparse.Namespace) -> int:
 def export_float32(
     model: OpenedModel, widths: Sequence[float], kinds: Sequence[str], arguments: argparse.Namespace
 ) -> None:
-    """Write files whose features are the switchable network's."""
+    """Write files whose features equal the switchable network's."""
     images, source = parity_images(model.cfg, arguments.images)
     for width in widths:
         for kind in kinds:
@@ -69,7 +69,7 @@ def export_float32(
 def export_reduced(
     model: OpenedModel, widths: Sequence[float], precisions: Sequence[str], arguments: argparse.Namespace
 ) -> None:
-    """Write files in a lower precision, whose loss has been measured."""
+    """Write files in lower precisions, and measure how much mAP they lose."""
     held_out, calibration = HeldOut(model), calibration_pictures(model, arguments.calibration_images)
     limits = Limits(arguments.max_map_drop, arguments.exclude)
     for width in widths:
@@ -90,7 +90,7 @@ def export_reduced(
 
 
 def describe_proof(card: ModelCard) -> str:
-    """What a lower precision costs, in a line."""
+    """One line with the measured cost of a lower precision."""
     proof = card.extra["proof"]
     cells = ", ".join(f"{cell['mAP']:.2f} on {cell['gallery']} ({signed(-cell['drop'])})" for cell in proof["mAP"])
     kept = card.extra.get("float32_layers")

@@ -1,4 +1,4 @@
-"""Features of very many images as Parquet shards."""
+"""Extract features of very many images into Parquet shards."""
 
 from __future__ import annotations
 

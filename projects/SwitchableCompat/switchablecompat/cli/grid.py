@@ -1,4 +1,4 @@
-"""The compatibility grid of trained models, and whether it meets requirements."""
+"""Evaluate the compatibility grid of trained models, and check it against requirements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A manifest from folders of images."""
+"""Make a manifest from folders of images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from . import typed
 
 
 def test_rule(arguments: argparse.Namespace) -> Choice | Draw | None:
-    """How the test images are told from those for training."""
+    """The rule that separates test images from training images."""
     share = arguments.test_share
     for option, value in (("--seed", arguments.seed), ("--draw-by", arguments.draw_by)):
         if value is not None and share is None:
@@ -33,7 +33,7 @@ def test_rule(arguments: argparse.Namespace) -> Choice | Draw | None:
 
 
 def query_rule(text: str | None) -> Choice | int | str | None:
-    """How the queries are told from the gallery."""
+    """The rule that separates queries from the gallery."""
     if text is None or text == ONE_PER_CAMERA:
         return text
     if "=" in text:
@@ -44,9 +44,9 @@ def query_rule(text: str | None) -> Choice | int | str | None:
 
 
 def make_row(picture: Picture, split: str, folder: Path) -> Row:
-    """A line of the manifest in ``folder``."""
+    """One line of a manifest that lies in ``folder``."""
     path = os.path.relpath(picture.path, folder).replace(os.sep, "/")
-    if path != path.strip():  # a manifest's fields have no space around them
+    if path != path.strip():  # readers strip spaces around a field, so the path must not start with one
         path = f"./{path}"
     return Row(path, picture.pid, picture.camid, split)
 

@@ -1,4 +1,4 @@
-"""The engine Milvus of the command search."""
+"""The command search with the engine Milvus."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .encoders import read_encoder, read_items
 
 
 def parameters(texts: Sequence[str], option: str) -> dict[str, Any]:
-    """``NAME=VALUE`` pairs; values are numbers where they look like ones."""
+    """Parse ``NAME=VALUE`` pairs. A value that looks like a number becomes one."""
     found: dict[str, Any] = {}
     for text in texts:
         name, separator, value = text.partition("=")
@@ -65,7 +65,7 @@ def run_index(arguments: argparse.Namespace) -> None:
 
 @contextmanager
 def open_gallery(arguments: argparse.Namespace) -> Iterator[AnyGallery]:
-    """The gallery that the command line names, in either engine."""
+    """Open the gallery that the command line names, in either engine."""
     if arguments.engine == "faiss":
         yield Gallery.open(arguments.gallery, arguments.parameters)
         return
@@ -75,7 +75,7 @@ def open_gallery(arguments: argparse.Namespace) -> Iterator[AnyGallery]:
 
 
 def run_delete(arguments: argparse.Namespace) -> None:
-    """Delete items."""
+    """Delete the items that the command line names from a collection."""
     with connection(arguments.uri, token=arguments.token) as client:
         state = read_state(client, arguments.collection)
         if arguments.all:
@@ -84,7 +84,7 @@ def run_delete(arguments: argparse.Namespace) -> None:
             return
         check_filter(arguments.filter, (*FIXED, *state["columns"]))
         folders = [path for path in arguments.images or [] if os.path.isdir(path)]
-        paths = [*{*(arguments.images or [])} - {*folders}]  # files may be gone already
+        paths = [*{*(arguments.images or [])} - {*folders}]  # the files need not exist any more
         paths += [item.path for item in items_of_paths(folders)]
         number = delete_items(client, arguments.collection, paths=paths, filter=arguments.filter)
         print(f"{arguments.uri}, collection {arguments.collection}: {number} items deleted")

@@ -1,4 +1,4 @@
-"""Which models a command evaluates."""
+"""The models that a command line names for evaluation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read_pairs(texts: Sequence[str]) -> list[tuple[float, float]]:
 
 
 def read_width(text: str, option: str, found: str) -> float:
-    """A width multiplier."""
+    """Parse a width multiplier."""
     try:
         width_name(float(text))
     except ValueError:

@@ -1,4 +1,4 @@
-"""What each width of a switchable model costs."""
+"""Measure the cost of each width of a switchable model."""
 
 from __future__ import annotations
 

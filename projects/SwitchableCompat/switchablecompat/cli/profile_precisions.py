@@ -1,4 +1,4 @@
-"""What int8 and float16 cost and gain at each width."""
+"""Measure what int8 and float16 gain and lose at each width."""
 
 from __future__ import annotations
 

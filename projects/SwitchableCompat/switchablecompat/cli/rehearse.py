@@ -1,4 +1,4 @@
-"""An upgrade of a gallery in Milvus, end to end."""
+"""Rehearse an upgrade of a gallery in Milvus, end to end."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ COLLECTION = SOURCE = "rehearsal"
 
 
 def export_encoders(model: OpenedModel, arguments: argparse.Namespace) -> list[Encoder]:
-    """Files of camera, old and new sub-model, read back."""
+    """Export the camera's, the old and the new sub-model, and open the files."""
     folder = Path(arguments.output) / "export"
     images = parity_images(model.cfg)
     wanted = [(arguments.camera, arguments.precision), (arguments.old, "float32"), (arguments.new, "float32")]
@@ -50,7 +50,7 @@ def export_encoders(model: OpenedModel, arguments: argparse.Namespace) -> list[E
 
 
 def draw(stages: Sequence[dict[str, Any]], title: str, path: Path) -> None:
-    """mAP and TAR against the share of the gallery that is upgraded."""
+    """Plot mAP and TAR against the share of the gallery that is upgraded."""
     figure, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")
     for key, label, marker in (("mAP", "mAP", "o"), ("tar", "TAR at the family's threshold", "s")):
         axes.plot([stage["share"] for stage in stages], [stage[key] for stage in stages], marker=marker, label=label)
@@ -104,7 +104,11 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def drop_former(client: Any) -> None:
-    """Take away what an earlier rehearsal has left, and nothing else."""
+    """Drop the collection of an earlier rehearsal.
+
+    Raises:
+        InputError: The collection is not a rehearsal's.
+    """
     if client.has_collection(COLLECTION):
         source = read_state(client, COLLECTION)["source"]
         if source != SOURCE:
@@ -113,6 +117,6 @@ def drop_former(client: Any) -> None:
 
 
 def tell(stage: Stage) -> None:
-    """A line of the table."""
+    """Print one line of the table."""
     values = f"{stage.mAP:7.2f} {stage.tar:7.2f} {stage.far:8.4f} {stage.answered:9d}"
     print(f"{stage.share:6.0f} % {values}", flush=True)

@@ -1,4 +1,4 @@
-"""A report on a family of sub-models."""
+"""Write a report on a family of sub-models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Visual search across sub-models."""
+"""Search a gallery of one sub-model with queries of another."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DEFAULT_TOP = 10
 
 
 def run_index(arguments: argparse.Namespace) -> None:
-    """Make a gallery."""
+    """Make a gallery from images or from shards of features."""
     if arguments.engine == "milvus":
         milvus.run_index(arguments)
         return
@@ -46,7 +46,7 @@ def run_index(arguments: argparse.Namespace) -> None:
 
 
 def run_query(arguments: argparse.Namespace) -> None:
-    """Search a gallery."""
+    """Open the gallery that the command line names, and search it."""
     for option in ("picture", "json"):
         if path := getattr(arguments, option):
             refuse_unwritable_file(path, f"--{option}")
@@ -55,7 +55,7 @@ def run_query(arguments: argparse.Namespace) -> None:
 
 
 def search_gallery(arguments: argparse.Namespace, gallery: AnyGallery) -> None:
-    """Search an opened gallery."""
+    """Search an opened gallery, print and draw results, and write them as JSON."""
     where = f"gallery {arguments.gallery}" if arguments.gallery else f"collection {arguments.collection}"
     top = min(DEFAULT_TOP, len(gallery)) if arguments.top is None else arguments.top
     for number in (top, arguments.depth or 1):
@@ -82,7 +82,7 @@ def search_gallery(arguments: argparse.Namespace, gallery: AnyGallery) -> None:
 
 
 def run_show(arguments: argparse.Namespace) -> None:
-    """Show a search that is over."""
+    """Show the results of an earlier search, from its file."""
     if arguments.picture:
         refuse_unwritable_file(arguments.picture, "--picture")
     against = Search.read(arguments.against) if arguments.against else None
@@ -90,7 +90,7 @@ def run_show(arguments: argparse.Namespace) -> None:
 
 
 def show(arguments: argparse.Namespace, search: Search, against: Search | None = None) -> None:
-    """Print some queries of a search, and draw some."""
+    """Print a selection of a search's queries, and draw another."""
     queries, found = search.queries, search.found
     shown = search.pick(arguments.pick, arguments.show, against)
     print(tabulate([row for i in shown for row in table_rows(queries[i].path, found[i])], headers="keys"))
@@ -109,7 +109,7 @@ def show(arguments: argparse.Namespace, search: Search, against: Search | None =
 
 
 def table_rows(path: str, hits: Sequence[Hit]) -> list[dict[str, object]]:
-    """Rows of the table: what one query found."""
+    """Rows of the table: the hits of one query."""
     return [
         {"query": Path(path).name if hit.rank == 1 else "", "rank": hit.rank, "score": f"{hit.score:.4f}",
          "match": hit.match or "-", "id": hit.id, "found": Path(hit.item.path).name}

@@ -1,4 +1,4 @@
-"""Training and evaluation: FastReID's ``train_net.py`` for switchable models."""
+"""Train or evaluate a switchable model, as FastReID's ``train_net.py`` does for its models."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from . import typed
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train, resume or evaluate, in one process of the launch, and say what came out."""
+    """Train, resume or evaluate in one process of the launch. The main process then prints the results."""
     cfg = setup(args)
     try:
         if args.eval_only:
             model = SwitchableTrainer.build_model(cfg)
             content = read_checkpoint(cfg.MODEL.WEIGHTS)
             load_for_evaluation(model, cfg.MODEL.WEIGHTS, content=content)
-            # method and seed are the training run's: this command line may say anything
+            # Method and seed come from the training run, not from this command line.
             SwitchableTrainer.test(cfg, model, content.get(RECORD_KEY, {}))
         else:
             trainer = SwitchableTrainer(cfg)
@@ -74,7 +74,7 @@ def main(args: argparse.Namespace) -> None:
         if error.exit_code in (EXIT_CODE, -signal.SIGTERM):
             sys.exit(EXIT_CODE)
         raise
-    except ProcessRaisedException as error:  # what another process raised arrives as a printed traceback
+    except ProcessRaisedException as error:  # an error of another process arrives as a printed traceback
         if "InputError: " in str(error):
             raise InputError(str(error)) from None
         kind, _, text = str(error).strip().rsplit("\n", 1)[-1].partition(": ")

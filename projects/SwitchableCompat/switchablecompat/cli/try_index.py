@@ -1,4 +1,4 @@
-"""What an index of FAISS costs and loses at size."""
+"""Measure the memory and the recall of a large FAISS index."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAMES = {
 
 
 def check_search(arguments: argparse.Namespace, dimension: int, num_vectors: int) -> None:
-    """Refuse an index that cannot be made and a search that cannot be done, before time goes into either."""
+    """Reject an index that cannot be made, or a search that cannot be done, before any work starts."""
     index = create_index(dimension, arguments.factory)
     for parameters in arguments.parameters:
         set_parameters(index, parameters)
@@ -39,7 +39,7 @@ def check_search(arguments: argparse.Namespace, dimension: int, num_vectors: int
 
 
 def try_index(arguments: argparse.Namespace) -> None:
-    """Build the index, search it, and write what both cost."""
+    """Build the index, search it, and write memory and recall."""
     imports = peak_memory()
     output = Path(arguments.output)
     shards, queries = arguments.shards, arguments.queries

@@ -1,4 +1,4 @@
-"""What each command takes; none of this loads torch or FastReID."""
+"""The options of each command. Nothing here loads torch or FastReID."""
 
 from . import data, deployment, galleries, training
 from .shared import Command

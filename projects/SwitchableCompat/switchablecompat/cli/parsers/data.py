@@ -1,4 +1,4 @@
-"""Commands that look at data sets, and make them."""
+"""Commands that check and make data sets."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .shared import Command, Parser, add_opts, bad_usage
 
 @Command
 def check(parser: Parser) -> None:
-    """Say what is wrong with a data set, before training.
+    """Find errors in a data set before training.
 
-    Prints images, identities and cameras per split, and every finding with its fix. Exit code 0 if there is no error
-    (warnings are allowed), 2 if there is one.
+    Prints the numbers of images, identities and cameras per split, and every finding with its fix. The exit code is 0
+    without errors (warnings are allowed), else 2.
 
     examples:
       %(prog)s --config-file configs/Market1501/sfsc_R50.yml SOLVER.IMS_PER_BATCH 64
@@ -22,12 +22,12 @@ def check(parser: Parser) -> None:
       %(prog)s --dataset Market1501 --root datasets --json check.json
     """
     source = parser.add_mutually_exclusive_group(required=True)
-    config = "check what this config would train and test on"
+    config = "check the training and test sets of this config"
     source.add_argument("--config-file", type=shipped, metavar="F", help=config)
     source.add_argument("--manifest", metavar="CSV", help="check the images of a manifest")
     source.add_argument("--dataset", metavar="NAME", help="check a data set by its name in FastReID's registry")
     parser.add_argument("--root", metavar="DIR", help="data set folder (default: $FASTREID_DATASETS, else datasets)")
-    parser.add_argument("--images", action="store_true", help="also decode every image, and compare query with gallery")
+    parser.add_argument("--images", action="store_true", help="also decode every image, and look for duplicates")
     parser.add_argument("--json", metavar="FILE", help="also write counts and findings to this file")
     add_opts(parser, "config keys to override (with --config-file)")
     parser.checks.append(_check_opts)
@@ -40,13 +40,13 @@ def _check_opts(arguments: argparse.Namespace) -> None:
 
 @Command
 def manifest(parser: Parser) -> None:
-    r"""Make a manifest (path, pid, camid, split) from folders of images whose paths say what is on them.
+    r"""Make a manifest (path, pid, camid, split) from folders of images whose paths name identity and camera.
 
-    The pattern is a regular expression with named groups, searched for in each image's path below its folder:
-      pid          the identity; camid: the camera (pid2, camid2...: further parts of it, joined by _)
-      split        train, test, query or gallery; or a group of one of these names: what it matches belongs there
-      type         kinds of identities that a drawn split divides alike
-      others       for GROUP=VALUE below
+    The pattern is a regular expression with named groups. It is searched for in each image's path below its folder:
+      pid          the identity; camid: the camera (pid2, camid2...: further parts, joined by _)
+      split        train, test, query or gallery; or use one of these words as a group: images that match it go there
+      type         the kind of identity; --test-share divides each kind in the same proportion
+      others       any other group, for GROUP=VALUE below
     Several patterns are tried in order. Paths in the manifest are relative to it. Equal arguments give an equal file.
 
     examples:
@@ -56,14 +56,14 @@ def manifest(parser: Parser) -> None:
     """  # noqa: E501  (a command is one line)
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="folder of images, searched with its subfolders")
     parser.add_argument("--pattern", action="append", required=True, metavar="REGEX", help="see above; may be repeated")
-    parser.add_argument("--output", required=True, metavar="CSV", help="the manifest")
-    leave_out = "leave out what it is found in; may be repeated"
+    parser.add_argument("--output", required=True, metavar="CSV", help="manifest to write")
+    leave_out = "leave out images whose path matches; may be repeated"
     parser.add_argument("--exclude", action="append", default=[], metavar="REGEX", help=leave_out)
     test = parser.add_mutually_exclusive_group()
     test.add_argument("--test-share", type=float, metavar="S", help="draw this share of the identities for the test")
-    test.add_argument("--test", metavar="GROUP=VALUES", help="what is for the test: V1,V2... or @FILE, one a line")
-    parser.add_argument("--seed", type=int, metavar="N", help="--test-share: which identities are drawn (default 0)")
-    parser.add_argument("--draw-by", metavar="GROUP", help="--test-share: draw whole values of it (default pid)")
+    test.add_argument("--test", metavar="GROUP=VALUES", help="test images: V1,V2... or @FILE with one value per line")
+    parser.add_argument("--seed", type=int, metavar="N", help="--test-share: seed of the draw (default 0)")
+    parser.add_argument("--draw-by", metavar="GROUP", help="--test-share: draw all images of a value (default pid)")
     rules = f"which test images are queries: GROUP=VALUES, a number (the first N of each identity), {ONE_PER_CAMERA}"
     parser.add_argument("--query", metavar="RULE", help=rules)
     parser.add_argument("--only", choices=("train", "test"), help="a manifest for training or for evaluation alone")

@@ -1,4 +1,4 @@
-"""Commands that take sub-models to devices, and say what they cost."""
+"""Commands that export sub-models for devices and measure their cost."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from .shared import (
     positive,
 )
 
-DROP_HELP = "most points of mAP that a cell may lose, of int8 and float16 (default %(default)g)"
-CALIBRATION_HELP = "int8: training images for the ranges of activations (default %(default)s)"
+DROP_HELP = "int8, float16: mAP that a cell may lose, in percentage points (default %(default)g)"
+CALIBRATION_HELP = "int8: training images that determine the ranges of activations (default %(default)s)"
 
 
 def _add_limits(parser: Parser) -> None:
-    """What a lower precision may cost."""
+    """Add the options for lower precisions: the allowed loss of mAP, and the calibration images."""
     parser.add_argument("--max-map-drop", type=float, default=MAX_DROP, metavar="P", help=DROP_HELP)
     parser.add_argument("--calibration-images", type=int, default=CALIBRATION, metavar="N", help=CALIBRATION_HELP)
 
 
 @Command
 def export(parser: Parser) -> None:
-    """One width of a switchable model, or all of them, as files that need no switchable network.
+    """Export one or all widths of a switchable model to files that need no switchable network.
 
-    Each goes to a folder of its own below --output, such as w025-onnx/, with its card model.json beside it:
+    Each file goes to its own folder below --output, such as w025-onnx/, with its card model.json beside it:
       checkpoint  FastReID's checkpoint and config.yaml, for its DefaultPredictor
       onnx        one ONNX file: images [N, 3, H, W] (float32, RGB, 0-255) in, L2-normalised features [N, D] out
-      program     the same contract as a program of torch.export, which needs PyTorch alone
-    A file gets its name only if its features are the switchable network's on 8 real images, one by one and as one
-    batch. --precision int8 or float16 writes such ONNX files, w025-onnx-int8/; these get their name only if searches by
-    them, on the config's test set, in galleries of every width in float32, lose at most --max-map-drop.
+      program     a torch.export program with the same inputs and outputs; it needs only PyTorch
+    A file is kept only if its features equal the switchable network's on 8 real images, one by one and as one batch.
+    --precision int8 or float16 writes ONNX files to folders such as w025-onnx-int8/. They are kept only if their
+    queries, on the config's test set, lose at most --max-map-drop in the float32 galleries of every width.
 
     examples:
       %(prog)s --weights outputs/demo/model_final.pth --all --output outputs/export
@@ -48,22 +48,22 @@ def export(parser: Parser) -> None:
     """
     add_trained(parser)
     several: dict[str, Any] = {"action": "append", "default": []}
-    parser.add_argument("--width", **several, type=float, metavar="X", help="which one, as 0.25; may be repeated")
-    parser.add_argument("--all", action="store_true", help="all widths")
-    parser.add_argument("--kind", **several, choices=KINDS, help="may be repeated (default: all three)")
+    parser.add_argument("--width", **several, type=float, metavar="X", help="width, such as 0.25; may be repeated")
+    parser.add_argument("--all", action="store_true", help="export all widths")
+    parser.add_argument("--kind", **several, choices=KINDS, help="kind of file; may be repeated (default: all three)")
     add_output(parser, "parent of the folders")
     parser.add_argument(
         "--images", default="", metavar="DIR", help="images to compare features on (default: the config's test set)"
     )
-    accepted = "largest difference of a component of the features of onnx and program (default %(default)g)"
+    accepted = "onnx, program: largest allowed error of a component of the features (default %(default)g)"
     parser.add_argument("--tolerance", type=float, default=TOLERANCE, metavar="T", help=accepted)
-    precisions = "of ONNX files; may be repeated (default float32)"
+    precisions = "precision of ONNX files; may be repeated (default float32)"
     parser.add_argument("--precision", **several, choices=(FULL, *REDUCED), help=precisions)
     _add_limits(parser)
     kept = "int8: layers to keep in float32, such as backbone.conv1 (default: as few as the limit needs)"
     parser.add_argument("--exclude", nargs="+", default=[], metavar="MODULE", help=kept)
-    parser.add_argument("--dynamic-size", action="store_true", help="ONNX files that take images of any size")
-    parser.add_argument("--openvino", action="store_true", help="compare ONNX files in OpenVINO too")
+    parser.add_argument("--dynamic-size", action="store_true", help="write ONNX files that accept images of any size")
+    parser.add_argument("--openvino", action="store_true", help="also check ONNX files in OpenVINO")
     add_opts(parser)
     parser.checks.append(_check_export)
 
@@ -83,24 +83,24 @@ def _check_export(arguments: argparse.Namespace) -> None:
 
 @Command
 def profile(parser: Parser) -> None:
-    """What each width of a switchable model costs: parameters, operations, file sizes, and measured latency.
+    """Measure the cost of each width of a switchable model: parameters, operations, file sizes and latency.
 
-    Every width is extracted, and timed on this machine's CPU by PyTorch and by onnxruntime, in turns. Writes
-    profile.json and profile.md (tables, with everything relative to the full model). Weights are optional: cost does
-    not depend on them.
+    Extracts every width, and times it on this machine's CPU with PyTorch and onnxruntime in turn. Writes profile.json
+    and profile.md (tables, with all costs also relative to the full model). Weights are optional: the cost does not
+    depend on them.
 
     examples:
       %(prog)s --config-file configs/Market1501/sfsc_R50.yml --threads 1 --output outputs/profile
       %(prog)s --weights outputs/demo/model_final.pth --batch 1 --batch 32 --repeats 100 --output outputs/profile
     """
-    add_config(parser, help="config of a switchable model: initial weights")
-    parser.add_argument("--weights", default="", metavar="W", help="or a checkpoint, whose config may be left out")
+    add_config(parser, help="config of a switchable model, profiled with initial weights")
+    parser.add_argument("--weights", default="", metavar="W", help="checkpoint; --config-file may then be left out")
     add_output(parser, "folder for profile.json and profile.md")
     batches = "batch size; may be repeated (default 1, 8)"
     parser.add_argument("--batch", action="append", default=[], type=int, metavar="N", help=batches)
-    threads = "of PyTorch and of onnxruntime (default %(default)s)"
+    threads = "threads of PyTorch and of onnxruntime (default %(default)s)"
     parser.add_argument("--threads", type=int, default=1, metavar="N", help=threads)
-    parser.add_argument("--repeats", type=int, default=50, metavar="N", help="(default %(default)s)")
+    parser.add_argument("--repeats", type=int, default=50, metavar="N", help="runs per timing (default %(default)s)")
     add_opts(parser)
     parser.checks.append(_check_profile)
 
@@ -114,17 +114,17 @@ def _check_profile(arguments: argparse.Namespace) -> None:
 
 @Command
 def profile_precisions(parser: Parser) -> None:
-    """What int8 and float16 cost and gain at each width: file size, latency on one thread, mAP in each cell.
+    """Measure int8 and float16 at each width: file size, latency on one thread, and mAP in each cell.
 
-    Latency is onnxruntime's. Writes precisions.json and precisions.md. mAP is that of searches on the config's test
-    set: queries by the file, gallery by each width in float32, and by the file itself.
+    Latency is measured with onnxruntime, and mAP on the config's test set: the file encodes the queries, and each width
+    in float32, or the file itself, encodes the gallery. Writes precisions.json and precisions.md.
 
     example:
       %(prog)s --weights outputs/demo/model_final.pth --output outputs/demo/precisions
     """
     add_trained(parser)
     add_output(parser, "folder for precisions.json and precisions.md")
-    parser.add_argument("--repeats", type=int, default=50, metavar="N", help="of each timing (default %(default)s)")
+    parser.add_argument("--repeats", type=int, default=50, metavar="N", help="runs per timing (default %(default)s)")
     _add_limits(parser)
     add_opts(parser)
     parser.checks.append(lambda arguments: check_counts(arguments, "repeats", "calibration_images"))
@@ -133,11 +133,11 @@ def profile_precisions(parser: Parser) -> None:
 
 @Command
 def rehearse(parser: Parser) -> None:
-    """Rehearse an upgrade in Milvus, end to end: exported files, engine, one threshold.
+    """Rehearse an upgrade of a gallery in Milvus end to end, with exported files and one threshold.
 
-    Cameras run a small sub-model (int8 by default), the gallery is encoded by a middle one and then anew by a large
-    one, in tenths, while queries go on. Prints mAP, and TAR at the family's threshold, after each tenth; writes
-    rehearsal.json and rehearsal.png. The data set is the first test set of the config.
+    Cameras run a small sub-model (int8 by default). A middle sub-model encodes the gallery, then a large one re-encodes
+    it in tenths while queries continue. After each tenth the command prints mAP, and TAR at the family's threshold. It
+    writes rehearsal.json and rehearsal.png. The data set is the first test set of the config.
 
     example:
       %(prog)s --weights outputs/demo/model_final.pth --camera 0.25 --old 0.5 --new 1.0 --output outputs/demo/rehearsal
@@ -145,21 +145,21 @@ def rehearse(parser: Parser) -> None:
     add_trained(parser)
     for option, width, place in (
         ("--camera", 0.25, "width on cameras"),
-        ("--old", 0.5, "of the gallery before"),
-        ("--new", 1.0, "and after"),
+        ("--old", 0.5, "width of the gallery before the upgrade"),
+        ("--new", 1.0, "width of the gallery after it"),
     ):
         parser.add_argument(option, type=float, default=width, metavar="X", help=f"{place} (default %(default)s)")
-    there = "of the file on cameras (default %(default)s)"
+    there = "precision of the file on cameras (default %(default)s)"
     parser.add_argument("--precision", choices=(FULL, *REDUCED), default="int8", help=there)
     parser.add_argument(
-        "--far", type=float, default=1e-2, metavar="P", help="FAR of the threshold (default %(default)s)"
+        "--far", type=float, default=1e-2, metavar="P", help="FAR that sets the threshold (default %(default)s)"
     )
-    number = "evenly spaced ones, each of which ranks the whole gallery at each stage (default %(default)s)"
+    number = "evenly spaced queries; each ranks the whole gallery after each tenth (default %(default)s)"
     parser.add_argument("--queries", type=positive, default=100, metavar="N", help=number)
-    parser.add_argument("--max-map-drop", type=float, default=MAX_DROP, metavar="P", help="of --precision int8")
-    parser.add_argument("--uri", metavar="URI", help="of Milvus (default: gallery.db in --output, embedded)")
-    parser.add_argument("--token", default="", metavar="TEXT", help="user:password, if the server asks")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the order (default %(default)s)")
+    parser.add_argument("--max-map-drop", type=float, default=MAX_DROP, metavar="P", help="int8: as for export")
+    parser.add_argument("--uri", metavar="URI", help="Milvus server (default: gallery.db in --output, embedded)")
+    parser.add_argument("--token", default="", metavar="TEXT", help="user:password, if the server requires it")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the order (default %(default)s)")
     add_output(parser, "folder for files, database, JSON and plot")
     add_opts(parser)
     parser.checks.append(_check_rehearsal)

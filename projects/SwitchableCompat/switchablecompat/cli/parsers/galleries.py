@@ -1,4 +1,4 @@
-"""Commands that encode images, and search what they have encoded."""
+"""Commands that encode images and search the features."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from .shared import (
     positive,
 )
 
-# Milvus's names; Milvus Lite has FLAT, IVF_FLAT, IVF_SQ8, HNSW and HNSW_SQ, and takes names that it has not
+# Milvus's names. Milvus Lite has FLAT, IVF_FLAT, IVF_SQ8, HNSW and HNSW_SQ, but also accepts names that it lacks.
 INDEX_TYPES = ("FLAT", "IVF_FLAT", "IVF_SQ8", "IVF_PQ", "IVF_RABITQ", "HNSW", "HNSW_SQ", "HNSW_PQ", "SCANN", "DISKANN",
                "AUTOINDEX", "GPU_CAGRA", "GPU_IVF_FLAT", "GPU_IVF_PQ")  # fmt: skip
 
 
 @Command
 def extract(parser: Parser) -> None:
-    """Features of very many images as Parquet shards, by any number of processes and machines.
+    """Extract features of very many images into Parquet shards, with any number of processes and machines.
 
-    Each process takes its share of the shards; torchrun says which. The same command after an interruption, with as
-    many processes or others, continues: finished shards are skipped. search index --shards makes a gallery of them.
+    torchrun gives each process its share of the shards. After an interruption, the same command continues with the same
+    or another number of processes, and skips finished shards. "search index --shards" makes a gallery of the shards.
 
     examples:
       %(prog)s --model outputs/export/w100-onnx --images my_images --output outputs/shards
@@ -38,30 +38,34 @@ def extract(parser: Parser) -> None:
     """
     add_encoder(parser)
     add_images(parser)
-    parser.add_argument("--split", choices=("gallery", "query"), default="gallery", help="of --dataset (gallery)")
+    parser.add_argument(
+        "--split", choices=("gallery", "query"), default="gallery", help="of --dataset (default gallery)"
+    )
     add_output(parser, "folder of the shards")
-    parser.add_argument("--shard-size", type=positive, default=65536, metavar="N", help="images each (default 65536)")
-    first = "id of the first image; the others count on (default 0)"
+    parser.add_argument(
+        "--shard-size", type=positive, default=65536, metavar="N", help="images in each (default 65536)"
+    )
+    first = "id of the first image; the ids of the others follow (default 0)"
     parser.add_argument("--first-id", type=natural, default=0, metavar="N", help=first)
-    parser.add_argument("--skip-unreadable", action="store_true", help="leave out what cannot be read, with a warning")
+    parser.add_argument("--skip-unreadable", action="store_true", help="skip unreadable images with a warning")
     parser.checks.append(check_encoding)
 
 
 @Command
 def search(parser: Parser) -> None:
-    """Visual search across sub-models: a gallery encoded by one of a family, queries by another.
+    """Search a gallery encoded by one sub-model of a family with queries of another.
 
-    index   encodes a gallery (images or a data set), or takes shards of features that extract wrote, into a folder:
+    index   makes a gallery of images, of a data set, or of shards that "extract" wrote. Writes a folder with
             index.faiss, the features or items as Parquet, and index.json.
-    query   encodes queries and prints what they find; for a data set also Rank-1, Rank-5 and mAP of the search.
-    show    prints and draws what query --json has written, without a model: the best, the worst, or the queries that
-            another search had right (--against).
-    delete  takes items out of a gallery in Milvus.
+    query   encodes queries and prints their results. For a data set it also prints Rank-1, Rank-5 and mAP.
+    show    prints and draws the file of "query --json", without a model: the best or the worst queries, or those that
+            another search (--against) had right.
+    delete  deletes items from a gallery in Milvus.
 
     With --engine milvus --uri outputs/gallery.db (embedded) or http://host:19530 the gallery is a collection of Milvus:
-    index adds to it, replaces what another width has encoded, and continues after an interruption.
+    index adds to it, replaces items that another width encoded, and continues after an interruption.
 
-    Features of two families, or with different dimension, metric or preprocessing, are refused.
+    Features of different families, dimensions, metrics or preprocessing are rejected.
 
     examples:
       %(prog)s index --weights outputs/demo/model_final.pth --width 1.0 --dataset SyntheticReID --output outputs/demo/gallery
@@ -75,60 +79,60 @@ def search(parser: Parser) -> None:
     index = commands.add_parser("index", help="make a gallery", description="Make a gallery.")
     add_encoder(index)
     add_images(index)
-    index.add_argument("--shards", nargs="+", metavar="DIR", help="or folders that extract wrote")
+    index.add_argument("--shards", nargs="+", metavar="DIR", help='instead of images: folders that "extract" wrote')
     index.add_argument("--factory", metavar="TEXT", help="FAISS's index factory string (default Flat)")
     index.add_argument("--output", metavar="DIR", help="folder of the gallery")
     _add_engine(index)
-    index.add_argument("--index-type", choices=INDEX_TYPES, default="FLAT", help="milvus: (default FLAT, exact)")
+    index.add_argument("--index-type", choices=INDEX_TYPES, default="FLAT", help="milvus: default FLAT, exact")
     index.add_argument("--index-parameters", nargs="+", default=[], metavar="K=V", help="milvus: such as M=32")
-    index.add_argument("--columns", metavar="CSV", help="milvus: further columns of items, by the column path")
-    index.add_argument("--key", choices=ITEM_KEYS, default="path", help="milvus: what tells items of shards apart")
-    index.add_argument("--again", action="store_true", help="milvus: encode what is there too")
+    index.add_argument("--columns", metavar="CSV", help="milvus: more columns of the items, matched by the column path")
+    index.add_argument("--key", choices=ITEM_KEYS, default="path", help="milvus: column that identifies shards' items")
+    index.add_argument("--again", action="store_true", help="milvus: also re-encode items that are already there")
 
     query = commands.add_parser("query", help="search a gallery", description="Search a gallery.")
-    query.add_argument("--gallery", metavar="DIR", help="what index has written")
+    query.add_argument("--gallery", metavar="DIR", help='folder that "index" wrote')
     _add_engine(query)
     _add_filter(query)
     add_encoder(query)
     add_images(query)
     query.add_argument("--top", type=positive, metavar="K", help="items to find (default 10, or all if fewer)")
-    own = "of FAISS's search, such as nprobe=32 (default: the index's)"
+    own = "parameters of FAISS's search, such as nprobe=32 (default: the index's)"
     query.add_argument("--parameters", default="", metavar="TEXT", help=own)
-    depth = "items to rank for the metrics (default: all; matches further down count as not found)"
+    depth = "items to rank for the metrics (default: all); matches below them count as not found"
     query.add_argument("--depth", type=positive, metavar="N", help=depth)
-    query.add_argument("--json", metavar="FILE", help="write what all queries found to this file")
+    query.add_argument("--json", metavar="FILE", help="write the results of all queries to this file")
     _add_showing(query, PICKS[:-1])
 
     again = commands.add_parser("show", help="show a search again", description="Show a search again, from its file.")
-    again.add_argument("--results", required=True, metavar="FILE", help="what query --json has written")
-    again.add_argument("--against", metavar="FILE", help="another one with the same queries, for --pick flipped")
+    again.add_argument("--results", required=True, metavar="FILE", help='file of "query --json"')
+    again.add_argument("--against", metavar="FILE", help="file of a search with the same queries, for --pick flipped")
     _add_showing(again, PICKS)
 
-    delete = commands.add_parser("delete", help="take items out", description="Take items out of a gallery in Milvus.")
+    delete = commands.add_parser("delete", help="delete items", description="Delete items from a gallery in Milvus.")
     _add_engine(delete)
     _add_filter(delete)
-    delete.add_argument("--all", action="store_true", help="all of them, and the collection")
-    delete.add_argument("--images", nargs="+", metavar="PATH", help="files, or folders, as they were indexed")
+    delete.add_argument("--all", action="store_true", help="delete the whole collection")
+    delete.add_argument("--images", nargs="+", metavar="PATH", help="files or folders, as they were indexed")
 
 
 def _add_engine(parser: Parser) -> None:
-    """What keeps the gallery, and where it is."""
-    engines = "what keeps the gallery (default faiss)"
+    """Add the engine that holds the gallery, and its address."""
+    engines = "engine that holds the gallery (default faiss)"
     parser.add_argument("--engine", choices=("faiss", "milvus"), default="faiss", help=engines)
     parser.add_argument("--uri", metavar="URI", help="milvus: outputs/gallery.db (embedded), or http://host:19530")
-    parser.add_argument("--token", default="", metavar="TEXT", help="milvus: user:password, if the server asks")
-    parser.add_argument("--collection", default="gallery", metavar="NAME", help="milvus: (default gallery)")
+    parser.add_argument("--token", default="", metavar="TEXT", help="milvus: user:password, if the server requires it")
+    parser.add_argument("--collection", default="gallery", metavar="NAME", help="milvus: collection (default gallery)")
 
 
 def _add_filter(parser: Parser) -> None:
-    """Which items."""
+    """Add a filter for items."""
     parser.add_argument("--filter", default="", metavar="EXPR", help="milvus: such as 'camid == \"c1\" and time > 900'")
 
 
 def _add_showing(parser: Parser, picks: Sequence[str]) -> None:
-    """Which queries to print and to draw."""
+    """Add the choice of queries to print and to draw."""
     parser.add_argument("--show", type=positive, default=5, metavar="N", help="queries in the table (default 5)")
-    parser.add_argument("--picture", metavar="PNG", help="draw what queries found")
+    parser.add_argument("--picture", metavar="PNG", help="draw the results of some queries")
     parser.add_argument("--rows", type=positive, default=8, metavar="N", help="queries in the picture (default 8)")
     which = "which queries: spread evenly over all (default), best or worst by average precision"
     flipped = ", or flipped: right at rank 1 in --against, and wrong here" if "flipped" in picks else ""
@@ -136,7 +140,7 @@ def _add_showing(parser: Parser, picks: Sequence[str]) -> None:
 
 
 def _check_search(arguments: argparse.Namespace) -> None:
-    """Refuse options of the other engine or source, and what is missing for this one."""
+    """Reject options of another engine or source, and missing options."""
     if arguments.command == "index":
         _check_engine(arguments, ("output",))
         own = (arguments.model, arguments.config_file, arguments.weights, arguments.images, arguments.dataset)
@@ -160,7 +164,7 @@ def _check_search(arguments: argparse.Namespace) -> None:
 
 
 def _check_engine(arguments: argparse.Namespace, faiss: Sequence[str]) -> None:
-    """The options ``faiss`` are what FAISS needs, and Milvus has not."""
+    """Reject a mix of engines. ``faiss`` names the options that FAISS requires and Milvus does not have."""
     milvus = arguments.engine == "milvus"
     if milvus and not arguments.uri:
         raise bad_usage("must have --uri with --engine milvus")
@@ -176,24 +180,24 @@ def _check_engine(arguments: argparse.Namespace, faiss: Sequence[str]) -> None:
 
 @Command
 def try_index(parser: Parser) -> None:
-    """What an index of FAISS costs and loses at size: its memory while it is built, its recall against exact ranking.
+    """Measure a large FAISS index: its memory while it is built, and its recall against exact ranking.
 
-    On shards of features that extract wrote, or on generated ones at a size for which there are no images yet (what an
-    index finds in those says little about what it finds in features of images; what it costs is the same).
+    Uses shards of features that "extract" wrote, or generated features, for a size for which there are no images yet.
+    Generated features give the same cost, but their recall says little about the recall on features of images.
 
     examples:
       %(prog)s --generate 2000000 --factory IVF1024,PQ32 --parameters nprobe=8 nprobe=32 --output outputs/trial
       %(prog)s --shards outputs/shards --queries outputs/query_shards --factory IVF4096,PQ32 --output outputs/trial
     """
     parser.add_argument("--shards", nargs="+", metavar="DIR", help="features of a gallery")
-    parser.add_argument("--queries", nargs="+", metavar="DIR", help="and of queries, by any sub-model of the family")
-    parser.add_argument("--generate", type=positive, metavar="N", help="or that many generated ones, and 1000 queries")
-    parser.add_argument("--dimension", type=positive, default=128, metavar="D", help="of generated ones (default 128)")
+    parser.add_argument("--queries", nargs="+", metavar="DIR", help="features of queries, by any of the family")
+    parser.add_argument("--generate", type=positive, metavar="N", help="instead: N generated features and 1000 queries")
+    parser.add_argument("--dimension", type=positive, default=128, metavar="D", help="of the generated (default 128)")
     parser.add_argument("--factory", required=True, metavar="TEXT", help="FAISS's index factory string")
-    own = "of the search, in turn (default: the index's)"
+    own = "parameters of the search, tried in turn (default: the index's)"
     parser.add_argument("--parameters", nargs="+", default=[""], metavar="TEXT", help=own)
     parser.add_argument("--top", type=positive, metavar="K", help="neighbours to find (default 10, or all if fewer)")
-    add_output(parser, "for generated shards, gallery and trial.json")
+    add_output(parser, "folder for generated shards, gallery and trial.json")
     parser.checks.append(_check_trial)
 
 

@@ -1,4 +1,4 @@
-"""A parser that answers bad usage with one line, and the options that several commands share."""
+"""A parser that reports bad usage in one line, and the options that several commands share."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ from ...choices import FULL, PRECISIONS
 from ...errors import InputError
 from ...files import refuse_unwritable, shipped
 
-CONFIG_HELP = "its config (default: what the checkpoint keeps, or config.yaml beside it)"
+CONFIG_HELP = "its config (default: the one stored in the checkpoint, or config.yaml beside it)"
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command: a function that adds its options to a parser, and whose docstring is its help."""
+    """A command: a function that adds the options to a parser. The function's docstring is the command's help."""
 
     add: Callable[[Parser], None]
 
     @property
     def name(self) -> str:
-        """What the user types."""
+        """The command as the user types it."""
         return self.add.__name__.replace("_", "-")
 
     @property
     def summary(self) -> str:
-        """What it does, in a line."""
+        """The first line of the help."""
         return (inspect.getdoc(self.add) or "").partition("\n")[0]
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
-    """Text as written, and options that have room for their names."""
+    """Formats help: keeps the line breaks of texts, and leaves room for long option names."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=32)
 
 
 class Parser(argparse.ArgumentParser):
-    """A command line.
+    """The parser of a command line.
 
     Args:
-        command: whose it is; what its docstring says from ``example`` on is shown last.
-        prog: what starts it.
-        options: of ``argparse``, where there is no command.
+        command: The command, if any. The part of its docstring from ``example`` on is shown last.
+        prog: What the user types to start it.
+        options: Options of ``argparse``, for parsers without a command.
     """
 
     def __init__(self, command: Command | None = None, prog: str | None = None, **options: Any) -> None:
@@ -59,7 +59,7 @@ class Parser(argparse.ArgumentParser):
             self.usage = self._short_usage()
 
     def _short_usage(self) -> str | None:
-        """What must be given, and that there are options; None where commands of its own follow."""
+        """The required arguments and ``[options]``; None if the command has subcommands."""
         parts, last = ["%(prog)s"], []
         for action in self._actions:
             if isinstance(action, argparse._SubParsersAction):
@@ -71,10 +71,10 @@ class Parser(argparse.ArgumentParser):
         return " ".join([*parts, "[options]", *last])
 
     def read(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
-        """The options of a command line.
+        """Parse a command line and run all checks.
 
         Raises:
-            InputError: bad usage.
+            InputError: Bad usage.
         """
         mixed = any(action.dest == "opts" and action.nargs == "*" for action in self._actions)
         arguments = self.parse_intermixed_args(argv) if mixed else self.parse_args(argv)
@@ -83,29 +83,29 @@ class Parser(argparse.ArgumentParser):
         return arguments
 
     def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the whole usage."""
+        """Raise an error of one line instead of printing the whole usage."""
         raise bad_usage(message)
 
 
 def bad_usage(message: str) -> InputError:
-    """The error of a command line."""
+    """The error for a wrong command line."""
     return InputError("command line", f"{message} (see --help)")
 
 
 def positive(text: str, least: int = 1) -> int:
-    """A whole number of at least one."""
+    """Parse a whole number of at least ``least``."""
     if not text.isdecimal() or int(text) < least:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, found {text!r}")
     return int(text)
 
 
 def natural(text: str) -> int:
-    """A whole number of at least zero."""
+    """Parse a whole number of at least zero."""
     return positive(text, least=0)
 
 
 def check_counts(arguments: argparse.Namespace, *names: str) -> None:
-    """Refuse counts below one."""
+    """Reject counts below one."""
     for name in names:
         value = getattr(arguments, name)
         if (smallest := min(value) if isinstance(value, list) else value) < 1:
@@ -113,46 +113,46 @@ def check_counts(arguments: argparse.Namespace, *names: str) -> None:
 
 
 def check_limit(arguments: argparse.Namespace, name: str) -> None:
-    """Refuse a limit below zero, and NaN."""
+    """Reject a limit that is negative or NaN."""
     if not getattr(arguments, name) >= 0:
         raise InputError(f"--{name.replace('_', '-')}", "must not be negative", getattr(arguments, name))
 
 
 def add_config(parser: Parser, *, help: str = CONFIG_HELP, **options: Any) -> None:
-    """A config, by its path or by the name of one that came with the package."""
+    """Add a config, given by its path or by the name of one that came with the package."""
     parser.add_argument("--config-file", default="", type=shipped, metavar="F", help=help, **options)
 
 
 def add_trained(parser: Parser) -> None:
-    """One trained switchable model."""
+    """Add the options for one trained switchable model."""
     parser.add_argument("--weights", required=True, metavar="W", help="checkpoint of the trained model")
     add_config(parser)
 
 
 def add_opts(parser: Parser, help: str = "config keys to override") -> None:
-    """Config keys; such a parser takes them between its options too."""
+    """Add config keys to override. They may stand between options."""
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help=help)
 
 
 def add_output(parser: Parser, help: str) -> None:
-    """The folder of what a command writes; refused before any work if it cannot be written."""
+    """Add the output folder. It is rejected before any work if it cannot be written."""
     parser.add_argument("--output", required=True, metavar="DIR", help=help)
     parser.checks.append(lambda arguments: refuse_unwritable(arguments.output, "--output"))
 
 
 def add_models(parser: Parser) -> None:
-    """A family of sub-models: one switchable checkpoint, runs of one width each, or a mix."""
-    parser.add_argument("--weights", metavar="W", help="checkpoint of a switchable model: all its widths take part")
+    """Add the options for a family of sub-models: one switchable checkpoint, runs of one width each, or a mix."""
+    parser.add_argument("--weights", metavar="W", help="checkpoint of a switchable model; all its widths take part")
     add_config(parser)
     several: dict[str, Any] = {"action": "append", "default": []}
     run = "sub-model of this width from a training run (model_final.pth there); may be repeated"
     parser.add_argument("--model", **several, metavar="WIDTH=RUN_DIR", help=run)
     add_output(parser, "folder for the files")
-    parser.add_argument("--dataset", default="", metavar="NAME", help="evaluate on this one (default: first config's)")
+    parser.add_argument("--dataset", default="", metavar="NAME", help="test set (default: that of the first config)")
     parser.add_argument("--method", default="", metavar="NAME", help="name to record (default: from the configs)")
     cells = "widths of a cell that the method does not define, printed '-'; may be repeated"
     parser.add_argument("--undefined", **several, metavar="QUERY,GALLERY", help=cells)
-    parser.add_argument("--diagonal-only", action="store_true", help="self-tests only: models that share no space")
+    parser.add_argument("--diagonal-only", action="store_true", help="self-tests only, for models that share no space")
     add_opts(parser, "config keys to override in every config")
     parser.checks.append(_check_models)
 
@@ -165,27 +165,27 @@ def _check_models(arguments: argparse.Namespace) -> None:
 
 
 def add_encoder(parser: Parser) -> None:
-    """An exported sub-model, or one of a trained run; how it reads images."""
-    parser.add_argument("--model", metavar="PATH", help="an exported sub-model: its folder, model file or model.json")
-    parser.add_argument("--weights", metavar="W", help="or the checkpoint of a switchable run,")
-    parser.add_argument("--width", type=float, metavar="X", help="and which of its sub-models to take")
+    """Add the options for a sub-model, exported or from a trained run, and for how it reads images."""
+    parser.add_argument("--model", metavar="PATH", help="exported sub-model: its folder, model file or model.json")
+    parser.add_argument("--weights", metavar="W", help="instead of --model: checkpoint of a switchable run")
+    parser.add_argument("--width", type=float, metavar="X", help="with --weights: width of the sub-model, such as 0.25")
     add_config(parser)
-    parser.add_argument("--device", help="for a run (default: cuda if there is a GPU, else cpu)")
-    computing = "what a run or a checkpoint computes in (default float32; float16 on a GPU only)"
+    parser.add_argument("--device", help="with --weights: device (default: cuda if there is a GPU, else cpu)")
+    computing = "precision of a checkpoint's computations (default float32; float16 on a GPU only)"
     parser.add_argument("--precision", choices=PRECISIONS, default=FULL, help=computing)
-    parser.add_argument("--batch-size", type=positive, default=64, metavar="N", help="images at a time (default 64)")
-    parser.add_argument("--workers", type=positive, default=2, metavar="N", help="threads that read (default 2)")
+    parser.add_argument("--batch-size", type=positive, default=64, metavar="N", help="images per batch (default 64)")
+    parser.add_argument("--workers", type=positive, default=2, metavar="N", help="threads that read images (default 2)")
 
 
 def add_images(parser: Parser) -> None:
-    """Files and folders, or a data set."""
-    parser.add_argument("--images", nargs="+", metavar="PATH", help="image files, or folders with images in or below")
-    parser.add_argument("--dataset", metavar="NAME", help="or a data set of FastReID, below $FASTREID_DATASETS")
-    parser.add_argument("--manifest", default="", metavar="CSV", help="of the data set ManifestReID")
+    """Add the options for images: files and folders, or a data set."""
+    parser.add_argument("--images", nargs="+", metavar="PATH", help="image files, or folders (with their subfolders)")
+    parser.add_argument("--dataset", metavar="NAME", help="instead of images: FastReID data set in $FASTREID_DATASETS")
+    parser.add_argument("--manifest", default="", metavar="CSV", help="manifest of the data set ManifestReID")
 
 
 def check_encoding(arguments: argparse.Namespace) -> None:
-    """Refuse a command line that names no images, or no sub-model."""
+    """Reject a command line that names no images or no sub-model."""
     if bool(arguments.images) == bool(arguments.dataset):
         raise bad_usage("must have --images or --dataset")
     of_run = (arguments.weights, arguments.width)

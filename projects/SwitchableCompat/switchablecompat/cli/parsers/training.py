@@ -14,27 +14,27 @@ from .shared import Command, Parser, add_config, add_models, check_counts
 def train(parser: Parser) -> None:
     """Train or evaluate a switchable model; writes checkpoints, metrics, log and grid to OUTPUT_DIR.
 
-    The screen shows a line for each epoch, and the grid at the end; OUTPUT_DIR/log.txt has everything. The flags are
-    FastReID's. kill (SIGTERM) writes a checkpoint of the last step and exits with 143; Ctrl-C exits at once.
+    Prints one line per epoch, and the grid at the end. OUTPUT_DIR/log.txt has the full log. The flags are FastReID's.
+    kill (SIGTERM) writes a checkpoint of the last step and exits with 143. Ctrl-C exits at once.
 
     example: %(prog)s --config-file configs/Synthetic/sfsc_demo.yml SEED 1
     """
     add_config(parser, help="yaml, by its path or by the name of one that came with the package")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
-    parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
-    parser.add_argument("--verbose", action="store_true", help="show all that goes to log.txt")
-    parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="of this machine (default 1)")
-    parser.add_argument("--num-machines", type=int, default=1, metavar="N", help="(default 1)")
-    parser.add_argument("--machine-rank", type=int, default=0, metavar="N", help="of this one, from 0 (default 0)")
+    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR")
+    parser.add_argument("--eval-only", action="store_true", help="only evaluate MODEL.WEIGHTS")
+    parser.add_argument("--verbose", action="store_true", help="print the full log")
+    parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="GPUs of this machine (default 1)")
+    parser.add_argument("--num-machines", type=int, default=1, metavar="N", help="machines (default 1)")
+    parser.add_argument("--machine-rank", type=int, default=0, metavar="N", help="this machine, from 0 (default 0)")
     parser.add_argument(
-        "--dist-url", default="auto", metavar="URL", help="tcp://HOST:PORT of several machines (default: a free port)"
+        "--dist-url", default="auto", metavar="URL", help="tcp://HOST:PORT for several machines (default: a free port)"
     )
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys to override")
     parser.checks.append(_check_processes)
 
 
 def _check_processes(arguments: argparse.Namespace) -> None:
-    """Refuse numbers of processes that would wait for each other for ever."""
+    """Reject numbers of processes that would wait for each other forever."""
     check_counts(arguments, "num_gpus", "num_machines")
     rank, machines = arguments.machine_rank, arguments.num_machines
     if not 0 <= rank < machines:
@@ -45,14 +45,14 @@ def _check_processes(arguments: argparse.Namespace) -> None:
 
 @Command
 def grid(parser: Parser) -> None:
-    """The compatibility grid of trained models: one switchable checkpoint, several separate ones, or a mix.
+    """Evaluate the compatibility grid of trained models: one switchable checkpoint, separate ones, or a mix.
 
-    Rows are query sub-models, columns are gallery sub-models. Every model is run once over the same test set; models
-    whose features cannot be compared (other preprocessing or dimension) are refused. Writes grid.json, .csv, .md and
-    .png, and queries.npz with the rank of the first match and the average precision of every query in every cell.
+    Rows are query sub-models, columns are gallery sub-models. Every model runs once over the same test set. Models with
+    different preprocessing or dimension are rejected, because their features cannot be compared. Writes grid.json,
+    .csv, .md and .png, and queries.npz with each query's rank of the first match and average precision in every cell.
 
-    With --require it is a gate: exit code 1 if the grid does not meet a file's requirements (docs/report.md), one line
-    for each that is broken; the files are written all the same. Exit code 2 on bad usage or input.
+    With --require the exit code is 1 if the grid does not meet the requirements in a file (docs/report.md), with one
+    line for each that it misses. The files are written in any case. The exit code is 2 on bad usage or input.
 
     examples:
       %(prog)s --weights outputs/demo/model_final.pth --output outputs/demo/cross_test --require require.yaml
@@ -60,46 +60,47 @@ def grid(parser: Parser) -> None:
           --output outputs/bct/grid MODEL.DEVICE cpu
     """
     add_models(parser)
-    parser.add_argument("--require", metavar="FILE", help="yaml or JSON of what the grid must reach")
+    parser.add_argument("--require", metavar="FILE", help="yaml or JSON with requirements for the grid")
 
 
 @Command
 def compare(parser: Parser) -> None:
-    """The whole comparison: every method of a suite on every seed, then the table, the statistics and the plots.
+    """Run every method of a suite on every seed, then make the table, the statistics and the plots.
 
-    Every run is resumable: the same command continues where it was interrupted, and skips what is done. With --jobs
-    several runs share this machine; the same command in other shells, or on other machines that share --jobs-dir and
-    --results-dir, takes runs that nobody has taken yet. Ctrl-C and kill end all runs of this command, with a
-    checkpoint. Results go to results/SUITE/, one JSON per method and seed; the tables and plots there are made from
-    these files alone. Exit code 0; 1 if a run failed (the others are still run), 2 on bad usage or input.
+    Every run is resumable: the same command continues after an interruption, and skips finished runs. With --jobs
+    several runs share this machine. To share the work, start the same command in other shells, or on other machines
+    that share --jobs-dir and --results-dir: each takes runs that no other has taken. Ctrl-C and kill end all runs of
+    this command, with a checkpoint. Results go to results/SUITE/, one JSON per method and seed. The tables and plots
+    there are made from these files alone. The exit code is 1 if a run failed (the others still run), and 2 on bad usage
+    or input.
 
     examples:
       %(prog)s --suite configs/suites/quick.yml
       %(prog)s --suite configs/suites/synthetic.yml --only sfsc --only bct_s --seeds 0,1 --jobs 2
     """
     parser.add_argument(
-        "--suite", required=True, type=shipped, metavar="YML", help="what to compare, see configs/suites/"
+        "--suite", required=True, type=shipped, metavar="YML", help="suite of methods and seeds, see configs/suites/"
     )
     parser.add_argument("--jobs-dir", metavar="DIR", help="checkpoints and logs (default: outputs/suites/SUITE)")
-    parser.add_argument("--results-dir", default="results", metavar="DIR", help="for DIR/SUITE (default results)")
+    parser.add_argument("--results-dir", default="results", metavar="DIR", help="parent of results (default results)")
     parser.add_argument(
-        "--only", action="append", default=[], metavar="METHOD", help="run this method; may be repeated"
+        "--only", action="append", default=[], metavar="METHOD", help="run only this method; may be repeated"
     )
-    parser.add_argument("--seeds", metavar="0,1", help="run these seeds (default: all of the suite)")
-    jobs = "runs at once, with cores / N threads and one GPU each (default 1)"
+    parser.add_argument("--seeds", metavar="0,1", help="run only these seeds (default: all of the suite)")
+    jobs = "runs at once, each with cores / N threads and one GPU (default 1)"
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help=jobs)
-    parser.add_argument("--dry-run", action="store_true", help="say what would be run, and stop")
-    parser.add_argument("--table-only", action="store_true", help="run nothing, make the tables again")
+    parser.add_argument("--dry-run", action="store_true", help="only print what would be run")
+    parser.add_argument("--table-only", action="store_true", help="run nothing, only make tables and plots again")
     parser.checks.append(lambda arguments: check_counts(arguments, "jobs"))
 
 
 @Command
 def report(parser: Parser) -> None:
-    """A report on a family of sub-models: what holds, where it breaks, and which thresholds to use.
+    """Report on a family of sub-models: which cells are compatible, which fail, and which thresholds to use.
 
-    Runs the models once over a test set and writes report.html (one page that needs nothing else: grid, CMC curves,
-    similarities, thresholds of every cell and of the family, negative flips with pictures, a gallery that is re-encoded
-    step by step), report.json with all figures, and queries.csv with every query in every cell. See docs/report.md.
+    Runs the models once over a test set. Writes report.html (one self-contained page: grid, CMC curves, similarities,
+    thresholds of every cell and of the family, negative flips with pictures, a gallery that is re-encoded step by
+    step), report.json with all figures, and queries.csv with every query in every cell. See docs/report.md.
 
     examples:
       %(prog)s --weights outputs/demo/model_final.pth --output outputs/demo/report
@@ -111,14 +112,14 @@ def report(parser: Parser) -> None:
 
 @Command
 def compare_precision(parser: Parser) -> None:
-    """What half precision changes: every cell of a trained model in float32 and in another precision, side by side.
+    """Measure the effect of half precision: every cell of a trained model in float32 and in another precision.
 
-    All models are run twice over the same test set. Prints mAP and Rank-1 of every cell with the difference in points,
-    and how alike the features of every sub-model are in both (the lowest and the mean cosine); writes the same as
-    precision.json. On a CPU bfloat16 can be compared, on a GPU float16 too.
+    All models run twice over the same test set. Prints mAP and Rank-1 of every cell with their difference in percentage
+    points, and the lowest and the mean cosine between both features of the same image for every sub-model. Writes the
+    same figures to precision.json. A CPU supports bfloat16, a GPU also float16.
 
     example:
       %(prog)s --weights outputs/demo/model_final.pth --precision bfloat16 --output outputs/demo/bfloat16
     """
     add_models(parser)
-    parser.add_argument("--precision", choices=PRECISIONS[1:], required=True, help="what to compare with float32")
+    parser.add_argument("--precision", choices=PRECISIONS[1:], required=True, help="precision to compare with float32")
