@@ -55,8 +55,9 @@ class GradientAggregation:
         # If a pair has only one number in common, projection would erase all of it in a conflict.
         compared &= self.bank.common_elements > 1
         self._aggregated = compared.to(device)
-        self._compared = compared.nonzero().squeeze(1).to(device)  # indices, not a mask: a step must not wait for a GPU
-        part_of = [_part(self.bank.group_names[index]) for index in self._compared.tolist()]
+        indices = compared.nonzero().squeeze(1)  # not a mask: a step must not wait for a GPU
+        self._compared = indices.to(device)
+        part_of = [_part(self.bank.group_names[index]) for index in indices.tolist()]
         self._parts = sorted({*part_of})
         self._part = torch.tensor([self._parts.index(part) for part in part_of], dtype=torch.int64, device=device)
         of_name = {p.name: group.name for p, group in zip(shared, groups, strict=True)}
