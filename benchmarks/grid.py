@@ -180,7 +180,7 @@ def compiled_fastreid(folder: Path) -> Iterator[None]:
         rank.evaluate_cy, rank.IS_CYTHON_AVAI = before
 
 
-def largest_difference(task: Task, cells: list, cell: tuple[int, int], theirs: tuple[float, float, float]) -> float:
+def largest_difference(cells: list, cell: tuple[int, int], theirs: tuple[float, float, float]) -> float:
     """Between our mAP, Rank-1 and mINP of a cell and FastReID's, in per cent."""
     own = cells[cell[0]][cell[1]]
     return max(abs(a - b) for a, b in zip((own.mAP, own.rank_k(1), own.mINP), theirs, strict=True))

@@ -155,7 +155,7 @@ def evaluate(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
         cells = grid.ours(task)()
         for name, peer in peers.items():
             rows.append(compare("one cell, 512-d", seconds, "ours", name))
-            agreement = max(agreement, grid.largest_difference(task, cells, (0, 0), peer()))
+            agreement = max(agreement, grid.largest_difference(cells, (0, 0), peer()))
     threads = torch.get_num_threads()
     extra = in_fresh_process(grid.memory_of_a_cell, MSMT, threads)
     rows.append(compare_once("extra memory of a cell, MSMT17's size", extra, "1 GiB", 1024.0, 1.0, "MiB"))

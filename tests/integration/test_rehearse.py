@@ -15,7 +15,6 @@ from switchablecompat.widths import width_name
 OPTIONS = ("--camera", 0.5, "--old", 0.25, "--new", 1.0, "--max-map-drop", 100, "--far", 0.1)
 
 WIDTHS = "[0.25, 0.5, 1.0]"
-TWO_FILES = ("--precision", "float32", "--camera", 0.25, "--old", 0.25)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from fastreid.utils.checkpoint import Checkpointer
 from builders import save_run, tiny_config, tiny_model
 from switchablecompat.config import load_config
 from switchablecompat.deploy.files.graph import standalone
+from switchablecompat.deploy.files.opening import open_encoder
 from switchablecompat.errors import InputError
 from switchablecompat.modeling.opened import open_model
 from switchablecompat.provenance import family_digest
@@ -30,6 +31,8 @@ def test_an_exported_checkpoint_opens_too_and_keeps_the_family_of_its_run(tiny, 
     check_comparable(("file", opened.space), ("run", tiny.run.space), ("card", card.space))
     with pytest.raises(InputError, match="model.pth: must be a switchable model .* found build_submodel"):
         opened.index_of(0.25)
+    with pytest.raises(InputError, match="model.pth: must be a switchable model"):  # --weights instead of --model
+        open_encoder(folder / card.file, 0.25)
 
 
 def test_opening_does_not_shift_random_numbers(tmp_path):

@@ -51,8 +51,8 @@ class Claims:
         folder: Where they are; the same for all that share the tasks.
     """
 
-    def __init__(self, folder: Path, *, stale: float = STALE) -> None:
-        self._folder, self._stale = folder, stale
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._place, self._token = this_place(), secrets.token_hex(8)
         self._held: dict[str, list[int]] = {}
         self._touched = time.monotonic()
@@ -120,7 +120,7 @@ class Claims:
     def _is_stale(self, name: str, owner: dict) -> bool:
         if owner["place"] == self._place:
             return not any(map(is_alive, owner["pids"]))
-        return self._age(name) > self._stale
+        return self._age(name) > STALE
 
     def _age(self, name: str) -> float:
         """Seconds since the last touch, by the clock of the file system: those of two machines differ."""
@@ -133,7 +133,7 @@ class Claims:
 
     def _remove_stale(self, name: str, content: str) -> None:
         """Remove a stale claim; if somebody else has just put his own in its place, put that back."""
-        if not content and self._age(name) < self._stale:  # being written at this moment
+        if not content and self._age(name) < STALE:  # being written at this moment
             return
         aside = self._folder / f".{name}.{secrets.token_hex(6)}.stale"
         try:

@@ -86,12 +86,12 @@ class ModelCard:
         """The card of one sub-model of an opened model: as a part of its checkpoint, or as ``own`` fields say.
 
         Raises:
-            InputError: there is no such sub-model.
+            InputError: there is no such sub-model, or no sub-models.
         """
         fields = {"kind": "checkpoint", "file": Path(model.weights).name, "l2_normalised": False, **own}
+        width = model.widths[model.index_of(width)]  # first: the record of an exported checkpoint has no method
         kept = {key: model.record[key] for key in ("method", "seed", "config")}
         fields["extra"] = {**kept, **own.get("extra", {})}
-        width = model.widths[model.index_of(width)]
         return cls(width=width, widths=model.widths, **model.space, **fields)
 
     def to_dict(self) -> dict[str, Any]:

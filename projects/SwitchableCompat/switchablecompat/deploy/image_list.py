@@ -12,14 +12,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..data.folder import SUFFIXES
 from ..data.manifest import ManifestReID
 from ..data.opening import data_root, open_dataset
 from ..data.paths import unwritable_names
 from ..errors import InputError, name_some
 
 logger = logging.getLogger("fastreid.switchablecompat.images")
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 
 
 class LabelledImage(NamedTuple):

@@ -45,6 +45,7 @@ def run_epochs(trainer: SwitchableTrainer) -> None:
                     except NoBatchError:
                         if comm.get_world_size() > 1:  # other processes may still be in a step
                             raise
+                        trainer._trainer.write_rest()  # no step has learnt of the request
                         _leave(trainer)
                     trainer.after_step()
                     trainer.iter += 1

@@ -210,7 +210,15 @@ class SwitchableTrainLoop(SimpleTrainer):
         if due:
             write_steps([steps for _, steps in of_ranks])
         elif self.leaving:
-            write_steps(comm.all_gather(self.log.take()))
+            self.write_rest()
+
+    def write_rest(self) -> None:
+        """Write what the log still holds, in all processes together, as the run is about to end.
+
+        Raises:
+            FloatingPointError: As in :func:`~.step_log.write_steps`.
+        """
+        write_steps(comm.all_gather(self.log.take()))
 
 
 def _scale_of(scaler: torch.amp.GradScaler | None) -> Tensor | None:

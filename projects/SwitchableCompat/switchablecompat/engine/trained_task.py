@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from fastreid.data import CommDataset
-from fastreid.utils.logger import setup_logger
 from torch import Tensor
 
 from ..data.findings import LabelNames
@@ -167,11 +166,6 @@ def _space(model: OpenedModel) -> dict[str, Any]:
     """What must agree; of several families, as models are that were trained apart to be compatible."""
     own = {"MODEL.HEADS.NECK_FEAT": model.cfg.MODEL.HEADS.NECK_FEAT, "TEST.FLIP.ENABLED": model.cfg.TEST.FLIP.ENABLED}
     return {**model.space, **own, "family": "any"}
-
-
-def log_to_screen() -> None:
-    """Show FastReID's log lines, progress among them, for a tool that has no OUTPUT_DIR of a run."""
-    setup_logger()
 
 
 def _common(values: list) -> Any:

@@ -23,7 +23,6 @@ from .milvus_gallery import MilvusGallery
 from .scoring import score_lists
 
 FORMAT = 1
-PICKS = ("spread", "best", "worst", "flipped")
 BLOCK_CELLS = 2_000_000  # items that the queries of a block rank together: some dozen bytes each
 METRICS = ("average_precision", "first_hit_rank")  # of each query in a file
 AnyGallery = Gallery | MilvusGallery

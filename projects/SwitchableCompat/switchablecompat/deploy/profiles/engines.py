@@ -20,7 +20,6 @@ from ..gallery.scoring import recall
 from ..gallery.search import AnyGallery
 from .timing import markdown
 
-ENGINES = ("faiss", "milvus lite")
 NAME = "trial"
 
 
