@@ -213,7 +213,7 @@ def delete_items(client: Any, name: str, *, paths: Sequence[str] = (), filter: s
 
 
 def key_of(text: str) -> str:
-    """An item's primary key, from its id or its path. The path counts as given, but ``./a//b`` is the same as ``a/b``."""
+    """An item's primary key, from its id or its path. Paths count as given, but ``./a//b`` is the same as ``a/b``."""
     return hashlib.sha256(os.path.normpath(text).encode("utf-8", "surrogateescape")).hexdigest()[: LENGTHS["key"]]
 
 
