@@ -1,1 +1,1 @@
-"""From a trained family to devices: stand-alone files, a searchable gallery, profiles."""
+"""Deployment of a trained family: stand-alone files, searchable galleries, profiles."""

@@ -1,4 +1,4 @@
-"""``model.json``: what a file that turns images into features expects, gives, and may be compared with."""
+"""``model.json``: the input and output of a file that encodes images, and the models that its features compare with."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ PRECISIONS = (*COMPUTED, "int8")
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Description of one exported or trained sub-model; written beside its file.
+    """Description of one exported or trained sub-model, written beside its file.
 
     Attributes:
         kind: ``checkpoint`` (FastReID's, with a config beside it), ``onnx`` or ``program`` (``torch.export``).
         file: name of the file, in the card's folder.
-        family: digest of the switchable model that it is a slice of; only members of one family are comparable.
+        family: digest of the switchable model that it is a slice of. Only members of one family are comparable.
         width: its width multiplier.
-        widths: those of the family, ascending.
-        dimension: D, length of a feature.
-        l2_normalised: whether the file's output already has length one; else the user normalises it.
+        widths: the width multipliers of the family, ascending.
+        dimension: D, the number of components of a feature.
+        l2_normalised: whether the file's output already has length one. Otherwise the user must normalise it.
         preprocessing: ``size`` [height, width] to resize to (bicubic), ``center_crop`` to cut out after that, if given,
             ``channels`` ("RGB, 0-255"), ``pixel_mean`` and ``pixel_std`` (on the 0-255 scale), ``normalisation``
             ("inside the model": do not apply them again).
         metric: how features are compared.
-        precision: what it computes in: ``float32``, ``bfloat16``, ``float16`` or ``int8`` (weights and activations).
-            Features of one family compare whatever it is.
-        dynamic_size: whether the file takes images of any height and width; features compare between equal ones, and
-            ``preprocessing`` has those of the test pipeline.
+        precision: number format of its computations: ``float32``, ``bfloat16``, ``float16`` or ``int8`` (weights and
+            activations). Features of one family are comparable in any precision.
+        dynamic_size: whether the file accepts images of any height and width. Features are comparable at equal image
+            sizes. ``preprocessing`` has the size of the test pipeline.
         parameters: number of parameters.
-        macs: multiply-accumulates of one image.
+        macs: multiply-accumulate operations for one image.
         file_bytes: size of the file.
-        extra: anything else worth keeping (parity, method, seed, config, versions, hardware...).
+        extra: further facts (parity, method, seed, config, versions, hardware...).
     """
 
     kind: str
@@ -73,7 +73,7 @@ class ModelCard:
 
     @property
     def space(self) -> dict[str, Any]:
-        """What must agree with another card for features to compare (:func:`~..settings.check_comparable`)."""
+        """The values that two cards must share for features to compare (:func:`~..settings.check_comparable`)."""
         return {key: getattr(self, key) for key in SPACE}
 
     @property
@@ -83,10 +83,10 @@ class ModelCard:
 
     @classmethod
     def of_model(cls, model: OpenedModel, width: float, **own: Any) -> ModelCard:
-        """The card of one sub-model of an opened model: as a part of its checkpoint, or as ``own`` fields say.
+        """The card of one sub-model as a part of the opened model's checkpoint. ``own`` fields override the defaults.
 
         Raises:
-            InputError: there is no such sub-model, or no sub-models.
+            InputError: the model has no such sub-model, or no sub-models.
         """
         fields = {"kind": "checkpoint", "file": Path(model.weights).name, "l2_normalised": False, **own}
         width = model.widths[model.index_of(width)]  # first: the record of an exported checkpoint has no method
@@ -95,7 +95,7 @@ class ModelCard:
         return cls(width=width, widths=model.widths, **model.space, **fields)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ``extra`` among them; :meth:`from_dict` restores the card."""
+        """The card as plain values, with ``extra`` among them; :meth:`from_dict` restores it."""
         own = asdict(self)
         extra = own.pop("extra")
         return {
@@ -108,25 +108,25 @@ class ModelCard:
 
     @classmethod
     def from_dict(cls, content: Any, source: str = "model card") -> ModelCard:
-        """Read a card; unknown keys go to ``extra``.
+        """Restore a card from plain values. Unknown keys go to ``extra``.
 
         Raises:
-            InputError: another format, a key that is missing, or a value of another type.
+            InputError: wrong format, missing key, or a value of the wrong type.
         """
         check_format(content, source, "a model card", FORMAT, REQUIRED)
         fields = {name for name in cls.__dataclass_fields__ if name != "extra"}
         extra = {key: value for key, value in content.items() if key not in fields and key != "format"}
         try:
             return cls(**{key: content[key] for key in fields if key in content}, extra=extra)
-        except TypeError as error:  # of numbers that are none
+        except TypeError as error:  # a number is not a number
             raise InputError(source, "must be a model card", error) from None
 
     @classmethod
     def from_json(cls, text: str, source: str) -> ModelCard:
-        """The same from text.
+        """Restore a card from JSON text.
 
         Raises:
-            InputError: also if it is not JSON.
+            InputError: as :meth:`from_dict`, or the text is not JSON.
         """
         try:
             return cls.from_dict(json.loads(text), source)
@@ -134,7 +134,7 @@ class ModelCard:
             raise InputError(source, "must be a readable model card", error) from None
 
     def write(self, path: str | Path) -> Path:
-        """Write it as JSON."""
+        """Write the card as JSON and return the path."""
         return write_json(path, self.to_dict())
 
     @classmethod
@@ -142,16 +142,16 @@ class ModelCard:
         """Read a ``model.json``.
 
         Raises:
-            InputError: not a file, or not a card.
+            InputError: no such file, or not a card.
         """
         return cls.from_dict(read_json(path, "a readable model card", FORMAT), str(path))
 
 
 def read_json(path: str | Path, what: str, version: int, keys: Sequence[str] = ()) -> dict[str, Any]:
-    """Read a JSON file that has a ``format``.
+    """Read a JSON file that states its ``format``.
 
     Raises:
-        InputError: no such file, or not ``what`` it must be: another format, or a key that is missing.
+        InputError: no such file, or not ``what``: wrong format or missing key.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -162,7 +162,7 @@ def read_json(path: str | Path, what: str, version: int, keys: Sequence[str] = (
 
 
 def check_format(content: Any, source: object, what: str, version: int, keys: Sequence[str]) -> None:
-    """Refuse what is no mapping with this ``format`` and these keys."""
+    """Reject content that is not a mapping with this ``format`` and these keys."""
     if not isinstance(content, Mapping):
         raise InputError(source, f"must be {what}", type(content).__name__)
     if content.get("format") != version:

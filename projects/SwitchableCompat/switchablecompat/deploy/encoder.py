@@ -1,4 +1,4 @@
-"""From images to features by one sub-model, whatever holds it; the next batches of files are read in the meantime."""
+"""Encode images by one sub-model, from any kind of file. Threads read the next batches while the sub-model computes."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ logger = logging.getLogger("fastreid.switchablecompat.encoder")
 
 
 class Encoder:
-    """One sub-model: images to L2-normalised features.
+    """One sub-model that maps images to L2-normalised features.
 
     Args:
-        card: What it is.
-        forward: From images [N, 3, H, W] to features [N, D], normalised if the card says so.
+        card: Description of the sub-model.
+        forward: Maps images [N, 3, H, W] to features [N, D], normalised if the card says so.
     """
 
     def __init__(self, card: ModelCard, forward: Callable[[Tensor], Tensor]) -> None:
@@ -44,10 +44,11 @@ class Encoder:
         """Features [N, D] of length one, float32 on the CPU.
 
         Args:
-            images: [N, 3, H, W] float32, RGB, 0-255, of the card's size (of any, if it says so); not changed.
+            images: [N, 3, H, W] float32, RGB, 0-255, of the card's size, or of any size if the card allows it. The
+                tensor is not changed.
 
         Raises:
-            InputError: Another shape or type, or features that are not finite.
+            InputError: Wrong shape or type, or features that are not finite.
         """
         size: tuple[object, ...] = (3, *input_size(self.card.preprocessing))
         fits = images.dim() == 4 and images.shape[1:] == size
@@ -57,16 +58,16 @@ class Encoder:
             found = f"{images.dtype} {list(images.shape)}"
             raise InputError("images", f"must be float32 [N, {', '.join(map(str, size))}]", found)
         features = self._forward(images).float().cpu()
-        if not features.isfinite().all():  # weights that are not, or overflow in half precision
+        if not features.isfinite().all():  # weights are not finite, or half precision overflows
             raise InputError(self.card.file, "must give finite features", f"NaN or infinity at {self.card.name}")
         return features if self.card.l2_normalised else F.normalize(features)
 
 
 def submodel_encoder(model: OpenedModel, width: float) -> Encoder:
-    """One sub-model of an opened model, without a file of its own.
+    """An encoder for one sub-model of an opened model, without an exported file.
 
     Raises:
-        InputError: There is no such sub-model, or the device does not compute in ``TEST.PRECISION``.
+        InputError: The model has no such sub-model, or the device does not support ``TEST.PRECISION``.
     """
     card = ModelCard.of_model(model, width, precision=model.cfg.TEST.PRECISION)
     check_precision(card.precision, model.cfg.MODEL.DEVICE)
@@ -74,14 +75,14 @@ def submodel_encoder(model: OpenedModel, width: float) -> Encoder:
 
 
 def raw_features(model: OpenedModel, width: float, images: Tensor) -> Tensor:
-    """Features [N, D] of one sub-model, of any length, on the CPU, of images [N, 3, H, W] (RGB, 0-255) of any size."""
+    """Unnormalised features [N, D] of one sub-model, on the CPU, for images [N, 3, H, W] (RGB, 0-255) of any size."""
     computing = computing_in(model.cfg.TEST.PRECISION, model.cfg.MODEL.DEVICE)
     with model.switch.use(model.index_of(width)), inference_mode(model.network), computing:
         return model.network(images).float().cpu()
 
 
 class Encoded(NamedTuple):
-    """A batch of images: their positions in the list, the images, and their features ``[n, D]``, L2-normalised."""
+    """A batch of images: their positions in the list, the images, and their L2-normalised features ``[n, D]``."""
 
     positions: list[int]
     items: list[LabelledImage]
@@ -100,12 +101,12 @@ def encode(
 
     Args:
         encoder, items: the sub-model and the images.
-        batch_size: images that it gets at a time.
-        workers: threads that read, a batch each.
-        skip_unreadable: leave out images that cannot be read, with a warning, instead of an error.
+        batch_size: images per batch.
+        workers: threads that read images, one batch each.
+        skip_unreadable: skip unreadable images with a warning instead of an error.
 
     Raises:
-        InputError: an image that cannot be read.
+        InputError: an image cannot be read.
     """
 
     def read(start: int) -> tuple[list[int], Tensor | None]:
@@ -138,7 +139,7 @@ def encode(
 def features_of(
     encoder: Encoder, items: Sequence[LabelledImage], batch_size: int = 64, doing: str = "Encoding", **reading: Any
 ) -> np.ndarray:
-    """Features of images, ``[N, D]``; shows progress."""
+    """Encode images to features ``[N, D]``, and show progress."""
     with tqdm(total=len(items), desc=doing, unit="image") as progress:
         blocks = []
         for batch in encode(encoder, items, batch_size=batch_size, **reading):

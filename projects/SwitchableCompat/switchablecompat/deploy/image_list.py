@@ -1,6 +1,7 @@
-"""Which images a gallery or a query consists of: files, folders, or one side of a data set.
+"""The images of a gallery or of queries: files, folders, or one split of a data set.
 
-In and below folders links are followed, hidden names are not, and what is left out is logged.
+Folders are searched with their subfolders. Links are followed, hidden names are skipped, and the log says what was
+left out.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ logger = logging.getLogger("fastreid.switchablecompat.images")
 
 
 class LabelledImage(NamedTuple):
-    """One image; identity and camera by their names, None where they are not known."""
+    """One image, with the names of its identity and camera, or None if they are not known."""
 
     path: str
     pid: str | None = None
@@ -30,10 +31,10 @@ class LabelledImage(NamedTuple):
 
 
 def items_of_paths(paths: Sequence[str | Path]) -> list[LabelledImage]:
-    """Files as they are given, and all images in and below folders, sorted by name.
+    """Files as given, and all images in and below folders, sorted by name.
 
     Raises:
-        InputError: nothing there, a folder without images, or names that are not UTF-8.
+        InputError: no such path, a folder without images, or names that are not UTF-8.
     """
     items: list[LabelledImage] = []
     for path in map(Path, paths):
@@ -42,7 +43,7 @@ def items_of_paths(paths: Sequence[str | Path]) -> list[LabelledImage]:
 
 
 def _writable(items: list[LabelledImage]) -> list[LabelledImage]:
-    """Refuse names that feature files cannot hold, before time goes into features."""
+    """Reject names that feature files cannot hold, before any feature is computed."""
     if wrong := unwritable_names(item.path for item in items):
         raise InputError("names of images", "must be UTF-8; rename the files", name_some(wrong))
     return items
@@ -51,13 +52,13 @@ def _writable(items: list[LabelledImage]) -> list[LabelledImage]:
 def items_of_dataset(name: str, split: str, manifest: str = "") -> list[LabelledImage]:
     """One split of a data set of FastReID's registry, in its order, with identities and cameras.
 
-    Identities keep their names of a manifest; those of other data sets are called ``NAME_number``, so that equal
-    numbers of two data sets are not taken for one identity.
+    Identities of a manifest keep their names. Those of other data sets become ``NAME_number``, so that equal numbers in
+    two data sets do not mean the same identity.
 
     ``split`` is ``query`` or ``gallery``; ``manifest`` is the CSV for ``ManifestReID``.
 
     Raises:
-        InputError: not a data set, not all of it there, or nothing in this split.
+        InputError: unknown or incomplete data set, or an empty split.
     """
     dataset, splits = open_dataset(name, data_root(), manifest)
     if not splits[split]:
@@ -69,14 +70,14 @@ def items_of_dataset(name: str, split: str, manifest: str = "") -> list[Labelled
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """The image files in a folder and its subfolders, by their suffix, sorted by name; logs how many are left out.
+    """List the image files in a folder and its subfolders, by suffix, sorted by name; log how many are left out.
 
-    Links to files and folders are followed, a folder once, however many links lead to it. Left out are names that begin
-    with a dot (thumbnails, ``.ipynb_checkpoints``, ``._`` of macOS), other suffixes, links to nothing, and folders that
-    cannot be read.
+    Links to files and folders are followed. Each folder is searched once, however many links lead to it. Names that
+    begin with a dot (thumbnails, ``.ipynb_checkpoints``, ``._`` of macOS), other suffixes, broken links and unreadable
+    folders are left out.
 
     Raises:
-        InputError: Not a folder, or none in it.
+        InputError: Not a folder, or a folder without images.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -92,7 +93,7 @@ def list_images(folder: str | Path) -> list[Path]:
 
 
 def _walk(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
-    """Image files, each folder once: by its own name where there is one, rather than by a link's."""
+    """Walk image files, each folder once: under its own name if it lies below ``folder``, else under a link's."""
     seen = set()
     folders, links = [folder], list[Path]()
     while folders or links:

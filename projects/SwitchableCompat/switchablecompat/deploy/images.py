@@ -1,4 +1,4 @@
-"""Images as FastReID's test pipeline reads them: the one place where files become what a sub-model expects."""
+"""Read image files as FastReID's test pipeline does. All inputs of sub-models in deployment are made here."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from torch import Tensor
 
 
 def input_size(preprocessing: Mapping[str, Any]) -> tuple[int, int]:
-    """Height and width of the images that the model gets."""
+    """Height and width of the model's input images."""
     height, width = preprocessing.get("center_crop", preprocessing["size"])
     return height, width
 
 
 def read_images(paths: Sequence[str | Path], preprocessing: Mapping[str, Any]) -> Tensor:
-    """Read, resize and stack image files, through FastReID's own reading and test transforms.
+    """Read, resize and stack one or more image files with FastReID's own reader and test transforms.
 
     Returns:
-        [N, 3, H, W] float32, RGB, 0-255, of at least one file, as the ``preprocessing`` of a model's card says.
+        [N, 3, H, W] float32, RGB, 0-255, as the ``preprocessing`` of a model's card says.
 
     Raises:
-        InputError: A file that is no readable image, or neither RGB nor grey.
+        InputError: A file is not a readable image, or neither RGB nor grey.
     """
     cfg = get_cfg()
     cfg.INPUT.SIZE_TEST = list(preprocessing["size"])

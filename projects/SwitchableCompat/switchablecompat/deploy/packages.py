@@ -9,10 +9,10 @@ from ..errors import InputError
 
 
 def optional(package: str, use: str, extra: str = "deploy") -> ModuleType:
-    """Import a package that may be missing.
+    """Import an optional package.
 
     Raises:
-        InputError: It is not installed; says how to get it.
+        InputError: The package is not installed. The message says how to install it.
     """
     try:
         return importlib.import_module(package)

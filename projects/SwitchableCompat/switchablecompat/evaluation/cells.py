@@ -1,4 +1,4 @@
-"""Rankings of every (query sub-model, gallery sub-model) pair, and the file that keeps them query by query.
+"""Rankings of every (query sub-model, gallery sub-model) pair, and the file that stores them query by query.
 
 Shapes: ``m`` sub-models, ``Nq`` queries.
 """
@@ -25,7 +25,7 @@ def rank_cells(task: RetrievalTask) -> Cells:
     """Rank every gallery sub-model for every query sub-model.
 
     Returns:
-        ``[m][m]``, rows = query sub-model; ``None`` where a cell is not defined.
+        ``[m][m]``, rows = query sub-model; ``None`` for a cell that is not defined.
     """
     cells: Cells = [[None] * len(task.widths) for _ in task.widths]
     for q, g in task.cells:
@@ -36,7 +36,7 @@ def rank_cells(task: RetrievalTask) -> Cells:
 
 @dataclass(frozen=True, eq=False)
 class QueryResults:
-    """What each query met in each cell; the content of ``queries.npz``.
+    """The results of each query in each cell: the content of ``queries.npz``.
 
     Attributes:
         widths: width multipliers, ``[m]``.
@@ -55,7 +55,7 @@ class QueryResults:
 
     @classmethod
     def from_cells(cls, cells: Cells, widths: Sequence[float], family: str = "") -> QueryResults:
-        """Collect the rankings; at least one cell must be defined."""
+        """Collect the rankings. At least one cell must be defined."""
         defined = np.array([[cell is not None for cell in row] for row in cells])
         some = next(cell for row in cells for cell in row if cell is not None)
         ranks = np.zeros((*defined.shape, len(some.valid)), dtype=np.int32)
@@ -69,7 +69,7 @@ class QueryResults:
     def cmc(self, cell: Cell, max_rank: int) -> np.ndarray:
         """``CMC(1), ..., CMC(max_rank)``: share of the queries with a first hit at that rank or better, in per cent.
 
-        Queries without a match count nowhere.
+        Queries without a match are not counted.
         """
         ranks = self.first_hit_rank[cell]
         ranks = ranks[ranks > 0]
@@ -77,7 +77,7 @@ class QueryResults:
         return 100.0 * np.cumsum(hits[1:]) / len(ranks)
 
     def write(self, path: str | Path) -> Path:
-        """Write a compressed NumPy archive that holds no pickles; it appears complete or not at all."""
+        """Write a compressed NumPy archive without pickles. It appears complete or not at all."""
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(
                 file,
@@ -92,10 +92,10 @@ class QueryResults:
 
     @classmethod
     def read(cls, path: str | Path) -> QueryResults:
-        """Read the file that :meth:`write` wrote.
+        """Read a file of :meth:`write`.
 
         Raises:
-            InputError: missing, damaged, or another format.
+            InputError: the file is missing, damaged, or of another format.
         """
         try:
             with np.load(path, allow_pickle=False) as content:

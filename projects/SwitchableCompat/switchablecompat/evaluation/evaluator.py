@@ -1,4 +1,4 @@
-"""From a model and a test set to the compatibility grid, in FastReID's protocol."""
+"""Evaluate the compatibility grid of a model on a test set, in FastReID's protocol."""
 
 from __future__ import annotations
 
@@ -37,19 +37,20 @@ def evaluate_grid(
     """All self-tests and cross-tests of a switchable model on one test set.
 
     Args:
-        cfg: Config; ``TEST.FLIP.ENABLED``, ``TEST.AQE``, ``TEST.RERANK`` and ``TEST.GALLERY_DRAWS`` are honoured.
+        cfg: Config. ``TEST.FLIP.ENABLED``, ``TEST.AQE``, ``TEST.RERANK`` and ``TEST.GALLERY_DRAWS`` take effect.
         model: The model, on its device.
         loader: FastReID's test loader: the first ``num_query`` images are the queries, the rest is the gallery.
         num_query: Number of queries.
         dataset: Name of the data set, for the report.
-        record: The run that trained the model (``run_record``); by default the one that ``cfg`` describes.
+        record: The run that trained the model (``run_record``). Default: the run that ``cfg`` describes.
 
     Returns:
-        The grid, with its :attr:`~.grid.CompatibilityGrid.refined` one; None on all ranks but the first.
+        The grid, with its :attr:`~.grid.CompatibilityGrid.refined` grid if there is one; None on all ranks but the
+        first.
 
     Raises:
-        InputError: Features that are not finite, no query with a match in the gallery, or draws from a data set whose
-            gallery is given.
+        InputError: Features are not finite, no query has a match in the gallery, or ``cfg`` asks for gallery draws from
+            a data set with a fixed gallery.
     """
     total = len(cast(Sized, loader.dataset))
     if not 0 < num_query < total:
@@ -77,7 +78,7 @@ def grid_of_features(
     dataset: str,
     metadata: Mapping[str, Any] | None = None,
 ) -> CompatibilityGrid:
-    """What :func:`evaluate_grid` does with features, the queries' first."""
+    """Evaluate a grid as :func:`evaluate_grid` does, from features that exist, queries first."""
     splits: list[tuple[slice | Tensor, slice | Tensor]] = [(slice(num_query), slice(num_query, None))]
     if cfg.TEST.GALLERY_DRAWS > 1:
         pids = features.pids.numpy()
@@ -91,14 +92,14 @@ def grid_of_features(
 
 
 def evaluate_task(task: RetrievalTask, refinement: Refinement | None = None) -> tuple[CompatibilityGrid, QueryResults]:
-    """All self-tests and cross-tests that are defined.
+    """Evaluate all defined self-tests and cross-tests.
 
     Args:
-        task: what to rank.
-        refinement: what the grid's :attr:`~.grid.CompatibilityGrid.refined` cells are, if there are to be any.
+        task: the queries and galleries to rank.
+        refinement: makes the grid's :attr:`~.grid.CompatibilityGrid.refined` cells; None for none.
 
     Returns:
-        The grid, and each query in each cell.
+        The grid, and the results of each query in each cell.
     """
     cells = rank_cells(task)
     grid = grid_from_cells(cells, task.widths, task.dataset, metadata=task.metadata)
@@ -112,7 +113,7 @@ def evaluate_task(task: RetrievalTask, refinement: Refinement | None = None) -> 
 def grid_metadata(
     cfg: CfgNode, family: str, num_query: int, num_gallery: int, record: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """What a grid of this config's model carries besides its values."""
+    """The metadata of a grid for a model with this config."""
     record = run_record(cfg) if record is None else record
     return {
         **{key: record.get(key) for key in ("method", "seed", "config")},

@@ -1,8 +1,9 @@
 """Exact ranks of a few items in long lists of scores, without sorting the lists.
 
-On a CPU a list is thresholded by the lowest of the items, and they are located among the few survivors. A low
-threshold lets most of the list through; such items are counted one by one until few survive the next. On a GPU every
-item is counted, many of them at a time. Both are exact, ties included.
+On a CPU, the lowest of the items is the threshold for the list, and the items are located among the few scores that
+pass it. If a low threshold lets too many scores pass, the lowest items are ranked one by one, by counting higher
+scores, until few scores pass the next threshold. On a GPU every item is ranked by counting, many items at a time. Both
+methods are exact, ties included.
 """
 
 from __future__ import annotations
@@ -11,23 +12,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-FEW = 1 / 16  # of the list: sorting so many costs as much as counting a handful of items
-MAX_COUNTED = 32  # counting so many costs about half of sorting the whole list
-RANK_BYTES = 13  # per score, when all survive: a mask, the survivors, and what sorting them takes
-COUNT_BYTES = 8  # per score of an item's list on a GPU: a copy, and three masks
+FEW = 1 / 16  # share of the list: sorting so many scores costs as much as counting for a handful of items
+MAX_COUNTED = 32  # counting for so many items costs about half of sorting the whole list
+RANK_BYTES = 13  # per score, if all pass: a mask, the passing scores, and the memory for sorting them
+COUNT_BYTES = 8  # per score of an item's list on a GPU: a copy and three masks
 
 
 def ranks_by_row(scores: Tensor, row: np.ndarray, col: np.ndarray, *, block_bytes: int) -> np.ndarray:
-    """Ranks, from 1, of items of several lists when each list is sorted, highest first, by a stable sort.
+    """Ranks, from 1, of items in several lists, each sorted by a stable sort with the highest score first.
 
     Args:
-        scores: one list in each row, ``[B, N]``, without NaN.
-        row: the items' lists, ascending, ``[P]``.
-        col: their places there, different within a list, ``[P]``.
-        block_bytes: bound on the extra memory of a GPU.
+        scores: one list per row, ``[B, N]``, without NaN.
+        row: list of each item, ascending, ``[P]``.
+        col: position of each item in its list, distinct within a list, ``[P]``.
+        block_bytes: bound on the extra memory on a GPU.
 
     Returns:
-        ``[P]`` int64, list after list, ascending in each: not in the order of ``col``.
+        ``[P]`` int64, list by list, ascending within each list (not in the order of ``col``).
     """
     if scores.device.type != "cpu":
         return counted_ranks(scores, row, col, block_bytes=block_bytes)
@@ -37,7 +38,7 @@ def ranks_by_row(scores: Tensor, row: np.ndarray, col: np.ndarray, *, block_byte
 
 
 def counted_ranks(scores: Tensor, row: np.ndarray, col: np.ndarray, *, block_bytes: int) -> np.ndarray:
-    """:func:`ranks_by_row` on the scores' device: all scores are compared with each item of their list."""
+    """:func:`ranks_by_row` on the scores' device, by comparing all scores of a list with each of its items."""
     length = scores.shape[1]
     rows, cols = (torch.from_numpy(index).to(scores.device) for index in (row, col))
     place = torch.arange(length, device=scores.device)
@@ -53,7 +54,7 @@ def counted_ranks(scores: Tensor, row: np.ndarray, col: np.ndarray, *, block_byt
 
 
 def ranks_of(scores: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """:func:`ranks_by_row` for one list ``[N]`` and the ``places`` ``[P]`` of at least one item in it."""
+    """:func:`ranks_by_row` for one list ``[N]`` and the positions ``places`` ``[P]`` of one or more items in it."""
     own = scores[places]
     order = (-own).argsort()
     places, own = places[order], own[order]
@@ -80,5 +81,5 @@ def ranks_of(scores: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 
 def _later_equals(scores: np.ndarray, place: int) -> int:
-    """How many scores behind ``place`` equal the one there."""
+    """Number of scores after ``place`` that equal the score at ``place``."""
     return int(np.count_nonzero(scores[place + 1 :] == scores[place]))

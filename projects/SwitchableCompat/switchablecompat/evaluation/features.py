@@ -1,4 +1,4 @@
-"""Features of every sub-model in one pass over the data."""
+"""Extract the features of every sub-model in one pass over the data."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Features:
     """Raw (not normalised) float32 features of all sub-models, and labels.
 
     Attributes:
-        values: One [N, D] tensor for each sub-model that was run, in order of width unless asked otherwise; on the
-            model's device, if there is room, else on the CPU.
+        values: One [N, D] tensor per sub-model that ran, by default in order of width; on the model's device if it has
+            room, else on the CPU.
         pids: [N] int64 identities, on the CPU.
         camids: [N] int64 cameras, on the CPU.
     """
@@ -40,9 +40,10 @@ class Features:
 
 @contextmanager
 def inference_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradient; every module's own mode returns afterwards, also on errors.
+    """Evaluation mode without gradients. Afterwards, also on errors, every module gets its own mode back.
 
-    FastReID's ``inference_context`` calls ``model.train()`` at the end, which wakes frozen batch norms.
+    FastReID's ``inference_context`` calls ``model.train()`` at the end, which puts frozen batch norms into training
+    mode.
     """
     with kept_modes(model), torch.no_grad():
         model.eval()
@@ -63,8 +64,8 @@ def extract_features(
         model: A switchable model.
         loader: FastReID's test loader: dicts of ``images`` [B, 3, H, W] (0-255), ``targets`` and ``camids`` [B].
         flip: Average the features of the image and of its mirror image.
-        precision: What the network computes in, see :func:`~.precision.computing_in`.
-        indices: Which sub-models to run, and in which order; all of them by default.
+        precision: Precision of the network, see :func:`~.precision.computing_in`.
+        indices: Indices of the sub-models to run, in this order. Default: all.
 
     Returns:
         The features in the order of the data set; None on all ranks but the first.
@@ -84,10 +85,10 @@ def extract_features(
                     if flip:
                         output = (output + model.heads(model.backbone(images.flip(dims=[3])))) / 2
                 output = output.float()
-                if not pids and index == indices[0]:  # gathered, and of unit length: two copies
+                if not pids and index == indices[0]:  # two copies: gathered features, and normalised features
                     home = roomy(output.device, 2 * output.nbytes * len(indices) * total * processes)
                 features.append(output.to(home if processes == 1 else CPU))
-            # copies: what comes from a loader's process holds an open file each, and a thousand are allowed
+            # Copies, because each tensor from a loader's process holds an open file, and the limit is about a thousand.
             pids.append(batch["targets"].to("cpu", copy=True))
             camids.append(batch["camids"].to("cpu", copy=True))
             if time.perf_counter() - told > 20:

@@ -1,8 +1,8 @@
-"""Galleries of one image per identity, drawn several times: the protocol of VehicleID.
+"""Several random galleries with one image per identity: the protocol of VehicleID.
 
-Its test lists do not say which images are the gallery. One image of each identity is drawn, all others are queries, and
-results are means over several draws (Liu et al., "Deep Relative Distance Learning", CVPR 2016; FastReID's model zoo has
-ten). FastReID draws once at every evaluation, by whatever state its random generator is in.
+VehicleID's test lists do not say which images form the gallery. One image of each identity is drawn, all others are
+queries, and results are means over several draws (Liu et al., "Deep Relative Distance Learning", CVPR 2016; FastReID's
+model zoo uses ten). FastReID itself draws once per evaluation, from the current state of its random generator.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def draw_gallery(pids: np.ndarray, seed: int) -> tuple[Tensor, Tensor]:
 
     Args:
         pids: identities of all test images, ``[N]``.
-        seed: of the draw.
+        seed: seed of the draw.
     """
     order = np.random.default_rng(seed).permutation(len(pids))
     _, first = np.unique(pids[order], return_index=True)
@@ -32,16 +32,16 @@ def draw_gallery(pids: np.ndarray, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def check_drawable(gallery_pids: Sequence[int], dataset: str) -> None:
-    """Refuse draws from a data set whose gallery is not one image per identity already: its split is given."""
+    """Reject draws from a data set with a fixed split, that is, whose gallery is not one image per identity."""
     if len({*gallery_pids}) < len(gallery_pids):
         rule = "must be 1 for a data set whose gallery has several images of an identity: its split is given"
         raise InputError("TEST.GALLERY_DRAWS", rule, dataset)
 
 
 def mean_grid(grids: Sequence[CompatibilityGrid]) -> CompatibilityGrid:
-    """Mean of every cell over grids of one size, undefined where one of them is; metadata of the first.
+    """Mean of every cell over grids of the same size, with the metadata of the first.
 
-    The refined grids are averaged likewise.
+    A cell that is undefined in any grid is undefined in the mean. Refined grids are averaged in the same way.
     """
     first = grids[0]
     size = range(len(first.widths))

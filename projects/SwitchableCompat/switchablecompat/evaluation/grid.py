@@ -5,7 +5,7 @@ cross-tests. A cross-test passes the empirical compatibility criterion, here in 
 
     M_qg > min(M_qq, M_gg),
 
-that is, if mixing the two sub-models retrieves better than the weaker one alone (Shen et al., "Towards
+that is, if retrieval across the two sub-models is better than with the weaker one alone (Shen et al., "Towards
 Backward-Compatible Representation Learning", CVPR 2020, section 3.1, applied to every pair).
 """
 
@@ -38,13 +38,13 @@ class CompatibilityGrid:
 
     Attributes:
         widths: width multipliers, ascending, ``[m]``.
-        values: per metric of :data:`METRICS` an ``[m][m]`` matrix; ``None`` = not defined, printed '-'. ``mAP`` is
-            required; a metric that is left out is not defined anywhere.
+        values: one ``[m][m]`` matrix per metric of :data:`METRICS`; ``None`` = not defined, printed '-'. ``mAP`` is
+            required; a missing metric is not defined in any cell.
         dataset: name of the data set.
-        metadata: anything else worth keeping that JSON can hold (method, seed, family, config, versions, ...).
+        metadata: further facts that JSON can hold (method, seed, family, config, versions, ...).
 
     Raises:
-        InputError: on shapes, widths or values that cannot be a grid.
+        InputError: shapes, widths or values do not form a grid.
     """
 
     widths: tuple[float, ...]
@@ -73,12 +73,12 @@ class CompatibilityGrid:
 
     @property
     def refined(self) -> CompatibilityGrid | None:
-        """The same cells after query expansion or re-ranking, if asked for: the grid under the key ``refined``."""
+        """The grid of the same cells after query expansion or re-ranking (key ``refined``); None without one."""
         content = self.metadata.get(REFINED)
         return None if content is None else CompatibilityGrid.from_dict(content)
 
     def with_refined(self, refined: CompatibilityGrid) -> CompatibilityGrid:
-        """This grid, with another one of the same cells under the key ``refined``."""
+        """A copy of this grid with another grid of the same cells under the key ``refined``."""
         return replace(self, metadata={**self.metadata, REFINED: refined.to_dict()})
 
     @property
@@ -100,7 +100,7 @@ class CompatibilityGrid:
         return {cell: self[cell] for cell in itertools.permutations(range(len(self.widths)), 2)}
 
     def margins(self) -> dict[Cell, float]:
-        """``M_qg - min(M_qq, M_gg)`` of every cross-test for which all three are defined: it passes iff positive."""
+        """``M_qg - min(M_qq, M_gg)`` of every cross-test with all three values; the cross-test passes iff it is > 0."""
         margins = {}
         for (q, g), value in self.cross_tests().items():
             query, gallery = self[q, q], self[g, g]
@@ -109,7 +109,7 @@ class CompatibilityGrid:
         return margins
 
     def failed_cells(self) -> list[Cell]:
-        """Cross-tests that do not pass the strict criterion; cells that cannot be judged are skipped."""
+        """Cross-tests that fail the strict criterion. Cells that cannot be judged are skipped."""
         return [cell for cell, margin in self.margins().items() if not margin > 0]
 
     def compatibility(self) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class CompatibilityGrid:
         Returns:
             ``AC``: share of the judged cross-tests that pass, in per cent; ``AM``: mean of all defined cells;
             ``mean_self``, ``mean_cross``: means of the diagonal and of the rest; ``failed_cells``: ``[[q, g], ...]``;
-            ``judged_cells``: how many cross-tests have all the values that the criterion needs.
+            ``judged_cells``: number of cross-tests with all values that the criterion needs.
         """
         alone, cross = self.self_tests(), tuple(self.cross_tests().values())
         judged, failed = len(self.margins()), self.failed_cells()
@@ -132,7 +132,7 @@ class CompatibilityGrid:
         }
 
     def verdict(self) -> str:
-        """The outcome in words."""
+        """The outcome in words: the self-tests, how many cross-tests pass, and the worst failure."""
         alone = zip(self.names, self.self_tests(), strict=True)
         lines = ["Self-tests (mAP): " + ", ".join(f"{name} {format_value(value)}" for name, value in alone) + "."]
         margins, failed = self.margins(), self.failed_cells()
@@ -176,7 +176,7 @@ class CompatibilityGrid:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> CompatibilityGrid:
-        """Read the content of a ``grid.json``. The summary is computed again; unknown keys become metadata."""
+        """Restore a grid from the content of a ``grid.json``. Recomputes the summary; unknown keys become metadata."""
         for key, expected in (("format", FORMAT), ("rows", "query"), ("columns", "gallery")):
             if content.get(key) != expected:
                 raise InputError(f"grid: {key}", f"must be {expected!r}", repr(content.get(key)))
@@ -190,14 +190,14 @@ class CompatibilityGrid:
 def grid_from_cells(
     cells: Cells, widths: Sequence[float], dataset: str, *, metadata: Mapping[str, Any] | None = None
 ) -> CompatibilityGrid:
-    """The metrics of rankings ``[m][m]`` that were made already; see :func:`~.cells.rank_cells`."""
+    """The grid of rankings ``[m][m]`` from :func:`~.cells.rank_cells`."""
     rows = [[_metrics(cell) if cell else {} for cell in row] for row in cells]
     values = {metric: tuple(tuple(cell.get(metric) for cell in row) for row in rows) for metric in METRICS}
     return CompatibilityGrid(tuple(widths), values, dataset, metadata or {})
 
 
 def format_value(value: float | None) -> str:
-    """A value in per cent with two decimals, or '-' where it is not defined."""
+    """Format a value in per cent with two decimals, or '-' if it is not defined."""
     return "-" if value is None else f"{value:.2f}"
 
 
@@ -207,13 +207,13 @@ def _metrics(result: RankingResult) -> dict[str, float]:
 
 
 def _matrix(metric: str, rows: Sequence[Sequence[float | None]], size: int) -> Matrix:
-    """Check one metric's matrix and turn it into plain tuples of floats."""
+    """Check the matrix of a metric, and convert it to tuples of plain floats."""
     matrix = tuple(tuple(None if value is None else float(value) for value in row) for row in rows)
     if [len(row) for row in matrix] != [size] * size:
         raise InputError(metric, f"must be {size} rows of {size} values", [len(row) for row in matrix])
     for q, row in enumerate(matrix):
         for g, value in enumerate(row):
-            if value is not None and not 0.0 <= value <= 100.0:  # also refuses NaN
+            if value is not None and not 0.0 <= value <= 100.0:  # rejects NaN too
                 raise InputError(f"{metric}[{q}][{g}]", "must be in [0, 100] per cent or None", value)
     return matrix
 
@@ -224,7 +224,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _plain(item: Any) -> Any:
-    """Replace NumPy values and tuples by what JSON gives back, so that a round trip changes nothing."""
+    """Convert NumPy values and tuples to the types that JSON returns, so that a round trip changes nothing."""
     if isinstance(item, (np.generic, np.ndarray)):
         return item.tolist()
     if isinstance(item, Mapping):

@@ -21,7 +21,7 @@ FAIL_COLOUR = "#d7191c"
 
 
 def write_grid(grid: CompatibilityGrid, folder: str | Path, stem: str = "grid") -> list[Path]:
-    """Write ``stem.json``, ``.csv``, ``.md`` and ``.png`` into ``folder``; each appears complete or not at all.
+    """Write ``stem.json``, ``.csv``, ``.md`` and ``.png`` into ``folder``. Each appears complete or not at all.
 
     Returns:
         The four paths, in this order.
@@ -35,7 +35,7 @@ def write_grid(grid: CompatibilityGrid, folder: str | Path, stem: str = "grid") 
 
 
 def render_table(grid: CompatibilityGrid, metric: str = "mAP") -> str:
-    """One metric as aligned plain text; in the mAP table ``*`` marks cross-tests that fail the criterion."""
+    """One metric as aligned plain text. In the mAP table ``*`` marks cross-tests that fail the criterion."""
     lines = _rows(grid, metric, mark="*")
     head_width = max(len(head) for head, *_ in lines)
     width = max(len(cell) for _, *cells in lines for cell in cells)
@@ -45,7 +45,7 @@ def render_table(grid: CompatibilityGrid, metric: str = "mAP") -> str:
 
 
 def render_summary(grid: CompatibilityGrid) -> str:
-    """The mAP table with the verdict, as plain text; then the same after refinement, if there was one."""
+    """The mAP table and the verdict as plain text, then the same after refinement, if any."""
     lines = [render_table(grid), grid.verdict()]
     if grid.refined:
         lines += [f"After {describe_refinement(grid.refined)}:", render_summary(grid.refined)]
@@ -53,13 +53,13 @@ def render_summary(grid: CompatibilityGrid) -> str:
 
 
 def describe_refinement(refined: CompatibilityGrid) -> str:
-    """What was done to a refined grid's rankings, with its options: ``aqe (k 5, times 1, alpha 3.0)``."""
+    """The refinement of a grid with its options, such as ``aqe (k 5, times 1, alpha 3.0)``."""
     steps = refined.metadata["refinement"].items()
     return ", ".join(f"{name} ({', '.join(f'{key} {item}' for key, item in of.items())})" for name, of in steps)
 
 
 def render_markdown(grid: CompatibilityGrid) -> str:
-    """All defined metrics as Markdown tables, mAP first, with the verdict; then the same after refinement."""
+    """All defined metrics as Markdown tables, mAP first, and the verdict; then the same after refinement, if any."""
     summary = grid.compatibility()
     parts = [f"# Compatibility grid: {_title(grid)}", f"All values in per cent; **{CONVENTION}**; '-' is not defined."]
     for metric in _defined(grid):
@@ -102,7 +102,7 @@ def render_csv(grid: CompatibilityGrid) -> str:
 
 
 def render_json(grid: CompatibilityGrid) -> str:
-    """The grid's fixed JSON format, one matrix row per line so that it reads and compares well."""
+    """The grid's fixed JSON format, with one matrix row per line, so that it is easy to read and compare."""
 
     def render(value: Any) -> str:
         if isinstance(value, list) and value and isinstance(value[0], list):
@@ -114,9 +114,10 @@ def render_json(grid: CompatibilityGrid) -> str:
 
 
 def draw_heat_map(grid: CompatibilityGrid) -> Figure:
-    """The mAP matrix as an annotated heat map, failing cross-tests hatched and framed.
+    """The mAP matrix as an annotated heat map. Failing cross-tests are hatched and framed.
 
-    Uses matplotlib's objects with the Agg canvas: no display, and no global figure that another plot could disturb.
+    Uses matplotlib's objects with the Agg canvas: needs no display, and no global figure that another plot could
+    disturb.
     """
     size, failed = len(grid.widths), _failed(grid, "mAP")
     defined = [value for row in grid.values["mAP"] for value in row if value is not None] or [0.0]
@@ -126,7 +127,7 @@ def draw_heat_map(grid: CompatibilityGrid) -> Figure:
     axes = figure.add_subplot()
     nan = float("nan")
     shades = [[nan if value is None else value for value in row] for row in grid.values["mAP"]]
-    # A small range is widened, else the colours would shout about differences of no importance.
+    # Widen a small range, or the colours would exaggerate unimportant differences.
     middle, half = (low + high) / 2, max((high - low) / 2, 1.0)
     image = axes.imshow(shades, cmap="Blues", vmin=middle - 1.25 * half, vmax=middle + 1.25 * half, aspect="auto")
     axes.set_facecolor("#eeeeee")  # shows through where a cell is not defined
@@ -170,19 +171,19 @@ def _rows(grid: CompatibilityGrid, metric: str, *, mark: str) -> list[list[str]]
 
 
 def _failed(grid: CompatibilityGrid, metric: str) -> list[tuple[int, int]]:
-    """The marked cells: the criterion is stated on mAP, so other metrics carry no marks."""
+    """The cells to mark. The criterion applies to mAP, so other metrics have no marks."""
     return grid.failed_cells() if metric == "mAP" else []
 
 
 def _tally(grid: CompatibilityGrid) -> str:
-    """How many cross-tests pass; says so where cells without a mark could not be judged."""
+    """How many cross-tests pass, and how many cells without a mark could not be judged."""
     judged, skipped = len(grid.margins()), len(grid.cross_tests()) - len(grid.margins())
     tally = f"{judged - len(grid.failed_cells())} of {judged} cross-tests pass"
     return tally + (f", {skipped} not judged" if skipped else "")
 
 
 def _defined(grid: CompatibilityGrid) -> list[str]:
-    """Metrics with at least one value; mAP always, since the verdict rests on it."""
+    """Metrics with at least one value, and always mAP, because the verdict uses it."""
     return [m for m in METRICS if m == "mAP" or any(value is not None for row in grid.values[m] for value in row)]
 
 

@@ -1,4 +1,4 @@
-"""Where features are kept and ranked: on the device that made them while there is room, else on the CPU."""
+"""Choose where features are kept and ranked: on the device that made them if it has room, else on the CPU."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 
 from .ranking import BLOCK_BYTES
 
-BLOCKS = 4 * BLOCK_BYTES  # similarities of a block, what its ranks take, and the matrix product's own
+BLOCKS = 4 * BLOCK_BYTES  # similarities of a block, and the memory for its ranks and the matrix product
 CPU = torch.device("cpu")
 
 
 def placed(features: Sequence[Tensor], device: torch.device) -> Sequence[Tensor]:
-    """Features on ``device``, if it has room for a copy of them and for ranking; else on the CPU."""
+    """Move features to ``device`` if it has room for a copy and for ranking, else to the CPU."""
     size = sum(values.nbytes for values in features)
     return [values.to(roomy(device, size)) for values in features]
 
@@ -25,6 +25,6 @@ def roomy(device: torch.device, size: int) -> torch.device:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that a GPU can still give: what nobody holds, and what torch holds for this process without using it."""
+    """Available memory of a GPU: free memory, and memory that torch has reserved for this process but does not use."""
     cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return torch.cuda.mem_get_info(device)[0] + cached

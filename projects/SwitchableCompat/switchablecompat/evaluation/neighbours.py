@@ -1,8 +1,8 @@
 """Nearest neighbours by cosine, without a matrix of all similarities.
 
-The images of a cell are its queries, encoded by one sub-model, and its gallery, encoded by another: they share a
-feature space, so one image of the cell can be a neighbour of any other. Numbers of images are ``0 ... Nq - 1`` for the
-queries and ``Nq ... N - 1`` for the gallery, as in FastReID, which puts one behind the other.
+The images of a cell are its queries, encoded by one sub-model, and its gallery, encoded by another. They share a
+feature space, so any image of the cell can be a neighbour of any other. Queries have the numbers ``0 ... Nq - 1``, and
+gallery items ``Nq ... N - 1``, as in FastReID, which concatenates both.
 
 Shapes: ``Nq`` queries, ``Ng`` gallery items, ``N = Nq + Ng``, ``D`` dimensions, ``k`` neighbours.
 """
@@ -18,11 +18,11 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """Of every image the nearest others, itself among them, the nearest first.
+    """The nearest images of every image, including itself, nearest first.
 
     Attributes:
         similarity: ``[n, k]`` float32.
-        index: their numbers, ``[n, k]`` int64.
+        index: numbers of the neighbours, ``[n, k]`` int64.
     """
 
     similarity: np.ndarray
@@ -30,7 +30,7 @@ class Neighbours:
 
 
 def nearest(features: Tensor, items: Tensor, k: int) -> Neighbours:
-    """The ``k`` items of the greatest inner product with each feature; all of them if there are fewer.
+    """The ``k`` items with the greatest inner product with each feature, or all if there are fewer.
 
     FAISS searches by brute force in blocks of a fixed size.
 
@@ -46,9 +46,9 @@ def nearest(features: Tensor, items: Tensor, k: int) -> Neighbours:
 def cell_neighbours(
     query: Tensor, gallery: Tensor, k: int, query_alone: Neighbours, gallery_alone: Neighbours
 ) -> Neighbours:
-    """The ``k`` nearest images of every image of a cell, ``[N, k]``; all N if there are fewer.
+    """The ``k`` nearest images of every image of a cell, ``[N, k]``, or all N if there are fewer.
 
-    What each side finds on its own is the same in all cells of a row or a column, so it is given.
+    The neighbours within each side are the same in all cells of a row or a column, so the caller passes them.
 
     Args:
         query: ``[Nq, D]`` float32 on the CPU, L2-normalised.
@@ -66,7 +66,7 @@ def cell_neighbours(
 
 
 def _merge(one: Neighbours, other: Neighbours, k: int, number: int) -> Neighbours:
-    """The nearest ``k`` of queries and of gallery items for each row; of equal ones, queries first.
+    """The ``k`` nearest of queries and gallery items for each row. Among ties, queries come first.
 
     Numbers of the gallery items begin at ``number``.
     """

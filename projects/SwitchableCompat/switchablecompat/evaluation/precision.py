@@ -1,4 +1,4 @@
-"""What networks compute features in: ``TEST.PRECISION``. Features themselves are float32 always, and so is ranking."""
+"""The precision of feature extraction, ``TEST.PRECISION``. Features and rankings themselves are always float32."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from ..errors import InputError
 
 
 def computing_in(precision: str, device: torch.device | str) -> torch.autocast:
-    """A block whose convolutions and matrix products compute in ``precision``; torch keeps the rest in float32.
+    """A context in which convolutions and matrix products use ``precision``. torch keeps the rest in float32.
 
     Raises:
-        InputError: float16 without a GPU, whose range it was made for.
+        InputError: float16 without a GPU.
     """
     kind = torch.device(device).type
     check_precision(precision, kind)
-    # without a cache: weights of a switchable layer are other slices at every width
+    # No cache, because a switchable layer uses different slices of its weights at every width.
     return torch.autocast(kind, getattr(torch, precision), enabled=precision != FULL, cache_enabled=False)
 
 
 def check_precision(precision: str, device: str) -> None:
-    """Refuse what a device does not compute in.
+    """Reject a precision that the device does not support.
 
     Raises:
-        InputError: the key and the value found.
+        InputError: with the key and the value found.
     """
     if precision not in PRECISIONS:
         raise InputError("TEST.PRECISION", f"must be one of {list(PRECISIONS)}", repr(precision))

@@ -1,4 +1,4 @@
-"""Average query expansion: every feature becomes a weighted mean of its nearest neighbours'.
+"""Average query expansion: every feature becomes a weighted mean of its nearest neighbours' features.
 
 The alpha-weighted form (Radenovic et al., "Fine-tuning CNN Image Retrieval with No Human Annotation", section 3.3) of
 Chum et al., "Total Recall", ICCV 2007, applied to queries and gallery alike, as FastReID's ``TEST.AQE`` does:
@@ -24,7 +24,7 @@ class QueryExpansion:
     """FastReID's options ``TEST.AQE``.
 
     Attributes:
-        k: neighbours of an image, itself among them.
+        k: number of neighbours of an image, including itself.
         times: how often features are replaced.
         alpha: power of the similarities.
     """
@@ -40,10 +40,11 @@ def expand(features: Tensor, neighbours: Neighbours, options: QueryExpansion, *,
     Negative similarities keep their sign under any power: ``-|s|^alpha`` (FastReID's are NaN for a fractional one).
 
     Args:
-        features: ``[N, D]`` float32 on the CPU, L2-normalised: the lengths of sub-models' features are not comparable.
-        neighbours: the nearest ``options.k`` images of each, ``[N, k]``.
-        options: see there.
-        block_bytes: bound on the memory of neighbours' features that are held at a time.
+        features: ``[N, D]`` float32 on the CPU, L2-normalised, since lengths of different sub-models' features are not
+            comparable.
+        neighbours: the ``options.k`` nearest images of each, ``[N, k]``.
+        options: the options of the method.
+        block_bytes: bound on the memory for neighbours' features.
     """
     for turn in range(options.times):
         if turn:
@@ -52,7 +53,7 @@ def expand(features: Tensor, neighbours: Neighbours, options: QueryExpansion, *,
         similarity = torch.from_numpy(neighbours.similarity)
         weights = similarity.sign() * similarity.abs() ** options.alpha
         index = torch.from_numpy(neighbours.index)
-        rows = max(1, block_bytes // (8 * index.shape[1] * features.shape[1]))  # gathered, and weighted
+        rows = max(1, block_bytes // (8 * index.shape[1] * features.shape[1]))  # gathered, and then weighted
         features = torch.cat(
             [
                 (weight[:, :, None] * features[chosen]).mean(dim=1)

@@ -2,19 +2,20 @@
 
 Shapes: ``Nq`` queries, ``Ng`` gallery items, ``D`` dimensions; one block has ``B`` queries and ``P`` positives.
 
-Same definitions as ``eval_market1501`` in FastReID's ``fastreid/evaluation/rank.py`` (which follows torchreid): gallery
-items of the query's identity *and* camera are junk and leave the ranking; a query that keeps no positive is invalid and
-counts nowhere. With ``r_1 < ... < r_n`` the ranks of a query's positives among the kept gallery items,
+The definitions are those of ``eval_market1501`` in FastReID's ``fastreid/evaluation/rank.py`` (which follows
+torchreid). Gallery items of the query's identity *and* camera are junk and leave the ranking. A query without a
+remaining positive is invalid and is not counted. With ``r_1 < ... < r_n`` the ranks of a query's positives among the
+remaining gallery items,
 
 * average precision ``AP = 1/n * sum_i i / r_i``,
 * inverse negative penalty ``INP = n / r_n`` (Ye et al., "Deep Learning for Person Re-identification", section 4),
 * the query is a hit at rank ``k`` iff ``r_1 <= k``.
 
-All three need the ranks of the positives only (:mod:`.exact_ranks`), so no row is sorted as a whole, and the metrics
-cost little more than the matrix product. Products and ranks are made where the features are, on a CPU or a GPU.
+All three need only the ranks of the positives (:mod:`.exact_ranks`). So no row is sorted as a whole, and the metrics
+cost little more than the matrix product. Products and ranks are computed where the features are, on a CPU or a GPU.
 
-Ties are decided by gallery order, as by a stable sort: an item that scores the same as a positive ranks above it iff
-its gallery index is lower. Constant features thus give one reproducible result.
+Ties are broken by gallery order, as by a stable sort: an item with the same score as a positive ranks above it iff its
+gallery index is lower. So even constant features give a reproducible result.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from torch import Tensor
 from ..errors import InputError
 from .exact_ranks import RANK_BYTES, ranks_by_row
 
-BLOCK_BYTES = 128 * 2**20  # 400 queries by 82,000 gallery items: a product of fewer rows is slower, by 10 % at 200
+BLOCK_BYTES = 128 * 2**20  # 400 queries by 82,000 gallery items; products of fewer rows are slower, by 10 % at 200
 PAIR_BYTES = 128  # per (query, gallery item of its identity): row, column, key, rank and temporaries
 
 Labels = Tensor | np.ndarray | list
@@ -44,7 +45,7 @@ class RankingResult:
         average_precision: AP in [0, 1], ``[Nq]``; NaN for an invalid query.
         inverse_negative_penalty: INP in [0, 1], ``[Nq]``; NaN for an invalid query.
         first_hit_rank: rank of the best positive, from 1, ``[Nq]``; 0 for an invalid query.
-        valid: whether the query keeps at least one positive, ``[Nq]``.
+        valid: whether the query has at least one positive, ``[Nq]``.
     """
 
     average_precision: np.ndarray
@@ -65,7 +66,7 @@ class RankingResult:
     def rank_k(self, k: int) -> float:
         """Share of valid queries with a positive among their first ``k`` items, in per cent.
 
-        The curve saturates: a ``k`` at or above the gallery size gives 100, since a valid query has a positive.
+        A ``k`` at or above the gallery size gives 100, since every valid query has a positive.
         """
         if k < 1:
             raise InputError("k", "must be at least 1", k)
@@ -73,12 +74,12 @@ class RankingResult:
 
 
 class ProtocolMatches:
-    """Which gallery items are positives and which are junk, per query; independent of the features.
+    """The positives and the junk in the gallery for each query, independent of the features.
 
     Build it once and use it for every cell of a grid. Identities and cameras may be any values that NumPy can sort.
 
     Raises:
-        InputError: if lengths differ, or no query keeps a positive.
+        InputError: lengths differ, or no query has a positive.
     """
 
     def __init__(self, query_pids: Labels, gallery_pids: Labels, query_camids: Labels, gallery_camids: Labels) -> None:
@@ -104,14 +105,14 @@ class ProtocolMatches:
         if not self.num_positives.any():
             raise _no_valid_query(n, self.num_gallery, int(matches.sum()))
 
-        self._grouped = np.argsort(pid[n:])  # gallery items by identity; their order within one does not matter
+        self._grouped = np.argsort(pid[n:])  # gallery items by identity, in any order within one
         self._first, self._matches = (np.cumsum(per_pid) - per_pid)[pid[:n]], matches
         self._query_cam, self._gallery_cam = cam[:n], cam[n:]
 
     def pairs(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Same-identity pairs of the queries ``start:stop``: rows (from 0), gallery indices, and which are junk.
+        """Same-identity pairs of the queries ``start:stop``: rows (from 0), gallery indices, and whether each is junk.
 
-        All three of shape ``[number of pairs]``, ordered by row.
+        All three have the shape ``[number of pairs]`` and are ordered by row.
         """
         matches = self._matches[start:stop]
         row = np.repeat(np.arange(stop - start), matches)
@@ -121,10 +122,10 @@ class ProtocolMatches:
 
 
 def rank_queries(query: Tensor, gallery: Tensor, *labels: Labels, block_bytes: int = BLOCK_BYTES) -> RankingResult:
-    """:func:`rank_matches` of features that are checked, and of ``labels`` as :class:`ProtocolMatches` takes them.
+    """Check features, then rank them by :func:`rank_matches`; ``labels`` are the arguments of :class:`ProtocolMatches`.
 
     Raises:
-        InputError: on shapes that disagree, features that are not finite, or no valid query.
+        InputError: shapes disagree, features are not finite, or no query is valid.
     """
     matches = ProtocolMatches(*labels)
     check_features("query", query, matches.num_queries)
@@ -147,13 +148,13 @@ def rank_matches(
         query: ``[Nq, D]``, float32, L2-normalised by the caller (then the inner product is the cosine), as
             :func:`check_features` accepts them.
         gallery: ``[Ng, D]``, the same, on the same device.
-        matches: of the labels.
-        block_bytes: bound on the extra memory, in bytes, whatever the number of queries; on a GPU twice as much. The
-            floor is one row of similarities: 4 bytes per gallery item, ``1/D`` of the gallery features themselves.
-        buffer: a :func:`similarity_buffer` of the same labels and ``block_bytes``, to rank several times with it.
+        matches: matches of the labels.
+        block_bytes: bound on the extra memory, in bytes, for any number of queries; on a GPU twice as much. The minimum
+            is one row of similarities: 4 bytes per gallery item, ``1/D`` of the gallery features themselves.
+        buffer: a :func:`similarity_buffer` of the same labels and ``block_bytes``, to reuse memory across calls.
 
     Raises:
-        InputError: on dimensions that differ.
+        InputError: dimensions differ.
     """
     if query.shape[1] != gallery.shape[1]:
         shapes = f"{query.shape[1]} and {gallery.shape[1]}"
@@ -167,7 +168,7 @@ def rank_matches(
 
 
 def similarity_buffer(features: Tensor, matches: ProtocolMatches, block_bytes: int = BLOCK_BYTES) -> Tensor:
-    """Memory for a block of similarities, ``[queries of a block, Ng]``, where the features are; not initialised."""
+    """Uninitialised memory for a block of similarities, ``[queries per block, Ng]``, on the features' device."""
     return features.new_empty(_rows_per_block(matches, block_bytes), matches.num_gallery)
 
 
@@ -177,9 +178,9 @@ def rank_scores(
     """Rank the gallery by any scores.
 
     Args:
-        scores: gives those of the queries ``start:stop``, finite float32 ``[stop - start, Ng]``, the higher the better;
-            the tensor is written to.
-        matches: of the labels.
+        scores: returns the scores of the queries ``start:stop``, finite float32 ``[stop - start, Ng]``, higher is
+            better. The tensor is overwritten.
+        matches: matches of the labels.
         block_bytes: see :func:`rank_matches`.
     """
     num_queries = matches.num_queries
@@ -209,25 +210,25 @@ def rank_scores(
 
 
 def check_features(side: str, features: Tensor, num_labels: int) -> None:
-    """Refuse features ``[N, D]`` that are not one per label, not float32, or not finite; name the side and the row."""
+    """Reject features ``[N, D]`` that are not one per label, not float32, or not finite; name the side and the row."""
     if features.ndim != 2 or len(features) != num_labels:
         raise InputError(f"{side} features", f"must have the shape [{num_labels}, D]", list(features.shape))
     if features.dtype != torch.float32:
         raise InputError(f"{side} features", "must be float32", features.dtype)
-    bad = torch.nonzero(~torch.isfinite(features.sum(dim=1)))  # NaN and infinity survive a sum: no mask of [N, D]
+    bad = torch.nonzero(~torch.isfinite(features.sum(dim=1)))  # a sum keeps NaN and infinity, and needs no mask [N, D]
     if len(bad):
         found = f"NaN or infinity in row {int(bad[0])} ({len(bad)} such rows)"
         raise InputError(f"{side} features", "must be finite", found)
 
 
 def _rows_per_block(matches: ProtocolMatches, block_bytes: int) -> int:
-    """Queries per block: their similarities and pairs, beside what ranking one row takes."""
+    """Queries per block: room for their similarities and pairs, and for ranking one row."""
     free = block_bytes - RANK_BYTES * matches.num_gallery
     return max(1, min(free // (4 * matches.num_gallery + PAIR_BYTES * matches.max_matches), matches.num_queries))
 
 
 def _no_valid_query(num_queries: int, num_gallery: int, num_matches: int) -> InputError:
-    """The most repeated error of this field, with its likely cause."""
+    """The error for a task without a valid query, with its likely cause."""
     if num_matches == 0:
         cause = "no query identity appears in the gallery: take both sides from one split, with the same identities"
     else:

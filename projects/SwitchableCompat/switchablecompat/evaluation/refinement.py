@@ -1,9 +1,9 @@
-"""What FastReID can do to a ranking after the features are there, in every cell of the grid: AQE and re-ranking.
+"""FastReID's refinements of a ranking, average query expansion (AQE) and re-ranking, in every cell of the grid.
 
-A cell mixes two sub-models: its queries are encoded by one, its gallery by another. Both methods look at the images of
-a cell as one set, FastReID's own way: of query and gallery features it makes one list. Features share a space, so the
-neighbours of an image are found on both sides; similarities between two queries are those of the query's sub-model, and
-so for the gallery. On the diagonal this is FastReID's method on one model.
+A cell has two sub-models: one encodes its queries, another its gallery. As in FastReID, both methods treat the images
+of a cell as one list, queries and gallery together. Features share a space, so an image can have neighbours on both
+sides. Similarities between two queries are those of the query sub-model, and similarities between two gallery items are
+those of the gallery sub-model. On the diagonal this is FastReID's method on one model.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Refinement:
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> Refinement | None:
-        """What ``TEST.AQE`` and ``TEST.RERANK`` ask for; None for neither."""
+        """The refinement that ``TEST.AQE`` and ``TEST.RERANK`` enable, or None."""
         node = cfg.TEST
         aqe = QueryExpansion(node.AQE.QE_K, node.AQE.QE_TIME, node.AQE.ALPHA) if node.AQE.ENABLED else None
         rerank = ReRanking(node.RERANK.K1, node.RERANK.K2, node.RERANK.LAMBDA) if node.RERANK.ENABLED else None
@@ -49,19 +49,19 @@ class Refinement:
 
     @property
     def neighbours(self) -> int:
-        """How many of each image are looked at first."""
+        """Number of neighbours per image that the first step needs."""
         return self.aqe.k if self.aqe else self.rerank.k1 if self.rerank else 0
 
     def to_dict(self) -> dict[str, Any]:
-        """The options by name, for ``grid.json``; only of what is used."""
+        """The options by name for ``grid.json``, only of the enabled methods."""
         return {name: options for name, options in asdict(self).items() if options}
 
 
 def refine_cells(task: RetrievalTask, refinement: Refinement) -> Cells:
-    """:func:`~.cells.rank_cells` with refined rankings; on the CPU, wherever the features are.
+    """:func:`~.cells.rank_cells` with refined rankings, always on the CPU.
 
-    Beside lists of neighbours (12 bytes for each of k images for each image and sub-model) and, for re-ranking, sparse
-    vectors (a few hundred bytes for each image), the extra memory is a copy of a cell's features and blocks of
+    The extra memory is lists of neighbours (12 bytes per neighbour, k neighbours for each image and sub-model), for
+    re-ranking sparse vectors (a few hundred bytes per image), a copy of a cell's features, and blocks of
     ``block_bytes``.
     """
     k = refinement.neighbours
@@ -80,7 +80,7 @@ def refine_cells(task: RetrievalTask, refinement: Refinement) -> Cells:
 def _refine(
     features: Tensor, neighbours: Neighbours, matches: ProtocolMatches, refinement: Refinement, block_bytes: int
 ) -> RankingResult:
-    """One cell, from its features and their neighbours, queries first."""
+    """Rank one cell from its features and their neighbours, queries first."""
     number, options = matches.num_queries, refinement.rerank
     if refinement.aqe:
         features = expand(features, neighbours, refinement.aqe, block_bytes=block_bytes)

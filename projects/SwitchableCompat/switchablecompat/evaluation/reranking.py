@@ -1,4 +1,4 @@
-"""Re-ranking by k-reciprocal neighbours, in memory that grows with the number of images and not with its square.
+"""Re-ranking by k-reciprocal neighbours, in memory that grows with the number of images, not with its square.
 
 Zhong et al., "Re-ranking Person Re-identification with k-reciprocal Encoding", CVPR 2017, in the form that FastReID's
 evaluator uses for ``TEST.RERANK`` (its ``compute_jaccard_distance``). With N(i, k) the k nearest images of i,
@@ -10,8 +10,8 @@ evaluator uses for ``TEST.RERANK`` (its ``compute_jaccard_distance``). With N(i,
 * the Jaccard distance is d_J(q, g) = 1 - s / (2 - s) with s = sum_j min(V_qj, V_gj), and
 * the final distance is (1 - lambda) d_J + lambda d, d = 1 - cos.
 
-V is sparse: its rows have a few dozen entries, at most k2 k1 (k1/2 + 2). FastReID holds it, the Jaccard distances and a
-copy of each as matrices of all images against all. Here the Jaccard distance is computed for blocks of queries.
+V is sparse: its rows have a few dozen entries, at most k2 k1 (k1/2 + 2). FastReID stores V, the Jaccard distances and a
+copy of each as dense matrices of all images by all images. Here the Jaccard distance is computed for blocks of queries.
 
 Shapes: ``Nq`` queries, ``Ng`` gallery items, ``N = Nq + Ng`` images of a cell, ``D`` dimensions.
 """
@@ -31,8 +31,8 @@ class ReRanking:
     """FastReID's options ``TEST.RERANK``.
 
     Attributes:
-        k1: neighbours of an image, itself among them.
-        k2: neighbours that an image's vector is averaged over, itself among them.
+        k1: number of neighbours of an image, including itself.
+        k2: number of neighbours, including itself, over which an image's vector is averaged.
         weight: lambda, the share of the original distance.
     """
 
@@ -74,7 +74,7 @@ def reciprocal_vectors(features: np.ndarray, neighbours: np.ndarray, k2: int, *,
 
     Args:
         features: ``[N, D]`` float32, L2-normalised.
-        neighbours: numbers of the nearest k1 images of each, the nearest first, ``[N, k1]``.
+        neighbours: numbers of the k1 nearest images of each, nearest first, ``[N, k1]``.
         k2: see :class:`ReRanking`.
         block_bytes: bound on the extra memory of a block of rows.
     """
@@ -99,7 +99,7 @@ def reciprocal_vectors(features: np.ndarray, neighbours: np.ndarray, k2: int, *,
 
 
 def _reciprocal(neighbours: np.ndarray, block_bytes: int) -> np.ndarray:
-    """R(i, k) for neighbours ``[N, k]``: the same array with GONE in place of those that do not answer."""
+    """R(i, k) for neighbours ``[N, k]``: the same array, with GONE in place of neighbours that are not reciprocal."""
     number, k = neighbours.shape
     rows = max(1, block_bytes // (9 * k * k))
     result = np.empty_like(neighbours)
@@ -111,7 +111,7 @@ def _reciprocal(neighbours: np.ndarray, block_bytes: int) -> np.ndarray:
 
 
 def _expanded(reciprocal: np.ndarray, close: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """R* of some images: how many each has, ``[B]``, and their numbers, ascending for each.
+    """R* of some images: the number of members of each, ``[B]``, and the members, ascending for each.
 
     Args:
         reciprocal: R(i, k1) of these images, ``[B, k1]``.
@@ -131,7 +131,7 @@ def _expanded(reciprocal: np.ndarray, close: np.ndarray) -> tuple[np.ndarray, np
 def _similarities(
     features: np.ndarray, start: int, count: np.ndarray, index: np.ndarray, block_bytes: int
 ) -> np.ndarray:
-    """Cosines of the images ``start ...`` with the ``count`` images each that ``index`` lists."""
+    """Cosines of the images from ``start`` on, each with its ``count`` images in ``index``."""
     row = np.repeat(np.arange(start, start + len(count)), count)
     step = max(1, block_bytes // (8 * features.shape[1]))
     parts = [slice(first, first + step) for first in range(0, len(row), step)]

@@ -1,8 +1,8 @@
-"""How similar genuine and impostor pairs are: exact counts per step of similarity, block by block.
+"""Similarities of genuine and impostor pairs: exact counts per step of similarity, block by block.
 
 A pair is a query and a gallery item. It is *genuine* if both show the same identity in different cameras, *junk* (left
-out) if the camera is the same too, and an *impostor* pair if the identities differ, whatever the cameras: the items
-that rank in the grid's protocol, no others.
+out) if the camera is the same too, and an *impostor* pair if the identities differ, in any cameras. So the counted
+items are exactly those that the grid's protocol ranks.
 
 Shapes: ``Nq`` queries, ``Ng`` gallery items, ``D`` dimensions, ``S = 2 * STEPS + 1`` steps.
 """
@@ -18,17 +18,17 @@ from torch import Tensor
 from ..errors import InputError
 from .ranking import BLOCK_BYTES, PAIR_BYTES, ProtocolMatches
 
-STEPS = 10_000  # per unit of similarity: thresholds have four decimals
-ROW_BYTES = 32  # per similarity of a block: itself, scaled, as an integer, and clipped
+STEPS = 10_000  # per unit of similarity, so that thresholds have four decimals
+ROW_BYTES = 32  # per similarity of a block: the value, scaled, as an integer, and clipped
 
 
 @dataclass(frozen=True, eq=False)
 class SimilarityCounts:
-    """Number of pairs per step of similarity; counts of several cells add up.
+    """Number of pairs per step of similarity. Counts of several cells can be added.
 
-    Step ``i`` holds the cosines in ``[t, t + 1/STEPS)`` with ``t = (i - STEPS) / STEPS``; rounding can carry a cosine
-    past -1 or 1, such ones are in the first and in the last step. All pairs at or above a threshold of four decimals
-    are thus counted exactly.
+    Step ``i`` holds the cosines in ``[t, t + 1/STEPS)`` with ``t = (i - STEPS) / STEPS``. Cosines that rounding carries
+    past -1 or 1 are in the first or the last step. So the number of pairs at or above a threshold of four decimals is
+    exact.
 
     Attributes:
         genuine: ``[S]`` int64.
@@ -52,7 +52,7 @@ class SimilarityCounts:
         return int(self.impostor.sum())
 
     def histogram(self, steps_per_bin: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Coarser bins: their lower edges, and the genuine and impostor pairs in each; the last bin holds 1 alone."""
+        """Coarser bins: lower edges, genuine pairs and impostor pairs. The last bin holds only the similarity 1."""
         starts = np.arange(0, len(self.genuine), steps_per_bin)
         genuine, impostor = (np.add.reduceat(counts, starts) for counts in (self.genuine, self.impostor))
         return (starts - STEPS) / STEPS, genuine, impostor
@@ -68,11 +68,11 @@ def count_similarities(
         query_features: ``[Nq, D]``, float32, finite, L2-normalised by the caller (see
             :func:`~.ranking.check_features`).
         gallery_features: ``[Ng, D]``, the same, on the same device.
-        matches: of their labels.
-        block_bytes: bound on the extra memory; the floor is :data:`ROW_BYTES` per gallery item.
+        matches: matches of their labels.
+        block_bytes: bound on the extra memory; the minimum is :data:`ROW_BYTES` per gallery item.
 
     Raises:
-        InputError: features that do not fit the labels or each other.
+        InputError: features do not fit the labels or each other.
     """
     expected = [(matches.num_queries, query_features.shape[1]), (matches.num_gallery, query_features.shape[1])]
     found = [tuple(query_features.shape), tuple(gallery_features.shape)]
@@ -92,10 +92,10 @@ def count_similarities(
 
 
 def _steps(similarity: np.ndarray) -> np.ndarray:
-    """Index of the step that each float32 cosine is in.
+    """Index of the step of each float32 cosine.
 
-    Exact: a float32 has 24 significant bits and ``STEPS = 2^4 * 625`` adds 10 to them, so that the product fits into
-    the 53 of a float64, and rounding down gives the largest k with ``k / STEPS <= similarity``.
+    The result is exact: a float32 has 24 significant bits, and ``STEPS = 2^4 * 625`` adds 10, so the product fits into
+    the 53 bits of a float64. Rounding down gives the largest k with ``k / STEPS <= similarity``.
     """
     scaled = similarity.astype(np.float64)
     scaled *= STEPS

@@ -1,4 +1,4 @@
-"""A retrieval task: which images ask, which are searched, and the features that every sub-model has of them.
+"""A retrieval task: its queries, its gallery, and the features of both by every sub-model.
 
 Shapes: ``m`` sub-models, ``Nq`` queries, ``Ng`` gallery items, ``D`` dimensions. A cell ``(q, g)`` has the queries of
 sub-model ``q`` and the gallery of sub-model ``g``, by index.
@@ -24,20 +24,20 @@ Cell = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class RetrievalTask:
-    """All that the cells of a grid have in common; they are ranked where the features are.
+    """The common input of all cells of a grid. Cells are ranked on the features' device.
 
     Attributes:
         widths: width multipliers, ascending, ``[m]``.
-        query: of each sub-model ``[Nq, D]``, float32, L2-normalised by the caller, all on one device.
-        gallery: of each sub-model ``[Ng, D]``, the same.
-        matches: of the labels: what is right, and what is junk.
+        query: query features of each sub-model, ``[Nq, D]`` float32, L2-normalised by the caller, all on one device.
+        gallery: gallery features of each sub-model, ``[Ng, D]``, the same.
+        matches: positives and junk, from the labels.
         dataset: name of the data set.
         undefined: cells that the method does not define; they are not ranked.
-        metadata: what a grid of it records, see :class:`~.grid.CompatibilityGrid`.
+        metadata: metadata for the grid, see :class:`~.grid.CompatibilityGrid`.
         block_bytes: bound on the extra memory, see :func:`~.ranking.rank_matches`.
 
     Raises:
-        InputError: features that do not fit the labels or each other, or are not finite; the sub-model is named.
+        InputError: features do not fit the labels or each other, or are not finite; names the sub-model.
     """
 
     widths: Sequence[float]
@@ -71,14 +71,15 @@ class RetrievalTask:
         gallery: slice | Tensor,
         **others: Any,
     ) -> RetrievalTask:
-        """Images of one list as queries and as gallery.
+        """Make a task from one list of images that holds both queries and gallery.
 
         Args:
-            widths: see the class, and for all that are not named here.
-            features: of each sub-model ``[N, D]``, as :func:`normalised` gives them.
+            widths: as in the class.
+            features: features of each sub-model, ``[N, D]``, as :func:`normalised` returns them.
             labels: identities and cameras, ``[N]`` each.
-            query: which images ask.
-            gallery: which are searched.
+            query: indices of the queries.
+            gallery: indices of the gallery items.
+            **others: further attributes of the class.
         """
         matches = ProtocolMatches(*(of[side] for of in labels for side in (query, gallery)))
         asking, searched = ([values[side] for values in features] for side in (query, gallery))
@@ -86,18 +87,18 @@ class RetrievalTask:
 
     @property
     def cells(self) -> list[Cell]:
-        """The defined ones, row by row."""
+        """The defined cells, row by row."""
         every = range(len(self.widths))
         return [(q, g) for q in every for g in every if (q, g) not in self.undefined]
 
     @cached_property
     def buffer(self) -> Tensor:
-        """Memory for a block of similarities: what is new to a process costs a tenth of the product."""
+        """Memory for a block of similarities, for reuse: new memory costs a tenth of the matrix product."""
         return similarity_buffer(self.query[0], self.matches, self.block_bytes)
 
 
 def normalised(features: Sequence[Tensor]) -> list[Tensor]:
-    """Features ``[N, D]`` of unit length: where they are, or on the CPU if there is no room for a copy."""
+    """L2-normalise features ``[N, D]``, on their device or, if it has no room for a copy, on the CPU."""
     return [F.normalize(values) for values in placed(features, features[0].device)]
 
 
@@ -107,7 +108,7 @@ def undefined_cells(
     """Cells by index, from pairs of (query width, gallery width); all cross-tests with ``diagonal_only``.
 
     Raises:
-        InputError: a width of no sub-model, or no cell left.
+        InputError: no sub-model has such a width, or no cell is left.
     """
     names = [width_name(width) for width in widths]
     cells = {(q, g) for q in range(len(names)) for g in range(len(names)) if diagonal_only and q != g}

@@ -1,1 +1,1 @@
-"""What is worth knowing of a family of sub-models: its report, thresholds, lost queries, and what it must reach."""
+"""The report on a family of sub-models: thresholds, lost queries, mixed galleries, and requirements."""

@@ -1,4 +1,4 @@
-"""Negative flips: the queries that a cross-test loses, how many they are, and what they find instead."""
+"""Negative flips: the queries that a cross-test loses, their share, and the wrong items that they find."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Flip:
     """A query that is right at rank 1 in its self-test and wrong in a cross-test.
 
     Attributes:
-        query: its index.
-        q: index of its sub-model.
+        query: index of the query.
+        q: index of the query's sub-model.
         g: index of the gallery's sub-model in the cross-test.
-        rank: where the first right item is in the cross-test, from 2.
+        rank: rank of the first right item in the cross-test, from 2.
     """
 
     query: int
@@ -33,14 +33,14 @@ class Flip:
 def negative_flips(first_hit_rank: np.ndarray, defined: np.ndarray) -> list[list[float | None]]:
     """Share of queries that are right at rank 1 under (i, i) and wrong under (i, j), in per cent.
 
-    What a user of sub-model i's own gallery loses when the gallery is indexed by sub-model j instead.
+    These are the queries of sub-model i that are lost if sub-model j encodes the gallery instead of i.
 
     Args:
-        first_hit_rank: rank of the best match, from 1, ``[m, m, Nq]``; 0 for queries that count nowhere.
-        defined: which cells are, ``[m, m]`` bool.
+        first_hit_rank: rank of the best match, from 1, ``[m, m, Nq]``; 0 for queries that are not counted.
+        defined: whether each cell is defined, ``[m, m]`` bool.
 
     Returns:
-        ``[m][m]``; None on the diagonal and where a cell, or its query sub-model's self-test, is not defined.
+        ``[m][m]``; None on the diagonal, and if a cell or its query sub-model's self-test is not defined.
     """
     flips: list[list[float | None]] = [[None] * len(defined) for _ in defined]
     for (q, g), lost in _lost(first_hit_rank, defined).items():
@@ -49,7 +49,7 @@ def negative_flips(first_hit_rank: np.ndarray, defined: np.ndarray) -> list[list
 
 
 def worst_flips(first_hit_rank: np.ndarray, defined: np.ndarray, limit: int) -> list[Flip]:
-    """The ``limit`` queries that fall furthest, each with the cross-test where it does; ties by cell, then by query.
+    """The ``limit`` queries that fall furthest, each with the cross-test of its fall; ties by cell, then by query.
 
     The arguments are those of :func:`negative_flips`.
     """
@@ -62,7 +62,7 @@ def worst_flips(first_hit_rank: np.ndarray, defined: np.ndarray, limit: int) -> 
 
 
 def _lost(first_hit_rank: np.ndarray, defined: np.ndarray) -> dict[Cell, np.ndarray]:
-    """Which queries a cross-test loses, ``[Nq]`` bool, of every one that is defined like its query's self-test."""
+    """The queries that each cross-test loses, ``[Nq]`` bool, if it and its query sub-model's self-test are defined."""
     pairs = itertools.permutations(range(len(defined)), 2)
     ranks = {(q, g): (first_hit_rank[q, q], first_hit_rank[q, g]) for q, g in pairs if defined[q, q] and defined[q, g]}
     return {cell: (alone == 1) & (crossed != 1) for cell, (alone, crossed) in ranks.items()}
@@ -70,13 +70,13 @@ def _lost(first_hit_rank: np.ndarray, defined: np.ndarray) -> dict[Cell, np.ndar
 
 @torch.no_grad()
 def best_match(number: int, query: Tensor, gallery: Tensor, matches: ProtocolMatches) -> int:
-    """Index of the gallery item at rank 1 of a query, junk left out; the lowest of several that score the same.
+    """Index of the gallery item at rank 1 of a query, junk left out. Among ties, the lowest index.
 
     Args:
-        number: its index.
-        query: its features, ``[D]``.
-        gallery: ``[Ng, D]``.
-        matches: of their labels.
+        number: index of the query.
+        query: features of the query, ``[D]``.
+        gallery: features of the gallery, ``[Ng, D]``.
+        matches: matches of their labels.
     """
     similarity = gallery @ query
     _, col, junk = matches.pairs(number, number + 1)

@@ -1,8 +1,8 @@
 """A mixed gallery: retrieval while a gallery is being re-encoded by a larger sub-model, item by item.
 
-A cell of the grid has a gallery of one sub-model. While a gallery is upgraded it holds features of two, and items
-compete whose similarities come from two different cells. If these are not on one scale, a mixed gallery can be worse
-than either end; the grid cannot show that.
+A cell of the grid has a gallery of one sub-model. During an upgrade the gallery holds features of two sub-models, and
+similarities from two different cells compete. If these are not on the same scale, a mixed gallery can be worse than the
+gallery before or after the upgrade. The grid cannot show that.
 
 Shapes: ``Nq`` queries, ``Ng`` gallery items, ``D`` dimensions.
 """
@@ -34,10 +34,10 @@ class MixedGallery:
 
     Attributes:
         old: name of the sub-model that the gallery starts with.
-        new: name of the one that it ends with.
-        shares: of the gallery that is re-encoded, in per cent.
-        random: by name of the query sub-model, one curve for each random order (seeds 0, 1, ...).
-        isolated: the same for the order of :func:`isolated_first`, one curve.
+        new: name of the sub-model that the gallery ends with.
+        shares: shares of the gallery that are re-encoded, in per cent.
+        random: by name of the query sub-model, one curve per random order (seeds 0, 1, ...).
+        isolated: by name of the query sub-model, the curve for the order of :func:`isolated_first`.
     """
 
     old: str
@@ -48,7 +48,10 @@ class MixedGallery:
 
 
 def mix_galleries(task: RetrievalTask) -> MixedGallery | None:
-    """The curves for queries by both ends; None if a cell that they need is not defined, or there is one sub-model."""
+    """The curves for queries by the smallest and the largest sub-model.
+
+    None if a cell that they need is not defined, or there is only one sub-model.
+    """
     ends = {width_name(task.widths[end]): end for end in (0, -1)}
     last = len(task.widths) - 1
     if last == 0 or not {(0, 0), (0, last), (last, 0), (last, last)} <= {*task.cells}:
@@ -83,10 +86,10 @@ def mixed_gallery_map(
         query_features: ``[Nq, D]``, float32, L2-normalised, as all features here.
         old: the gallery before, ``[Ng, D]``.
         new: the gallery after, ``[Ng, D]``.
-        matches: of the labels.
-        order: in which the items are re-encoded, a permutation of their indices, ``[Ng]``.
-        shares: in per cent, ascending; at a share the first ``round(share * Ng / 100)`` items of the order are new.
-        block_bytes: see :func:`~..evaluation.ranking.rank_matches`; one more copy of the gallery comes on top.
+        matches: matches of the labels.
+        order: order in which the items are re-encoded, a permutation of their indices, ``[Ng]``.
+        shares: in per cent, ascending. At a share the first ``round(share * Ng / 100)`` items of the order are new.
+        block_bytes: see :func:`~.ranking.rank_matches`. A copy of the gallery is needed in addition.
     """
     gallery, values = old.clone(), []
     buffer = similarity_buffer(query_features, matches, block_bytes)
@@ -99,7 +102,7 @@ def mixed_gallery_map(
 
 
 def random_order(num_gallery: int, seed: int) -> np.ndarray:
-    """A random permutation of the gallery, ``[Ng]``, that the seed decides."""
+    """A random permutation of the gallery, ``[Ng]``, determined by the seed."""
     return np.random.default_rng(seed).permutation(num_gallery)
 
 
@@ -107,13 +110,13 @@ def random_order(num_gallery: int, seed: int) -> np.ndarray:
 def isolated_first(old: Tensor, *, neighbours: int = NEIGHBOURS, block_bytes: int = BLOCK_BYTES) -> np.ndarray:
     """Gallery items in ascending order of their mean similarity to their nearest neighbours, ``[Ng]``.
 
-    Needs the old features alone: no labels, no queries, no new features. An item far from all others is one that the
-    old sub-model could not place; re-encoding it first brings most to queries of the new sub-model.
+    Needs only the old features: no labels, no queries, no new features. An item far from all others is one that the old
+    sub-model encoded badly. Queries of the new sub-model gain most if such items are re-encoded first.
 
     Args:
         old: the gallery before, ``[Ng, D]``, float32, L2-normalised.
-        neighbours: how many to average over.
-        block_bytes: bound on the extra memory; the floor is one row of similarities.
+        neighbours: number of neighbours to average over.
+        block_bytes: bound on the extra memory; the minimum is one row of similarities.
     """
     count = len(old)
     neighbours = min(neighbours, count - 1)

@@ -1,4 +1,4 @@
-"""Everything that is worth knowing of a family on one test set, as one value; ``report.json`` is its content."""
+"""The report on a family on one test set, as one value. ``report.json`` is its content."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ logger = logging.getLogger("fastreid.switchablecompat.evaluation")
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """A query or gallery image: its file as opened, a name to show, identity and camera."""
+    """A query or gallery image: its file, a name to show, identity and camera."""
 
     path: str
     name: str
@@ -41,7 +41,7 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class LostQuery:
-    """A negative flip with what the query found at rank 1: alone (right), and in the cross-test (wrong)."""
+    """A negative flip with the query's items at rank 1: in its self-test (right) and in the cross-test (wrong)."""
 
     flip: Flip
     query: LabelledImage
@@ -55,15 +55,15 @@ class FamilyReport:
 
     Attributes:
         grid: its compatibility grid, with provenance.
-        queries: each query in each cell.
-        items: of the queries, in order.
-        cmc: ``CMC(1), ...`` in per cent of each defined cell.
+        queries: results of each query in each cell.
+        items: images of the queries, in order.
+        cmc: ``CMC(1), ...`` of each defined cell, in per cent.
         counts: similarities of the pairs of each defined cell.
-        verifications: one for each target FAR, the easiest first.
+        verifications: one per target FAR, the highest FAR first.
         flips: shares of negative flips, ``[m][m]`` in per cent.
-        lost: the worst of them.
-        mixed_gallery: None if a cell that it needs is not defined, or there is one sub-model only.
-        labels: what people call identities and cameras.
+        lost: the worst negative flips.
+        mixed_gallery: None if a cell that it needs is not defined, or there is only one sub-model.
+        labels: names of identities and cameras for readers.
     """
 
     grid: CompatibilityGrid
@@ -82,7 +82,7 @@ class FamilyReport:
         return f"{self.grid.names[cell[0]]}/{self.grid.names[cell[1]]}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of ``report.json``: plain values only."""
+        """The content of ``report.json``, as plain values."""
         histograms = {self.cell_name(cell): counts.histogram(STEPS_PER_BIN) for cell, counts in self.counts.items()}
         return {
             "format": FORMAT,
@@ -144,10 +144,10 @@ def build_report(
     """Measure a family.
 
     Args:
-        task: what to rank.
+        task: the queries and galleries to rank.
         images: file, identity and camera of the queries, then of the gallery items.
         refinement: see :func:`~switchablecompat.evaluation.evaluator.evaluate_task`.
-        labels: what people call the identities and cameras of the data set.
+        labels: names of the data set's identities and cameras for readers.
     """
     grid, queries = evaluate_task(task, refinement)
     logger.info("Grid done; similarities of all pairs")
@@ -175,7 +175,7 @@ def build_report(
 
 
 def short_names(paths: Sequence[str]) -> list[str]:
-    """Names of files without the folders that all have in common, and printable whatever their bytes are."""
+    """File names without the folders that all share. Bytes that cannot be printed are replaced."""
     absolute = [os.path.abspath(path) for path in paths]
     common = os.path.commonpath([os.path.dirname(path) for path in absolute])
     names = (os.path.relpath(path, common).replace(os.sep, "/") for path in absolute)

@@ -1,4 +1,4 @@
-"""The report of a family as files: ``report.json``, ``queries.csv`` and ``report.html``."""
+"""The report on a family as files: ``report.json``, ``queries.csv`` and ``report.html``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .report import FamilyReport
 
 
 def write_report(report: FamilyReport, folder: str | Path) -> list[Path]:
-    """Write the three files into ``folder``; each appears complete or not at all.
+    """Write the three files into ``folder``. Each appears complete or not at all.
 
     Returns:
         Their paths.
@@ -27,9 +27,9 @@ def write_report(report: FamilyReport, folder: str | Path) -> list[Path]:
 
 
 def render_queries(report: FamilyReport) -> str:
-    """One line per query: file, identity and camera (as people call them), average precision and first hit in each.
+    """One line per query: file, names of identity and camera, average precision and rank of the first hit in each cell.
 
-    Average precision is in [0, 1]; both are empty for a query without a match in the gallery.
+    Average precision is in [0, 1]. Both values are empty for a query without a match in the gallery.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

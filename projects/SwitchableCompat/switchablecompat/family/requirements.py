@@ -1,6 +1,6 @@
-"""What a grid must reach: minimum values, compatibility, and how far it may fall below a stored grid.
+"""Requirements for a grid: minimum values, compatibility, and how far it may fall below a stored grid.
 
-A requirements file is yaml or JSON; every key is optional, but one must be there::
+A requirements file is yaml or JSON. Every key is optional, but at least one must be present::
 
     mAP: {w025/w100: 60.0, w100/w100: 75.0}   # query/gallery, per cent; any metric of grid.json
     Rank-1: {w100/w100: 85.0}
@@ -25,13 +25,13 @@ from ..evaluation.grid import METRICS, CompatibilityGrid
 
 KEYS = (*METRICS, "AC", "baseline", "max_drop")
 CELL = re.compile(r"w\d+/w\d+")
-ROUNDING = 1e-9  # points: differences of decimal numbers are not exact
+ROUNDING = 1e-9  # percentage points, since differences of decimal numbers are not exact
 TEST_SET = ("num_query", "num_gallery")
 
 
 @dataclass(frozen=True)
 class Requirement:
-    """The least value in per cent of one cell ``query/gallery``, or of AC (then ``cell`` is empty), and why."""
+    """The minimum in per cent of one cell ``query/gallery``, or of AC (then ``cell`` is empty), and the reason."""
 
     metric: str
     cell: str
@@ -41,7 +41,7 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Requirements:
-    """Content of a requirements file, the stored grid that they partly come from, and the file, for messages."""
+    """The content of a requirements file, the stored grid that some of them use, and the file's name for messages."""
 
     each: Sequence[Requirement]
     baseline: CompatibilityGrid | None
@@ -49,10 +49,10 @@ class Requirements:
 
 
 def broken_requirements(requirements: Requirements, grid: CompatibilityGrid) -> list[str]:
-    """A line for each requirement that the grid does not meet; a cell that is not defined meets none.
+    """One line per requirement that the grid does not meet. A cell that is not defined meets no requirement.
 
     Raises:
-        InputError: a cell of no sub-model of the grid, or a baseline of another test set or other widths.
+        InputError: an unknown cell, or a baseline of another test set or other widths.
     """
     if requirements.baseline is not None:
         _check_baseline(requirements.baseline, grid, requirements.source)
@@ -69,10 +69,10 @@ def broken_requirements(requirements: Requirements, grid: CompatibilityGrid) -> 
 
 
 def read_requirements(path: str | Path) -> Requirements:
-    """Read and check a requirements file, and its baseline.
+    """Read and check a requirements file and its baseline.
 
     Raises:
-        InputError: the file and key, the rule, and the value found.
+        InputError: with the file and key, the rule, and the value found.
     """
     path = Path(path)
     content = _load(path)
@@ -121,7 +121,7 @@ def _max_drop(content: Any, baseline: CompatibilityGrid, where: str) -> dict[str
 
 
 def _number(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 100.0:  # refuses NaN too
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 100.0:  # rejects NaN too
         raise InputError(where, "must be a number in [0, 100]", repr(value))
     return float(value)
 
@@ -133,7 +133,7 @@ def _cells(grid: CompatibilityGrid, metric: str) -> dict[str, float | None]:
 
 
 def _check_baseline(baseline: CompatibilityGrid, grid: CompatibilityGrid, source: str) -> None:
-    """Refuse a baseline whose values mean something else."""
+    """Reject a baseline whose values are not comparable with the grid's."""
     pairs = [("data set", grid.dataset, baseline.dataset), ("sub-models", grid.names, baseline.names)]
     pairs += [(key, grid.metadata[key], baseline.metadata[key]) for key in TEST_SET
               if key in grid.metadata and key in baseline.metadata]  # fmt: skip
@@ -143,7 +143,7 @@ def _check_baseline(baseline: CompatibilityGrid, grid: CompatibilityGrid, source
 
 
 def _text(value: float | None) -> str:
-    """Four decimals: with two, a value just below its minimum would look equal to it."""
+    """Format with four decimals: with two, a value just below its minimum would look equal to it."""
     return "-" if value is None else f"{value:.4f}"
 
 
@@ -169,7 +169,7 @@ def _read_grid(path: Path, where: str) -> CompatibilityGrid:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A requirement that another one of the same name hides would be a gate that does not close."""
+    """Reject duplicate keys, of which JSON would silently drop all but the last."""
     keys = [key for key, _ in pairs]
     if twice := [key for key in keys if keys.count(key) > 1]:
         raise ValueError(f"{twice[0]} is given twice")
@@ -177,7 +177,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """Like JSON's hook: plain yaml keeps the last of several equal keys."""
+    """Rejects duplicate keys, of which plain yaml would keep only the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         _unique([(self.construct_object(key, deep=True), None) for key, _ in node.value])

@@ -1,13 +1,13 @@
-"""One-to-one verification at a fixed false accept rate: a threshold for each cell, and one for the whole family.
+"""One-to-one verification at a fixed false accept rate: one threshold per cell, and one for the whole family.
 
-Conventional definitions. A pair is accepted iff its similarity is at or above the threshold ``t``:
+The definitions are the conventional ones. A pair is accepted iff its similarity is at or above the threshold ``t``:
 
 * ``FAR(t)`` = share of the impostor pairs that are accepted,
 * ``TAR(t)`` = share of the genuine pairs that are accepted (1 - FRR),
 * the threshold at a target FAR is the smallest ``t`` of four decimals with ``FAR(t) <= target``.
 
-Pairs are those of :mod:`~switchablecompat.evaluation.similarities`. FastReID's own ``TPR@FPR`` swaps the two kinds of
-pairs; it is not used here.
+Pairs are those of :mod:`~switchablecompat.evaluation.similarities`. FastReID's own ``TPR@FPR`` is not used, because it
+swaps the two kinds of pairs.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from ..evaluation.similarities import STEPS, SimilarityCounts
 from ..evaluation.task import Cell
 
 TARGETS = (1e-2, 1e-3, 1e-4)
-ACCEPTED_IMPOSTORS = 10  # fewer expected at the target: what would be measured is chance
+ACCEPTED_IMPOSTORS = 10  # if the target accepts fewer, the result is mostly chance
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What one threshold of four decimals does in one cell; all None if there is none, then ``reason`` says why.
+    """The effect of one threshold of four decimals in one cell. Without a threshold all are None; see ``reason``.
 
-    TAR is in per cent, FAR a share in [0, 1].
+    TAR is in per cent, FAR in [0, 1].
     """
 
     threshold: float | None
@@ -42,7 +42,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class MeasuredPoint(OperatingPoint):
-    """One whose threshold exists."""
+    """An operating point whose threshold exists."""
 
     threshold: float
     tar: float
@@ -51,7 +51,7 @@ class MeasuredPoint(OperatingPoint):
 
 @dataclass(frozen=True)
 class SharedThreshold:
-    """One threshold in all cells, and what it does in each defined one; None and no cell, then ``reason`` says why."""
+    """One threshold for all cells, and its effect in each defined cell. Without one it is None; see ``reason``."""
 
     threshold: float | None
     points: Mapping[Cell, MeasuredPoint]
@@ -75,9 +75,9 @@ class Verification:
     Attributes:
         target: the FAR that thresholds must keep.
         own: each defined cell at its own threshold.
-        pooled: the threshold that keeps the target on the impostor pairs of all cells together; right on average,
-            while single cells may accept more or fewer.
-        strictest: the largest of the cells' own thresholds: it keeps the target in every cell.
+        pooled: the threshold that keeps the target on the impostor pairs of all cells together. It holds on average;
+            single cells may accept more or fewer.
+        strictest: the largest of the cells' own thresholds, which keeps the target in every cell.
     """
 
     target: float
@@ -90,7 +90,7 @@ def verify(cells: Mapping[Cell, SimilarityCounts], target: float) -> Verificatio
     """Choose the thresholds for a target FAR, and measure them in every cell.
 
     Args:
-        cells: pairs of each defined cell ``(q, g)``; at least one.
+        cells: counts of the pairs of each defined cell ``(q, g)``; at least one cell.
         target: FAR in (0, 1).
     """
     if not 0.0 < target < 1.0:
@@ -101,7 +101,7 @@ def verify(cells: Mapping[Cell, SimilarityCounts], target: float) -> Verificatio
         nowhere = SharedThreshold(None, {}, missing)
         return Verification(target, own, nowhere, nowhere)
     pooled, _ = threshold_at(functools.reduce(operator.add, cells.values()), target)
-    assert pooled is not None  # there is one if each cell has one
+    assert pooled is not None  # it exists if each cell has a threshold
     strictest = max(point.threshold for point in own.values() if point.threshold is not None)
     return Verification(target, own, _shared(cells, pooled), _shared(cells, strictest))
 
@@ -119,7 +119,7 @@ def threshold_at(counts: SimilarityCounts, target: float) -> tuple[float | None,
 
 
 def own_point(counts: SimilarityCounts, target: float) -> OperatingPoint:
-    """A cell at its own threshold; without one, a point that carries the reason."""
+    """A cell at its own threshold, or a point with the reason why there is none."""
     threshold, reason = threshold_at(counts, target)
     return OperatingPoint(None, None, None, reason) if threshold is None else measured_point(counts, threshold)
 

@@ -1,1 +1,1 @@
-"""Features in Parquet files, as a gallery keeps them or as shards of an extraction."""
+"""Features in Parquet files, in a gallery or as shards of an extraction."""

@@ -1,4 +1,4 @@
-"""Features in an open file: Parquet, one row per image, as other programs and vector databases read it.
+"""Features in an open format that other programs and vector databases read: Parquet, one row per image.
 
 ===========  ==================================  ===========================================================
 column       type                                content
@@ -34,12 +34,12 @@ from ..card import ModelCard
 from ..encoder import Encoded, Encoder
 from ..image_list import LabelledImage
 
-GROUP_ROWS = 8192  # what is read and written at a time: 4 MB at 128 dimensions
-UNIT_TOLERANCE = 1e-3  # of a feature's length; float16 arithmetic keeps within it
+GROUP_ROWS = 8192  # rows that are read and written at a time: 4 MB at 128 dimensions
+UNIT_TOLERANCE = 1e-3  # largest error of a feature's length; float16 arithmetic stays within it
 
 
 def feature_schema(card: ModelCard, *, features: bool = True, metadata: Mapping[str, str] | None = None) -> pa.Schema:
-    """The schema of a sub-model's features; without the column ``feature`` if they are kept elsewhere."""
+    """The schema of a sub-model's feature file, without the column ``feature`` if ``features`` is False."""
     kinds = {"id": pa.int64(), "path": pa.string(), "pid": pa.string(), "camid": pa.string(), "width": pa.float64()}
     kinds["family"] = pa.string()
     if features:
@@ -51,9 +51,9 @@ def feature_schema(card: ModelCard, *, features: bool = True, metadata: Mapping[
 
 @contextmanager
 def parquet_writer(path: str | Path, schema: pa.Schema) -> Iterator[Callable[[pa.RecordBatch], None]]:
-    """Yield a function that writes a batch of rows; the file appears complete or not at all.
+    """Yield a function that writes a batch of rows. The file appears complete or not at all.
 
-    Rows are gathered into groups that are worth reading at a time; floats are stored plain, the rest compressed.
+    Rows are collected into groups of a size that is efficient to read. Floats are stored plain, the rest compressed.
     """
     columns = ["feature.list.element" if name == "feature" else name for name in schema.names]
     compression = {name: "NONE" if name.startswith("feature") else "ZSTD" for name in columns}
@@ -78,7 +78,7 @@ def parquet_writer(path: str | Path, schema: pa.Schema) -> Iterator[Callable[[pa
 def record_batch(
     schema: pa.Schema, card: ModelCard, ids: Sequence[int], items: Sequence[LabelledImage], features: np.ndarray
 ) -> pa.RecordBatch:
-    """Rows of a feature file from as many ids, items and features ``[n, D]``."""
+    """Make ``n`` rows of a feature file from ids, items and features ``[n, D]``."""
     constants = ([card.width] * len(items), [card.family] * len(items))
     columns = [ids, *([item[column] for item in items] for column in range(3)), *constants]
     arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=False)]
@@ -95,7 +95,7 @@ def write_features(
     first_id: int = 0,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write encoded images as a feature file, whose ids are their positions from ``first_id`` on."""
+    """Write encoded images to a feature file. An id is ``first_id`` plus the image's position."""
     schema = feature_schema(encoder.card, metadata=metadata)
     with parquet_writer(path, schema) as write:
         for positions, items, features in batches:
@@ -107,10 +107,10 @@ def write_features(
 class FeatureFile:
     """One Parquet file of features, read block by block.
 
-    It has its ``path``, the ``card`` of the sub-model, all of the schema's ``metadata``, and ``num_rows`` images.
+    Attributes are its ``path``, the ``card`` of the sub-model, the schema's ``metadata``, and ``num_rows`` images.
 
     Raises:
-        InputError: not a whole Parquet file, other columns, or no model card.
+        InputError: an incomplete Parquet file, wrong columns, or no model card.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -128,10 +128,10 @@ class FeatureFile:
             raise InputError(self.path, rule, _columns(schema))
 
     def blocks(self) -> Iterator[pa.RecordBatch]:
-        """All rows in order, some thousands at a time.
+        """Yield all rows in order, some thousands at a time.
 
         Raises:
-            InputError: a damaged file, or rows of another family or width than the file's.
+            InputError: a damaged file, or rows whose family or width is not the file's.
         """
         with whole_parquet(self.path), pq.ParquetFile(self.path) as file:
             for batch in file.iter_batches(GROUP_ROWS):
@@ -145,11 +145,11 @@ class FeatureFile:
         """The features of a block, ``[n, D]`` float32.
 
         Raises:
-            InputError: features that are not finite, or not of length one.
+            InputError: features are not finite, or do not have length one.
         """
         values = batch["feature"].flatten().to_numpy(zero_copy_only=False).reshape(-1, self.card.dimension)
         length = np.linalg.norm(values, axis=1)
-        wrong = np.flatnonzero(~(np.abs(length - 1) <= UNIT_TOLERANCE))  # also finds NaN
+        wrong = np.flatnonzero(~(np.abs(length - 1) <= UNIT_TOLERANCE))  # true for NaN too
         if len(wrong):
             row = int(wrong[0])
             rule = f"the feature of id {batch['id'][row]} must have length one"
@@ -157,7 +157,7 @@ class FeatureFile:
         return values
 
     def ids(self) -> np.ndarray:
-        """The ids alone, ``[num_rows]``."""
+        """Read only the ids, ``[num_rows]``."""
         with whole_parquet(self.path):
             return pq.read_table(self.path, columns=["id"])["id"].to_numpy()
 
@@ -167,11 +167,11 @@ def _columns(schema: pa.Schema) -> str:
 
 
 def check_shards(files: Sequence[FeatureFile]) -> None:
-    """Refuse shards that do not make one gallery. Holds 8 bytes per image.
+    """Reject shards that cannot form one gallery. Uses 8 bytes of memory per image.
 
     Raises:
-        InputError: several families, widths, dimensions, metrics or preprocessings, with both values; or an id that
-            occurs twice, with the files that have it.
+        InputError: families, widths, dimensions, metrics or preprocessings differ (with both values), or an id occurs
+            twice (with the files that have it).
     """
     check_comparable(*((file.path, file.card.space) for file in files))
     own = ((file.path, {"width": file.card.width, "precision": file.card.precision}) for file in files)
@@ -189,7 +189,7 @@ def check_shards(files: Sequence[FeatureFile]) -> None:
 
 
 def feature_blocks(files: Sequence[FeatureFile], doing: str) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
-    """All rows of all files in order, block by block, with their features ``[n, D]``; shows progress."""
+    """Yield all rows of all files in order, block by block, with their features ``[n, D]``; show progress."""
     with tqdm(total=sum(file.num_rows for file in files), desc=doing, unit="vector", unit_scale=True) as progress:
         for file in files:
             for batch in file.blocks():
@@ -199,7 +199,7 @@ def feature_blocks(files: Sequence[FeatureFile], doing: str) -> Iterator[tuple[p
 
 @contextmanager
 def whole_parquet(path: Path) -> Iterator[None]:
-    """What pyarrow raises on missing, truncated and damaged files, as one line."""
+    """Turn pyarrow's errors on missing, truncated and damaged files into one line."""
     try:
         yield
     except (pa.ArrowException, OSError) as error:

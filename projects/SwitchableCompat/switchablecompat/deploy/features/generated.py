@@ -1,4 +1,4 @@
-"""Generated features as shards: to try an index at a size for which there are no images yet."""
+"""Generated features as shards, to try an index at a size for which there are no images yet."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ..image_list import LabelledImage
 from .feature_file import feature_schema, parquet_writer, record_batch
 
 IMAGES_PER_IDENTITY = 20
-NOISE = 0.4  # of the images of an identity, by the spread of the identities
-BLOCK = 8000  # images, of whole identities
+NOISE = 0.4  # spread of the images of an identity, relative to the spread of the identities
+BLOCK = 8000  # images per block; a block holds whole identities
 SHARD = 25 * BLOCK
 
 
 def write_generated(folder: Path, num_vectors: int, dimension: int, *, queries: bool = False, seed: int = 0) -> None:
     """Write feature files of a gallery, or of queries.
 
-    Identities are Gaussian points whose coordinates have decaying variances, as principal components of features do;
-    their images lie around them; everything is then put on the unit sphere. The files say that they are generated:
-    they do not compare with features of a model. Queries are one other image of each of the first identities.
+    Identities are Gaussian points whose coordinates have decaying variances, as principal components of features do.
+    Their images lie around them, and all vectors are then normalised to length one. Queries are another image of each
+    of the first identities. The files say that they are generated, so they do not compare with features of a model.
     """
     family = f"generated {dimension}-d features, seed {seed}"
     card = ModelCard("program", "none", family, 1.0, (1.0,), dimension, l2_normalised=True, preprocessing={})

@@ -1,10 +1,10 @@
-"""Extraction by any number of processes on any number of machines: shards of features, restartable.
+"""Restartable extraction of features into shards, by any number of processes on any number of machines.
 
-The list of images is cut into shards of fixed size, whatever the number of processes; process ``r`` of ``n`` takes
-the shards ``r, r + n, ...``. A shard has its name only when it is complete, so whoever comes back after an
-interruption, with as many processes or others, does what is missing. Nothing is exchanged between processes: all see
-the same list, and ``extract.json`` in the folder says which one that is. A shard also says how large its images
-were and when they were written: it is made again when a picture has changed under its name.
+The list of images is cut into shards of fixed size, independent of the number of processes. Process ``r`` of ``n``
+takes the shards ``r, r + n, ...``. A shard gets its name only when it is complete. So a restart after an interruption
+writes the missing shards, with any number of processes. The processes exchange nothing: all read the same list, and
+``extract.json`` in the folder identifies it. A shard also records the sizes and times of its image files, and is
+written again if a file has changed.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ JOB, JOB_KEY, STATE_KEY = "extract.json", "extraction", "images_state"
 
 
 class Process(NamedTuple):
-    """This process's number, from 0, among all that extract."""
+    """The number of this process, from 0, and the number of all processes that extract."""
 
     rank: int = 0
     world_size: int = 1
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Process:
-        """As ``torchrun`` says; one process on its own without it.
+        """Read the numbers that ``torchrun`` sets; without them, this is the only process.
 
         Raises:
-            InputError: RANK and WORLD_SIZE that are no numbers of a process.
+            InputError: RANK or WORLD_SIZE is not a valid number.
         """
         rank, size = environment.get("RANK", "0"), environment.get("WORLD_SIZE", "1")
         if not (rank.isdecimal() and size.isdecimal() and int(rank) < int(size)):
@@ -64,20 +64,20 @@ def extract(
     process: Process = ALONE,
     **reading: Any,
 ) -> tuple[int, int]:
-    """Write this process's shards that are not there yet.
+    """Write the missing shards among this process's.
 
     Args:
         items: all images, the same list in every process.
         folder: of the shards; created if needed.
         shard_size: images per shard.
-        first_id: id of the first image; the others count on, so that galleries extracted apart can be joined.
+        first_id: id of the first image. The ids of the others follow, so that separate extractions can be joined.
         **reading: ``batch_size``, ``workers`` and ``skip_unreadable`` of :func:`~..encoder.encode`.
 
     Returns:
-        How many shards were written, and how many were there already.
+        How many shards were written, and how many existed already.
 
     Raises:
-        InputError: a folder of another extraction, or an image that cannot be read.
+        InputError: the folder is of another extraction, or an image cannot be read.
     """
     folder = Path(folder)
     names = shard_names(len(items), shard_size)
@@ -98,23 +98,23 @@ def extract(
     with tqdm(total=total, desc=f"Process {process.rank}/{process.world_size}", unit="image") as progress:
         for name, start in missing:
             images = shards[start]
-            metadata = {JOB_KEY: job, STATE_KEY: _state(images)}  # before they are read: a change meanwhile is noticed
+            metadata = {JOB_KEY: job, STATE_KEY: _state(images)}  # taken before reading, to notice changes meanwhile
             batches = encode(encoder, images, **reading)
             write_features(folder / name, encoder, batches, progress, first_id + start, metadata)
     return len(missing), len(own) - len(missing)
 
 
 def shard_names(num_items: int, shard_size: int) -> list[str]:
-    """Names of the shards of a list, in order."""
+    """Names of the shards of ``num_items`` images, in order."""
     count = -(-num_items // shard_size)
     return [f"part-{number:05d}-of-{count:05d}.parquet" for number in range(count)]
 
 
 def open_shards(folders: Sequence[str | Path]) -> list[FeatureFile]:
-    """The feature files of folders in the order of their names.
+    """Open the feature files of folders, in the order of their names.
 
     Raises:
-        InputError: no folder, none in it, one that is not whole, or an extraction that has not come to its end.
+        InputError: no folder, no files in it, an incomplete file, or an unfinished extraction.
     """
     files: list[FeatureFile] = []
     for folder in map(Path, folders):
@@ -135,14 +135,14 @@ def open_shards(folders: Sequence[str | Path]) -> list[FeatureFile]:
 
 
 def _claim(folder: Path, job: dict[str, Any]) -> str:
-    """Say what a folder is for, or find that it is for the same; returns the digest of that."""
+    """Record the job of a folder, or check that its recorded job is the same; return the job's digest."""
     if (folder / JOB).is_file():
         earlier = _read_job(folder)
         for key in {**earlier, **job}:
             if earlier.get(key) != job.get(key):
                 rule = f"holds an extraction of another {key}, {earlier.get(key)}; choose a new folder"
                 raise InputError(folder, rule, job.get(key))
-    else:  # several processes may come here at a time, and write the same
+    else:  # several processes may do this at the same time, and write the same content
         write_json(folder / JOB, job)
     return _digest([json.dumps(job, sort_keys=True)])
 
@@ -157,10 +157,10 @@ def _read_job(folder: Path) -> dict[str, Any]:
 
 
 def _is_written(path: Path, job: str, images: Sequence[LabelledImage]) -> bool:
-    """Whether a shard is there; a damaged one (a bad copy, a full disk), or of other pictures, is to be made again.
+    """Whether a shard need not be written again. A damaged one, or one of changed images, must be.
 
     Raises:
-        InputError: a whole one of another extraction.
+        InputError: the shard is whole but belongs to another extraction.
     """
     if not path.exists():
         return False
@@ -178,7 +178,7 @@ def _is_written(path: Path, job: str, images: Sequence[LabelledImage]) -> bool:
 
 
 def _state(images: Sequence[LabelledImage]) -> str:
-    """A digest of the images' sizes and times, to see whether one has changed; nothing of a file is read."""
+    """Digest of the image files' sizes and times, which shows changes without reading the files."""
     found = (os.stat(item.path) if os.path.exists(item.path) else None for item in images)
     return _digest(f"{status.st_size} {status.st_mtime_ns}" if status else "none" for status in found)
 

@@ -1,1 +1,1 @@
-"""Stand-alone model files of one sub-model, each with a card and with what it was compared on."""
+"""Stand-alone model files of one sub-model, each with a card that records how it was checked."""

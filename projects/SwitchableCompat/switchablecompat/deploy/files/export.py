@@ -1,4 +1,4 @@
-"""One sub-model as a file of its own, which gets its name when it has been compared with the switchable network."""
+"""Export one sub-model to a file, which gets its name only after a comparison with the switchable network."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from .writers import write_checkpoint, write_onnx, write_program
 
 FILES = {"checkpoint": "model.pth", "onnx": "model.onnx", "program": "model.pt2"}
 PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
-# Runtimes fold batch norms into convolutions and sum in another order. In float32 that shows as 2e-7 in a small trained
-# network and as 2e-5 to 4e-5 in an untrained ResNet-50, where PyTorch's own float32 features are 2e-5 from double
-# precision: no less can be asked of any network.
+# Runtimes fold batch norms into convolutions and sum in another order. In float32 this changes features by 2e-7 in a
+# small trained network, and by 2e-5 to 4e-5 in an untrained ResNet-50. There, PyTorch's own float32 features are 2e-5
+# from those in double precision, so no tolerance for all networks can be smaller.
 
 
 def export_submodel(
@@ -47,23 +47,23 @@ def export_submodel(
 ) -> tuple[Path, ModelCard]:
     """Write one sub-model and its card to ``output/w025-KIND/``, after comparing its features.
 
-    The file is read back as users read it, and its features are compared with the switchable network's. A checkpoint
-    must give the same bits.
+    The file is read back as users read it, and its features are compared with the switchable network's. A checkpoint's
+    features must be equal bit by bit.
 
     Args:
-        model, width: The opened run, on the CPU, and which sub-model of it.
+        model, width: The opened run, on the CPU, and the width of the sub-model.
         kind: ``checkpoint``, ``onnx`` or ``program``.
         output: Parent folder.
         images, source: [8, 3, H, W] real images to compare on, and where they come from.
-        tolerance: Largest difference of a component of the L2-normalised features that is accepted.
+        tolerance: Largest accepted difference in any component of the L2-normalised features.
         dynamic_size: For ``onnx``: leave height and width open, and compare at three sizes.
-        openvino: For ``onnx``: compare in OpenVINO too.
+        openvino: For ``onnx``: also compare in OpenVINO.
 
     Returns:
         The folder and the card, whose ``extra["parity"]`` has the differences.
 
     Raises:
-        InputError: Unknown width, a package that is missing, or features that differ; then there is no file.
+        InputError: Unknown width, missing package, or features that differ. No file is written then.
         OSError: The folder cannot be written.
     """
     folder = export_folder(output, width, kind)
@@ -84,7 +84,7 @@ def export_submodel(
         if openvino:
             there = largest_differences(openvino_encoder(path), reference, images)
             found |= {f"openvino_{key}": value for key, value in there.items()}
-        if not all(value <= allowed for value in found.values()):  # so that NaN is refused too
+        if not all(value <= allowed for value in found.values()):  # rejects NaN too
             rule = f"features must differ from the switchable network's by at most {allowed:g}; nothing is written"
             raise InputError(folder.name, rule, ", ".join(f"{value:.3g} ({key})" for key, value in found.items()))
         parity = {"largest_difference": found, "tolerance": allowed, "images": len(images), "source": source}
@@ -93,9 +93,9 @@ def export_submodel(
 
 
 def describe(model: OpenedModel, network: Baseline, width: float, kind: str, **own: Any) -> ModelCard:
-    """The card of a file that is going to be written, with its parameters, operations, versions and machine.
+    """The card of a file before it is written, with its parameters, operations, versions and machine.
 
-    ``network`` is the sub-model on its own; ``own`` are further fields.
+    ``network`` is the extracted sub-model; ``own`` are further fields.
     """
     card = ModelCard.of_model(
         model,
@@ -111,7 +111,7 @@ def describe(model: OpenedModel, network: Baseline, width: float, kind: str, **o
 
 
 def complete(card: ModelCard, folder: Path, **extra: Any) -> ModelCard:
-    """The card with the size of its file and what was measured on it, written into the file's folder."""
+    """Add the file's size and the measurements ``extra`` to a card, write it to the folder, and return it."""
     size = (folder / card.file).stat().st_size
     card = dataclasses.replace(card, file_bytes=size, extra={**card.extra, **extra})
     card.write(folder / CARD_NAME)
@@ -127,6 +127,6 @@ def packages(kind: str) -> dict[str, str]:
     """The optional packages that a kind of file needs, with their versions.
 
     Raises:
-        InputError: The first that is missing, and how to get it.
+        InputError: A package is missing. The message says how to install it.
     """
     return {name: optional(name, f"for --kind {kind}").__version__ for name in PACKAGES.get(kind, ())}

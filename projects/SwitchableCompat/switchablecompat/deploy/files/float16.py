@@ -1,7 +1,7 @@
-"""An exported ONNX file in float16, for GPUs, by onnxruntime's own converter; its input and output stay float32.
+"""Convert an exported ONNX file to float16, for GPUs, by onnxruntime's own converter. Input and output stay float32.
 
-Pixel normalisation and everything after the backbone's last layer stay in float32: powers and sums of squares there
-(GeM, L2 normalisation) leave float16's range.
+Pixel normalisation and all operations after the backbone's last layer stay in float32, because powers and sums of
+squares there (GeM, L2 normalisation) leave float16's range.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 from ..packages import optional
 from .int8 import HEAD, weighted_layers
 
-FLOAT, FLOAT16 = 1, 10  # ONNX's numbers of the types
+FLOAT, FLOAT16 = 1, 10  # ONNX's type numbers
 
 
 def write_half(source: Path, target: Path) -> None:
-    """Convert ``source`` to float16, without its metadata. Weights out of range become its largest number.
+    """Convert ``source`` to float16, without its metadata. Weights out of range become float16's largest number.
 
     Raises:
         InputError: a package is missing.
@@ -36,7 +36,7 @@ def write_half(source: Path, target: Path) -> None:
 
 
 def _drop_round_trips(graph: Any) -> None:
-    """Where the converter goes to float16 and back at once, as at an input whose first layer stays, read the origin."""
+    """Remove the converter's casts to float16 and straight back, such as before a first layer that stays in float32."""
     halves = {node.output[0]: node.input[0] for node in graph.node if _casts_to(node, FLOAT16)}
     back = [node for node in graph.node if _casts_to(node, FLOAT) and node.input[0] in halves]
     for node in back:
@@ -45,7 +45,7 @@ def _drop_round_trips(graph: Any) -> None:
     used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
     for node in [node for node in graph.node if node.output[0] in halves and node.output[0] not in used]:
         graph.node.remove(node)
-    del graph.value_info[:]  # of types that are not theirs any more
+    del graph.value_info[:]  # their types are out of date
 
 
 def _casts_to(node: Any, kind: int) -> bool:

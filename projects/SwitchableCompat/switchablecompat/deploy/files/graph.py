@@ -1,4 +1,4 @@
-"""A sub-model as devices run it: from pixels to features of length one, in one graph."""
+"""A sub-model as devices run it: one graph from pixels to L2-normalised features."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...modeling.opened import OpenedModel
 
 
 class PixelsToFeatures(nn.Module):
-    """A plain sub-model with pixel normalisation before it and L2 normalisation after it; nothing is done in place.
+    """A plain sub-model with pixel normalisation before it and L2 normalisation after it, without in-place operations.
 
     It shares its parameters with ``model``, an extracted sub-model, and is in evaluation mode.
     """
@@ -31,15 +31,15 @@ class PixelsToFeatures(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """``images`` are [N, 3, H, W] float32, RGB, 0-255; the result is [N, D], of length one."""
         features = self.heads(self.backbone((images - self.pixel_mean) / self.pixel_std))
-        # F.normalize, without the expansion that would become four more operations of the exported graph
+        # As F.normalize, without its expansion, which would add four operations to the exported graph.
         return features / features.norm(dim=1, keepdim=True).clamp_min(1e-12)
 
 
 def standalone(model: OpenedModel, width: float) -> Baseline:
-    """One sub-model as a plain network of its own, in evaluation mode; without classifier, which has no rows.
+    """Extract one sub-model as a plain network in evaluation mode. Its classifier is empty (has no rows).
 
     Raises:
-        InputError: There is no such sub-model.
+        InputError: The model has no such sub-model.
     """
     network = extract_submodel(model.network, model.widths[model.index_of(width)])
     network.heads.weight = nn.Parameter(network.heads.weight.detach()[:0].clone())
@@ -50,8 +50,8 @@ def standalone(model: OpenedModel, width: float) -> Baseline:
 def count_macs(model: nn.Module, images: Tensor) -> int:
     """Multiply-accumulates of one forward pass: those of convolutions, linear layers and matrix products.
 
-    Normalization, activations, pooling and sums are left out, as is usual; PyTorch's own counter counts two operations
-    for each multiply-accumulate. A switchable model counts at its active width.
+    Normalisation, activations, pooling and sums are left out, as is usual. (PyTorch's own counter counts two operations
+    for each multiply-accumulate.) A switchable model is counted at its active width.
     """
     with FlopCounterMode(display=False) as counter:
         model(images)

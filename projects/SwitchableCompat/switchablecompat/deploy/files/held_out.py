@@ -1,4 +1,4 @@
-"""What a change of arithmetic does to search: features and mAP on pictures that the training has not seen."""
+"""Measure how another precision changes search: features and mAP on images that were not used for training."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from ..images import read_images
 
 
 class HeldOut:
-    """The test set of a run, with the float32 features of its sub-models, each encoded when it is first asked for.
+    """The first test set of a run's config, with the float32 features of its sub-models.
 
-    Its config's first test set is taken.
+    Each sub-model encodes the test set when its features are first used.
 
     Raises:
-        InputError: the test set is not there, or has no query with a match.
+        InputError: the test set is missing, or has no query with a match.
     """
 
     def __init__(self, model: OpenedModel, batch_size: int = 64) -> None:
@@ -51,12 +51,12 @@ class HeldOut:
         return self._features[width]
 
     def compare(self, encoder: Encoder) -> dict[str, Any]:
-        """What another arithmetic of a sub-model of this run gives beside float32.
+        """Compare a sub-model of this run in another precision with float32.
 
         Returns:
-            ``cosine``: ``mean`` and ``lowest`` over all images, between its features and the float32 ones of the same
-            width. ``mAP``: of its queries, in per cent: on the float32 gallery of each width, and on its own; beside
-            each the value of float32 queries, and the ``drop``.
+            ``cosine``: ``mean`` and ``lowest`` over all images, between its features and the float32 features of the
+            same width. ``mAP``: mAP of its queries in per cent, on the float32 gallery of each width and on its own
+            gallery; each with the value of float32 queries, and the ``drop``.
         """
         card = encoder.card
         name = f"{card.name} {card.precision}"
@@ -74,7 +74,7 @@ class HeldOut:
         }
 
     def _cell(self, name: str, ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> dict[str, Any]:
-        """mAP of two pairs of features: those whose queries, and those whose gallery is taken."""
+        """mAP of the queries in ``ours`` on the gallery in ``theirs``; each is a pair (query, gallery) of features."""
         number = self._num_query
         changed, former = (
             rank_matches(query[:number].contiguous(), gallery[number:].contiguous(), self._matches).mAP
@@ -87,18 +87,18 @@ class HeldOut:
 
 
 def largest_drop(row: Sequence[dict[str, Any]]) -> float:
-    """The most mAP that a row of :meth:`HeldOut.compare` loses; NaN if one of its values is."""
+    """The largest drop of mAP in a row of :meth:`HeldOut.compare`; NaN if any value is NaN."""
     return float(np.max([cell["drop"] for cell in row]))
 
 
 def calibration_pictures(model: OpenedModel, number: int = CALIBRATION) -> tuple[Tensor, str]:
-    """Pictures of the training sets, evenly spaced, through the test pipeline.
+    """Evenly spaced images of the training sets, read by the test pipeline.
 
     Returns:
         ``[n, 3, H, W]``, and where they come from.
 
     Raises:
-        InputError: a training set that is not there, or without images.
+        InputError: a training set is missing, or has no images.
     """
     names = list(dict.fromkeys(model.cfg.DATASETS.NAMES))
     paths = [

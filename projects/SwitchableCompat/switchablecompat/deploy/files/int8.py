@@ -1,9 +1,9 @@
 """Static quantisation of an exported ONNX file by onnxruntime's own tools.
 
-Weights become int8, with a scale for each output channel; activations uint8. What is quantised: convolutions and matrix
-products of the backbone, and what lies between them. The head, a few numbers per image, stays in float32, and so do
-pixel normalisation and L2 normalisation. Weights have 7 bits: processors without VNNI instructions add two products in
-16 bits, which 8-bit weights overflow, and a file that is proved on one machine has to be right on another.
+Weights become int8 with a scale for each output channel, and activations become uint8. The convolutions and matrix
+products of the backbone are quantised, with the operations between them. The head (a few numbers per image), pixel
+normalisation and L2 normalisation stay in float32. Weights use 7 bits: processors without VNNI instructions add two
+products in 16 bits, which 8-bit weights overflow, and a file that was checked on one machine must be right on another.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from ..packages import optional
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 BETWEEN = ("Add", "Relu", "Clip", "MaxPool", "AveragePool", "Concat", "Split", "Reshape", "Transpose")
-HEAD = "heads."  # what the names of its modules begin with
-BATCH = 16  # calibration pictures at a time
+HEAD = "heads."  # prefix of the names of the head's modules
+BATCH = 16  # calibration images at a time
 
 
 class Layer(NamedTuple):
-    """A layer with weights: the name of its module, such as ``backbone.conv1``, and of its node in the graph."""
+    """A layer with weights: the name of its module, such as ``backbone.conv1``, and the name of its graph node."""
 
     name: str
     node: str
 
 
 class Quantiser:
-    """An ONNX file with the ranges of its activations on calibration pictures; quantises it as often as is asked.
+    """Measures the ranges of an ONNX file's activations once, and quantises the file any number of times.
 
     Args:
-        source: the float32 file, of :func:`~.writers.write_onnx`.
-        pictures: ``[N, 3, H, W]``, as the file takes them.
+        source: the float32 file, by :func:`~.writers.write_onnx`.
+        pictures: calibration images ``[N, 3, H, W]``, as the file takes them.
 
     Raises:
         InputError: a package is missing, or the graph has no layers that can be quantised.
@@ -61,10 +61,10 @@ class Quantiser:
             self._ranges = calibrator.compute_data()
 
     def named(self, names: Sequence[str]) -> list[Layer]:
-        """The layers of these modules: a layer by its own name, or all below a module's name.
+        """The layers with these names; the name of a module stands for all layers in it.
 
         Raises:
-            InputError: a name that no layer has.
+            InputError: no layer has such a name.
         """
         found: list[Layer] = []
         for name in names:
@@ -76,7 +76,7 @@ class Quantiser:
         return found
 
     def write(self, target: Path, exclude: Collection[Layer] = ()) -> None:
-        """Write the quantised file, with these layers in float32; metadata as the source's."""
+        """Write the quantised file, with the ``exclude`` layers in float32 and the metadata of the source."""
         onnx = optional("onnx", "for --precision int8")
         model = onnx.ModelProto()
         model.CopyFrom(self._model)
@@ -84,7 +84,7 @@ class Quantiser:
         quantizer = self._tools.QDQQuantizer(
             model,
             True,  # per channel
-            True,  # 7 bits of weights, see above
+            True,  # weights of 7 bits, see above
             types.QInt8,
             types.QUInt8,
             self._ranges,
@@ -99,13 +99,13 @@ class Quantiser:
 
 
 def _operation_types(model: Any) -> tuple[str, ...]:
-    """Of a network with attention the products with weights alone: its sums and softmax lose most, and cost little."""
+    """Types to quantise. With attention only products with weights: its sums and softmax lose most, and cost little."""
     attention = any(node.op_type == "Softmax" for node in model.graph.node)
     return WEIGHTED if attention else (*WEIGHTED, *BETWEEN)
 
 
 def weighted_layers(model: Any) -> Iterator[Layer]:
-    """Layers under their modules' names, as their weights tell; under their node's where the exporter made new ones."""
+    """Layers named after their modules, by their weights' names; after their nodes if the exporter renamed weights."""
     weights = {tensor.name for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type in WEIGHTED and node.input[1] in weights:
@@ -114,7 +114,7 @@ def weighted_layers(model: Any) -> Iterator[Layer]:
 
 
 class _Reader:
-    """The pictures as onnxruntime's calibration asks for them."""
+    """Feeds the calibration images to onnxruntime."""
 
     def __init__(self, pictures: Tensor) -> None:
         self._batches = iter(pictures.split(BATCH))

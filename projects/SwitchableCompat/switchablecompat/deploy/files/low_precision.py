@@ -1,4 +1,4 @@
-"""One sub-model as an ONNX file in int8 or float16, which gets its name when its search results have been measured."""
+"""Export one sub-model to ONNX in int8 or float16. The file gets its name only after its mAP has been measured."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from .int8 import Layer, Quantiser
 from .opening import CARD_NAME, open_encoder, openvino_encoder
 from .writers import write_onnx
 
-RANKED = 32  # calibration pictures that the layers are ranked on
+RANKED = 32  # calibration images that rank the layers by their error
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What int8 may cost, and what stays in float32 for that.
+    """The mAP that a lower precision may lose, and the layers that stay in float32.
 
     Attributes:
-        max_drop: most mAP, in percentage points, that any cell of the row may lose.
+        max_drop: mAP that any cell of the row may lose, in percentage points.
         exclude: modules to keep in float32 from the start.
     """
 
@@ -59,25 +59,24 @@ def export_precision(
 ) -> tuple[Path, ModelCard]:
     """Write one sub-model in a lower precision and its card to ``output/w025-onnx-int8/``.
 
-    If int8 loses more than the limit, the layers that hurt most on their own stay in float32: 1, 2, 4... of them, up
-    to half.
+    If int8 loses more than the limit, the layers whose quantisation alone does most harm stay in float32: 1, 2, 4... of
+    them, up to half.
 
     Args:
-        model, width: the opened run, on the CPU, and which sub-model of it.
+        model, width: the opened run, on the CPU, and the width of the sub-model.
         precision: ``int8`` or ``float16``.
         output: parent folder.
-        held_out, limits: what the loss is measured on, and how much is accepted.
-        calibration: training pictures ``[n, 3, H, W]`` for the ranges of activations, and where they come from.
-        source: its ONNX file in float32 to start from, by :func:`~.writers.write_onnx`; made if there is none.
+        held_out, limits: the test set that measures the loss of mAP, and the accepted loss.
+        calibration: training images ``[n, 3, H, W]`` that determine the ranges of activations, and their source.
+        source: the float32 ONNX file to start from, by :func:`~.writers.write_onnx`. Default: make one.
         dynamic_size: leave height and width open.
-        openvino: measure the file in OpenVINO too; its loss must keep the limit as well.
+        openvino: also measure the file in OpenVINO, where its loss must keep the limit too.
 
     Returns:
         The folder and the card, whose ``extra["proof"]`` is that of :meth:`~.held_out.HeldOut.compare`.
 
     Raises:
-        InputError: a width or layer that is not there, a missing package, or more loss than the limit; then there is
-            no file.
+        InputError: unknown width or layer, missing package, or a loss above the limit. No file is written then.
         OSError: the folder cannot be written.
     """
     folder = export_folder(output, width, "onnx", precision)
@@ -106,7 +105,7 @@ def export_precision(
         if openvino:
             own["proof_openvino"] = held_out.compare(openvino_encoder(path))
             drops.append(largest_drop(own["proof_openvino"]["mAP"]))
-        if not (drop := float(np.max(drops))) <= limits.max_drop:  # so that NaN is refused too
+        if not (drop := float(np.max(drops))) <= limits.max_drop:  # rejects NaN too
             rule = f"must lose at most {limits.max_drop:g} points of mAP in every cell (--max-map-drop); not written"
             advice = ", with half of its layers in float32" if precision == "int8" else ""
             raise InputError(folder.name, rule, f"{drop:.2f}{advice}")
@@ -117,7 +116,7 @@ def export_precision(
 def _within(
     quantiser: Quantiser, path: Path, card: ModelCard, held_out: HeldOut, limits: Limits, pictures: Tensor, say: Say
 ) -> tuple[dict[str, Any], list[Layer]]:
-    """Quantise with as few layers in float32 as the limit needs; returns the last proof and these layers."""
+    """Quantise with as few layers in float32 as the limit needs; return the last measurement and these layers."""
     fixed = quantiser.named(limits.exclude)
     worst: list[Layer] | None = None
     number = 0
@@ -136,7 +135,7 @@ def _within(
 
 
 def _by_error(quantiser: Quantiser, path: Path, card: ModelCard, pictures: Tensor) -> list[Layer]:
-    """The layers in descending order of what quantising each of them alone does to the features."""
+    """The layers in descending order of the error in the features when only that layer is quantised."""
 
     def features(exclude: Sequence[Layer]) -> Tensor:
         quantiser.write(path, exclude)
@@ -152,7 +151,7 @@ def _by_error(quantiser: Quantiser, path: Path, card: ModelCard, pictures: Tenso
 
 
 def put_card(path: Path, card: ModelCard) -> None:
-    """Give an ONNX file the card of its precision: onnxruntime's quantiser keeps no metadata."""
+    """Write the card into an ONNX file's metadata, which onnxruntime's quantiser does not keep."""
     onnx = optional("onnx", f"for --precision {card.precision}")
     model = onnx.load(path)
     metadata = {"family": card.family, "width": str(card.width), "dimension": str(card.dimension)}

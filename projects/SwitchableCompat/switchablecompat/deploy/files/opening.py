@@ -1,4 +1,4 @@
-"""Exported files as encoders: ONNX in onnxruntime or OpenVINO, programs of torch.export, checkpoints."""
+"""Open exported files as encoders: ONNX in onnxruntime or OpenVINO, programs of torch.export, checkpoints."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..encoder import Encoder, submodel_encoder
 from ..packages import optional
 
 CARD_NAME = "model.json"
-ADDED_LATER = ("file_bytes", "extra")  # to the card beside a file, when the file exists and was compared
+ADDED_LATER = ("file_bytes", "extra")  # fields that only the card beside a file has: they are known after the export
 
 
 def open_encoder(
@@ -29,15 +29,14 @@ def open_encoder(
     """Open one sub-model: an exported file, or a part of a training run's checkpoint.
 
     Args:
-        path: The exported folder, its model file, or its card ``model.json``; with ``width`` a run's checkpoint.
-        width: Which sub-model of a run.
-        config_file: A run's config; empty for what the checkpoint keeps, or for ``config.yaml`` beside it.
-        device: Where a run computes; exported files compute on the CPU.
-        precision: What a run or an exported checkpoint computes in; other files compute in what they were exported in.
+        path: The exported folder, its model file, or its card ``model.json``; with ``width``, a run's checkpoint.
+        width: Width of the sub-model of a run.
+        config_file: A run's config. Empty: the config in the checkpoint, or ``config.yaml`` beside it.
+        device: Device of a run. Exported files compute on the CPU.
+        precision: Precision of a run or an exported checkpoint. Other files compute in their own precision.
 
     Raises:
-        InputError: None of these, a card that is another file's, a sub-model that is not there, or a package that is
-            missing.
+        InputError: Not such a file, a card of another file, an unknown width, or a missing package.
     """
     if width is not None:
         options = ["MODEL.DEVICE", device, "TEST.PRECISION", precision]
@@ -60,15 +59,15 @@ def open_encoder(
 
 
 def openvino_encoder(path: Path) -> Encoder:
-    """An exported ONNX file, run by OpenVINO on the CPU in the file's own precision.
+    """Open an exported ONNX file in OpenVINO, on the CPU in the file's own precision.
 
     Raises:
-        InputError: OpenVINO is missing, or does not take the file.
+        InputError: OpenVINO is missing, or rejects the file.
     """
     openvino: Any = optional("openvino", "for --openvino", extra="openvino")
     core = openvino.Core()
     try:
-        # On its own it may choose bfloat16 where the processor has it.
+        # Without this hint OpenVINO may choose bfloat16 on processors that support it.
         model = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     except RuntimeError as error:
         raise InputError(path, "must be an ONNX file that OpenVINO takes", str(error).strip().split("\n")[-1]) from None
@@ -83,7 +82,7 @@ def _open_onnx(path: Path) -> Encoder:
     runtime = optional("onnxruntime", "to run an ONNX file")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    # threads that spin between calls take the cores from whatever runs beside, such as a second sub-model
+    # Threads that spin between calls keep cores from other work, such as a second sub-model.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -99,13 +98,13 @@ def _open_onnx(path: Path) -> Encoder:
 
 
 def _open_program(path: Path) -> Encoder:
-    """A program is code: torch unpickles what is in it, so that a hostile file can do anything."""
+    """Open a program of torch.export. Caution: torch unpickles it, so a hostile file can run any code."""
     inside = {CARD_KEY: ""}
-    log = logging.getLogger("torch.export")  # shows a traceback beside what it raises
+    log = logging.getLogger("torch.export")  # it prints a traceback in addition to the exception
     log.disabled = True
     try:
         program = torch.export.load(path, extra_files=inside).module()
-    except Exception as error:  # whatever a damaged archive raises
+    except Exception as error:  # a damaged archive raises exceptions of many types
         raise InputError(path, "must be a whole program of torch.export", str(error).split("\n")[0]) from None
     finally:
         log.disabled = False
@@ -118,13 +117,13 @@ def _open_checkpoint(path: Path, precision: str) -> Encoder:
 
     def forward(images: Tensor) -> Tensor:
         with computing_in(precision, model.cfg.MODEL.DEVICE):
-            return model.network(images.clone())  # it normalises them in place
+            return model.network(images.clone())  # the network normalises them in place
 
     return Encoder(replace(card, precision=precision), forward)
 
 
 def _card(path: Path, inside: str | None) -> ModelCard:
-    """The card beside a file, if there is one of this name, which must agree with the one inside it; else that one."""
+    """The card beside a file, which must agree with the card inside it; without one, the card inside."""
     if not inside:
         raise InputError(path, "must be exported by tools/export_submodel.py", "no model card in it")
     own = ModelCard.from_json(inside, str(path))

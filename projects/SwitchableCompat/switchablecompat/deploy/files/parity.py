@@ -1,4 +1,4 @@
-"""Whether an exported file says what the switchable network says."""
+"""Compare the features of an exported file with those of the switchable network."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ..images import read_images
 
 BATCHES = (1, 8)
 IMAGES = max(BATCHES)
-SCALES = (0.75, 1.5)  # of other sizes,
-STEP = 16  # and what they are multiples of
+SCALES = (0.75, 1.5)  # other image sizes, relative to the card's
+STEP = 16  # other image sizes are multiples of it
 
 
 def largest_differences(
     candidate: Callable[[Tensor], Tensor], reference: Callable[[Tensor], Tensor], images: Tensor
 ) -> dict[str, float]:
-    """Largest absolute difference of any component of the L2-normalised features [N, D], all at every batch size.
+    """Largest absolute difference of any component of the L2-normalised features [N, D], for each batch size.
 
     Returns:
         ``{"batch_1": ..., "batch_8": ...}``
@@ -33,14 +33,14 @@ def largest_differences(
     found = {}
     for size in BATCHES:
         differences = [(candidate(batch) - reference(batch)).abs().max() for batch in images.split(size)]
-        found[f"batch_{size}"] = torch.stack(differences).max().item()  # NaN, if there is one
+        found[f"batch_{size}"] = torch.stack(differences).max().item()  # NaN if any is NaN
     return found
 
 
 def differences_of_sizes(
     candidate: Callable[[Tensor], Tensor], reference: Callable[[Tensor], Tensor], images: Tensor
 ) -> dict[str, float]:
-    """The same at two other sizes, a smaller and a larger one, against features that are normalised or not.
+    """The same at a smaller and a larger image size. The reference's features need not be normalised.
 
     Returns:
         Such as ``{"size_192x96": ..., "size_384x192": ...}``.
@@ -55,13 +55,13 @@ def differences_of_sizes(
 
 
 def parity_images(cfg: CfgNode, folder: str = "") -> tuple[Tensor, str]:
-    """Real images to compare features on, evenly spaced over a folder, or over the config's first test set.
+    """Real images for comparing features, evenly spaced over a folder or over the config's first test set.
 
     Returns:
         [8, 3, H, W], and where they come from.
 
     Raises:
-        InputError: There are fewer than 8, or they cannot be read.
+        InputError: There are fewer than 8 images, or they cannot be read.
     """
     paths: Sequence[str | Path]
     if folder:

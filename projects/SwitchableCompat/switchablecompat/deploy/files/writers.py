@@ -1,4 +1,4 @@
-"""The three kinds of files that hold one sub-model, and the FastReID config of an exported checkpoint."""
+"""Write the three kinds of files that hold one sub-model, and the FastReID config of an exported checkpoint."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from .graph import PixelsToFeatures
 
 BATCH = "batch"
 SIDES = ("height", "width")
-# What a model is, what it gets, and how it is tested; how it was trained is no matter of an exported model.
+# Parts of the config that describe a model, its input and its test. An exported model drops the training settings.
 KEPT = ("MODEL", "INPUT", "DATASETS", "TEST")
 
 
 def write_checkpoint(model: Baseline, path: Path, card: ModelCard, cfg: CfgNode, final: Path) -> None:
-    """FastReID's checkpoint, with the card below this plug-in's key, and ``config.yaml`` beside it.
+    """Write a FastReID checkpoint, with the card under this plug-in's key, and ``config.yaml`` beside it.
 
-    ``cfg`` is the run's config; ``final`` is where the file is going to lie, for ``MODEL.WEIGHTS``.
+    ``cfg`` is the run's config; ``final`` is the file's final path, for ``MODEL.WEIGHTS``.
     """
     config = plain_config(cfg, card.width, str(final))
     record = {CARD_KEY: json.dumps(card.to_dict()), "features": feature_settings(config)}
@@ -39,21 +39,21 @@ def write_checkpoint(model: Baseline, path: Path, card: ModelCard, cfg: CfgNode,
 
 
 def write_program(model: Baseline, path: Path, card: ModelCard) -> None:
-    """A program of ``torch.export``: input ``images``, any batch size, card among its extra files."""
+    """Write a program of ``torch.export``: input ``images``, any batch size, card among its extra files."""
     program = _trace(model, card)
     program.example_inputs = None
-    content = io.BytesIO()  # a writer that meets a full disk ends the process when it is collected
+    content = io.BytesIO()  # on a full disk, torch's file writer would end the process when it is collected
     torch.export.save(program, content, extra_files={CARD_KEY: json.dumps(card.to_dict())})
     path.write_bytes(content.getbuffer())
 
 
 def write_onnx(model: Baseline, path: Path, card: ModelCard) -> None:
-    """One ONNX file: input ``images``, output ``features``, any batch size, card and its main fields as metadata.
+    """Write one ONNX file: input ``images``, output ``features``, any batch size, card and its main fields as metadata.
 
     Height and width are open too if the card says ``dynamic_size``.
 
     Raises:
-        InputError: A package is missing, or the network is bound to its size.
+        InputError: A package is missing, or the network works only at its image size.
     """
     checker = optional("onnx.checker", "to write an ONNX file")
     optional("onnxscript", "to write an ONNX file")
@@ -69,7 +69,7 @@ def write_onnx(model: Baseline, path: Path, card: ModelCard) -> None:
     assert exported is not None  # with dynamo
     content = exported.model
     content.graph.metadata_props.clear()
-    for node in content.graph:  # where in which file of this machine each operation comes from
+    for node in content.graph:  # remove source locations, which name folders of this machine
         node.metadata_props.clear()
     content.metadata_props.update(
         family=card.family, width=str(card.width), dimension=str(card.dimension), metric=card.metric
@@ -80,7 +80,7 @@ def write_onnx(model: Baseline, path: Path, card: ModelCard) -> None:
 
 
 def _trace(model: Baseline, card: ModelCard) -> torch.export.ExportedProgram:
-    """The graph from images to normalised features, with no trace of this machine's folders."""
+    """Trace the graph from images to normalised features, without paths of this machine."""
     blank = torch.zeros(2, 3, *input_size(card.preprocessing))
     shapes = {0: torch.export.Dim(BATCH)}
     if card.dynamic_size:
@@ -100,11 +100,12 @@ def _trace(model: Baseline, card: ModelCard) -> torch.export.ExportedProgram:
 def plain_config(cfg: CfgNode, width: float, weights: str) -> CfgNode:
     """The config with which FastReID's ``DefaultPredictor`` builds one sub-model and loads it.
 
-    The full model's has FastReID's own keys only, and names the ordinary backbone, ``Baseline`` and ``EmbeddingHead``:
-    where that backbone is FastReID's, no plug-in is needed. A narrower one's channels are no setting of FastReID, so it
-    names this plug-in's ``build_submodel`` and needs its keys (``add_switchablecompat_config``).
+    The full model's config has only FastReID's own keys, and names the ordinary backbone, ``Baseline`` and
+    ``EmbeddingHead``. If that backbone is FastReID's, it needs no plug-in. FastReID has no setting for the channels of
+    a narrower sub-model, so its config names this plug-in's ``build_submodel`` and needs its keys
+    (``add_switchablecompat_config``).
 
-    ``weights`` is where the exported checkpoint is going to lie.
+    ``weights`` is the final path of the exported checkpoint.
     """
     plain = get_cfg() if width == 1 else add_switchablecompat_config(get_cfg())
     losses = plain.MODEL.LOSSES.clone()
@@ -118,14 +119,14 @@ def plain_config(cfg: CfgNode, width: float, weights: str) -> CfgNode:
     else:
         plain.MODEL.META_ARCHITECTURE = "build_submodel"
         plain.MODEL.SWITCHABLE.ONLY_WIDTH = float(width)
-    plain.MODEL.HEADS.NUM_CLASSES = 0  # the classifier stays with the run: features do not need it
+    plain.MODEL.HEADS.NUM_CLASSES = 0  # features do not need the classifier
     plain.MODEL.DEVICE = "cpu"
     plain.MODEL.WEIGHTS = weights
     return plain
 
 
 def _copy(source: CfgNode, target: CfgNode) -> None:
-    """Set the keys that ``target`` has to their values in ``source``."""
+    """Copy the values of all keys that ``target`` has from ``source``."""
     for key, value in target.items():
         if isinstance(value, CfgNode):
             _copy(source[key], value)

@@ -1,1 +1,1 @@
-"""Searchable galleries in FAISS and Milvus, what a search finds, and the upgrade of a gallery while it serves."""
+"""Searchable galleries in FAISS and Milvus, search results, and upgrades of a gallery in use."""

@@ -1,4 +1,4 @@
-"""Further columns of items, such as the time or the site, from a CSV; search engines filter by them."""
+"""Read more columns of items, such as the time or the site, from a CSV. Search engines can filter by them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ..image_list import LabelledImage
 def read_columns(path: str | Path, items: Sequence[LabelledImage]) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Values of items by their paths and columns, and the names of the columns.
 
-    The CSV has a column ``path`` (absolute, or relative to the CSV's folder), and others. A column is of whole numbers,
-    of numbers, or of text, whichever all its values are; empty ones are left out.
+    The CSV has a column ``path`` (absolute, or relative to the CSV's folder) and others. A column holds whole numbers
+    if all its values are, else numbers if all are, else text. Empty values are left out.
 
     Raises:
-        InputError: not a CSV with these columns, or items that it has not.
+        InputError: not a CSV with such columns, or an item is not in it.
     """
     path = Path(path)
     try:

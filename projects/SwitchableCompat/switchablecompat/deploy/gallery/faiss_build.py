@@ -1,7 +1,7 @@
-"""From images, or from shards of features, to a gallery; vectors pass through block by block.
+"""Build a gallery from images or from shards of features, block by block.
 
-In memory are the index itself, a sample to train it on if it needs training, one block, and 8 bytes per image to find
-ids that occur twice.
+Memory holds the index itself, a sample to train it if it needs training, one block, and 8 bytes per image to find
+duplicate ids.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ def build_from_images(
 
     Args:
         items: the images; their ids are their positions.
-        output: folder, whose files appear when all are complete, and replace a gallery of that name.
+        output: folder. Its files appear when all are complete, and replace an existing gallery.
         factory: FAISS's index factory string.
-        source: what the card says about where the images come from.
+        source: description of the images' origin, for the card.
         **reading: ``batch_size`` and ``workers`` of :func:`~..encoder.encode`.
 
     Returns:
         The card.
 
     Raises:
-        InputError: an image that cannot be read, a factory string that does not suit, or a folder of something else.
+        InputError: an unreadable image, an unsuitable factory string, or a folder with other content.
     """
     _check_output(Path(output))
     check_factory(encoder.card.dimension, factory, len(items))
@@ -60,10 +60,10 @@ def build_from_images(
 
 
 def build_from_shards(files: Sequence[FeatureFile], output: str | Path, factory: str, source: str) -> dict[str, Any]:
-    """Write the images of feature files, at least one, as a gallery; the features stay where they are.
+    """Write the images of one or more feature files as a gallery. The features stay in their files.
 
     Raises:
-        InputError: shards that do not make one gallery, or a factory string that does not suit.
+        InputError: shards that cannot form one gallery, or an unsuitable factory string.
     """
     create_index(files[0].card.dimension, factory)
     check_shards(files)
@@ -74,7 +74,7 @@ def build_from_shards(files: Sequence[FeatureFile], output: str | Path, factory:
 
 
 def sample_features(files: Sequence[FeatureFile], size: int, seed: int = 0) -> np.ndarray:
-    """``size`` features from everywhere in the files, ``[n, D]``; all of them if there are no more."""
+    """Sample ``size`` features from all parts of the files, ``[n, D]``; take all if there are fewer."""
     num_items = sum(file.num_rows for file in files)
     size = min(size, num_items)
     sample = np.empty((size, files[0].card.dimension), dtype=np.float32)
@@ -82,13 +82,13 @@ def sample_features(files: Sequence[FeatureFile], size: int, seed: int = 0) -> n
     seen = taken = 0
     for _, features in feature_blocks(files, "Sampling"):
         seen += len(features)
-        start, taken = taken, size * seen // num_items  # each block gives its share
+        start, taken = taken, size * seen // num_items  # each block contributes in proportion to its size
         sample[start:taken] = features[np.sort(generator.choice(len(features), taken - start, replace=False))]
     return sample
 
 
 def _write(folder: Path, files: Sequence[FeatureFile], factory: str, source: str) -> dict[str, Any]:
-    """Index, items (unless they are there) and card into a folder that nobody sees yet."""
+    """Write index, items (unless they exist) and card into a temporary folder; return the card."""
     card = files[0].card
     num_items = sum(file.num_rows for file in files)
     if not num_items:
@@ -97,7 +97,7 @@ def _write(folder: Path, files: Sequence[FeatureFile], factory: str, source: str
     with faiss_errors("--factory", f"{factory} must suit a gallery of {num_items} features"):
         if not index.is_trained:
             index.train(sample_features(files, sample_size(index)))
-        if files[0].path.parent == folder:  # with all that is to be said of the items
+        if files[0].path.parent == folder:  # this feature file already holds the items
             for _, features in feature_blocks(files, "Adding"):
                 index.add(features)
         else:
@@ -123,6 +123,6 @@ def _write(folder: Path, files: Sequence[FeatureFile], factory: str, source: str
 
 
 def _check_output(folder: Path) -> None:
-    """Only a gallery, or what an interruption has left of one, may be replaced."""
+    """Reject a folder that holds anything but a gallery, complete or interrupted."""
     if folder.is_file() or (folder.is_dir() and {path.name for path in folder.iterdir()} - {INDEX, CARD, ITEMS}):
         raise InputError(folder, "must be new, or the folder of a gallery that may be replaced", "something else")

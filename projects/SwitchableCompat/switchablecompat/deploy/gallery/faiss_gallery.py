@@ -1,8 +1,7 @@
-"""A gallery that can be searched: a folder with a FAISS index, its items, and a card that says what they are.
+"""A searchable gallery: a folder with a FAISS index, its items, and a card that describes them.
 
-``index.faiss`` is FAISS's own file; its vector number ``i`` is row ``i`` of ``items.parquet``, a feature file (see
-:mod:`~..features.feature_file`), or one without the column ``feature`` where the features stay in shards.
-``index.json`` is the card.
+``index.faiss`` is FAISS's own file. Its vector ``i`` is row ``i`` of ``items.parquet``. That is a feature file (see
+:mod:`.feature_file`), without the column ``feature`` if the features stay in shards. ``index.json`` is the card.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ INDEX, CARD, ITEMS = "index.faiss", "index.json", "items.parquet"
 
 @dataclass(frozen=True)
 class Gallery:
-    """An opened gallery: its folder, the card of its encoder, the FAISS index, and all of ``index.json``."""
+    """An opened gallery: its folder, the card of its encoder, the FAISS index, and the content of ``index.json``."""
 
     folder: Path
     card: ModelCard
@@ -40,11 +39,11 @@ class Gallery:
 
     @classmethod
     def open(cls, folder: str | Path, parameters: str = "") -> Gallery:
-        """Open what :mod:`.faiss_build` wrote, with search-time parameters such as ``nprobe=32`` (or the index's own).
+        """Open a gallery by :mod:`.faiss_build`, with search parameters such as ``nprobe=32``, or the index's own.
 
         Raises:
-            InputError: no such folder, a file in it that is missing, truncated or another gallery's, or parameters
-                that the index has not.
+            InputError: no such folder, a file in it that is missing, truncated or from another gallery, or parameters
+                that the index does not have.
         """
         folder = Path(folder)
         path = folder / CARD
@@ -63,21 +62,21 @@ class Gallery:
 
     @property
     def encoded_by(self) -> str:
-        """Name of the sub-model that encoded it."""
+        """Name of the sub-model that encoded the gallery."""
         return self.card.name
 
     @property
     def deepest(self) -> int:
-        """How many items a search can rank at most: all."""
+        """The most items that a search can rank: all."""
         return len(self)
 
     @property
     def items_path(self) -> Path:
-        """The file of its items."""
+        """Path of the file with the items."""
         return self.folder / ITEMS
 
     def check_top(self, top: int) -> None:
-        """Refuse to find more items than there are, or none."""
+        """Reject ``top`` below one or above the size of the gallery."""
         if not 1 <= top <= len(self):
             raise InputError("number of items to find", f"must be from 1 to the {len(self)} of the gallery", top)
 
@@ -85,8 +84,8 @@ class Gallery:
         """The ``top`` most similar items of queries ``[Nq, D]`` (L2-normalised).
 
         Returns:
-            Inner products, descending, and row numbers, both ``[Nq, top]``; row -1 where an approximate index found
-            fewer.
+            Inner products, descending, and row numbers, both ``[Nq, top]``. Row -1 fills the end if an approximate
+            index found fewer.
 
         Raises:
             InputError: ``top`` below one or above the size of the gallery.
@@ -95,7 +94,7 @@ class Gallery:
         return self.index.search(np.ascontiguousarray(features, dtype=np.float32), top)
 
     def items(self, rows: np.ndarray) -> dict[int, tuple[int, LabelledImage]]:
-        """Ids and items by row number; only what lies around these rows is read."""
+        """Ids and items by row number. Reads only the parts of the file around these rows."""
         wanted = np.unique(rows[rows >= 0])
         found = {}
         with whole_parquet(self.items_path), pq.ParquetFile(self.items_path) as file:

@@ -1,4 +1,4 @@
-"""FAISS indexes for inner products: from a factory string, trained on a sample, with errors in one line."""
+"""FAISS indexes for inner products: made from a factory string, trained on a sample, with errors in one line."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import faiss
 from ...errors import InputError
 from .faiss_trial import ERROR, reason_against
 
-TRAIN_PER_LIST = 64  # FAISS asks for at least 39 vectors per inverted list, and takes no more than 256
-TRAIN_LEAST = 65536  # the most that FAISS takes for the codebooks of a product quantiser with 8 bits
+TRAIN_PER_LIST = 64  # FAISS asks for at least 39 vectors per inverted list, and uses at most 256
+TRAIN_LEAST = 65536  # the most vectors that FAISS uses for the codebooks of a product quantiser with 8 bits
 
 
 def create_index(dimension: int, factory: str) -> faiss.Index:
     """An empty index for inner products, from FAISS's string such as ``Flat``, ``HNSW32`` or ``IVF4096,PQ32``.
 
     Raises:
-        InputError: a string that FAISS does not know, or not for this dimension or metric.
+        InputError: FAISS does not know the string, or does not support it for this dimension or metric.
     """
     with faiss_errors("--factory", f"must be an index of FAISS for inner products in {dimension} dimensions"):
         index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
@@ -30,10 +30,10 @@ def create_index(dimension: int, factory: str) -> faiss.Index:
 
 
 def check_factory(dimension: int, factory: str, num_features: int) -> None:
-    """Refuse what cannot become a gallery's index, before time goes into features.
+    """Reject a string that cannot become a gallery's index, before any feature is computed.
 
     Raises:
-        InputError: as :func:`create_index`; or a string that cannot be trained, filled, stored or searched.
+        InputError: as :func:`create_index`, or the index cannot be trained, filled, stored or searched.
     """
     create_index(dimension, factory)
     if num_features and factory != "Flat" and (reason := reason_against(factory, dimension, num_features)):
@@ -41,20 +41,20 @@ def check_factory(dimension: int, factory: str, num_features: int) -> None:
 
 
 def default_parameters(index: faiss.Index) -> str:
-    """Search-time parameters to start from: of n inverted lists sqrt(n) are visited; FAISS's own default is one."""
+    """Default search parameters: visit sqrt(n) of n inverted lists, where FAISS's own default is one."""
     inverted = faiss.try_extract_index_ivf(index)
     return "" if inverted is None else f"nprobe={math.isqrt(inverted.nlist)}"
 
 
 def set_parameters(index: faiss.Index, parameters: str) -> None:
-    """Set search-time parameters, such as ``nprobe=32`` or ``efSearch=64``; nothing to do for an empty string.
+    """Set search parameters such as ``nprobe=32`` or ``efSearch=64``. An empty string changes nothing.
 
     Raises:
-        InputError: none that the index has.
+        InputError: the index has no such parameter.
     """
     if parameters:
         with faiss_errors("--parameters", f"must be NAME=VALUE that this index has, not {parameters}"):
-            space: Any = faiss.ParameterSpace()  # whose annotations know of numbers only
+            space: Any = faiss.ParameterSpace()  # its annotations allow only numbers
             space.set_index_parameters(index, parameters)
 
 
@@ -79,7 +79,7 @@ def read_index(path: Path, size: int) -> faiss.Index:
 
 @contextmanager
 def faiss_errors(subject: object, rule: str) -> Iterator[None]:
-    """What FAISS raises, as one line."""
+    """Turn FAISS's errors into one line."""
     try:
         yield
     except RuntimeError as error:

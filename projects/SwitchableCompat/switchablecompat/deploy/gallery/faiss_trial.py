@@ -1,7 +1,7 @@
-"""What FAISS takes as an index but cannot train, fill, store or search by inner products, found before time is lost.
+"""Try an index early: FAISS accepts some that it cannot train, fill, store or search by inner products.
 
-Some factory strings end the process (a segmentation fault, an assertion in C++), so a process of its own tries them, on
-random features: this file run as a script, which imports nothing but FAISS and NumPy.
+Some factory strings crash the process (a segmentation fault, an assertion in C++). So a separate process tries them on
+random features: it runs this file as a script, which imports only FAISS and NumPy.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import faiss
 import numpy as np
 
 ERROR = re.compile(r"^Error in .*?\.cpp:\d+: (Error: '.*' failed: )?")  # C++ function, file and condition
-MOST_FEATURES = 5000  # as many as there are up to this number, else this number
+MOST_FEATURES = 5000  # a trial uses at most so many features
 MOST_LISTS = 256
-PATIENCE = 30.0  # seconds; a string that takes longer to try is believed
-TOP, LEAST_FOUND = 100, 0.1  # of the features themselves among that many neighbours; an index of nothing finds 2 %
+PATIENCE = 30.0  # seconds; a string whose trial takes longer is accepted
+TOP, LEAST_FOUND = 100, 0.1  # share of features that find themselves in their top 100; by chance 2 % do
 
 
 def reason_against(factory: str, dimension: int, num_features: int) -> str:
-    """Why a factory string does not do for so many features of this dimension; empty if nothing is known against it."""
+    """Why a factory string is unsuitable for so many features of this dimension; empty if no reason was found."""
     command = [sys.executable, __file__, factory, str(dimension), str(num_features)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
@@ -35,7 +35,7 @@ def reason_against(factory: str, dimension: int, num_features: int) -> str:
 
 
 def try_factory(factory: str, dimension: int, num_features: int) -> str:
-    """The same in this process, but for a crash."""
+    """:func:`reason_against` in this process, which a bad string may crash."""
     if num_features > MOST_FEATURES:
         num_features = MOST_FEATURES
         factory = re.sub(r"IVF(\d+)", lambda found: f"IVF{min(int(found[1]), MOST_LISTS)}", factory)
@@ -51,7 +51,7 @@ def try_factory(factory: str, dimension: int, num_features: int) -> str:
         if not index.is_trained:
             index.train(features)
         doing = "filled"
-        index.add(features[: num_features // 2])  # galleries come in blocks
+        index.add(features[: num_features // 2])  # as galleries are filled, in blocks
         index.add(features[num_features // 2 :])
         doing = "stored"
         with tempfile.TemporaryDirectory() as folder:
@@ -70,7 +70,7 @@ def try_factory(factory: str, dimension: int, num_features: int) -> str:
 
 
 def _train_quickly(index: faiss.Index) -> None:
-    """Leave out what takes seconds and changes only the numbering of a product quantiser's codes."""
+    """Skip a step of training that takes seconds and changes only the numbering of a product quantiser's codes."""
     inner: faiss.Index | None = index
     while inner is not None:
         inner = faiss.downcast_index(inner)

@@ -1,9 +1,9 @@
-"""A collection of Milvus as a gallery's table: what its fields are, its state, and reading it.
+"""A collection of Milvus as a gallery's table: its fields, its state, and how to read it.
 
-An entity is an item: ``key`` (32 hexadecimal digits of SHA-256 over what tells items apart: the path, or the id),
-``id``, ``path``, ``pid``, ``camid``, ``width`` and ``precision`` of the sub-model that encoded it, ``feature``, and any
-further columns as dynamic fields. The collection's properties hold the model card of the first encoder and the state of
-the load, so that they travel with it. Widths may be mixed; families may not.
+An entity is an item. Its fields are ``key`` (32 hexadecimal digits of SHA-256 over the path or the id that identifies
+the item), ``id``, ``path``, ``pid``, ``camid``, ``width`` and ``precision`` of the sub-model that encoded it,
+``feature``, and any further columns as dynamic fields. The collection's properties hold the model card of the first
+encoder and the state of the load, so both stay with the collection. It may mix widths, but not families.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from ..card import ModelCard
 from ..image_list import LabelledImage
 from ..packages import optional
 
-PROPERTY = "switchablecompat"  # of the collection: JSON
-KEYS = 1000  # asked for at a time
+PROPERTY = "switchablecompat"  # the collection's property with our JSON
+KEYS = 1000  # keys per request
 FIXED = ("key", "id", *LabelledImage._fields, "width", "precision")
 LENGTHS = {"key": 32, "path": 4096, "pid": 512, "camid": 512, "precision": 16}
 WORDS = {"and", "or", "not", "in", "like", "is", "null", "true", "false", "exists"}
@@ -53,7 +53,7 @@ def create_collection(
         "source": source,
         "index": {"type": index_type, **build},
         "columns": list(columns),
-        "first_load": {},  # what it is of; None when it is complete
+        "first_load": {},  # what the first load is of; None when it is complete
         "next_id": 0,
     }
     properties = {PROPERTY: json.dumps(state)}
@@ -61,10 +61,10 @@ def create_collection(
 
 
 def check_names(name: str, columns: Sequence[str]) -> None:
-    """Refuse names of a collection and of further columns that Milvus does not take, or that are taken.
+    """Reject names of a collection or of further columns that Milvus does not accept, or that are in use.
 
     Raises:
-        InputError: naming it.
+        InputError: with the name.
     """
     for text, what in ((name, "--collection"), *((column, "--columns") for column in columns)):
         if not NAME.match(text) or text in (*FIXED, "feature"):
@@ -73,7 +73,7 @@ def check_names(name: str, columns: Sequence[str]) -> None:
 
 
 def read_state(client: Any, name: str) -> dict[str, Any]:
-    """What the collection's properties say.
+    """Read the state of a gallery from the collection's properties.
 
     Raises:
         InputError: no such collection, or one that this plug-in did not make.
@@ -93,18 +93,18 @@ def read_state(client: Any, name: str) -> dict[str, Any]:
 
 
 def write_state(client: Any, name: str, state: Mapping[str, Any]) -> None:
-    """Keep what :func:`read_state` reads."""
+    """Write the state that :func:`read_state` reads."""
     client.alter_collection_properties(name, {PROPERTY: json.dumps(state)})
 
 
 def count(client: Any, name: str, filter: str = "") -> int:
-    """Number of items, of those that fulfil an expression."""
+    """Number of items, or of those that match ``filter``."""
     (row,) = client.query(name, filter=filter, output_fields=["count(*)"], consistency_level="Strong")
     return int(row["count(*)"])
 
 
 def fetch(client: Any, name: str, keys: Sequence[str], fields: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Fields of the items with these keys, by key; items that are not there are left out."""
+    """Fields of the items with these keys, by key. Missing items are left out."""
     found: dict[str, dict[str, Any]] = {}
     for start in range(0, len(keys), KEYS):
         expression = f"key in {json.dumps(list(keys[start : start + KEYS]))}"
@@ -116,7 +116,7 @@ def fetch(client: Any, name: str, keys: Sequence[str], fields: Sequence[str]) ->
 
 
 def every(client: Any, name: str, fields: Sequence[str], filter: str = "") -> Iterator[list[dict[str, Any]]]:
-    """Fields of all items, some thousands at a time."""
+    """Yield fields of all items, some thousands at a time."""
     iterator = client.query_iterator(name, batch_size=5000, output_fields=list(fields), filter=filter)
     try:
         while batch := iterator.next():
@@ -126,10 +126,10 @@ def every(client: Any, name: str, fields: Sequence[str], filter: str = "") -> It
 
 
 def check_filter(expression: str, columns: Sequence[str]) -> None:
-    """Refuse an expression over a column that is not there: Milvus would find nothing, without a word.
+    """Reject an expression with an unknown column, for which Milvus would silently find nothing.
 
     Raises:
-        InputError: with the columns that there are.
+        InputError: with the known columns.
     """
     bare = re.sub(r'"(?:[^"\\]|\\.)*"|' + r"'(?:[^'\\]|\\.)*'", "", expression)
     for name in re.findall(r"(?<![\w.])[A-Za-z_]\w*(?!\s*\(|\w)", bare):

@@ -1,4 +1,4 @@
-"""A gallery in a collection of Milvus; the same code for the embedded Milvus Lite and for a cluster."""
+"""A gallery in a collection of Milvus. The same code serves the embedded Milvus Lite and a cluster."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from ..card import PRECISIONS, ModelCard
 from ..image_list import LabelledImage
 from .milvus_collection import FIXED, check_filter, count, every, fetch, read_state
 
-DEEPEST = 16384  # what Milvus finds for a query at most
-CELLS = 65536  # results of one call: far below the 256 MB of a message
+DEEPEST = 16384  # the most items that Milvus finds for a query
+CELLS = 65536  # results of one call: far below Milvus's limit of 256 MB per message
 
 
 class MilvusGallery:
-    """An opened collection, of those items that fulfil ``filter``, an expression of Milvus.
+    """An opened collection, limited to the items that match ``filter``, an expression of Milvus.
 
-    ``client`` is that of :func:`~.milvus_server.connection`; ``parameters`` are for the search, such as ``{"ef": 64}``.
+    ``client`` is from :func:`~.milvus_server.connection`; ``parameters`` are for the search, such as ``{"ef": 64}``.
 
     Raises:
-        InputError: no such collection, one that is not a gallery, one whose first load has not come to its end, or a
-            filter over columns that it has not.
+        InputError: no such collection, not a gallery, an unfinished first load, or a filter over unknown columns.
     """
 
     def __init__(
@@ -49,7 +48,7 @@ class MilvusGallery:
 
     @property
     def description(self) -> dict[str, Any]:
-        """What a search's JSON says of the gallery."""
+        """Description of the gallery for a search's JSON."""
         return {
             "engine": "milvus",
             "collection": self.name,
@@ -62,17 +61,17 @@ class MilvusGallery:
 
     @property
     def encoded_by(self) -> str:
-        """Names of the sub-models that encoded it; with their numbers of items if there are several."""
+        """Name of the sub-model that encoded the gallery; of several, all names with their numbers of items."""
         found = self.encoders()
         return ", ".join(name if len(found) == 1 else f"{name} ({count})" for name, count in found.items()) or "none"
 
     @property
     def deepest(self) -> int:
-        """How many items a search can rank at most."""
+        """The most items that a search can rank."""
         return min(len(self), DEEPEST)
 
     def encoders(self) -> dict[str, int]:
-        """How many items each sub-model has encoded, by names such as ``w050 int8``; those with none are left out."""
+        """Number of items by sub-model that encoded them (such as ``w050 int8``), without those that have none."""
         numbers = {
             f"{width_name(width)} {precision}".removesuffix(" float32"): count(
                 self.client, self.name, _both(self.filter, f'width == {width} and precision == "{precision}"')
@@ -83,13 +82,13 @@ class MilvusGallery:
         return {name: number for name, number in numbers.items() if number}
 
     def check_top(self, top: int) -> None:
-        """Refuse to find more items than there are, than Milvus finds, or none."""
+        """Reject ``top`` below one, above the size of the gallery, or above Milvus's limit."""
         if not 1 <= top <= self.deepest:
             what = f"{len(self)} of the gallery" if self.deepest == len(self) else f"{DEEPEST} that Milvus finds"
             raise InputError("number of items to find", f"must be from 1 to the {what}", top)
 
     def search(self, features: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-        """As :meth:`~.faiss_gallery.Gallery.search`; rows are numbers that this object gives items as it meets them."""
+        """As :meth:`~.faiss_gallery.Gallery.search`. This object numbers rows in the order in which it meets items."""
         self.check_top(top)
         scores = np.full((len(features), top), -np.inf, dtype=np.float32)
         rows = np.full(scores.shape, -1, dtype=np.int64)
@@ -119,7 +118,7 @@ class MilvusGallery:
         }
 
     def rows_of(self, ids: np.ndarray) -> np.ndarray:
-        """Rows of items by their ids, all of which must be there."""
+        """Rows of items by their ids; all ids must exist."""
         found = {
             values["id"]: self._row(values["key"])
             for batch in every(self.client, self.name, ["key", "id"], self.filter)

@@ -1,7 +1,7 @@
-"""Images or shards into a collection of Milvus, so that any load may be interrupted and started again.
+"""Load images or shards into a collection of Milvus. Any load may be interrupted and restarted.
 
-Items are told apart by their keys. What is there, encoded by the same sub-model, is skipped; what another width encoded
-is encoded again and replaced, so that a gallery can be upgraded in parts while it serves.
+Keys identify items. Items that the same sub-model has encoded are skipped. Items that another width has encoded are
+re-encoded and replaced, so that a gallery can be upgraded in parts while it is in use.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from ..features.feature_file import FeatureFile, check_shards
 from ..image_list import LabelledImage
 from .milvus_collection import LENGTHS, check_names, count, create_collection, fetch, read_state, write_state
 
-MESSAGE = 16_000_000  # bytes of an insert; servers take 64 MB
-OTHER = 1024  # bytes of an entity beside its feature
-ROWS = 1024  # of an insert: what an interruption may lose
-BLOCK = 4096  # items whose presence is asked for at a time
+MESSAGE = 16_000_000  # bytes per insert; servers accept 64 MB
+OTHER = 1024  # bytes of an entity without its feature
+ROWS = 1024  # rows per insert, the most that an interruption may lose
+BLOCK = 4096  # items that are looked up in the collection at a time
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Target:
     """A collection to load into.
 
     Attributes:
-        client: of pymilvus.
-        name: of the collection, which is made if it is not there.
-        index_type: of a new one: Milvus's name, such as ``FLAT`` (exact) or ``HNSW``.
+        client: client of pymilvus.
+        name: name of the collection, which is created if needed.
+        index_type: Milvus's name of a new collection's index, such as ``FLAT`` (exact) or ``HNSW``.
         build: parameters of a new index.
         columns: further values of items, by path, see :mod:`.columns`.
-        column_names: of these.
-        again: replace what the same sub-model has encoded too.
+        column_names: names of these columns.
+        again: also replace items that the same sub-model has encoded.
     """
 
     client: Any
@@ -53,7 +53,7 @@ class Target:
 
 @dataclass
 class Loaded:
-    """What a load did: numbers of items that were new, replaced, and there already."""
+    """The result of a load: numbers of new items, replaced items, and items that were up to date."""
 
     added: int = 0
     replaced: int = 0
@@ -63,12 +63,12 @@ class Loaded:
 def load_images(
     target: Target, encoder: Encoder, items: Sequence[LabelledImage], source: str, *, batch_size: int, workers: int
 ) -> Loaded:
-    """Encode images that the collection has not, or has from another sub-model, and write them.
+    """Encode and write images that the collection lacks, or that another sub-model has encoded.
 
-    Their keys are those of their paths. What is replaced keeps its id, and labels and columns that are not given anew.
+    Paths give the keys. A replaced item keeps its id, and keeps labels and columns for which there are no new values.
 
     Raises:
-        InputError: an image that cannot be read, a path twice, or a collection of another family.
+        InputError: an unreadable image, a duplicate path, or a collection of another family.
     """
     keys = [key_of(item.path) for item in items]
     _once(keys, [item.path for item in items], "path")
@@ -87,10 +87,10 @@ def load_images(
 def load_shards(target: Target, files: Sequence[FeatureFile], source: str, key: str = "path") -> Loaded:
     """Write the items of feature files, with their ids.
 
-    ``key`` tells items apart: ``path``, or ``id`` where several items are of one file.
+    ``key`` is the column that identifies items: ``path``, or ``id`` if several items come from one file.
 
     Raises:
-        InputError: shards that do not make one gallery, a key twice, or a collection of another family.
+        InputError: shards that cannot form one gallery, a duplicate key, or a collection of another family.
     """
     check_shards(files)
     texts = [str(value) for file in files for batch in file.blocks() for value in batch[key].to_pylist()]
@@ -113,7 +113,7 @@ def load_shards(target: Target, files: Sequence[FeatureFile], source: str, key: 
 
 
 class _Load:
-    """A load of the items with these keys into a collection, which is made or checked."""
+    """A load of the items with these keys into a collection, which is created or checked."""
 
     def __init__(self, target: Target, card: ModelCard, source: str, keys: Sequence[str]) -> None:
         self.target, self.card, self.keys = target, card, keys
@@ -143,7 +143,7 @@ class _Load:
         self._done = Loaded()
 
     def choose(self, positions: Sequence[int]) -> list[int]:
-        """Those of some items that are to be written."""
+        """The positions among these whose items must be written."""
         keys = [self.keys[i] for i in positions]
         self._there = {} if self._empty else fetch(self.target.client, self.target.name, keys, self._kept)
         chosen = []
@@ -157,7 +157,7 @@ class _Load:
         return chosen
 
     def write(self, rows: Iterable[Any], progress: tqdm) -> None:
-        """Upsert positions, ids (None: any), items and features of those chosen, in messages that servers take."""
+        """Upsert rows (position, id or None for any, item, feature) in messages of a size that servers accept."""
         size = min(ROWS, max(1, MESSAGE // (4 * self.card.dimension + OTHER)))
         entities: list[dict[str, Any]] = []
 
@@ -187,7 +187,7 @@ class _Load:
             send()
 
     def end(self) -> Loaded:
-        """Make all of it durable, and say that the load is complete."""
+        """Make the load durable, mark it as complete, and return its result."""
         self.target.client.flush(self.target.name)
         state = read_state(self.target.client, self.target.name)
         write_state(self.target.client, self.target.name, {**state, "first_load": None})
@@ -195,7 +195,7 @@ class _Load:
 
 
 def delete_items(client: Any, name: str, *, paths: Sequence[str] = (), filter: str = "") -> int:
-    """Delete items by their paths, or by an expression; returns how many there were.
+    """Delete items by their paths or by an expression; return the number of deleted items.
 
     Raises:
         InputError: no such collection.
@@ -213,7 +213,7 @@ def delete_items(client: Any, name: str, *, paths: Sequence[str] = (), filter: s
 
 
 def key_of(text: str) -> str:
-    """An item's primary key, of its id, or of its path as it was given but for spellings such as ``./a//b``."""
+    """An item's primary key, from its id or its path. Paths count as given, but ``./a//b`` is the same as ``a/b``."""
     return hashlib.sha256(os.path.normpath(text).encode("utf-8", "surrogateescape")).hexdigest()[: LENGTHS["key"]]
 
 

@@ -1,4 +1,4 @@
-"""A connection to Milvus: an embedded file (Milvus Lite) or a server, with every failure as one line."""
+"""A connection to Milvus, an embedded file (Milvus Lite) or a server. Every failure becomes one line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...errors import InputError
 from ..packages import optional
 
 SUFFIX = ".db"
-TIMEOUT = 10.0  # seconds for a server to answer when it is connected to
+TIMEOUT = 10.0  # seconds in which a server must accept a connection
 
 
 def is_embedded(uri: str) -> bool:
@@ -22,15 +22,15 @@ def is_embedded(uri: str) -> bool:
 
 @contextmanager
 def connection(uri: str, *, create: bool = False, token: str = "") -> Iterator[Any]:
-    """Yield a client of pymilvus; an embedded database is complete on disk and free for others when the block ends.
+    """Yield a client of pymilvus. When the block ends, an embedded database is complete on disk and unlocked.
 
     Args:
         uri: a file that ends in ``.db``, or ``http://host:19530``.
-        create: make the file if it is not there.
-        token: ``user:password``, for servers that ask for one.
+        create: create the file if it does not exist.
+        token: ``user:password``, for servers that require it.
 
     Raises:
-        InputError: a package is missing, the file or the server is not there, or what Milvus says.
+        InputError: a missing package, file or server, or an error of Milvus.
     """
     client_module: Any = optional("pymilvus", "for --engine milvus", extra="milvus")
     if is_embedded(uri):
@@ -58,7 +58,7 @@ def connection(uri: str, *, create: bool = False, token: str = "") -> Iterator[A
 
 @contextmanager
 def milvus_errors(uri: str) -> Iterator[None]:
-    """What pymilvus and gRPC raise, as one line; their own logs, with tracebacks, are not shown."""
+    """Turn errors of pymilvus and gRPC into one line, and hide their own logs, which hold tracebacks."""
     exceptions: Any = optional("pymilvus", "for --engine milvus", extra="milvus")
     grpc: Any = optional("grpc", "for --engine milvus", extra="milvus")
     levels = {name: logging.getLogger(name).level for name in ("pymilvus", "milvus_lite", "grpc")}
@@ -74,6 +74,6 @@ def milvus_errors(uri: str) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    """The message without its wrapping."""
+    """The message of an error without its wrapping."""
     text = str(getattr(error, "message", "") or getattr(error, "details", lambda: "")() or error)
     return text.strip().split("\n")[0]

@@ -1,7 +1,7 @@
-"""A picture of search results: a row for each query, the query on the left, what it found on the right, best first.
+"""A picture of search results, one row per query: the query on the left, its results on the right, best first.
 
 Frames: green for a hit, red for a miss, grey for junk (same identity and same camera, which the protocol leaves out),
-blue where identities are not known, black for the query. Captions say the same without colour.
+blue if identities are not known, black for the query. Captions give the same information without colour.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from .search import Hit
 COLOURS = {"hit": "#1a9641", "miss": "#d7191c", "junk": "#8a8a8a", None: "#3b6fb6", "query": "#000000"}
 MARKS = {"hit": "✓ ", "miss": "✗ ", "junk": "= ", None: ""}
 LEGEND = {"hit": "✓ same identity", "miss": "✗ another identity", "junk": "= same identity and camera, does not count"}
-HEIGHT = 208  # of a picture within its frame, in pixels
+HEIGHT = 208  # of an image within its frame, in pixels
 FRAME, GAP, MARGIN, QUERY_GAP = 6, 12, 20, 36
-LINE = 18  # of text
+LINE = 18  # height of a line of text
 TITLE_SIZE, CAPTION_SIZE, NAME_SIZE = 18, 14, 11
 
 
 class RankListLayout:
-    """Where things are, in pixels, for so many queries and items found for each; ``aspect`` is width by height."""
+    """Positions in pixels, for a number of queries and of results per query; ``aspect`` is width by height."""
 
     def __init__(self, rows: int, columns: int, aspect: float) -> None:
         self.width = round(HEIGHT * min(max(aspect, 0.5), 2))
@@ -40,7 +40,7 @@ class RankListLayout:
         )
 
     def box(self, row: int, column: int) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom of a frame, its own pixels included; column 0 is the query."""
+        """Left, top, right and bottom pixel of a frame, all within it; column 0 is the query."""
         left = MARGIN + column * self.column_width + (QUERY_GAP if column else 0)
         top = self.top + row * self.row_height
         return left, top, left + self.width + 2 * FRAME - 1, top + HEIGHT + 2 * FRAME - 1
@@ -49,10 +49,10 @@ class RankListLayout:
 def draw_rank_list(
     queries: Sequence[LabelledImage], hits: Sequence[Sequence[Hit]], title: str, subtitle: str = "", aspect: float = 0.5
 ) -> Image.Image:
-    """Draw the results of at least one query, a row each, with at least one item; ``aspect`` is width by height.
+    """Draw the results of one or more queries, one row each, with at least one item; ``aspect`` is width by height.
 
     Raises:
-        InputError: an image that is not there any more.
+        InputError: an image no longer exists.
     """
     layout = RankListLayout(len(queries), max(map(len, hits)), aspect)
     page = Image.new("RGB", layout.size, "white")
@@ -73,7 +73,7 @@ def draw_rank_list(
 def _draw_cell(
     page: Image.Image, box: tuple[int, int, int, int], item: LabelledImage, kind: str | None, caption: str
 ) -> None:
-    """A framed picture with its caption and its file's name."""
+    """Draw a framed image with its caption and file name."""
     left, top, right, bottom = box
     size = (right - left + 1 - 2 * FRAME, bottom - top + 1 - 2 * FRAME)
     draw = ImageDraw.Draw(page)
@@ -88,7 +88,7 @@ def _draw_cell(
 
 @cache
 def _font(size: int, name: str = "DejaVuSans") -> ImageFont.FreeTypeFont:
-    """A font that knows the marks and most alphabets; matplotlib brings it along."""
+    """A font that has the marks and most alphabets; it comes with matplotlib."""
     return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / f"{name}.ttf", size)
 
 

@@ -1,8 +1,8 @@
-"""Metrics of rankings that a search engine returned, possibly incomplete: FastReID's, and recall.
+"""Metrics of rankings that a search engine returned, possibly incomplete: FastReID's metrics, and recall.
 
 The definitions are those of :mod:`switchablecompat.evaluation.ranking`, which ranks features itself; here the rankings
-are given. A positive that was not returned has no rank: it counts as never found and adds nothing to the average
-precision, ``AP = 1/n * sum over the found of i / r_i``. For complete rankings both give the same.
+are given. A positive that was not returned has no rank. It counts as never found, and adds nothing to the average
+precision ``AP = 1/n * sum of i / r_i over the found positives``. For complete rankings both modules give the same.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ def score_lists(
     """Score rankings of gallery items.
 
     Args:
-        lists: Blocks ``[B, k]`` of gallery indices, best first, -1 for nothing; together a row for each query.
+        lists: Blocks ``[B, k]`` of gallery indices, best first, -1 for no item; together one row per query.
         query_pids, query_camids: identities and cameras of the queries, ``[Nq]``, of any type that NumPy can sort.
-        gallery_pids, gallery_camids: those of the gallery items, ``[Ng]``.
+        gallery_pids, gallery_camids: the same of the gallery items, ``[Ng]``.
 
     Returns:
-        The metrics; ``first_hit_rank`` of a valid query that found none of its positives is one above the size of the
-        gallery, its inverse negative penalty 0.
+        The metrics. If a valid query found none of its positives, its ``first_hit_rank`` is the size of the gallery
+        plus one, and its inverse negative penalty is 0.
 
     Raises:
         InputError: if lengths differ, or no query has a positive in the gallery.
@@ -60,13 +60,13 @@ def score_lists(
 
 
 def _numbered(query: Labels, gallery: Labels) -> tuple[np.ndarray, np.ndarray]:
-    """Labels as numbers: integers compare faster than names."""
+    """Labels as integers, which compare faster than names."""
     numbers = np.unique(np.concatenate([np.asarray(query), np.asarray(gallery)]), return_inverse=True)[1]
     return numbers[: len(query)], numbers[len(query) :]
 
 
 def exact_neighbours(files: Sequence[FeatureFile], queries: np.ndarray, top: int) -> np.ndarray:
-    """Rows, in the order of the files, of the ``top`` features with the highest inner product; block by block.
+    """Rows (in the order of the files) of the ``top`` features with the highest inner products, block by block.
 
     ``queries`` are ``[Nq, D]`` float32; the result is ``[Nq, top]``, best first.
     """
@@ -84,7 +84,7 @@ def exact_neighbours(files: Sequence[FeatureFile], queries: np.ndarray, top: int
 
 
 def recall(gallery: Gallery | MilvusGallery, queries: np.ndarray, exact: np.ndarray) -> float:
-    """Share of the exact neighbours that a search of the same length finds, in per cent, mean over the queries."""
+    """Share of the exact neighbours that a search for as many items finds, in per cent, averaged over the queries."""
     found = gallery.search(queries, exact.shape[1])[1]
     shares = [len(np.intersect1d(ours, theirs)) / len(theirs) for ours, theirs in zip(found, exact, strict=True)]
     return 100 * float(np.mean(shares))

@@ -1,4 +1,4 @@
-"""A search: what queries found, whether it is right, the metrics; from its file it is shown again without a model.
+"""A search: the results of queries, their matches and metrics. Its file can be shown again without a model.
 
 Shapes: ``Nq`` queries, ``Ng`` gallery items, ``k`` items found for each query.
 """
@@ -23,8 +23,8 @@ from .milvus_gallery import MilvusGallery
 from .scoring import score_lists
 
 FORMAT = 1
-BLOCK_CELLS = 2_000_000  # items that the queries of a block rank together: some dozen bytes each
-METRICS = ("average_precision", "first_hit_rank")  # of each query in a file
+BLOCK_CELLS = 2_000_000  # ranked items in a block of queries, some dozen bytes each
+METRICS = ("average_precision", "first_hit_rank")  # metrics of each query in a file
 AnyGallery = Gallery | MilvusGallery
 
 
@@ -33,12 +33,12 @@ class Hit:
     """One item that a search found.
 
     Attributes:
-        rank: from 1.
-        id: of the item.
+        rank: rank, from 1.
+        id: id of the item.
         item: its file, identity and camera.
         score: inner product, the cosine.
         match: ``hit`` (same identity, another camera), ``junk`` (same identity and same camera: counts nowhere),
-            ``miss``; None where identities are not known.
+            ``miss``; None if identities are not known.
     """
 
     rank: int
@@ -48,12 +48,12 @@ class Hit:
     match: str | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, those of the item among them."""
+        """The hit and its item as plain values."""
         return {"rank": self.rank, "id": self.id, **self.item._asdict(), "score": self.score, "match": self.match}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Hit:
-        """The inverse."""
+        """The inverse of :meth:`to_dict`."""
         return cls(content["rank"], content["id"], _image(content), content["score"], content["match"])
 
 
@@ -72,7 +72,7 @@ def find(gallery: AnyGallery, queries: Sequence[LabelledImage], features: np.nda
 
 
 def match_of(query: LabelledImage, item: LabelledImage) -> str | None:
-    """See :attr:`Hit.match`."""
+    """Whether an item is a hit, junk or a miss for a query, see :attr:`Hit.match`."""
     if query.pid is None or item.pid is None:
         return None
     if query.pid != item.pid:
@@ -86,9 +86,9 @@ def measure(
     """Metrics of the searches, in FastReID's protocol.
 
     Args:
-        queries, features: ``[Nq]``, and theirs, L2-normalised, ``[Nq, D]``.
-        depth: how many items to rank for each query; by default the whole gallery, which for an exact index
-            gives the cell of the grid. Positives beyond count as never found.
+        queries, features: the queries ``[Nq]``, and their L2-normalised features ``[Nq, D]``.
+        depth: how many items to rank for each query. Default: the whole gallery, which with an exact index gives the
+            values of the grid's cell. Positives beyond this depth count as never found.
 
     Returns:
         The metrics; None if identities or cameras are not known on both sides.
@@ -109,15 +109,15 @@ def measure(
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """A search that is over.
+    """A finished search.
 
     Attributes:
-        title: what was searched by what.
-        subtitle: how many queries and items, and the metrics.
-        queries: ``[Nq]``.
-        found: what each found, best first.
-        result: their metrics, ``[Nq]`` each; None where identities or cameras are not known.
-        aspect: width of a picture by its height.
+        title: the sub-models of queries and gallery.
+        subtitle: numbers of queries and items, and the metrics.
+        queries: the queries, ``[Nq]``.
+        found: the hits of each query, best first.
+        result: metrics of each query, ``[Nq]`` each; None if identities or cameras are not known.
+        aspect: width of an image divided by its height.
     """
 
     title: str
@@ -128,13 +128,13 @@ class Search:
     aspect: float
 
     def to_dict(self, gallery: AnyGallery, folder: str, model: ModelCard, **own: Any) -> dict[str, Any]:
-        """Plain values for a JSON file, also of the gallery, its place, the queries' sub-model, and ``own`` ones."""
+        """Plain values for a JSON file: the search, the gallery and its place, the queries' sub-model, and ``own``."""
         rows: list[dict[str, Any]] = [
             {**query._asdict(), "found": [hit.to_dict() for hit in hits]}
             for query, hits in zip(self.queries, self.found, strict=True)
         ]
         if self.result is not None:
-            for number, row in enumerate(rows):  # a query without a match counts nowhere, and has no numbers
+            for number, row in enumerate(rows):  # a query without a positive is not counted, and has no numbers
                 values = {key: getattr(self.result, key)[number].item() for key in METRICS}
                 row |= values if self.result.valid[number] else dict.fromkeys(METRICS)
         return {
@@ -149,10 +149,10 @@ class Search:
 
     @classmethod
     def read(cls, path: str | Path) -> Search:
-        """Read what ``tools/search.py query --json`` wrote.
+        """Read a file of ``tools/search.py query --json``.
 
         Raises:
-            InputError: no such file, or something else in it.
+            InputError: no such file, or other content.
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -175,15 +175,16 @@ class Search:
             raise InputError(path, "must be what tools/search.py query --json wrote", reason) from None
 
     def pick(self, order: str, number: int, against: Search | None = None) -> list[int]:
-        """Which queries to show.
+        """Choose queries to show; returns their indices.
 
         Args:
             order: ``spread`` evenly over all; the ``best`` or ``worst`` by average precision; or ``flipped``: right at
-                rank 1 in ``against`` and wrong here, those that fell furthest first.
+                rank 1 in ``against`` and wrong here, those that fall furthest first.
             number: how many at most.
+            against: another search of the same queries.
 
         Raises:
-            InputError: an order that needs metrics or another search, or another search of other queries.
+            InputError: the order needs metrics or another search, or the other search has other queries.
         """
         if order == "spread":
             return np.linspace(0, len(self.queries) - 1, min(number, len(self.queries))).round().astype(int).tolist()

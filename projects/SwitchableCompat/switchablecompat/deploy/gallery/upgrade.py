@@ -1,7 +1,7 @@
-"""A deployment, played on a data set: cameras query a gallery in Milvus while a larger sub-model encodes it anew.
+"""A deployment rehearsed on a data set: cameras query a gallery in Milvus while a larger sub-model re-encodes it.
 
-Unlike :mod:`switchablecompat.family.mixed_gallery`, which mixes features in memory, everything here is what would
-run: exported files, their readers, the engine and its loads, one threshold for all stages.
+:mod:`switchablecompat.family.mixed_gallery` mixes features in memory. Here every part is the one that a deployment
+would use: exported files, their readers, the engine and its loads, and one threshold for all stages.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .scoring import score_lists
 from .search import BLOCK_CELLS
 
 STAGES = 10
-PROBE = 16  # queries of a search that goes on beside an upgrade
+PROBE = 16  # queries per search while an upgrade runs
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Stage:
     """The gallery at one moment of an upgrade.
 
     Attributes:
-        share: of the items that the new sub-model has encoded, in per cent.
-        mAP: of the cameras' queries, in per cent.
-        tar: of their genuine pairs at the threshold, in per cent.
-        far: of their impostor pairs there, as a share.
-        answered: queries that were answered while the items of this stage were written.
+        share: share of the items that the new sub-model has encoded, in per cent.
+        mAP: mAP of the cameras' queries, in per cent.
+        tar: share of genuine pairs that the threshold accepts, in per cent.
+        far: share of impostor pairs that the threshold accepts, in [0, 1].
+        answered: number of queries that were answered while the items of this stage were written.
     """
 
     share: float
@@ -54,7 +54,7 @@ class Stage:
 def family_threshold(
     encoders: Sequence[Encoder], queries: Sequence[LabelledImage], gallery: Sequence[LabelledImage], far: float
 ) -> float:
-    """The threshold that keeps a false accept rate in every cell of these sub-models, the strictest of the cells' own.
+    """The threshold that keeps a false accept rate in every cell of these sub-models: the highest of the cells' own.
 
     Raises:
         InputError: too few impostor pairs for this rate.
@@ -76,10 +76,10 @@ def family_threshold(
 def measure_stage(
     gallery: MilvusGallery, queries: Sequence[LabelledImage], features: np.ndarray, threshold: float
 ) -> tuple[float, float, float]:
-    """mAP in per cent, TAR in per cent and FAR as a share, of one search of the whole gallery for each query.
+    """mAP in per cent, TAR in per cent and FAR in [0, 1], from one search of the whole gallery for each query.
 
     Raises:
-        InputError: a gallery without labels, or larger than Milvus ranks.
+        InputError: a gallery without labels, or larger than Milvus can rank.
     """
     labels = gallery.labels()
     if labels is None or gallery.deepest < len(gallery):
@@ -114,11 +114,11 @@ def rehearse(
     seed: int = 0,
     say: Callable[[Stage], None] = lambda _: None,
 ) -> list[Stage]:
-    """Load a gallery by the old sub-model, and encode it anew by tenths in a random order; cameras query throughout.
+    """Load a gallery with the old sub-model, and re-encode it by tenths in a random order while cameras query it.
 
     Args:
-        target: a collection that is not there yet.
-        old, new, camera: the sub-models that encode the gallery first, encode it anew, and encode the queries.
+        target: a collection that does not exist yet.
+        old, new, camera: the sub-models that first encode the gallery, re-encode it, and encode the queries.
         queries, gallery: images with identities and cameras.
         threshold: a pair is accepted at or above this cosine.
 
@@ -126,7 +126,7 @@ def rehearse(
         The stages, from 0 to 100 per cent.
 
     Raises:
-        InputError: a query that was not answered in full, or anything that the parts raise.
+        InputError: a query was not answered in full, or any part failed.
     """
     features = features_of(camera, queries)
     reading: dict[str, Any] = {"batch_size": 64, "workers": 2}
@@ -148,10 +148,10 @@ def rehearse(
 
 @contextmanager
 def _searching(gallery: MilvusGallery, features: np.ndarray) -> Iterator[Future[int]]:
-    """Search in a thread of its own until the block ends; yields the number of answers to come.
+    """Search in another thread until the block ends; yield a future of the number of answers.
 
     Raises:
-        InputError: what a search has raised.
+        InputError: a search failed.
     """
     stop, top = threading.Event(), min(10, len(gallery))
 

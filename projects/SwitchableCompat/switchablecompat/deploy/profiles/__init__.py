@@ -1,1 +1,1 @@
-"""What sub-models, precisions and search engines cost, as measured."""
+"""Measured costs of sub-models, precisions and search engines."""

@@ -1,4 +1,4 @@
-"""FAISS and Milvus Lite side by side at a size: inserting, searching, recall, disk and memory."""
+"""Compare FAISS and Milvus Lite on galleries of one size: inserting, searching, recall, disk and memory."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def profile_engine(
     build: Mapping[str, Any] | None = None,
     parameters: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Measure one engine, in this process: peak memory is that of all it has done.
+    """Measure one engine in this process. Peak memory is that of the whole process so far.
 
     Args:
         engine: ``faiss`` or ``milvus lite``.
         index: FAISS's factory string, or Milvus's name of an index.
-        files: of the gallery.
-        queries, exact: ``[Nq, D]``, and rows of their exact neighbours, ``[Nq, k]``.
-        folder: for the gallery; empty.
-        build, parameters: of Milvus's index, and of the search.
+        files: feature files of the gallery.
+        queries, exact: features of the queries ``[Nq, D]``, and rows of their exact neighbours ``[Nq, k]``.
+        folder: empty folder for the gallery.
+        build, parameters: parameters of Milvus's index, and of the search.
 
     Returns:
-        ``insert_s``, ``open_s``, ``search_ms`` of a query, ``recall`` in per cent, ``disk_bytes``, ``peak_bytes``
-        (None on Windows).
+        ``insert_s``, ``open_s``, ``search_ms`` per query, ``recall`` in per cent, ``disk_bytes``, ``peak_bytes`` (None
+        on Windows).
     """
     own = dict(parameters or {})
     start = time.perf_counter()
@@ -80,7 +80,7 @@ def profile_engine(
 
 
 def peak_memory() -> int | None:
-    """The most memory that this process has had so far, in bytes; None on Windows."""
+    """The most memory that this process has used so far, in bytes; None on Windows."""
     if sys.platform == "win32":
         return None
     import resource
@@ -100,7 +100,7 @@ def _search(gallery: AnyGallery, queries: np.ndarray, exact: np.ndarray, start: 
 
 
 def render_engines(content: dict[str, Any]) -> str:
-    """A Markdown table, one line per engine and index, and what it was measured with."""
+    """A Markdown table with one line per engine and index, and a line on the setting of the measurement."""
     rows = []
     top = content["top"]
     for entry in content["engines"]:

@@ -1,4 +1,4 @@
-"""What each precision of each sub-model costs and gains: file size, latency in onnxruntime, mAP in each cell."""
+"""Measure each precision of each sub-model: file size, latency in onnxruntime, mAP in each cell."""
 
 from __future__ import annotations
 
@@ -39,13 +39,14 @@ def profile_precisions(
 
     Args:
         model: the opened run, on the CPU.
-        held_out, calibration: what mAP is measured on, and training pictures with their source.
-        max_drop: points of mAP that int8 may lose before layers stay in float32; more is refused.
+        held_out, calibration: the test set that gives the mAP, and training images with their source.
+        max_drop: mAP, in percentage points, that int8 may lose before layers stay in float32; a larger loss is
+            rejected.
         repeats: how often each file is timed, on one image.
 
     Returns:
         The content of ``precisions.json``: the setting, and for each file its ``width``, ``precision``,
-        ``file_bytes``, ``latency_ms`` and what :meth:`~..files.held_out.HeldOut.compare` says.
+        ``file_bytes``, ``latency_ms`` and the result of :meth:`~.held_out.HeldOut.compare`.
 
     Raises:
         InputError: a package is missing, or a file loses more than the limit.
@@ -91,7 +92,7 @@ def profile_precisions(
 
 
 def render_precisions(content: dict[str, Any]) -> str:
-    """A Markdown table, one line per file, and what it was measured with."""
+    """A Markdown table with one line per file, and a line on the setting of the measurement."""
     entries: Sequence[dict[str, Any]] = content["entries"]
     galleries = [cell["gallery"] for cell in entries[0]["mAP"][:-1]]
     rows = []
@@ -116,7 +117,7 @@ def render_precisions(content: dict[str, Any]) -> str:
 
 
 def signed(points: float) -> str:
-    """Two decimals with a sign, and none for zero."""
+    """Format a number with two decimals and its sign; zero has no sign."""
     return f"{points:+.2f}" if round(points, 2) else "0.00"
 
 

@@ -1,4 +1,4 @@
-"""What each sub-model costs: parameters, multiply-accumulates, file sizes, and latency as measured."""
+"""The cost of each sub-model: parameters, multiply-accumulates, file sizes, and measured latency."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def profile(
     repeats: int = 50,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Profile all sub-models of a run, trained or not, on the CPU; ``threads`` are PyTorch's and onnxruntime's.
+    """Profile all sub-models of a run, trained or not, on the CPU with ``threads`` threads of PyTorch and onnxruntime.
 
     Returns:
-        What ``profile.json`` holds: the setting, and for each sub-model ``parameters``, ``macs`` (of one image),
+        The content of ``profile.json``: the setting, and for each sub-model ``parameters``, ``macs`` (for one image),
         ``checkpoint_bytes``, ``onnx_bytes`` and ``latency_ms`` by runtime and batch size.
 
     Raises:
@@ -67,7 +67,7 @@ def profile(
 
 
 def _submodel(model: OpenedModel, width: float, folder: Path) -> tuple[dict[str, Any], dict[str, Callable]]:
-    """One sub-model's counts and file sizes, and the model that each runtime runs."""
+    """Counts and file sizes of one sub-model, and a callable model for each runtime."""
     network = standalone(model, width)
     card = describe(model, network, width, "onnx")
     checkpoint, onnx = (folder / card.name / FILES[kind] for kind in ("checkpoint", "onnx"))
@@ -85,7 +85,7 @@ def _submodel(model: OpenedModel, width: float, folder: Path) -> tuple[dict[str,
 
 
 def render_profile(content: dict[str, Any]) -> str:
-    """The profile as two Markdown tables, sizes and latencies, and what they were measured with."""
+    """The profile as two Markdown tables, sizes and latencies, and a line on the setting of the measurement."""
     entries = content["submodels"]
     full = entries[-1]
     lines = [

@@ -1,6 +1,6 @@
-"""Latencies that can be compared: measured in turns, so that a busy moment of the machine meets all alike.
+"""Comparable latencies, measured in turns so that a busy moment of the machine affects all candidates alike.
 
-And what profiles have in common: the number of threads, what they were measured with, their tables.
+Also the common parts of profiles: the number of threads, the setting of the measurement, their tables.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Key = TypeVar("Key")
 class Timing:
     """Latency of one call over the repeats, in milliseconds: median, first (``low``) and third quartile (``high``).
 
-    ``relative`` is the median over the repeats of its latency divided by the reference's in the same repeat.
+    ``relative`` is the median, over the repeats, of this latency divided by the reference's in the same repeat.
     """
 
     median: float
@@ -38,7 +38,7 @@ class Timing:
 
     @classmethod
     def of(cls, seconds: Sequence[float], reference: Sequence[float]) -> Timing:
-        """Summarise one thing's repeats, relative to another's of the same rounds."""
+        """Summarise the repeats of a call, relative to a reference in the same repeats."""
         low, median, high = (1000 * float(value) for value in np.percentile(seconds, (25, 50, 75)))
         return cls(median, low, high, float(np.median(np.divide(seconds, reference))))
 
@@ -52,10 +52,11 @@ def take_turns(
 ) -> dict[Key, list[float]]:
     """Time each call once per repeat, one after the other.
 
-    Right before it is timed, each call runs once untimed, so that its weights are in the cache as in steady use.
+    Directly before its timed run, each call runs once untimed, so that its weights are in the cache as in steady use.
+    About every 20 seconds ``say`` gets a line on the progress.
 
     Returns:
-        Seconds of each call in every repeat; ``say`` is told about progress every 20 seconds or so.
+        Seconds of each call in every repeat.
     """
     seconds: dict[Key, list[float]] = {key: [] for key in calls}
     begun = told = time.perf_counter()
@@ -75,7 +76,7 @@ def take_turns(
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """PyTorch and sessions of onnxruntime that are opened in this block compute in so many threads."""
+    """In this block, PyTorch and newly opened sessions of onnxruntime use ``count`` threads."""
     former = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -85,7 +86,7 @@ def threads(count: int) -> Iterator[None]:
 
 
 def measured_on(model: OpenedModel) -> dict[str, Any]:
-    """What a profile says of its model, its packages and its machine."""
+    """The model, the package versions and the machine, for a profile."""
     return {
         "input_size": list(input_size(preprocessing_of(model.cfg))),
         "family": model.family if model.weights else None,
@@ -96,6 +97,6 @@ def measured_on(model: OpenedModel) -> dict[str, Any]:
 
 
 def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose first column is text and whose others are numbers."""
+    """A Markdown table whose first column holds text and whose others hold numbers."""
     align = ["left", *["right"] * (len(headers) - 1)]
     return tabulate(rows, headers, tablefmt="github", disable_numparse=True, colalign=align)

@@ -1,4 +1,4 @@
-"""The report of a family as one HTML page that needs nothing else."""
+"""The report on a family as one self-contained HTML page."""
 
 from .page import render_page
 

@@ -1,4 +1,4 @@
-"""Line charts as inline SVG; colours, dashes and fonts are the page's style sheet's, so that they follow its theme."""
+"""Line charts as inline SVG. The page's style sheet sets colours, dashes and fonts, so charts follow its theme."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def line_chart(
     rules: Sequence[Rule] = (),
     size: tuple[int, int] = (360, 230),
 ) -> Markup:
-    """Draw curves; what lies outside the ranges is clipped.
+    """Draw curves, clipped to the ranges.
 
     Args:
-        curves: drawn in this order.
-        alt: what the chart shows, for those who do not see it.
-        x_range: shown part of the horizontal axis; the others are named likewise.
-        x_ticks: where to put numbers; chosen if empty.
-        size: width and height in units of the drawing, one unit about one pixel.
+        curves: curves, drawn in this order.
+        alt: alternative text for readers who cannot see the chart.
+        x_range: range of the horizontal axis. ``y_range`` and the labels are named in the same way.
+        x_ticks: positions of the numbers on the axis; chosen automatically if empty.
+        size: width and height in units of the drawing; one unit is about one pixel.
     """
     width, height = size
     left, right, top, bottom = (44 if y_label else 30), width - 8, 8, height - (36 if x_label else 20)

@@ -1,4 +1,4 @@
-"""What the page says, from the report: plain values for the template, which escapes every one of them."""
+"""The content of the page, from the report: plain values for the template, which escapes every value."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .pictures import data_uri
 from .plots import cmc_charts, histogram_charts, mixed_gallery_charts
 from .tables import Matrix, format_far, rule_line, value_matrix, verification_tables
 
-HEADLINE_FAR = 1e-3  # the target that the verdict and the histograms speak of
+HEADLINE_FAR = 1e-3  # the target FAR of the verdict and the histograms
 FIRST_KEYS = ("method", "seed", "family", "families", "config")
 
 
 def render_page(report: FamilyReport) -> str:
-    """The report as HTML: no scripts, no network, pictures and plots inside."""
+    """The report as HTML, without scripts or network access, with pictures and plots embedded."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("switchablecompat.family.page", "."),
         autoescape=True,
@@ -94,7 +94,7 @@ def _flips_verdict(report: FamilyReport) -> dict[str, str] | None:
 
 
 def _upgrade_verdict(mixed: MixedGallery, name: str) -> dict[str, Any]:
-    """Where queries by one sub-model are worst off on the way, and what the order brings them on average."""
+    """The lowest point of one sub-model's queries during the upgrade, and the mean gain by the order."""
     random = np.mean(mixed.random[name], axis=0)
     isolated = np.array(mixed.isolated[name])
     lowest = int(np.argmin(random))
@@ -126,7 +126,7 @@ def _lost(report: FamilyReport, one: LostQuery) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> str:
-    """Metadata as text: nested keys on one line."""
+    """Metadata as text, nested keys on one line."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Images of the data set as they go into a page: small, and inside it."""
+"""Small images of the data set, embedded in a page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ QUALITY = 85
 
 
 def data_uri(path: str) -> str:
-    """The image, read as FastReID reads it, shrunk to fit, as a ``data:`` address of a JPEG."""
+    """Read an image as FastReID does, shrink it to fit, and return it as a ``data:`` address of a JPEG."""
     image = common.read_image(path).convert("RGB")
     image.thumbnail((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()

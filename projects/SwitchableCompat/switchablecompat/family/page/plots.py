@@ -47,7 +47,7 @@ def cmc_charts(report: FamilyReport) -> list[dict[str, Any]]:
 
 
 def histogram_charts(report: FamilyReport, headline: Verification | None) -> list[dict[str, Any]]:
-    """One small chart for each defined cell, all with the same axes."""
+    """One small chart per defined cell, all with the same axes."""
     from_counts = {cell: counts.histogram(STEPS_PER_BIN) for cell, counts in report.counts.items()}
     shares = {cell: [100.0 * side / max(side.sum(), 1) for side in sides] for cell, (_, *sides) in from_counts.items()}
     edges = next(iter(from_counts.values()))[0]

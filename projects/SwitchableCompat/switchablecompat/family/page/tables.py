@@ -1,4 +1,4 @@
-"""The page's tables: grids with one field for each cell, and what shared thresholds do."""
+"""The page's tables: grids with one field per cell, and the effect of shared thresholds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..verification import SharedThreshold, Verification
 
 @dataclass(frozen=True)
 class Field:
-    """One cell of a matrix: its value, a second line, how dark it is in [0, 1], and whether it is marked as bad."""
+    """One cell of a matrix: its value, a second line, its darkness in [0, 1], and whether it is marked as bad."""
 
     text: str
     small: str = ""
@@ -37,7 +37,7 @@ def value_matrix(values: Sequence[Sequence[float | None]], bad: Collection[Cell]
 
 
 def verification_tables(report: FamilyReport, one: Verification) -> dict[str, Any]:
-    """The three matrices of one target, and a line for each way to share a threshold."""
+    """The three matrices of one target FAR, and one line per rule for a shared threshold."""
     tar = [point.tar for rule in (one.own, one.pooled.points, one.strictest.points) for point in rule.values()]
     shade = _shading(tar)
 
@@ -73,7 +73,7 @@ def verification_tables(report: FamilyReport, one: Verification) -> dict[str, An
 def rule_line(report: FamilyReport, one: Verification, name: str, rule: SharedThreshold) -> dict[str, str]:
     """One line of the table of shared thresholds."""
     far, tar = rule.highest_far, rule.lowest_tar
-    assert far is not None  # this and the next: where there is a threshold it has been measured
+    assert far is not None  # for this and the next: an existing threshold has been measured
     assert tar is not None
     over = sum(point.far > one.target for point in rule.points.values())
     return {
@@ -90,7 +90,7 @@ def rule_line(report: FamilyReport, one: Verification, name: str, rule: SharedTh
 
 
 def format_far(value: float) -> str:
-    """A false accept rate with two digits."""
+    """Format a false accept rate with two digits."""
     return f"{value:.1e}".replace("e-0", "e-") if value else "0"
 
 
@@ -100,7 +100,7 @@ def _matrix(report: FamilyReport, field: Callable[[Cell], Field]) -> Matrix:
 
 
 def _shading(values: Sequence[float | None]) -> Callable[[float | None], float]:
-    """From the lowest value (light) to the highest; a span below two points is widened, it is of no importance."""
+    """Shades from the lowest value (light) to the highest. A span below two points is unimportant, and is widened."""
     defined = [value for value in values if value is not None] or [0.0]
     low, span = min(defined), max(max(defined) - min(defined), 2.0)
     return lambda value: 0.0 if value is None else round((value - low) / span, 3)
