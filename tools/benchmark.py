@@ -200,7 +200,7 @@ def extract(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
 
 
 def scale(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
-    """Scaling."""
+    """Measure scaling."""
     cfg, rows = load(arguments), []
     batch = training_step.random_batch(cfg, arguments.batch)
     key = "MODEL.SWITCHABLE.WIDTHS"
@@ -213,7 +213,7 @@ def scale(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
         scaled = {**seconds, "macs": seconds["1"] * macs[m] / macs[1]}
         peer = f"one width's step x {macs[m] / macs[1]:.2f} (multiply-accumulates)"
         rows.append(compare(f"step of {m} widths", scaled, str(m), "macs", None, peer))
-    sizes = (10_000, 20_000, 40_000, 80_000)  # as many positives for each query: the rest are distractors
+    sizes = (10_000, 20_000, 40_000, 80_000)  # about 20 positives per query at every size
     galleries = {str(size): grid.ours(grid.random_task(1000, size, size // 20, 512, 1)) for size in sizes}
     seconds = interleave(galleries, arguments.repeats)
     series = {size: float(np.median(seconds[str(size)])) for size in sizes}

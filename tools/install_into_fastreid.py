@@ -94,10 +94,10 @@ def check_unchanged(target: Path, files: dict[str, str]) -> None:
 
 
 def remove(target: Path) -> None:
-    """Take an unchanged installation away, with Python's caches in it."""
+    """Remove an unchanged installation and Python's caches in it."""
     for path in entries(target):
         path.unlink()
-    shutil.rmtree(target)  # folders, and caches of what was there
+    shutil.rmtree(target)  # the remaining folders and caches
 
 
 def fill(target: Path, link: bool) -> dict[str, str]:

@@ -361,7 +361,7 @@ def main() -> None:
     parser = Parser(description=__doc__, epilog="example: python tools/update_docs.py --check")
     parser.add_argument("--check", action="store_true", help="change nothing; exit 2 if a page is not current")
     args = parser.parse_args()
-    os.chdir(ROOT)  # suites name their configs from there
+    os.chdir(ROOT)  # suites name their configs relative to this folder
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         name = page.relative_to(ROOT)
         try:
