@@ -1,1 +1,1 @@
-"""Speed and memory as ratios: against a limit or a peer that is measured in the same run."""
+"""Measure speed and memory as ratios to a limit or a peer that is measured in the same run."""

@@ -1,4 +1,4 @@
-"""Aggregation of m gradients alone: ours, TorchJD's, and the loop of the textbook."""
+"""Aggregation of m gradients without the rest of a step: ours, TorchJD's, and the textbook's loop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def widths_of(m: int) -> list[float]:
 
 
 def random_gradients(shared: Sequence[SharedParameter], m: int) -> list[list[Tensor]]:
-    """For each sub-model a gradient of every shared parameter, zero where it owns nothing: as autograd leaves them."""
+    """A gradient of every shared parameter per sub-model, zero outside its own elements, as autograd returns them."""
     generator = torch.Generator().manual_seed(0)
     gradients = []
     for index in range(m):
@@ -42,7 +42,7 @@ def shared_of(cfg: CfgNode, m: int) -> list[SharedParameter]:
 def ours(
     shared: Sequence[SharedParameter], gradients: list[list[Tensor]], granularity: str, support: str
 ) -> Callable[[], None]:
-    """From ``.grad`` of each sub-model to the ``.grad`` that the optimiser sees."""
+    """Our aggregation, from ``.grad`` of each sub-model to the ``.grad`` that the optimiser uses."""
     names = [f"w{index}" for index in range(len(gradients))]
     aggregation = GradientAggregation(shared, names, GradientProjection(support), granularity=granularity)
 
@@ -57,8 +57,8 @@ def ours(
 
 
 def torchjd(shared: Sequence[SharedParameter], gradients: list[list[Tensor]]) -> Callable[[], None]:
-    """TorchJD's PCGrad on the same gradients: flattened to its matrix, aggregated, and written back."""
-    from torchjd.aggregation import PCGrad  # a peer: only the benchmark needs it
+    """TorchJD's PCGrad on the same gradients: flattened to a matrix, aggregated, and written back."""
+    from torchjd.aggregation import PCGrad  # optional: needed only by this benchmark
 
     aggregator = PCGrad()
 
@@ -70,7 +70,7 @@ def torchjd(shared: Sequence[SharedParameter], gradients: list[list[Tensor]]) ->
 
 
 def textbook(shared: Sequence[SharedParameter], gradients: list[list[Tensor]]) -> Callable[[], None]:
-    """Algorithm 1 of PCGrad (Yu et al. 2020) as it is usually written: flatten, copy, project copy after copy."""
+    """Algorithm 1 of PCGrad (Yu et al. 2020) as usually written: flatten, copy, project one copy after another."""
     generator = torch.Generator()
 
     def run() -> None:

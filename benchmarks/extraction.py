@@ -1,4 +1,4 @@
-"""Feature extraction of all widths in one pass, against one pass over the data and the forwards alone."""
+"""Feature extraction of all widths in one pass, compared with reading the data alone plus the forwards alone."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from switchablecompat.modeling import SwitchableBaseline
 
 
 def one_pass(model: SwitchableBaseline, loader: DataLoader) -> Callable[[], object]:
-    """Features of all sub-models: each image is decoded and normalised once."""
+    """Features of all sub-models, with each image decoded and normalised once."""
     return lambda: extract_features(model, loader)
 
 
 def pass_for_each_width(model: SwitchableBaseline, loader: DataLoader) -> Callable[[], object]:
-    """The same by one pass for each sub-model, as separate models need it."""
+    """The same features with one pass per sub-model, as separate models need it."""
     return lambda: [extract_features(model, loader, indices=[index]) for index in range(len(model.switch))]
 
 
 def data_alone(loader: DataLoader) -> Callable[[], int]:
-    """Read, decode and collate every batch, and nothing else."""
+    """Read, decode and collate every batch, without a network."""
     return lambda: sum(len(batch["targets"]) for batch in loader)
 
 
 def forwards_alone(model: SwitchableBaseline, batches: list[dict[str, Tensor]]) -> Callable[[], None]:
-    """The forwards of all sub-models on batches that are in memory."""
+    """The forwards of all sub-models on batches in memory."""
 
     def run() -> None:
         with inference_mode(model):

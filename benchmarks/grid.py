@@ -29,17 +29,17 @@ from switchablecompat.evaluation.task import RetrievalTask
 
 from .timing import peak_memory
 
-TRAINED, UNTRAINED = 4.0, 0.01  # separations: mAP about 80 at Market-1501's size with 512 dimensions, and chance
+TRAINED, UNTRAINED = 4.0, 0.01  # separations: mAP about 80 at Market-1501's size in 512 dimensions, and chance
 
 
 @dataclass(frozen=True)
 class Task:
-    """Features and labels of a grid of the shape of a real data set.
+    """Features and labels of a grid with the size of a real data set.
 
     Attributes:
-        query: of each sub-model, ``[Nq, D]``, L2-normalised float32.
-        gallery: of each sub-model, ``[Ng, D]``.
-        labels: identities of queries and gallery, cameras of queries and gallery.
+        query: query features of each sub-model, ``[Nq, D]``, L2-normalised float32.
+        gallery: gallery features of each sub-model, ``[Ng, D]``.
+        labels: identities of queries and gallery, then cameras of queries and gallery.
     """
 
     query: list[Tensor]
@@ -48,11 +48,11 @@ class Task:
 
     @property
     def widths(self) -> list[float]:
-        """One for each sub-model."""
+        """One width per sub-model."""
         return [(i + 1) / len(self.query) for i in range(len(self.query))]
 
     def retrieval(self) -> RetrievalTask:
-        """What the package makes of it before it ranks."""
+        """The package's task, which it builds before ranking."""
         return RetrievalTask(self.widths, self.query, self.gallery, ProtocolMatches(*self.labels))
 
 
@@ -66,17 +66,17 @@ def random_task(
     separation: float = TRAINED,
     cameras: int = 6,
 ) -> Task:
-    """Noisy identity centres.
+    """Make a task from noisy identity centres.
 
     Args:
         queries: number of queries.
         gallery: number of gallery items.
-        identities: of both.
-        dimension: of the features.
+        identities: number of identities in both.
+        dimension: dimension of the features.
         m: number of sub-models.
-        separation: by how many standard deviations two images of one identity are more alike than two others. The
-            harder the task, the lower lie the positives, and the more items have to be told apart from them.
-        cameras: of both.
+        separation: by how many standard deviations two images of one identity are more similar than other pairs. In a
+            harder task positives rank lower, and more items must be compared with them.
+        cameras: number of cameras in both.
     """
     generator = torch.Generator().manual_seed(0)
     rng = np.random.default_rng(0)
@@ -96,17 +96,17 @@ def random_task(
 
 
 def ours(task: Task) -> Callable[[], list]:
-    """All cells: mAP, every Rank-k, mINP."""
+    """Our ranking of all cells: mAP, every Rank-k, mINP."""
     return lambda: rank_cells(task.retrieval())
 
 
 def memory_of_a_cell(size: tuple[int, int, int], threads: int, extra: str = "") -> float:
-    """MiB that ranking one cell needs beside the features, or ``re-ranking`` or ``query expansion`` on top.
+    """MiB that ranking one cell needs in addition to the features, optionally with a refinement.
 
     Args:
-        size: queries, gallery items, identities.
-        threads: of the CPU.
-        extra: which, with FastReID's default options; none by default.
+        size: numbers of queries, gallery items, identities.
+        threads: threads of the CPU.
+        extra: ``re-ranking`` or ``query expansion`` with FastReID's default options; empty for none.
     """
     torch.set_num_threads(threads)
     task = random_task(*size, 512, 1)
@@ -122,7 +122,7 @@ def memory_of_a_cell(size: tuple[int, int, int], threads: int, extra: str = "") 
 
 
 def products(task: Task) -> Callable[[], None]:
-    """The matrix products of all cells alone, in blocks of the size that ranking uses."""
+    """Only the matrix products of all cells, in blocks of the size that ranking uses."""
     rows = max(1, BLOCK_BYTES // (4 * len(task.gallery[0])))
     buffer = torch.empty(rows, len(task.gallery[0]))
 
@@ -137,13 +137,13 @@ def products(task: Task) -> Callable[[], None]:
 
 
 def fastreid(task: Task, cell: tuple[int, int], *, cython: bool) -> Callable[[], tuple[float, float, float]]:
-    """One cell by FastReID: distances, then ``evaluate_rank``; returns mAP, Rank-1 and mINP in per cent."""
+    """FastReID's evaluation of one cell: distances, then ``evaluate_rank``; returns mAP, Rank-1, mINP in per cent."""
     rank = importlib.import_module("fastreid.evaluation.rank")
     q, g = cell
 
     def run() -> tuple[float, float, float]:
         distances = (1 - task.query[q] @ task.gallery[g].T).numpy()
-        # by position, as its Cython signature has them: query ids, gallery ids, query cameras, gallery cameras
+        # By position, as in its Cython signature: query ids, gallery ids, query cameras, gallery cameras.
         cmc, precisions, penalties = rank.evaluate_rank(distances, *task.labels, 50, False, cython)
         return 100 * float(np.mean(precisions)), 100 * float(cmc[0]), 100 * float(np.mean(penalties))
 
@@ -181,14 +181,14 @@ def compiled_fastreid(folder: Path) -> Iterator[None]:
 
 
 def largest_difference(cells: list, cell: tuple[int, int], theirs: tuple[float, float, float]) -> float:
-    """Between our mAP, Rank-1 and mINP of a cell and FastReID's, in per cent."""
+    """Largest difference between our mAP, Rank-1 and mINP of a cell and FastReID's, in percentage points."""
     own = cells[cell[0]][cell[1]]
     return max(abs(a - b) for a, b in zip((own.mAP, own.rank_k(1), own.mINP), theirs, strict=True))
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """FastReID prints and warns while it ranks."""
+    """Hide FastReID's output and warnings during ranking."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield

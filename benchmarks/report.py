@@ -1,4 +1,4 @@
-"""What a benchmark leaves: one JSON, from which the tables are made."""
+"""The result of a benchmark: one JSON, from which the tables are made."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FORMAT = 1
 
 
 def record(name: str, command: str, settings: Mapping[str, Any], rows: Sequence[Row], **more: Any) -> dict[str, Any]:
-    """The content of a benchmark's JSON; ``more`` are series and notes beside the rows."""
+    """The content of a benchmark's JSON. ``more`` holds series and notes in addition to the rows."""
     return {
         "format": FORMAT,
         "name": name,
@@ -56,7 +56,7 @@ def describe(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def draw_growth(seconds: Mapping[int, float], path: Path) -> Path:
-    """A line of seconds over the size of the gallery, beside the straight line through its first point."""
+    """Plot seconds over the size of the gallery, and linear growth from the first point for comparison."""
     figure = Figure(figsize=(5, 3.4), layout="constrained")
     axes = FigureCanvasAgg(figure).figure.subplots()
     sizes = sorted(seconds)

@@ -1,4 +1,4 @@
-"""How the cost grows: with the number of widths, with the gallery, with processes."""
+"""Growth of the cost with the number of widths, the size of the gallery, and the number of processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .training_step import SwitchableStep, random_batch
 
 
 def macs_of_all_widths(cfg: CfgNode) -> int:
-    """Multiply-accumulates of one image through every sub-model."""
+    """Multiply-accumulates for one image through every sub-model."""
     model: SwitchableBaseline = build_model(cfg).eval()
     image = random_batch(cfg, 1)["images"]
     total = 0
@@ -30,7 +30,7 @@ def macs_of_all_widths(cfg: CfgNode) -> int:
 
 
 def seconds_of_steps(cfg: CfgNode, size: int, steps: int, processes: int) -> list[float]:
-    """Seconds of each step when processes of one thread each train ``size`` images each and average over gloo."""
+    """Seconds of each step if each process trains ``size`` images on one thread, and gloo averages the gradients."""
     port = 20_000 + os.getpid() % 20_000
     with mp.get_context("spawn").Manager() as manager:
         found = manager.list()

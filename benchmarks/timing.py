@@ -18,18 +18,18 @@ from torch.utils.benchmark import timer
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: something of ours against something else.
+    """One line of the table: a measurement of ours, compared with a peer.
 
     Attributes:
-        name: what was measured.
-        ours: ours, in ``unit`` (median).
-        peer: what it is compared with.
-        theirs: the peer, in ``unit`` (median).
+        name: name of the measurement.
+        ours: our value in ``unit`` (median).
+        peer: name of the peer.
+        theirs: the peer's value in ``unit`` (median).
         ratio: median over the repeats of ours / theirs.
         low: lower quartile of that quotient.
-        high: upper quartile.
+        high: upper quartile of that quotient.
         unit: ``s`` or ``MiB``.
-        target: what the ratio should not exceed; None: no such limit.
+        target: upper limit for the ratio; None for no limit.
     """
 
     name: str
@@ -44,12 +44,12 @@ class Row:
 
 
 def interleave(tasks: Mapping[str, Callable[[], object]], repeats: int, *, warm_up: int = 1) -> dict[str, np.ndarray]:
-    """Time every task once a round, in alternating order, so that a drift of the machine meets all alike.
+    """Time every task once per round, in alternating order, so that a drift of the machine affects all alike.
 
     Args:
-        tasks: by name; what a task returns is dropped before the next one starts.
-        repeats: rounds that count.
-        warm_up: rounds before, which do not count.
+        tasks: tasks by name. The result of a task is deleted before the next one starts.
+        repeats: number of timed rounds.
+        warm_up: number of untimed rounds before.
 
     Returns:
         Seconds of every round, ``[repeats]``, by name.
@@ -58,7 +58,7 @@ def interleave(tasks: Mapping[str, Callable[[], object]], repeats: int, *, warm_
     for turn in range(-warm_up, repeats):
         for name in list(tasks)[:: 1 if turn % 2 else -1]:
             gc.collect()
-            start = timer()  # waits for the GPU, if there is one
+            start = timer()  # waits for the GPU if there is one
             result = tasks[name]()
             elapsed = timer() - start
             del result
@@ -70,7 +70,7 @@ def interleave(tasks: Mapping[str, Callable[[], object]], repeats: int, *, warm_
 def compare(
     name: str, seconds: Mapping[str, np.ndarray], ours: str, peer: str, target: float | None = None, label: str = ""
 ) -> Row:
-    """The ratio of two tasks of one :func:`interleave`, round by round; ``label`` names the peer in the table."""
+    """The ratio of two tasks of one :func:`interleave`, round by round. ``label`` names the peer in the table."""
     quotient = seconds[ours] / seconds[peer]
     low, middle, high = np.quantile(quotient, (0.25, 0.5, 0.75))
     medians = (float(np.median(seconds[task])) for task in (ours, peer))
@@ -78,27 +78,27 @@ def compare(
 
 
 def compare_once(name: str, ours: float, peer: str, theirs: float, target: float | None = None, unit: str = "s") -> Row:
-    """A ratio of two amounts, each measured once."""
+    """The ratio of two amounts that were measured once."""
     return Row(name, ours, peer, theirs, ours / theirs, ours / theirs, ours / theirs, unit, target)
 
 
 def in_fresh_process(function: Callable[..., Any], *args: Any) -> Any:
-    """What ``function(*args)`` returns in a new interpreter, whose memory nothing else has touched."""
+    """Run ``function(*args)`` in a new interpreter with fresh memory, and return its result."""
     with mp.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, args)
 
 
 class Peak:
-    """Highest memory of a block above what there was at its start, in MiB; see :func:`peak_memory`."""
+    """Highest memory during a block above the memory at its start, in MiB; see :func:`peak_memory`."""
 
     mib: float = float("nan")
 
 
 @contextmanager
 def peak_memory(device: str = "cpu") -> Iterator[Peak]:
-    """Measure the extra memory that a block needs: of the process (Linux), or of the GPU's allocator.
+    """Measure the extra memory of a block: of the process (Linux), or of the GPU's allocator.
 
-    Freed blocks that the C library keeps would hide an allocation: measure in a fresh process where that matters.
+    Freed memory that the C library keeps can hide an allocation. If that matters, measure in a fresh process.
     """
     peak = Peak()
     gc.collect()
@@ -108,7 +108,7 @@ def peak_memory(device: str = "cpu") -> Iterator[Peak]:
         yield peak
         peak.mib = (torch.cuda.max_memory_allocated() - before) / 2**20
         return
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark falls back to what is resident now
+    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark to the memory resident now
     before = _status("VmRSS")
     yield peak
     peak.mib = (_status("VmHWM") - before) / 1024

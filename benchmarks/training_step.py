@@ -1,4 +1,4 @@
-"""A training step of all sub-models against the arithmetic that it stands for."""
+"""A training step of all sub-models, compared with the arithmetic that it needs."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from switchablecompat.modeling.meta_arch import PAIR_LOSSES
 
 from .timing import peak_memory
 
-CLASSES = 751  # of Market-1501
+CLASSES = 751  # identities of Market-1501
 
 
 class Endless:
-    """A loader whose batch is always the same: this is about the step, not about reading images."""
+    """A loader that always gives the same batch, to measure the step without reading images."""
 
     def __init__(self, batch: dict[str, Tensor]) -> None:
         self.batch = batch
@@ -37,13 +37,13 @@ class Endless:
 
 
 def random_batch(cfg: CfgNode, size: int) -> dict[str, Tensor]:
-    """Random images in the config's training size, four of each identity."""
+    """Random images of the config's training size, four per identity."""
     images = torch.randint(0, 256, (size, 3, *cfg.INPUT.SIZE_TRAIN)).float().to(cfg.MODEL.DEVICE)
     return {"images": images, "targets": (torch.arange(size) // 4 % CLASSES).to(cfg.MODEL.DEVICE)}
 
 
 def load(config_file: str, opts: Sequence[str]) -> CfgNode:
-    """The config of a measurement: nothing is read from disk, every run gets the same random numbers."""
+    """The config of a measurement: no pretrained weights, and a fixed seed."""
     fixed = ["MODEL.BACKBONE.PRETRAIN", "False", "MODEL.HEADS.NUM_CLASSES", str(CLASSES), "SEED", "0"]
     cfg = load_config(config_file, [*fixed, *opts])
     known = {"CompatibleLoss", *PAIR_LOSSES}
@@ -53,7 +53,7 @@ def load(config_file: str, opts: Sequence[str]) -> CfgNode:
 
 
 class SwitchableStep:
-    """One step of the plug-in's training loop, with everything that it does in a real run but loading."""
+    """One step of the plug-in's training loop, complete except for loading."""
 
     def __init__(self, cfg: CfgNode, batch: dict[str, Tensor]) -> None:
         torch.manual_seed(0)
@@ -73,10 +73,10 @@ class SwitchableStep:
 
 
 class IdealStep:
-    """The limit: a forward and a backward of every extracted plain sub-model, and the full one's optimiser step.
+    """The limit: forward and backward of every extracted plain sub-model, and the full model's optimiser step.
 
-    Same batch, same losses, same precision; no shared weights, no aggregation, no logging. The narrower ones' shares of
-    the optimiser step are in the full one's: their parameters are slices of it.
+    It has the same batch, losses and precision, but no shared weights, aggregation or logging. The full model's
+    optimiser step covers the narrower sub-models, because their parameters are slices of the full model's.
     """
 
     def __init__(self, cfg: CfgNode, batch: dict[str, Tensor]) -> None:
@@ -105,7 +105,7 @@ class IdealStep:
 
 
 def optimizer_step(cfg: CfgNode, *, fused: bool) -> Callable[[], object]:
-    """The optimiser's step alone, in PyTorch's fused form or as FastReID builds it; gradients are random."""
+    """The optimiser's step alone, with random gradients, in PyTorch's fused form or as FastReID builds it."""
     model = build_model(cfg)
     optimizer, _ = SwitchableTrainer.build_optimizer(cfg, model)
     for parameter in model.parameters():
@@ -131,9 +131,10 @@ def full_step(cfg: CfgNode, batch: dict[str, Tensor]) -> IdealStep:
 
 
 def peak_of(name: str, cfg: CfgNode, size: int, threads: int) -> float:
-    """Highest memory of the second step of ``switchable`` or ``full``, above that of the model and optimiser, in MiB.
+    """Peak memory of the second step of ``switchable`` or ``full``, above that of model and optimiser, in MiB.
 
-    The first step makes what stays: the optimiser's state, the aggregation's flat gradients, which are counted apart.
+    The first step allocates what remains: the optimiser's state, and the aggregation's flat gradients, which are
+    counted separately.
     """
     torch.set_num_threads(threads)
     makers: dict[str, Callable[..., SwitchableStep | IdealStep]] = {"switchable": SwitchableStep, "full": full_step}
@@ -154,6 +155,6 @@ def _loss(model: SwitchableBaseline, outputs: dict[str, Tensor], targets: Tensor
 
 
 def _autocast(cfg: CfgNode) -> torch.dtype | None:
-    """What networks compute in under mixed precision, as in training; None without it."""
+    """The number format of mixed precision, as in training; None without it."""
     dtype = getattr(torch, cfg.SOLVER.AMP.DTYPE) if cfg.SOLVER.AMP.ENABLED else None
     return None if dtype == torch.float16 and not cfg.MODEL.DEVICE.startswith("cuda") else dtype

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""First steps in Python: convert a network, train two widths, read the grid, take a sub-model out.
+"""First steps in Python: convert a network, train two widths, read the grid, extract a sub-model.
 
-python examples/first_steps.py            # a minute on a CPU; everything goes to outputs/first_steps
+python examples/first_steps.py            # takes a minute on a CPU, and writes to outputs/first_steps
 """
 
 import argparse
@@ -33,8 +33,8 @@ print("full width computes what the network did:", torch.equal(network(images), 
 with network.switch.use(0):
     print("half width gives", tuple(network(images).shape), "of", tuple(expected.shape))
 
-# 2. Train two widths by FastReID's pipeline, on sixteen generated pedestrians. The config is a file of configs/;
-#    `python tools/train_net.py --config-file configs/quick/sfsc_tiny.yml ...` does the same at a prompt.
+# 2. Train two widths with FastReID's pipeline on sixteen generated pedestrians. The config is a file in configs/.
+#    On a command line, `python tools/train_net.py --config-file configs/quick/sfsc_tiny.yml ...` does the same.
 output = sys.argv[1] if len(sys.argv) > 1 else "outputs/first_steps"
 options = ["MODEL.SWITCHABLE.WIDTHS", "[0.5, 1.0]", "OUTPUT_DIR", output]
 cfg = setup(argparse.Namespace(config_file="quick/sfsc_tiny.yml", opts=options, resume=False, eval_only=False))
@@ -42,12 +42,12 @@ trainer = SwitchableTrainer(cfg)
 trainer.resume_or_load(resume=False)
 trainer.train()
 
-# 3. The grid: every sub-model searches every other's gallery. A cross-test passes if it beats the weaker self-test;
-#    two epochs are too few for that.
+# 3. The grid: every sub-model searches the gallery of every other. A cross-test passes if it beats the weaker
+#    self-test. Two epochs are too few for that.
 grid = CompatibilityGrid.from_dict(json.loads(Path(output, "grid.json").read_text()))
 print(render_summary(grid))
 
-# 4. One sub-model as an ordinary FastReID model, for a camera, say: the same features, bit for bit.
+# 4. One sub-model as an ordinary FastReID model, for example for a camera. Its features are the same, bit for bit.
 model = trainer.model.eval()
 camera = extract_submodel(model, width=0.5)
 batch = 255 * images

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""A backbone, a loss and an aggregator of one's own, from outside the package: each is registered by a name.
+"""Add your own backbone, loss and aggregator from outside the package, each registered under a name.
 
-This file is the training command with these three added, and takes the same options; configs then name them:
+This file is the training command with these three components, and takes the same options. Configs then name them:
 
     python examples/own_components.py --config-file configs/quick/sfsc_tiny.yml \
         MODEL.SWITCHABLE.BACKBONE build_two_convs MODEL.BACKBONE.FEAT_DIM 64 \
@@ -25,7 +25,7 @@ from fastreid.modeling.backbones import BACKBONE_REGISTRY  # isort: skip
 
 
 class TwoConvs(nn.Module):
-    """An ordinary network: it knows nothing of widths."""
+    """An ordinary network without widths."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -41,13 +41,13 @@ class TwoConvs(nn.Module):
 
 @BACKBONE_REGISTRY.register()
 def build_two_convs(cfg):
-    """FastReID's way of adding a backbone."""
+    """Build the network; FastReID's registry finds this function by its name."""
     return TwoConvs(cfg.MODEL.BACKBONE.FEAT_DIM)
 
 
 @register_converter(TwoConvs)
 def convert_two_convs(network, ctx, x):
-    """How it becomes switchable: the order of its layers, in which the layout of channels flows from x on."""
+    """Make it switchable: name its layers in order, through which the channel layout passes, starting with x."""
     return network, ctx.in_order(network, x, "conv1", "bn1", "conv2", "bn2")
 
 
@@ -60,7 +60,7 @@ def CompactLoss(outputs: Mapping[str, Tensor], targets: Tensor, is_full: bool) -
 
 
 class Strongest(Aggregator):
-    """Only the longest gradient of each group counts, as if all were like it."""
+    """Uses only the longest gradient of each group, multiplied by the number of gradients."""
 
     def __call__(self, shell_grams: Tensor, generator: torch.Generator, factors: Tensor | None = None) -> Tensor:
         """Weights [groups, shells, m] from Gram matrices [groups, shells, m, m]: diagonals are squared lengths."""

@@ -1,1 +1,1 @@
-"""What is run where there is a GPU, in a few minutes: tests, ratios, and short trainings; see docs/gpu.md."""
+"""Checks for a machine with a GPU, in a few minutes: tests, ratios, and short trainings; see docs/gpu.md."""

@@ -1,6 +1,6 @@
-"""Run all parts on a machine with a GPU, most valuable first, and leave a file of each, within a number of seconds.
+"""Run all parts on a machine with a GPU within a time budget, the most valuable first. Each part writes a file.
 
-Nothing is downloaded. Packages that the machine lacks come from the wheels that ``make gpu-wheels`` collected.
+Downloads nothing. Packages that the machine lacks come from the wheels that ``make gpu-wheels`` collected.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EXAMPLES = """examples:
   python -m gpu --budget 540                              on a CUDA machine: results/gpu/
   python -m gpu --dry-run --output outputs/gpu_dry_run    tiny numbers on a CPU
 """
-PARTS = {  # name: (share of the budget, the file that it leaves)
+PARTS = {  # name: (share of the budget, the file that it writes)
     "tests": (0.24, "tests.json"),
     "step": (0.24, "step.json"),
     "grid": (0.07, "grid.json"),
@@ -38,10 +38,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m gpu", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--budget", type=float, default=540, metavar="S", help="seconds in all (default %(default)s)")
-    parser.add_argument("--output", default="results/gpu", metavar="DIR", help="default %(default)s")
-    parser.add_argument("--wheels", default="outputs/gpu_wheels", metavar="DIR", help="default %(default)s")
-    parser.add_argument("--parts", default=",".join(PARTS), metavar="A,B", help="which (default %(default)s)")
+    parser.add_argument("--budget", type=float, default=540, metavar="S", help="total seconds (default %(default)s)")
+    parser.add_argument("--output", default="results/gpu", metavar="DIR", help="results (default %(default)s)")
+    parser.add_argument("--wheels", default="outputs/gpu_wheels", metavar="DIR", help="wheels (default %(default)s)")
+    parser.add_argument("--parts", default=",".join(PARTS), metavar="A,B", help="parts to run (default %(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="the same steps on a CPU, with tiny numbers")
     arguments = parser.parse_args(argv)
     arguments.parts = arguments.parts.split(",")
@@ -53,7 +53,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 class Session:
-    """The parts in their order, the clock, and the manifest, which is complete after each of them."""
+    """The ordered parts, the clock, and the manifest, which is complete after each part."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments, self.start = arguments, time.monotonic()
@@ -73,7 +73,7 @@ class Session:
         return self.arguments.budget - (time.monotonic() - self.start)
 
     def save(self) -> None:
-        """Write the manifest, whole."""
+        """Write the manifest; the file is always complete."""
         self.manifest["seconds"] = round(time.monotonic() - self.start, 1)
         temporary = self.output / ".manifest.json"
         temporary.write_text(json.dumps(self.manifest, indent=2) + "\n")
@@ -85,14 +85,14 @@ class Session:
         return [sys.executable, "-m", f"gpu.{module}", *map(str, options), *dry]
 
     def popen(self, command: list[str], log: str) -> subprocess.Popen:
-        """Start a process in a group of its own; what it says goes to a file."""
+        """Start a process in its own process group, with its output to a file."""
         with open(self.scratch / log, "w") as file:
             return subprocess.Popen(
                 command, cwd=ROOT, env=self.environment, stdout=file, stderr=file, start_new_session=True
             )
 
     def run(self, name: str, weights: float) -> None:
-        """One part, within its share of what is left."""
+        """Run one part within its share of the time left."""
         share, file = PARTS[name]
         seconds = (self.left() - GRACE) * share / weights
         if seconds < 2:
@@ -122,8 +122,8 @@ class Session:
         print(f"{name}: {status} after {part['seconds']:.0f} s", flush=True)
 
     def run_all(self) -> int:
-        """Everything; 0 if all parts are done."""
-        for name in self.arguments.parts:  # of an earlier session
+        """Run everything. Returns 0 if all parts are done."""
+        for name in self.arguments.parts:  # remove files of an earlier session
             (self.output / PARTS[name][1]).unlink(missing_ok=True)
         (self.output / "log.txt").unlink(missing_ok=True)
         self.output.mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,7 @@ class Session:
         self.save()
         drawing = None
         try:
-            if "finetune" in self.arguments.parts:  # beside the tests, which leave most of the CPU alone
+            if "finetune" in self.arguments.parts:  # runs during the tests, which use little of the CPU
                 drawing = self.popen(self.command("persons", "--output", self.scratch / "persons.npz"), "persons.log")
             for number, name in enumerate(self.arguments.parts):
                 self.run(name, sum(PARTS[other][0] for other in self.arguments.parts[number:]))
@@ -156,13 +156,13 @@ class Session:
         return 0 if all(part["status"] == "done" for part in self.manifest["parts"].values()) else 1
 
     def keep(self, log: str) -> None:
-        """Add what a process said to the one text that stays."""
+        """Append the output of a process to the one log that is kept."""
         with open(self.output / "log.txt", "a") as file:
             file.write(f"== {log}\n{(self.scratch / log).read_text(errors='replace')}\n")
 
 
 def end(process: subprocess.Popen) -> None:
-    """End a process and all that it started."""
+    """End a process and all processes that it started."""
     for kind in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, kind)

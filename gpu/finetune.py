@@ -1,7 +1,7 @@
-"""SFSC, BCT-S and Unified of a ResNet-50 from one pretrained start, on generated persons that stay on the device.
+"""Train SFSC, BCT-S and Unified with a ResNet-50 from the same pretrained start, on generated persons on the device.
 
-First the full model alone is trained on persons that nothing else shows; its backbone is what all three start from, as
-from ImageNet's weights. Then each is trained for as many steps as the others, and its grid is made.
+First the full model alone is trained on persons that no other part uses. All three methods start from its backbone, as
+they would from ImageNet's weights. Then each method trains for the same number of steps, and its grid is evaluated.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ from .options import Options, read_options
 from .ranked import all_cells
 from .resident import Pictures, ResidentLoader, load_persons
 
-# As configs/suites/pretrained.yml has them.
+# Settings as in configs/suites/pretrained.yml.
 OURS = ["MODEL.SWITCHABLE.CLASSIFIER_GRAD", "certain", "MODEL.SWITCHABLE.SLOW_START", "0.0",
         "SOLVER.AGGREGATION.MEMORY", "0.95"]  # fmt: skip
 METHODS = {"sfsc": ("sfsc", OURS), "bct_s": ("bct_s", []), "unified_w100": ("unified", [])}
-RUNS = 3.1  # in lengths of SFSC's: the start and Unified cost about half of it each, BCT-S as much
+RUNS = 3.1  # all runs in units of SFSC's: the start and Unified cost about half of it each, BCT-S as much as SFSC
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How large the trainings are.
+    """Size of the trainings.
 
     Attributes:
-        folder: Of the configs.
-        suffix: Of the configs' names.
-        batch: Images of a step, four of each person.
-        most: Steps of a run.
-        calibration: Batches for the statistics of the norms.
+        folder: Folder of the configs.
+        suffix: Suffix of the configs' names.
+        batch: Images per step, four of each person.
+        most: Maximum number of steps of a run.
+        calibration: Batches that determine the statistics of the norms.
     """
 
     folder: str
@@ -68,7 +68,7 @@ TINY = Scale("configs/Synthetic", "", 8, 2, 1)
 
 
 class Run:
-    """One training of a network that is built from a config, in the plug-in's loop, without a trainer around it."""
+    """One training of a network built from a config, in the plug-in's loop, without a trainer."""
 
     def __init__(
         self, scale: Scale, method: str, pictures: Pictures, steps: int, start: Path | None, device: str
@@ -99,9 +99,9 @@ class Run:
         )
 
     def train(self, steps: int | None = None) -> float:
-        """Train; the rate rises over a tenth of the run and falls by a cosine. Returns seconds."""
+        """Train, and return the seconds. The learning rate rises over a tenth of the run, then falls by a cosine."""
         optimizer, count = self.loop.optimizer, steps or self.steps
-        self.loop.log.epoch_length = count  # read at the end, too
+        self.loop.log.epoch_length = count  # so that the log is also read at the end
         rates = [group["lr"] for group in optimizer.param_groups]
         wait(self.cfg.MODEL.DEVICE)
         started = time.perf_counter()
@@ -117,7 +117,7 @@ class Run:
         return time.perf_counter() - started
 
     def evaluate(self, query: Pictures, gallery: Pictures) -> dict[str, Any]:
-        """The grid on persons that nothing was trained on."""
+        """The grid on persons that were not used for training."""
         loader = ResidentLoader(self.pictures, self.scale.batch, 4, self.scale.calibration, seed=1)
         batches = iter(loader)
         calibrate_bn(self.model, [next(batches) for _ in range(self.scale.calibration)])
@@ -128,7 +128,7 @@ class Run:
 
 
 def wait(device: str) -> None:
-    """Until the device has done all that it was given."""
+    """Wait until the device has finished its queued work."""
     if device.startswith("cuda"):
         torch.cuda.synchronize()
 
@@ -147,17 +147,17 @@ def features_of(model: SwitchableBaseline, pictures: Pictures) -> list[torch.Ten
 
 
 def steps_that_fit(scale: Scale, train: Pictures, options: Options) -> int:
-    """How many steps each run may have: by the clock of a few of SFSC's, with a tenth of the time for all else."""
+    """Number of steps for each run, from the time of a few SFSC steps, with a tenth of the time for everything else."""
     if options.dry_run:
         return scale.most
     run = Run(scale, "sfsc", train, 1000, None, options.device)
-    run.train(10)  # looks for the fastest convolutions
+    run.train(10)  # searches for the fastest convolutions
     each = run.train(10) / 10
     return max(20, min(scale.most, int(0.85 * options.left() / (RUNS * each))))
 
 
 def main() -> None:
-    """Train, and write after each run."""
+    """Train, and write the results after each run."""
     options = read_options(__doc__)
     scale = TINY if options.dry_run else FULL
     torch.backends.cudnn.benchmark = not options.dry_run

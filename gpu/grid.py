@@ -1,4 +1,4 @@
-"""The 4 x 4 grid at Market-1501's size with 2048-d features on the device: time, and agreement with the CPU."""
+"""Measure the 4 x 4 grid at Market-1501's size with 2048-d features on the device: time, and agreement with the CPU."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WIDTHS = (0.25, 0.5, 0.75, 1.0)
 
 
 def features_of(size: tuple[int, int, int, int], device: str) -> tuple[list[Tensor], list[Tensor], list[np.ndarray]]:
-    """Noisy identity centres of every sub-model, and labels: identities, then cameras, of queries and gallery."""
+    """Features of every sub-model (noisy identity centres), and identities, then cameras, of queries and gallery."""
     queries, gallery, identities, dimension = size
     rng, generator = np.random.default_rng(0), torch.Generator(device).manual_seed(0)
     pids, camids = rng.integers(0, identities, queries + gallery), rng.integers(0, 6, queries + gallery)
@@ -37,7 +37,7 @@ def features_of(size: tuple[int, int, int, int], device: str) -> tuple[list[Tens
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """The content of the part's file."""
+    """Measure, and return the content of the part's file."""
     size = TINY if options.dry_run else MARKET
     query, gallery, labels = features_of(size, options.device)
 
@@ -69,7 +69,7 @@ def measure(options: Options) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, and write."""
+    """Measure, and write the file."""
     options = read_options(__doc__)
     write_json(options.output, measure(options))
 

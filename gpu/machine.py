@@ -1,4 +1,4 @@
-"""Which machine this is, as one line of JSON; without a GPU an error, unless it is a dry run."""
+"""Describe this machine in one line of JSON. Without a GPU this is an error, except in a dry run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from switchablecompat.provenance import hardware, versions
 
 
 def main() -> None:
-    """Print it."""
+    """Print the line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--dry-run", action="store_true")
     if not (torch.cuda.is_available() or parser.parse_args().dry_run):

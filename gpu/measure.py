@@ -1,4 +1,4 @@
-"""What the parts take from the benchmarks, in one place."""
+"""The parts' common imports from the benchmarks."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ __all__ = [
 
 
 def benchmark_record(name: str, settings: dict[str, Any], rows: Sequence[Row], **more: Any) -> dict[str, Any]:
-    """The content of a benchmark's JSON, as ``tools/update_docs.py`` reads it."""
+    """The content of a benchmark's JSON in the form that ``tools/update_docs.py`` reads."""
     return record(name, "make gpu", settings, rows, **more)

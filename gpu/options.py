@@ -1,4 +1,4 @@
-"""Options that all parts have."""
+"""Options of all parts."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Options:
-    """What a part is asked for.
+    """The options of a part.
 
     Attributes:
-        seconds: That it may take, from its start.
-        output: Its file.
+        seconds: Seconds that the part may take from its start.
+        output: File of the part's results.
         scratch: A folder that is deleted at the end.
-        dry_run: Tiny numbers, on the CPU.
-        start: Of the part, on the clock of ``time.monotonic``.
+        dry_run: Whether to use tiny numbers, on the CPU.
+        start: Start of the part on the clock of ``time.monotonic``.
     """
 
     seconds: float
@@ -28,16 +28,16 @@ class Options:
 
     @property
     def device(self) -> str:
-        """Where the work runs."""
+        """The device of the computations."""
         return "cpu" if self.dry_run else "cuda"
 
     def left(self) -> float:
-        """Seconds that are left."""
+        """Seconds left for the part."""
         return self.seconds - (time.monotonic() - self.start)
 
 
 def read_options(description: str | None) -> Options:
-    """From the command line."""
+    """Read the options from the command line."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--output", type=Path, required=True)

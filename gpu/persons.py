@@ -1,4 +1,4 @@
-"""Generated persons at 256 x 128 pixels as one array, for trainings that hold them on the device."""
+"""Draw generated persons at 256 x 128 pixels into one array, for trainings that hold it on the device."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ PARTS = ("start", "train", "query", "gallery")
 
 @dataclass(frozen=True)
 class Spec:
-    """How many persons, and pictures of each.
+    """Numbers of persons and of pictures of each.
 
     Attributes:
-        start_ids: Persons that only the pretrained start sees.
-        train_ids: Persons of the fine-tunings.
-        test_ids: Persons of queries and gallery.
-        per_id: Training pictures of a person.
-        queries: Of a person, each in a camera of its own.
-        gallery: Of a person.
-        size: Height and width, in pixels.
+        start_ids: Number of persons that only the pretrained start uses.
+        train_ids: Number of persons of the fine-tunings.
+        test_ids: Number of persons of queries and gallery.
+        per_id: Training pictures per person.
+        queries: Queries per person, each from another camera.
+        gallery: Gallery pictures per person.
+        size: Height and width in pixels.
     """
 
     start_ids: int = 500
@@ -40,7 +40,7 @@ class Spec:
     size: tuple[int, int] = (256, 128)
 
     def jobs(self) -> list[tuple[str, int, int, int]]:
-        """(part, person, camera, number) of every picture; pictures of a person go round the cameras."""
+        """(part, person, camera, number) of every picture. A person's pictures use all cameras in turn."""
         first, found = 0, []
         for part, ids, pictures in (
             ("start", self.start_ids, range(self.per_id)),
@@ -57,7 +57,7 @@ TINY = Spec(start_ids=8, train_ids=8, test_ids=6, per_id=4, queries=2, gallery=4
 
 
 def draw(job: tuple[str, int, int, int], size: tuple[int, int]) -> np.ndarray:
-    """One picture, [3, H, W] uint8, from its person, camera and number alone."""
+    """Draw one picture, [3, H, W] uint8, determined by person, camera and number alone."""
     _, person, camera, number = job
     identity = sample_identity(np.random.default_rng((7, 1, person)))
     place = sample_camera(np.random.default_rng((7, 2, camera)), camera)
@@ -66,7 +66,7 @@ def draw(job: tuple[str, int, int, int], size: tuple[int, int]) -> np.ndarray:
 
 
 def draw_all(spec: Spec, processes: int) -> dict[str, np.ndarray]:
-    """``images`` [N, 3, H, W] uint8, and of each picture its ``part`` (index into PARTS), ``pids`` and ``camids``."""
+    """Draw ``images`` [N, 3, H, W] uint8, with each one's ``part`` (index into PARTS), ``pids`` and ``camids``."""
     jobs = spec.jobs()
     if processes == 1:
         images = [draw(job, spec.size) for job in jobs]
@@ -83,7 +83,7 @@ def draw_all(spec: Spec, processes: int) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    """Write them."""
+    """Draw the persons, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--dry-run", action="store_true")

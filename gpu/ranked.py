@@ -1,4 +1,4 @@
-"""All cells of a grid from features on a device: what the parts take from the evaluation, in one place."""
+"""Rank all cells of a grid from features on a device: the parts' common use of the evaluation."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from switchablecompat.evaluation.task import RetrievalTask
 def all_cells(
     query: Sequence[Tensor], gallery: Sequence[Tensor], labels: Sequence[Labels], widths: Sequence[float]
 ) -> Cells:
-    """Rank; ``labels`` are identities of queries and gallery, then their cameras."""
+    """Rank all cells. ``labels`` are identities of queries and gallery, then their cameras."""
     return rank_cells(RetrievalTask(widths, query, gallery, ProtocolMatches(*labels)))
 
 
 def first_of(cells: Cells) -> RankingResult:
-    """The cell of the smallest sub-model on itself."""
+    """The self-test of the smallest sub-model."""
     cell = cells[0][0]
     assert cell is not None
     return cell

@@ -1,4 +1,4 @@
-"""Pictures that stay on the device: a training step then waits for no loader, and augmentation runs there too."""
+"""Pictures that stay on the device, so that a training step waits for no loader. Augmentation runs there too."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import Tensor
 
 from .persons import PARTS
 
-PADDING, ERASE, FLIP = 10, 0.5, 0.5  # of FastReID's BoT recipe
+PADDING, ERASE, FLIP = 10, 0.5, 0.5  # as in FastReID's BoT recipe
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """A part of the persons, on the device.
+    """The pictures of one part, on the device.
 
     Attributes:
         images: [N, 3, H, W] uint8.
@@ -36,17 +36,17 @@ class Pictures:
         return int(self.pids.max()) + 1
 
     def batches(self, size: int) -> Iterator[dict[str, Tensor]]:
-        """All of them in order, as a test loader gives them."""
+        """All pictures in order, in batches as a test loader gives them."""
         for first in range(0, len(self.images), size):
             part = slice(first, first + size)
             yield {"images": self.images[part].float(), "targets": self.pids[part], "camids": self.camids[part]}
 
 
 def load_persons(path: Path, device: str, patience: float) -> dict[str, Pictures]:
-    """The file of :mod:`.persons`, by part; waits for it so many seconds.
+    """Read the file of :mod:`.persons`, by part. Waits ``patience`` seconds for the file to appear.
 
     Raises:
-        TimeoutError: It has not come.
+        TimeoutError: The file did not appear.
     """
     deadline = time.monotonic() + patience
     while not path.is_file():
@@ -60,7 +60,7 @@ def load_persons(path: Path, device: str, patience: float) -> dict[str, Pictures
     for number, name in enumerate(PARTS):
         chosen = part == number
         _, own = np.unique(pids[chosen], return_inverse=True)
-        if name in ("query", "gallery"):  # numbered alike
+        if name in ("query", "gallery"):  # both share one numbering of persons
             own = np.searchsorted(np.unique(pids[test]), pids[chosen])
         tensors = (torch.from_numpy(np.ascontiguousarray(x)) for x in (images[chosen], own, camids[chosen]))
         found[name] = Pictures(*(tensor.to(device) for tensor in tensors))
@@ -68,14 +68,14 @@ def load_persons(path: Path, device: str, patience: float) -> dict[str, Pictures
 
 
 class ResidentLoader:
-    """Endless augmented batches of P persons with K pictures each; all random numbers of a run come from its seed.
+    """Endless augmented batches of P persons with K pictures each. The seed determines all random numbers.
 
     Args:
-        pictures: On their device.
+        pictures: The pictures, on their device.
         batch: P times K.
         instances: K.
-        steps: Batches for which indices are made beforehand.
-        seed: Of the draws.
+        steps: Number of batches whose indices are drawn in advance.
+        seed: Seed of all draws.
     """
 
     def __init__(self, pictures: Pictures, batch: int, instances: int, steps: int, seed: int) -> None:
@@ -100,11 +100,11 @@ class ResidentLoader:
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Flip, pad and crop, and erase a rectangle to the mean, each picture on its own, without leaving the device.
+    """Flip, pad and crop each picture, and erase a rectangle of it to the mean, without leaving the device.
 
     Args:
         images: [N, 3, H, W], 0 to 255.
-        generator: On the device of the images.
+        generator: Random generator on the device of the images.
     """
     n, _, height, width = images.shape
     draws = torch.rand(8, n, device=images.device, generator=generator)

@@ -1,8 +1,8 @@
-"""What SFSC's step costs on several GPUs, as a model: measured step and bank, stated constants of the machine.
+"""A model of the cost of SFSC's step on several GPUs, from the measured step and bank, and stated machine constants.
 
-Of m sub-models the step computes forwards and backwards one after another. The flat gradient of each is summed over the
-processes while the next one computes; only the last one's, the smallest, has nothing to hide behind. A ring moves
-2 (n - 1) / n of a buffer's bytes through each link.
+The step computes forwards and backwards of m sub-models one after another. The flat gradient of each is summed over the
+processes while the next sub-model computes. Only the sum of the last and smallest one overlaps with no computation. A
+ring moves 2 (n - 1) / n of a buffer's bytes through each link.
 
     python -m gpu.scale_out --gpus 2,8 --step 0.065
 """
@@ -17,28 +17,28 @@ from pathlib import Path
 
 RESULTS = Path(__file__).parents[1] / "results"
 BACKBONES, MEASURED = RESULTS / "backbones.json", RESULTS / "gpu" / "step.json"
-ASSUMED = 0.065  # seconds of ResNet-50's step, 256 x 128, batch 64, float16, on one H100; measured nowhere
-CLASSES, DIMENSION = 751, 512  # of Market-1501, and of the features: the head's embedding and the shared classifier
-PRIVATE = 0.13e6  # affine parameters of all norms: averaged at the end, at once
-LINKS = {  # bytes per second of one GPU for collectives, and seconds to start one
+ASSUMED = 0.065  # seconds of ResNet-50's step, 256 x 128, batch 64, float16, on one H100; an assumption, not measured
+CLASSES, DIMENSION = 751, 512  # identities of Market-1501, and feature dimension: size of embedding and classifier
+PRIVATE = 0.13e6  # affine parameters of all norms, averaged together at the end
+LINKS = {  # bytes per second of one GPU in collectives, and seconds to start a collective
     "NVLink 4 (H100, one node)": (300e9, 20e-6),
     "PCIe 4.0 x16 (one node)": (20e9, 30e-6),
     "100 Gbit/s Ethernet (one GPU a node)": (10e9, 60e-6),
     "10 Gbit/s Ethernet (one GPU a node)": (1.0e9, 100e-6),
 }
-PICKLE = 1.0e-3  # seconds a step to learn whether a process was asked to end: small messages through gloo
+PICKLE = 1.0e-3  # seconds per step to check whether a process was asked to end, by small messages through gloo
 
 
 @dataclass(frozen=True)
 class Network:
-    """Of each sub-model, the full one first: multiply-accumulates of an image, and elements of its flat gradient."""
+    """Multiply-accumulates per image and elements of the flat gradient of each sub-model, the full model first."""
 
     compute: tuple[float, ...]
     elements: tuple[float, ...]
 
 
 def measured_network(family: str = "ResNet", path: Path = BACKBONES) -> Network:
-    """From the measured table of backbones, with the embedding and the classifier on top."""
+    """Read a network from the measured table of backbones, and add the embedding and the classifier."""
     content = json.loads(path.read_text())
     row = next(row for row in content["families"] if row["family"] == family)
     features = [row["features"][-1] * width for width in content["widths"]]
@@ -49,12 +49,12 @@ def measured_network(family: str = "ResNet", path: Path = BACKBONES) -> Network:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of a step.
+    """Estimated seconds of a step.
 
     Attributes:
-        alone: On one GPU.
-        exposed: That it waits for sums of gradients.
-        communication: Of all sums, hidden or not.
+        alone: Seconds on one GPU.
+        exposed: Seconds in which the step waits for sums of gradients.
+        communication: Seconds of all sums, overlapped or not.
     """
 
     alone: float
@@ -62,25 +62,25 @@ class Estimate:
     communication: float
 
     def efficiency(self, accumulate: int = 1) -> float:
-        """Share of n times one GPU's throughput, with gradients of ``accumulate`` batches added up before each sum."""
+        """Share of n times one GPU's throughput, if gradients of ``accumulate`` batches are added before each sum."""
         compute = self.alone * accumulate
-        return compute / (compute + self.exposed)  # the sums run beside the last of the batches
+        return compute / (compute + self.exposed)  # the sums overlap with the last batch
 
 
 def ring_seconds(elements: float, gpus: int, bandwidth: float, latency: float) -> float:
-    """One all-reduce of float32 numbers in a ring."""
+    """Seconds of one all-reduce of float32 numbers in a ring."""
     return 2 * (gpus - 1) / gpus * elements * 4 / bandwidth + latency
 
 
 def estimate(network: Network, step: float, gpus: int, link: tuple[float, float], rest: float = 0.15) -> Estimate:
-    """The model.
+    """Estimate the step on several GPUs.
 
     Args:
-        network: What is trained.
+        network: The network that is trained.
         step: Seconds of SFSC's step on one GPU.
-        gpus: Processes, each with a batch as large as that step's.
-        link: Bytes per second, and seconds to start.
-        rest: Share of the step after the last backward: Gram matrices, aggregate, optimiser.
+        gpus: Number of processes, each with the batch size of that step.
+        link: Bytes per second, and seconds to start a collective.
+        rest: Share of the step after the last backward: Gram matrices, aggregation, optimiser.
     """
     compute = [macs / sum(network.compute) * step * (1 - rest) for macs in network.compute]
     if gpus == 1:
@@ -88,14 +88,14 @@ def estimate(network: Network, step: float, gpus: int, link: tuple[float, float]
     sums = [ring_seconds(elements, gpus, *link) for elements in network.elements]
     computed, summed = 0.0, 0.0
     for seconds, wire in zip(compute, sums, strict=True):
-        computed += seconds  # a backward that is done ...
-        summed = max(summed, computed) + wire  # ... starts its sum when the wire is free
+        computed += seconds  # a finished backward ...
+        summed = max(summed, computed) + wire  # ... starts its sum when the link is free
     exposed = summed - computed + ring_seconds(PRIVATE, gpus, *link) + PICKLE
     return Estimate(step, exposed, sum(sums))
 
 
 def table(step: float, counts: Sequence[int], accumulate: int = 4) -> str:
-    """Markdown: per link and number of GPUs what is exposed, and the efficiency without and with accumulation."""
+    """A Markdown table by link and number of GPUs: exposed seconds, and efficiency without and with accumulation."""
     network = measured_network()
     lines = [
         f"| link | GPUs | sums, all (ms) | not hidden (ms) | efficiency | with {accumulate} batches a step |",
@@ -111,7 +111,7 @@ def table(step: float, counts: Sequence[int], accumulate: int = 4) -> str:
 
 
 def step_seconds(path: Path = MEASURED) -> float:
-    """ResNet-50's step on one GPU as ``make gpu`` measured it; before that, :data:`ASSUMED`."""
+    """Seconds of ResNet-50's step on one GPU as measured by ``make gpu``; :data:`ASSUMED` if not measured yet."""
     if not path.is_file():
         return ASSUMED
     rows = json.loads(path.read_text())["rows"]
@@ -122,9 +122,9 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--step", type=float, default=step_seconds(), metavar="S", help="of a GPU (default %(default)s)"
+        "--step", type=float, default=step_seconds(), metavar="S", help="seconds of a step (default %(default)s)"
     )
-    parser.add_argument("--gpus", default="2,8", metavar="N,N", help="default %(default)s")
+    parser.add_argument("--gpus", default="2,8", metavar="N,N", help="numbers of GPUs (default %(default)s)")
     arguments = parser.parse_args()
     print(table(arguments.step, [int(count) for count in arguments.gpus.split(",")]))
 

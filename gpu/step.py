@@ -1,4 +1,4 @@
-"""A training step of all sub-models as a ratio against plain ones, and how long the GPU waits for launches in it."""
+"""Measure a training step of all sub-models as a ratio to plain ones, and the GPU's idle time between launches."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ SIZE = ["INPUT.SIZE_TRAIN", "[256, 128]", "SOLVER.AMP.ENABLED", "True", *FORMAT]
 
 
 def config(file: str, opts: list[str], options: Options) -> CfgNode:
-    """The config of a network for this device."""
+    """Load the config of a network for this device."""
     common = ["MODEL.DEVICE", options.device, *opts, *([] if options.dry_run else SIZE)]
     return load(file, common)
 
 
 def measure_network(name: str, cfg: CfgNode, options: Options) -> list[Row]:
-    """Rows of one network that is not compiled."""
+    """Measure one network without compilation; return its rows."""
     batch = random_batch(cfg, 8 if options.dry_run else 64)
     repeats = 1 if options.dry_run else 15
     tasks: dict[str, Callable[[], object]] = {
@@ -66,7 +66,7 @@ def measure_network(name: str, cfg: CfgNode, options: Options) -> list[Row]:
 
 
 def busy_seconds(step: Callable[[], object], steps: int = 3) -> tuple[float, float]:
-    """Seconds of kernels on the GPU, and of the clock, over some steps: what is between them is idle."""
+    """Seconds of GPU kernels and of wall time over some steps. The difference is idle time."""
     from torch.profiler import ProfilerActivity, profile
 
     step()
@@ -85,7 +85,7 @@ def busy_seconds(step: Callable[[], object], steps: int = 3) -> tuple[float, flo
 
 
 def compiled_row(name: str, cfg: CfgNode, mode: str, options: Options) -> Row:
-    """The compiled step against the one that is not."""
+    """Measure the compiled step against the step without compilation."""
     batch = random_batch(cfg, 8 if options.dry_run else 64)
     eager = SwitchableStep(cfg, batch)
     compiled = SwitchableStep(changed(cfg, "MODEL.SWITCHABLE.COMPILE", mode), batch)
@@ -100,7 +100,7 @@ def compiled_row(name: str, cfg: CfgNode, mode: str, options: Options) -> Row:
 
 
 def main() -> None:
-    """Measure, and write after each network and each mode; the narrow network first: launches bind it most."""
+    """Measure, and write after each network and mode. The narrow network is first, since launches limit it most."""
     options = read_options(__doc__)
     torch.backends.cudnn.benchmark = not options.dry_run
     networks, modes = (TINY, ["aot_eager"]) if options.dry_run else (NETWORKS, ["cudagraphs", "reduce-overhead"])

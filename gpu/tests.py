@@ -1,4 +1,4 @@
-"""The tests that need a GPU; what each of them came to is kept as it goes."""
+"""Run the tests that need a GPU, and write the outcome of each as soon as it is known."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ OUTCOME = re.compile(r"^(?P<test>tests/\S+::.+?) (?P<outcome>PASSED|FAILED|ERROR
 
 
 def command(options: Options) -> list[str]:
-    """pytest on the marked tests; in a dry run on a few that need none."""
+    """The command that runs pytest on the marked tests; in a dry run, on a few that need no GPU."""
     chosen = ["tests/unit/test_widths.py"] if options.dry_run else ["-m", "gpu", *marked_files()]
-    # warnings of versions that nobody here has seen must not cost the session
+    # Unknown warnings of other versions must not fail the tests.
     return [sys.executable, "-m", "pytest", "-v", "-W", "default", "-p", "no:cacheprovider", "--color=no", *chosen]
 
 
 def marked_files(folder: Path = ROOT / "tests") -> list[str]:
-    """Test files that name the mark: others may need packages that a machine with a GPU does not have."""
+    """Test files that contain the mark. Others may need packages that a machine with a GPU lacks."""
     files = sorted(folder.rglob("test_*.py"))
     return [str(path.relative_to(folder.parent)) for path in files if "pytest.mark.gpu" in path.read_text()]
 
 
 def follow(lines: Iterable[str], options: Options) -> dict[str, str]:
-    """Outcome of each test so far; the file is written anew after each."""
+    """Collect the outcome of each test from pytest's output, and rewrite the file after each."""
     outcomes: dict[str, str] = {}
     for line in lines:
         print(line, end="", flush=True)
@@ -43,7 +43,7 @@ def follow(lines: Iterable[str], options: Options) -> dict[str, str]:
 
 
 def write(outcomes: dict[str, str], options: Options, *, complete: bool) -> None:
-    """The part's file."""
+    """Write the part's file."""
     write_json(
         options.output,
         {
@@ -58,7 +58,7 @@ def write(outcomes: dict[str, str], options: Options, *, complete: bool) -> None
 
 
 def main() -> None:
-    """Run them."""
+    """Run the tests."""
     options = read_options(__doc__)
     with subprocess.Popen(command(options), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None

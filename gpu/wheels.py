@@ -1,4 +1,4 @@
-"""Wheels for a machine without internet: collect them here, install there what it lacks, beside its own torch."""
+"""Collect wheels for a machine without internet, and install there what it lacks. Its own torch stays."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-LIMIT = 40 * 2**20  # bytes in all
-WHEELS = {  # importable module: what to collect. Without their dependencies, which are in this table or NEEDED
+LIMIT = 40 * 2**20  # bytes of all wheels
+WHEELS = {  # importable module: wheel to collect, without dependencies (they are in this table or NEEDED)
     "fastreid": "fastreid==1.4.0",
     "yacs": "yacs>=0.1.8,<0.2",
     "termcolor": "termcolor>=2,<4",
@@ -28,7 +28,7 @@ WHEELS = {  # importable module: what to collect. Without their dependencies, wh
     "yaml": "pyyaml>=6",
     "packaging": "packaging>=22",
 }
-# What a machine with torch has to have: too large to bring along.
+# Modules that the machine itself must have, because their wheels are too large.
 NEEDED = ("torch", "torchvision", "numpy", "PIL", "scipy", "sklearn", "matplotlib", "tensorboard")
 PLATFORMS = [f"manylinux_2_{n}_x86_64" for n in (28, 27, 24, 17, 12, 5)] + ["manylinux2014_x86_64", "manylinux1_x86_64"]
 
@@ -37,7 +37,7 @@ def collect(folder: Path) -> int:
     """Download the wheels for Python 3.12 on Linux, x86_64; returns their size in bytes.
 
     Raises:
-        SystemExit: One cannot be had, or together they are larger than :data:`LIMIT`.
+        SystemExit: A wheel is not available, or all together exceed :data:`LIMIT`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.whl"):  # two versions of one package would stop the installation
@@ -54,7 +54,7 @@ def collect(folder: Path) -> int:
 
 
 def install_missing(folder: Path, target: Path) -> list[str]:
-    """Install from ``folder`` into ``target`` what this Python lacks, offline; returns what is missing all the same."""
+    """Install modules that this Python lacks from ``folder`` into ``target``, offline; return those still missing."""
     missing = [name for name in (*WHEELS, *NEEDED) if importlib.util.find_spec(name) is None]
     wanted = [WHEELS[name] for name in missing if name in WHEELS]
     if not wanted:
@@ -67,7 +67,7 @@ def install_missing(folder: Path, target: Path) -> list[str]:
 
 
 def environment(root: Path, target: Path) -> dict[str, str]:
-    """The environment in which the repository's package and what was installed into ``target`` are importable."""
+    """The environment in which the repository's package and the packages in ``target`` are importable."""
     paths = [root / "projects" / "SwitchableCompat", root / "tools", target]
     former = os.environ.get("PYTHONPATH")
     joined = os.pathsep.join([*map(str, paths), *([former] if former else [])])
@@ -75,9 +75,9 @@ def environment(root: Path, target: Path) -> dict[str, str]:
 
 
 def main() -> None:
-    """Collect."""
+    """Collect the wheels."""
     parser = argparse.ArgumentParser(prog="python -m gpu.wheels", description=collect.__doc__)
-    parser.add_argument("--output", default="outputs/gpu_wheels", metavar="DIR", help="default %(default)s")
+    parser.add_argument("--output", default="outputs/gpu_wheels", metavar="DIR", help="(default %(default)s)")
     folder = Path(parser.parse_args().output)
     size = collect(folder)
     print(f"{len(list(folder.glob('*.whl')))} wheels, {size / 2**20:.1f} MiB: {folder}")

@@ -1,7 +1,7 @@
-"""Speed and memory as ratios: against the arithmetic's own limit, or against a peer in the same run.
+"""Measure speed and memory as ratios to the limit of the arithmetic, or to a peer in the same run.
 
 Each sub-command measures in interleaved rounds, prints a table (median, quartiles of the ratio, target) and writes a
-JSON from which the tables of the documentation are made. Nothing else should run on the machine.
+JSON, from which the tables of the documentation are made. Run nothing else on the machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from fastreid.config import CfgNode
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # where benchmarks/ is
+sys.path.insert(0, str(Path(__file__).parents[1]))  # to import benchmarks/
 from benchmarks import aggregation, extraction, grid, report, scaling, training_step
 from benchmarks.timing import Row, compare, compare_once, in_fresh_process, interleave
 from switchablecompat.cli.parsers.shared import Parser
@@ -71,7 +71,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def load(arguments: argparse.Namespace) -> CfgNode:
-    """The config, on the CPU where there is no GPU."""
+    """Load the config, for the CPU if there is no GPU."""
     opts = list(arguments.opts)
     if not torch.cuda.is_available():
         opts += ["MODEL.DEVICE", "cpu"]
@@ -79,7 +79,7 @@ def load(arguments: argparse.Namespace) -> CfgNode:
 
 
 def step(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
-    """Training step, projection, memory."""
+    """Measure the training step, projection, and memory."""
     cfg = load(arguments)
     batch, device = training_step.random_batch(cfg, arguments.batch), cfg.MODEL.DEVICE
     summed = training_step.changed(cfg, "SOLVER.AGGREGATION.NAME", "sum")
@@ -110,7 +110,7 @@ def step(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
 
 
 def aggregate(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
-    """Aggregation alone."""
+    """Measure aggregation alone."""
     cfg, rows = load(arguments), []
     for m in read_numbers(arguments.widths, "--widths"):
         shared = aggregation.shared_of(cfg, m)
@@ -133,7 +133,7 @@ def aggregate(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
 
 
 def evaluate(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
-    """Grid evaluation."""
+    """Measure grid evaluation."""
     rows, agreement = [], 0.0
     for dimension, separation, target in (
         (512, grid.TRAINED, 1.3),
@@ -169,7 +169,7 @@ def evaluate(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
 
 
 def extract(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
-    """Feature extraction."""
+    """Measure feature extraction."""
     cfg = load(arguments)
     use_cpu_loader(not cfg.MODEL.DEVICE.startswith("cuda"))
     check_datasets(cfg, eval_only=True)
@@ -239,7 +239,7 @@ def scale(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
 
 
 def options(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
-    """Options that may pay, depending on the machine."""
+    """Measure options whose benefit depends on the machine."""
     cfg = load(arguments)
     batch = training_step.random_batch(cfg, arguments.batch)
     channels_last = ["MODEL.SWITCHABLE.CHANNELS_LAST", "True"]
@@ -266,7 +266,7 @@ def options(arguments: argparse.Namespace) -> tuple[list[Row], dict]:
 
 
 def read_numbers(text: str, option: str) -> list[int]:
-    """Numbers from ``2,4,8``."""
+    """Parse numbers such as ``2,4,8``."""
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:

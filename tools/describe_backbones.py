@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Which of FastReID's backbones convert, what each width costs, and whether conversion and extraction are exact.
+"""Describe FastReID's backbones: which convert, what each width costs, and whether conversion and extraction are exact.
 
-Every backbone is built by FastReID's own builder, with random weights, and converted; what is compared bit for bit is
-the full width with FastReID's network (evaluation and training mode) and each extracted sub-model with its width.
+FastReID's own builder builds every backbone with random weights; then it is converted. The full width is compared bit
+for bit with FastReID's network (in evaluation and training mode), and each extracted sub-model with its width.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from switchablecompat.provenance import versions
 
 COMMAND = "python tools/describe_backbones.py --json results/backbones.json"
 WIDTHS, DIVISOR, SIZE = [0.25, 0.5, 0.75, 1.0], 8, (256, 128)
-# family: (FastReID's name of its builder, the depth that is measured, all depths that the builder lists)
+# family: (FastReID's builder, the measured depth, all depths that the builder lists)
 FAMILIES: dict[str, tuple[str, str, str]] = {
     "ResNet": ("resnet", "50x", "18x 34x 50x 101x"),
     "ResNeXt": ("resnext", "50x", "50x 101x 152x"),
@@ -73,7 +73,7 @@ def cost(network: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
 
 @torch.no_grad()
 def describe(builder: str, depth: str) -> dict[str, Any]:
-    """Build, convert, compare and count one backbone; lists are in the order of the widths."""
+    """Build, convert, compare and count one backbone. Lists are in the order of the widths."""
     torch.manual_seed(0)
     cfg = config(builder, depth)
     plain = build_plain_backbone(cfg, cfg.MODEL.BACKBONE.NAME)
@@ -83,7 +83,7 @@ def describe(builder: str, depth: str) -> dict[str, Any]:
     training = _same(plain, network, images)
     for index in network.switch.descending[1:]:
         with network.switch.use(index):
-            network(images)  # statistics of its own, not those of the full model
+            network(images)  # gives each width its own statistics, different from the full model's
     plain.eval(), network.eval()
     row: dict[str, Any] = {
         "depth": depth,
@@ -103,7 +103,7 @@ def describe(builder: str, depth: str) -> dict[str, Any]:
 
 
 def _same(one: nn.Module, other: nn.Module, images: Tensor) -> bool:
-    """Whether both return the same finite numbers, with the same random ones (dropout, stochastic depth)."""
+    """Whether both return the same finite numbers from the same random state (dropout, stochastic depth)."""
     outputs = []
     for network in (one, other):
         torch.manual_seed(0)
@@ -114,8 +114,8 @@ def _same(one: nn.Module, other: nn.Module, images: Tensor) -> bool:
 def main() -> None:
     """The command line."""
     parser = Parser(description=__doc__, epilog=f"example: {COMMAND}")
-    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where to write the figures")
-    parser.add_argument("--family", action="append", choices=FAMILIES, help="only this one; may be repeated")
+    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="file for the figures")
+    parser.add_argument("--family", action="append", choices=FAMILIES, help="only this family; may be repeated")
     args = parser.parse_args()
     refuse_unwritable_file(args.json, "--json")
     rows = []

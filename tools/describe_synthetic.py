@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""How hard the generated data set is without learning, how fast it is drawn, and what it looks like.
+"""Describe the generated data set: its difficulty without learning, the time to draw it, and samples.
 
 Writes the figures as JSON and a sheet of samples as JPEG.
 """
@@ -59,7 +59,7 @@ def retrieve(features: Callable[[np.ndarray], torch.Tensor], query: list, galler
 
 
 def sheet(train: list, identities: int) -> Image.Image:
-    """The first identities as rows, all their pictures side by side, three times enlarged."""
+    """The first identities, one per row with all pictures side by side, enlarged three times."""
     pids = sorted({pid for _, pid, _ in train}, key=lambda pid: int(pid.rpartition("_")[2]))[:identities]
     rows = []
     for wanted in pids:
@@ -72,8 +72,8 @@ def sheet(train: list, identities: int) -> Image.Image:
 def main() -> None:
     """The command line."""
     parser = Parser(description=__doc__, epilog=f"example: {COMMAND}")
-    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where to write the figures")
-    parser.add_argument("--sheet", type=Path, metavar="FILE", help="where to write a sheet of samples (JPEG)")
+    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="file for the figures")
+    parser.add_argument("--sheet", type=Path, metavar="FILE", help="file for a sheet of samples (JPEG)")
     args = parser.parse_args()
     refuse_unwritable_file(args.json, "--json")
     if args.sheet:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Draw how trainings went inside: conflicts by part of the network, gradients, losses, uncertainty."""
+"""Draw the diagnostics of trainings: conflicts by part of the network, gradients, losses, uncertainty."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(description=__doc__, epilog=EXAMPLES)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--run", action="append", metavar="TITLE=DIR", help="a run's OUTPUT_DIR; may be repeated")
-    source.add_argument("--record", metavar="JSON", help="an earlier mechanism.json, to draw it again")
+    source.add_argument("--record", metavar="JSON", help="an earlier mechanism.json to draw again")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for mechanism.json and mechanism.png")
     return parser.parse_args(argv)
 

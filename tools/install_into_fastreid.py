@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Put this project where FastReID's other projects live, in CHECKOUT/projects/SwitchableCompat, and take it away again.
+"""Install this project beside FastReID's other projects, in CHECKOUT/projects/SwitchableCompat, or uninstall it.
 
-There it has its train_net.py, its configs and its package, and runs with the checkout's FastReID; nothing has to be
-installed but the packages that both need. No existing file is changed. A manifest beside the files says what was put
-there: what you have changed or added since is never deleted or replaced.
+There it has its train_net.py, its configs and its package, and runs with the checkout's FastReID. Only the packages
+that both need must be installed. No existing file is changed. A manifest beside the files lists what was installed.
+Files that you have changed or added since are never deleted or replaced.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ sys.path.insert(0, str(PROJECT))
 
 import switchablecompat_command  # noqa: E402
 
-switchablecompat_command.postponed = True  # neither FastReID nor torch need be there
+switchablecompat_command.postponed = True  # works without FastReID and torch
 from switchablecompat.cli.parsers.shared import Parser  # noqa: E402
 from switchablecompat.errors import InputError, exit_on_input_error  # noqa: E402
 
@@ -40,7 +40,7 @@ MANIFEST = "installed.json"
 
 
 def entries(folder: Path) -> Iterator[Path]:
-    """All files and links below a folder, but Python's caches; links are not followed."""
+    """All files and links below a folder, except Python's caches. Links are not followed."""
     for path in sorted(folder.iterdir()):
         if path.is_symlink() or not path.is_dir():
             yield path
@@ -49,24 +49,24 @@ def entries(folder: Path) -> Iterator[Path]:
 
 
 def identity(path: Path) -> str:
-    """What a file or a link is: two of the same identity are interchangeable."""
+    """Identity of a file or a link. Two with the same identity are interchangeable."""
     if path.is_symlink():
         return f"link:{os.readlink(path)}"
     return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
 def check_checkout(checkout: Path) -> None:
-    """Refuse what is not a checkout of FastReID."""
+    """Reject a folder that is not a checkout of FastReID."""
     missing = [mark for mark in MARKS if not (checkout / mark).exists()]
     if missing:
         raise InputError(checkout, f"must be a FastReID checkout, with {', '.join(MARKS)}", f"no {', '.join(missing)}")
 
 
 def read_manifest(target: Path) -> dict[str, str]:
-    """Path and identity of everything that was put into ``target``.
+    """Path and identity of everything that was installed into ``target``.
 
     Raises:
-        InputError: Nothing was, or something is there that this tool did not put there.
+        InputError: Nothing was installed, or this tool did not install the files there.
     """
     if not os.path.lexists(target):
         raise InputError(target, "must have been installed by this tool", "nothing")
@@ -79,7 +79,7 @@ def read_manifest(target: Path) -> dict[str, str]:
 
 
 def check_unchanged(target: Path, files: dict[str, str]) -> None:
-    """Refuse to take away what the user has changed or added; names every file."""
+    """Reject removal if the user has changed or added files; the message names every file."""
     found = []
     for path in entries(target):
         name = path.relative_to(target).as_posix()
@@ -101,7 +101,7 @@ def remove(target: Path) -> None:
 
 
 def fill(target: Path, link: bool) -> dict[str, str]:
-    """Copy or link the project into a new folder, with its manifest; returns what the manifest lists."""
+    """Copy or link the project into a new folder, with its manifest; return the manifest's content."""
     target.mkdir()
     for name, source in SOURCES.items():
         if link:
@@ -125,7 +125,7 @@ def version() -> str:
 
 
 def install(target: Path, link: bool) -> None:
-    """Install, or replace an unchanged installation; the folder appears when it is complete."""
+    """Install, or replace an unchanged installation. The folder appears when it is complete."""
     exists = os.path.lexists(target)
     if exists:
         check_unchanged(target, read_manifest(target))
@@ -145,7 +145,7 @@ def install(target: Path, link: bool) -> None:
 
 
 def uninstall(target: Path) -> None:
-    """Take away exactly what was installed."""
+    """Remove exactly the installed files."""
     files = read_manifest(target)
     check_unchanged(target, files)
     remove(target)
@@ -161,8 +161,8 @@ def main() -> None:
     parser.add_argument("checkout", type=Path, metavar="CHECKOUT", help="folder of a FastReID checkout")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--copy", action="store_true", help="copy the files (default)")
-    what.add_argument("--link", action="store_true", help="link to this repository: what changes here changes there")
-    what.add_argument("--uninstall", action="store_true", help="take away what was installed")
+    what.add_argument("--link", action="store_true", help="link to this repository; changes here apply there too")
+    what.add_argument("--uninstall", action="store_true", help="remove the installed files")
     args = parser.parse_args()
     check_checkout(args.checkout)
     target = args.checkout.resolve() / "projects" / PROJECT.name

@@ -1,4 +1,4 @@
-"""Imported first by every tool: without the package there is one line that says how to get it, and exit code 2."""
+"""Every tool imports this first. Without the package it prints one line on how to install it, and exits with 2."""
 
 import sys
 from pathlib import Path
@@ -15,5 +15,5 @@ prepare()
 
 
 def command(name: str) -> NoReturn:
-    """Run a command of the package by a script of this folder."""
+    """Run a command of the package from a script of this folder."""
     main(name, f"python tools/{Path(sys.argv[0]).name}")

@@ -1,6 +1,6 @@
-"""FAISS and Milvus Lite side by side on generated vectors: inserting, searching, recall, disk and peak memory.
+"""Compare FAISS and Milvus Lite on generated vectors: inserting, searching, recall, disk and peak memory.
 
-Each engine and index is measured in a process of its own. Writes engines.json.
+Each engine and index is measured in its own process. Writes engines.json.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ EXAMPLES = """example:
   python tools/try_engines.py --generate 100000 --dimension 128 --output outputs/engines
   python tools/try_engines.py --generate 1000000 --index flat ivf --output outputs/engines
 """
-Entry = tuple[str, str, dict[str, int], dict[str, int]]  # engine, index, parameters of building and of searching it
+Entry = tuple[str, str, dict[str, int], dict[str, int]]  # engine, index, parameters for building and for searching
 # The same index in both engines.
 ENTRIES: dict[str, tuple[Entry, Entry]] = {
     "flat": (("faiss", "Flat", {}, {}), ("milvus lite", "FLAT", {}, {})),
@@ -51,14 +51,14 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description=__doc__, epilog=EXAMPLES)
     parser.add_argument("--generate", type=positive, default=100_000, metavar="N", help="vectors (default %(default)s)")
-    parser.add_argument("--dimension", type=positive, default=128, metavar="D", help="of them (default %(default)s)")
-    parser.add_argument("--queries", type=positive, default=200, metavar="N", help="(default %(default)s)")
+    parser.add_argument("--dimension", type=positive, default=128, metavar="D", help="components (default %(default)s)")
+    parser.add_argument("--queries", type=positive, default=200, metavar="N", help="queries (default %(default)s)")
     parser.add_argument("--top", type=positive, default=10, metavar="K", help="neighbours (default %(default)s)")
     parser.add_argument(
         "--index", nargs="+", choices=ENTRIES, default=["flat", "hnsw"], help="kinds of index (default: flat hnsw)"
     )
-    parser.add_argument("--output", required=True, metavar="DIR", help="for vectors and engines.json")
-    parser.add_argument("--one", type=int, choices=(0, 1), help=argparse.SUPPRESS)  # the engine that a process measures
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for vectors and engines.json")
+    parser.add_argument("--one", type=int, choices=(0, 1), help=argparse.SUPPRESS)  # engine of this process
     arguments = parser.parse_args(argv)
     if arguments.top > arguments.generate:
         raise InputError("--top", f"must be at most the {arguments.generate} vectors", arguments.top)
@@ -66,7 +66,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def measure_one(kind: str, number: int, output: Path) -> None:
-    """Measure one engine, and print what it gives."""
+    """Measure one engine, and print the result."""
     engine, index, build, parameters = ENTRIES[kind][number]
     files = open_shards([output / "shards"])
     queries, exact = (np.load(output / f"{name}.npy") for name in ("queries", "exact"))

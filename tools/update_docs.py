@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Fill the tables of README.md and docs/ from committed JSON files; ``--check`` only reports pages that are stale."""
+"""Fill the tables of README.md and docs/ from committed JSON files; ``--check`` only reports stale pages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tabulate import tabulate
 
 import startup  # noqa: F401  (before torch is loaded)
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # where benchmarks/ and gpu/ are
+sys.path.insert(0, str(Path(__file__).parents[1]))  # to import benchmarks/ and gpu/
 from benchmarks import report
 from gpu import scale_out
 from switchablecompat.cli.parsers.shared import Parser
@@ -49,7 +49,7 @@ BENCHMARKS = ("step", "aggregation", "grid", "extraction", "scaling", "options")
 
 
 def grid_table(path: Path) -> str:
-    """The mAP grid and its verdict, as a run prints them."""
+    """The mAP grid and its verdict in the form that a run prints."""
     content = json.loads(path.read_text())
     grid = CompatibilityGrid.from_dict(content)
     return f"```text\n{render_table(grid, 'mAP')}\n{grid.verdict()}\n```\n\n({made_with(content)})"
@@ -124,7 +124,7 @@ def published_table(path: Path) -> str:
 
 
 def threshold_table(path: Path) -> str:
-    """What thresholds that a family shares cost, from ``report.json``: one line per target FAR."""
+    """The cost of shared thresholds, from ``report.json``: one line per target FAR."""
     content = json.loads(path.read_text())
     rows = []
     for one in content["verification"]:
@@ -154,7 +154,7 @@ def mixed_table(path: Path) -> str:
 
 
 def trial_table(path: Path) -> str:
-    """What an index costs and finds, from the ``trial.json`` of ``tools/try_index.py``, one file per index."""
+    """Memory and recall of indexes, from ``trial.json`` of ``tools/try_index.py``, one file per index."""
     trials = [json.loads(file.read_text()) for file in sorted(path.glob("*.json"))]
     if not trials:
         raise InputError(path, "must have results of tools/try_index.py")
@@ -188,7 +188,7 @@ def benchmark_table(path: Path) -> str:
 
 
 def refinement_table(path: Path) -> str:
-    """mAP of the outermost cells, plain and with FastReID's options at test time, from a folder of grids."""
+    """mAP of the outermost cells, plain and with FastReID's test options, from a folder of grids."""
     rows, plain = [], CompatibilityGrid.from_dict(json.loads((path / "plain.json").read_text()))
     for file, title in REFINEMENTS.items():
         grid = CompatibilityGrid.from_dict(json.loads((path / f"{file}.json").read_text()))
@@ -267,12 +267,12 @@ def rehearsal_table(path: Path) -> str:
 
 
 def engine_table(path: Path) -> str:
-    """FAISS and Milvus Lite side by side, as ``tools/try_engines.py`` prints it."""
+    """The comparison of FAISS and Milvus Lite, as ``tools/try_engines.py`` prints it."""
     return render_engines(json.loads(path.read_text())).strip()
 
 
 def gpu_tables(path: Path) -> str:
-    """What ``make gpu`` left in a folder: tests, ratios, and the grids of short trainings; or that it never ran."""
+    """The results of ``make gpu``: tests, ratios, and grids of short trainings; or a line that it was never run."""
     if not (path / "manifest.json").is_file():
         return "Not measured yet: `make gpu` has not been run on a GPU."
     manifest = json.loads((path / "manifest.json").read_text())
@@ -292,14 +292,14 @@ def gpu_tables(path: Path) -> str:
 
 
 def scale_out_table(path: Path) -> str:
-    """What a step should cost on several GPUs, from measured sizes; says whether its time on one GPU is measured."""
+    """The modelled cost of a step on several GPUs, and a line on whether its time on one GPU is measured."""
     step = scale_out.step_seconds()
     assumed = "assumed" if step == scale_out.ASSUMED else "measured"
     return f"{scale_out.table(step, (2, 8))}\n\n(ResNet-50; {1000 * step:.0f} ms for a step on one GPU, {assumed}.)"
 
 
 def gpu_trainings(content: Mapping[str, Any]) -> str:
-    """mAP of short trainings from one start, one line per method."""
+    """mAP of short trainings from the same start, one line per method."""
     rows, names = [], ["w025", "w050", "w075", "w100"]
     for method, run in content["runs"].items():
         if "grid" not in run:
@@ -339,7 +339,7 @@ BLOCK = re.compile(r"<!-- (?P<kind>\w+): (?P<path>\S+) -->\n(?P<body>.*?)<!-- /(
 
 
 def update(page: Path) -> str:
-    """Return the text of a page with every block rendered again."""
+    """Return the text of a page with every generated block rendered anew."""
 
     def render(match: re.Match) -> str:
         kind, path = match["kind"], match["path"]

@@ -1,9 +1,9 @@
-"""Claims: which of several shells, on one machine or on many that share a folder, does a task.
+"""Claims decide which runner does a task, among several on one machine or on many that share a folder.
 
-A claim is a file that only one can create. Its owner touches it now and then, and removes it when the task is done.
-What a killed owner leaves behind is stale, and whoever needs the task takes it over: at once on the same machine, where
-one can see that its processes are gone, and elsewhere after some touches have failed to come. Locks of the file system
-(``flock``) would be simpler, but not every network file system has them.
+A claim is a file that only one runner can create. Its owner touches it regularly, and removes it when the task is done.
+The claim of a killed owner is stale, and any runner that needs the task takes it over: on the same machine at once,
+because its processes are gone; on another machine after the file has not been touched for some time. Locks of the file
+system (``flock``) would be simpler, but not every network file system has them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STALE = 90.0  # seconds without a touch after which another machine's claim is s
 
 
 def this_place() -> str:
-    """The host and its space of process numbers: containers of one host may not see each other's processes."""
+    """The host and its process namespace, since containers of one host may not see each other's processes."""
     try:
         space = os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -30,12 +30,12 @@ def this_place() -> str:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this place is there, and not a dead one whose parent has not noticed."""
+    """Whether a process of this place exists and is not a zombie."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # the process of another user
         return True
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -48,7 +48,7 @@ class Claims:
     """The claims of one scheduler.
 
     Args:
-        folder: Where they are; the same for all that share the tasks.
+        folder: Folder of the claim files, the same for all schedulers that share the tasks.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -58,7 +58,7 @@ class Claims:
         self._touched = time.monotonic()
 
     def take(self, name: str) -> str:
-        """Claim a task; returns who has it instead, or an empty string if it is ours now."""
+        """Claim a task. Returns an empty string on success, else a description of the present owner."""
         self._folder.mkdir(parents=True, exist_ok=True)
         for _ in range(2):
             try:
@@ -74,20 +74,20 @@ class Claims:
         return "another shell"
 
     def add_process(self, name: str, pid: int) -> None:
-        """Note a process that works on a claim: as long as it is there, the claim is not stale at this place."""
+        """Record a process that works on a claim. While it exists, the claim is not stale at this place."""
         self._held[name].append(pid)
         temporary = self._folder / f".{name}.{self._token}"
         temporary.write_text(self._content(self._held[name]))
         os.replace(temporary, self._path(name))
 
     def release(self, name: str) -> None:
-        """Give a claim back; it stays if it is not ours any more."""
+        """Remove a claim, unless another runner has taken it over."""
         del self._held[name]
         if self._read(name)[1].get("token") == self._token:
             self._path(name).unlink(missing_ok=True)
 
     def beat(self) -> list[str]:
-        """Touch all claims, if it is time; returns those that were taken over, while this process slept, say."""
+        """Touch all claims if it is time. Returns those that were taken over, for example while this process slept."""
         if time.monotonic() - self._touched < HEARTBEAT:
             return []
         self._touched = time.monotonic()
@@ -110,7 +110,7 @@ class Claims:
             file.write(self._content(pids))
 
     def _read(self, name: str) -> tuple[str, dict]:
-        """The text of a claim, and what it says; nothing where it is gone, or not written yet."""
+        """The text of a claim and its content; both are empty if it is gone or not written yet."""
         try:
             text = self._path(name).read_text(encoding="utf-8")
             return text, json.loads(text)
@@ -123,7 +123,7 @@ class Claims:
         return self._age(name) > STALE
 
     def _age(self, name: str) -> float:
-        """Seconds since the last touch, by the clock of the file system: those of two machines differ."""
+        """Seconds since the last touch, by the file system's clock, because the clocks of two machines differ."""
         probe = self._folder / f".{self._token}.now"
         probe.touch()
         try:
@@ -132,17 +132,17 @@ class Claims:
             return 0.0
 
     def _remove_stale(self, name: str, content: str) -> None:
-        """Remove a stale claim; if somebody else has just put his own in its place, put that back."""
-        if not content and self._age(name) < STALE:  # being written at this moment
+        """Remove a stale claim. If another runner has just replaced it with its own, put that one back."""
+        if not content and self._age(name) < STALE:  # it is being written
             return
         aside = self._folder / f".{name}.{secrets.token_hex(6)}.stale"
         try:
             os.rename(self._path(name), aside)
-        except OSError:  # another shell was faster
+        except OSError:  # another runner was faster
             return
         try:
             if aside.read_text(encoding="utf-8") != content:
                 os.link(aside, self._path(name))
-        except OSError:  # a third one: the owner notices at his next touch
+        except OSError:  # a third runner has claimed it: the owner notices at its next touch
             pass
         aside.unlink(missing_ok=True)

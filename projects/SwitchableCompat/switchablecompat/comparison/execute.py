@@ -1,4 +1,4 @@
-"""Running what a suite still lacks, some processes at a time: resumable, and one failure does not stop the rest."""
+"""Run the unfinished tasks of a suite, some at a time. Runs are resumable, and a failure does not stop the others."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from .suite import Suite
 from .workers import Worker, Workers
 
 TRAIN, CROSS_TEST = "train_net.py", "cross_test.py"
-POLL = 0.1  # seconds between two looks at the processes
-OTHERS = 2.0  # seconds between two looks at what other shells do
+POLL = 0.1  # seconds between two checks of the processes
+OTHERS = 2.0  # seconds between two checks of other runners' tasks
 
 
 class Runner:
-    """Runs the jobs of a suite; several runners, here or on other machines, can share its folders.
+    """Runs the jobs of a suite. Several runners, on this or on other machines, can share its folders.
 
     Args:
         suite: the suite.
-        jobs: what to run, see :func:`~.runs.plan`.
+        jobs: jobs to run, see :func:`~.runs.plan`.
         results_dir: folder of the suite's result files.
         jobs_dir: folder of the runs.
         tools: folder of ``train_net.py`` and ``cross_test.py``, or None for the installed commands.
-        say: gets the progress lines.
-        at_once: how many processes run at once.
+        say: called with each progress line.
+        at_once: number of processes that run at once.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Runner:
         self.jobs = [job for job in jobs if not finished(self._result(job), job, self._places)]
         self.skipped = len(jobs) - len(self.jobs)
         runs = {run.folder: run for job in self.jobs for run in (*job.models, *job.runs)}
-        # Every state is asked for now: folders of other runs are refused before anything is started.
+        # Read all states now, so that folders of other runs are rejected before anything starts.
         self._states = {folder: run.state() for folder, run in runs.items()}
         for folder, run in runs.items():
             if self._states[folder] == DONE:
@@ -62,7 +62,7 @@ class Runner:
             self._say(f"note: the code has changed since these runs were started: {', '.join(sorted(others))}")
         self._tasks: list[Run | Job] = []
         for job in self.jobs:
-            # The reference stands before the runs that need it, whether or not its own method was asked for.
+            # A reference comes before the runs that need it, whether or not its own method was selected.
             for run in (*(run.reference for run in job.runs[:1] if run.reference), *job.runs):
                 if self._states[run.folder] != DONE and run not in self._tasks:
                     self._tasks.append(run)
@@ -70,10 +70,10 @@ class Runner:
         self._waiting = {self._key(task): task for task in self._tasks}
         self._numbers = {key: number for number, key in enumerate(self._waiting, start=1)}
         self._broken: set[Path] = set()
-        self._elsewhere: dict[str, tuple[str, float]] = {}  # tasks of another runner: whose, when to ask again
+        self._elsewhere: dict[str, tuple[str, float]] = {}  # tasks of other runners: owner, time of next check
 
     def dry_run(self) -> None:
-        """Say what would be run, command by command."""
+        """Print the commands that would be run."""
         self._say(f"{self.skipped} results exist; {len(self._tasks)} commands to run")
         for task in self._tasks:
             state = "" if isinstance(task, Job) else self._states[task.folder]
@@ -81,9 +81,9 @@ class Runner:
             self._say(f"# {task.title}{state and f' ({state})'}\n{shlex.join(command)}")
 
     def run(self) -> list[str]:
-        """Run everything that is left; returns the titles of what failed or could not be run.
+        """Run all unfinished tasks; return the titles of tasks that failed or could not be run.
 
-        What another runner is at work on is waited for, and taken over if that runner is killed.
+        Waits for tasks of other runners, and takes them over if their runner is killed.
         """
         self._say(f"{self.skipped} results exist; {len(self._tasks)} commands to run")
         try:
@@ -105,7 +105,7 @@ class Runner:
         return self.failed
 
     def _start_one(self) -> bool:
-        """Start, or settle without a process, the first task that can be; whether there was one."""
+        """Start the first task that can start, or settle it without a process; return whether there was one."""
         for key, task in self._waiting.items():
             needs = task.models if isinstance(task, Job) else tuple(filter(None, [task.reference]))
             if missing := [run.title for run in needs if run.folder in self._broken]:
@@ -124,14 +124,14 @@ class Runner:
         return False
 
     def _is_due(self, key: str, needs: Sequence[Run]) -> bool:
-        """Whether what a task needs is done, and it is worth asking who does it."""
+        """Whether the runs that a task needs are done, and the time has come to check its claim."""
         unfinished = {*self._waiting, *self._workers.active}
         if any(self._key(run) in unfinished for run in needs):
             return False
         return key not in self._elsewhere or time.monotonic() >= self._elsewhere[key][1]
 
     def _begin(self, key: str, task: Run | Job) -> None:
-        """Start a task that is claimed, unless another runner has done it in the meantime."""
+        """Start a claimed task, unless another runner has finished it meanwhile."""
         try:
             state = task.state() if isinstance(task, Run) else ""
             if state == DONE or (isinstance(task, Job) and finished(self._result(task), task, self._places)):
@@ -150,7 +150,7 @@ class Runner:
             self._fail(key, task, str(error))
 
     def _end(self, worker: Worker, *, taken_over: bool = False, interrupted: bool = False) -> None:
-        """Note the end of a task, with its result if it went well."""
+        """Record the end of a task, and its result if it succeeded."""
         task = self._tasks[self._numbers[worker.key] - 1]
         try:
             if isinstance(task, Run):
@@ -169,7 +169,7 @@ class Runner:
             self._say(f"{self._count(worker.key)} {task.title}: done in {format_seconds(worker.seconds)}{self._left()}")
 
     def _complete(self, task: Run | Job) -> str:
-        """Look at what a task that ended well has left, and write the result file; returns what is missing."""
+        """Check the files of a task that succeeded, and write its result file; return a text on what is missing."""
         if isinstance(task, Run):
             task.record(finished=True)
             there = task.state() == DONE
@@ -180,7 +180,7 @@ class Runner:
         return ""
 
     def _left(self) -> str:
-        """Time left for the whole suite, in words."""
+        """The time left for the whole suite, as text."""
         active = list(self._workers.active.values())
         tasks = [self._tasks[self._numbers[worker.key] - 1] for worker in active] + list(self._waiting.values())
         spent = [worker.seconds for worker in active]
@@ -219,29 +219,29 @@ class Runner:
 
 
 def _kind(task: Run | Job) -> str:
-    """Tasks of one kind take about the same time whatever the seed."""
+    """The kind of a task. Tasks of one kind take about the same time with any seed."""
     if isinstance(task, Job):
         return f"{task.method.name} grid"
     return f"{task.method} {task.width}"
 
 
 class Estimate:
-    """Time left, from the tasks that are finished: the mean of the same kind, else of all."""
+    """Estimates the time left from finished tasks: the mean of the same kind, else of all kinds."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, list[float]] = {}
 
     def add(self, kind: str, seconds: float) -> None:
-        """Note a finished task; its kind is what tasks that take as long have in common."""
+        """Record a finished task of a kind and its time."""
         self._seconds.setdefault(kind, []).append(seconds)
 
     def left(self, kinds: Sequence[str], spent: Sequence[float] = (), jobs: int = 1) -> float | None:
-        """Seconds for tasks of these kinds, ``jobs`` at once; None while nothing is finished.
+        """Seconds for tasks of these kinds, ``jobs`` at once; None while no task is finished.
 
         Args:
-            kinds: Those of the tasks that are at work first, then of those that wait.
-            spent: Seconds that each of the tasks at work has taken so far.
-            jobs: How many run at once.
+            kinds: Kinds of the running tasks, then of the waiting ones.
+            spent: Seconds that each running task has taken so far.
+            jobs: Number of tasks that run at once.
         """
         everything = [value for values in self._seconds.values() for value in values]
         if not everything:

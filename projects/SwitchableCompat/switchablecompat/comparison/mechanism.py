@@ -1,7 +1,7 @@
-"""How a training went inside, beside others: conflicts, gradients, losses and uncertainty over the iterations.
+"""Compare the diagnostics of trainings: conflicts, gradients, losses and uncertainty over the iterations.
 
-The figures are the diagnostics that every run logs to ``metrics.json``. A record keeps them in one small file, so that
-the picture can be drawn again without the runs.
+Every run logs these figures to ``metrics.json``. A record keeps them in one small file, so that the picture can be
+drawn again without the runs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..files import atomic_write
 
 METRICS = "metrics.json"
-KEPT = ("conflict_rate", "grad_norm_", "grad_cosine_", "loss_", "uncertainty_", "certainty_")  # starts of keys
+KEPT = ("conflict_rate", "grad_norm_", "grad_cosine_", "loss_", "uncertainty_", "certainty_")  # prefixes of keys
 PANELS = (
     ("conflict_rate_", "conflicts (% of pairs)", 100.0),
     ("grad_norm_", "gradient norm", 1.0),
@@ -31,16 +31,16 @@ PANELS = (
 
 
 def read_history(folder: str | Path) -> dict[str, Any]:
-    """Diagnostics of a run.
+    """Read the diagnostics of a run.
 
     Args:
         folder: OUTPUT_DIR of the run.
 
     Returns:
-        ``iteration``, and each kept key with its values at these iterations, None where it was not logged.
+        ``iteration``, and each kept key with its values at these iterations, None if it was not logged.
 
     Raises:
-        InputError: The folder has no readable ``metrics.json``, or no training is logged there.
+        InputError: The folder has no readable ``metrics.json``, or the file logs no training.
     """
     path = Path(folder) / METRICS
     try:
@@ -57,7 +57,7 @@ def read_history(folder: str | Path) -> dict[str, Any]:
 
 
 def draw_mechanism(runs: Mapping[str, Mapping[str, Any]], path: str | Path) -> None:
-    """Draw the histories of runs side by side, a column for each and a row for each kind of diagnostic.
+    """Draw the histories of runs side by side, one column per run and one row per kind of diagnostic.
 
     Args:
         runs: Histories of :func:`read_history` by title.

@@ -1,4 +1,4 @@
-"""The comparison as pictures; matplotlib's objects with the Agg canvas, no global figure."""
+"""The comparison as pictures, with matplotlib's objects and the Agg canvas, without a global figure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TITLE_WIDTH = 26  # characters that fit above one grid
 
 
 def write_plots(comparison: Comparison, folder: str | Path) -> list[Path]:
-    """Write ``heat_maps.png`` and ``curves.png``; returns the paths."""
+    """Write ``heat_maps.png`` and ``curves.png``; return the paths."""
     figures = {"heat_maps.png": draw_heat_maps(comparison), "curves.png": draw_curves(comparison)}
     for name, figure in figures.items():
         with atomic_write(Path(folder) / name) as temporary:
@@ -29,7 +29,7 @@ def write_plots(comparison: Comparison, folder: str | Path) -> list[Path]:
 
 
 def draw_heat_maps(comparison: Comparison) -> Figure:
-    """The mean mAP grids side by side, all with the same colours."""
+    """The mean mAP grids side by side, all on the same colour scale."""
     m, methods = len(comparison.widths), comparison.methods
     means = {method: [[_mean(comparison, method, q, g) for g in range(m)] for q in range(m)] for method in methods}
     defined = [v for rows in means.values() for row in rows for v in row if not math.isnan(v)]
@@ -61,7 +61,7 @@ def draw_heat_maps(comparison: Comparison) -> Figure:
 
 
 def draw_curves(comparison: Comparison) -> Figure:
-    """Self-tests over width, and both cross-tests with the full model; bars: sample standard deviation."""
+    """Self-tests over width, and both cross-tests with the full model. Bars show the sample standard deviation."""
     full = len(comparison.widths) - 1
     panels = {
         "self-test": lambda i: (i, i),

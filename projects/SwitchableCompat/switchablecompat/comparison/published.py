@@ -1,6 +1,6 @@
-"""Figures that others have published, as a CSV: ``method,query,gallery,map``, sub-models numbered from 1, per cent.
+"""Published figures, from a CSV with ``method,query,gallery,map``: sub-models numbered from 1, mAP in per cent.
 
-Lines that start with ``#`` come first and say where the figures are from; they stand below every table that shows them.
+The first lines start with ``#`` and name the source of the figures. Every table with these figures shows them below.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class Published:
     """Published mAP.
 
     Attributes:
-        source: Where the figures are from.
-        cells: By method, and by query and gallery sub-model, from 0.
+        source: Source of the figures.
+        cells: mAP by method, and by query and gallery sub-model, from 0.
     """
 
     source: str
@@ -28,10 +28,10 @@ class Published:
 
 
 def read_published(path: str) -> Published:
-    """Read such a file.
+    """Read a CSV of published figures.
 
     Raises:
-        InputError: Not a file of this form; names the line.
+        InputError: Not a file of this form. The message names the line.
     """
     try:
         with open(path, encoding="utf-8", newline="") as file:

@@ -18,13 +18,13 @@ LATEX_SPECIAL = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textb
 
 
 def write_tables(comparison: Comparison, folder: str | Path) -> list[Path]:
-    """Write ``table.md``, ``table.tex``, ``cells.csv``, ``summary.csv`` and ``differences.csv``; returns the paths."""
+    """Write ``table.md``, ``table.tex``, ``cells.csv``, ``summary.csv`` and ``differences.csv``; return the paths."""
     texts = {"table.md": render_markdown(comparison), "table.tex": render_latex(comparison)}
     return write_texts(folder, {**texts, **render_csvs(comparison)})
 
 
 def render_markdown(comparison: Comparison) -> str:
-    """Everything for the reader: grids, summary, paired differences."""
+    """The full report: grids, summary, paired differences."""
     parts = [
         f"# Comparison: {comparison.suite.name}",
         "\n".join(f"- {key}: {value}" for key, value in comparison.header().items()),
@@ -46,7 +46,7 @@ def render_markdown(comparison: Comparison) -> str:
 
 
 def render_overview(comparison: Comparison) -> str:
-    """One line per method, for a page that has room for no more: self-tests, the outermost cross-tests, criterion."""
+    """A short table with one line per method: self-tests, the outermost cross-tests, criterion."""
     m = len(comparison.widths)
     corners = [(0, m - 1), (m - 1, 0)] if m > 1 else []
     header = [
@@ -71,7 +71,7 @@ PUBLISHED_ROWS = ("unified", "bct", "asymmetric", "bct_s", "asymmetric_s", "sfsc
 
 
 def render_headline(comparison: Comparison) -> str:
-    """The rows that the paper has, means over the seeds only: for a first page."""
+    """The rows of the paper, only with means over the seeds, for a first page."""
     m = len(comparison.widths)
     rows, seeds_of = [], {name: comparison.of(name) for name in PUBLISHED_ROWS if name in comparison.methods}
     seeds = sorted({seed for found in seeds_of.values() for seed in found})
@@ -87,7 +87,7 @@ def render_headline(comparison: Comparison) -> str:
 
 
 def render_latex(comparison: Comparison, metric: str = "mAP") -> str:
-    """The table of one metric, as the paper has it; needs no package."""
+    """The table of one metric in the paper's form. Needs no LaTeX package."""
     m = len(comparison.widths)
     lines = [
         f"% {metric} in per cent, {CONVENTION}; mean and sample standard deviation over the seeds",
@@ -105,7 +105,7 @@ def render_latex(comparison: Comparison, metric: str = "mAP") -> str:
 
 
 def render_csvs(comparison: Comparison) -> dict[str, str]:
-    """``cells.csv``, ``summary.csv`` and ``differences.csv`` (ours minus a baseline): a line for each value."""
+    """``cells.csv``, ``summary.csv`` and ``differences.csv`` (ours minus a baseline), with one line per value."""
     widths = comparison.widths
     pairs = [(q, g) for q in range(len(widths)) for g in range(len(widths))]
     cells = [
@@ -136,11 +136,11 @@ def render_csvs(comparison: Comparison) -> dict[str, str]:
 
 
 def format_spread(value: Spread | None, seeds: int = 0) -> str:
-    """``58.19 ± 0.42``; without a deviation for one seed; '-' where nothing is defined.
+    """Format a value as ``58.19 ± 0.42``, without deviation for one seed, or as '-' if it is not defined.
 
     Args:
-        value: what to show.
-        seeds: how many there are; if the value is of fewer, it says of how many.
+        value: the value.
+        seeds: number of all seeds. If the value is of fewer, the text says of how many.
     """
     if value is None:
         return "-"
@@ -149,7 +149,7 @@ def format_spread(value: Spread | None, seeds: int = 0) -> str:
 
 
 def format_difference(value: Difference | None) -> str:
-    """``+1.20 [+0.30, +2.10]``, bold if the interval excludes zero; without an interval for one pair."""
+    """Format as ``+1.20 [+0.30, +2.10]``, bold if the interval excludes zero, without an interval for one pair."""
     if value is None:
         return "-"
     if value.low is None or value.high is None:
@@ -163,7 +163,7 @@ def _cell(comparison: Comparison, method: str, q: int, g: int, metric: str = "mA
 
 
 def _grids(comparison: Comparison, corner: str, titles: Mapping[str, str], cell: Callable[[str, int, int], str]) -> str:
-    """The grids of some methods below each other, by method and title."""
+    """The grids of some methods, one below the other. ``titles`` is by method."""
     m = range(len(comparison.widths))
     rows = [
         ["" if q else title, comparison.names[q], *(cell(method, q, g) for g in m)]
@@ -199,7 +199,7 @@ def _markdown_differences(comparison: Comparison) -> list[str]:
 
 
 def _markdown_published(comparison: Comparison) -> list[str]:
-    """Our cells beside those that others have published."""
+    """Our cells beside published ones."""
     published = comparison.suite.published
     if published is None:
         return []

@@ -1,4 +1,4 @@
-"""Results as files: one JSON per method and seed, which alone the tables are made from."""
+"""Results as files: one JSON per method and seed. The tables are made from these files alone."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Result:
-    """What one method reached with one seed.
+    """The result of one method with one seed.
 
     Attributes:
-        method: its name in the suite.
-        title: its name in tables.
-        seed: of the training.
-        settings: everything that decided what was trained.
-        grid: its compatibility grid.
+        method: the method's name in the suite.
+        title: the method's name in tables.
+        seed: seed of the training.
+        settings: all settings that affect the training.
+        grid: compatibility grid.
         negative_flips: ``[m][m]`` in per cent, see :func:`~switchablecompat.family.flips.negative_flips`.
         timing: ``train_seconds``, ``runs`` and more.
         hardware: ``cpu``, ``cores``, ``gpu``.
-        code: digests of the package's sources that trained and evaluated it; more than one if it changed on the way.
+        code: digests of the package's sources during training and evaluation; more than one if the code changed.
     """
 
     method: str
@@ -48,19 +48,19 @@ class Result:
 
 
 def result_path(folder: str | Path, method: str, seed: int) -> Path:
-    """Where the result of one method and seed is."""
+    """Path of the result of one method and seed."""
     return Path(folder) / f"{method}-seed{seed}.json"
 
 
 def write_result(path: Path, suite: Suite, job: Job, commands: Sequence[Sequence[str]], places: Sequence[Path]) -> None:
-    """Write the result of a finished job; nothing in it says where, or by whom, it was run.
+    """Write the result of a finished job, without absolute paths of this machine.
 
     Args:
         path: the file.
         suite: its suite.
-        job: its training runs and its grid are done.
-        commands: as they were run.
-        places: folders whose absolute paths are replaced by their last part: of jobs, of results.
+        job: the job. Its training runs and its grid must be done.
+        commands: the commands that were run.
+        places: folders of jobs and of results, whose absolute paths are replaced by their last part.
     """
     grid = read_json(job.folder / "grid.json")
     grid["config"] = job.method.config
@@ -89,7 +89,7 @@ def write_result(path: Path, suite: Suite, job: Job, commands: Sequence[Sequence
 
 
 def read_result(path: Path) -> Result:
-    """Read what :func:`write_result` wrote."""
+    """Read a file of :func:`write_result`."""
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(path, f"must be a result of format {FORMAT}")
@@ -100,16 +100,16 @@ def read_result(path: Path) -> Result:
 
 
 def load_results(suite: Suite, folder: str | Path) -> list[Result]:
-    """All results of the suite's methods and seeds that exist, in the suite's order."""
+    """All existing results of the suite's methods and seeds, in the suite's order."""
     paths = [result_path(folder, method.name, seed) for method in suite.methods for seed in suite.seeds]
     return [read_result(path) for path in paths if path.exists()]
 
 
 def finished(path: Path, job: Job, places: Sequence[Path]) -> bool:
-    """Whether the job's result exists; ``places`` as for :func:`write_result`.
+    """Whether the job's result exists. ``places`` as for :func:`write_result`.
 
     Raises:
-        InputError: it was made with other settings.
+        InputError: the result was made with other settings.
     """
     if not path.exists():
         return False
@@ -119,7 +119,7 @@ def finished(path: Path, job: Job, places: Sequence[Path]) -> bool:
 
 
 def portable(content: Any, places: Sequence[Path] = ()) -> Any:
-    """Replace absolute paths in all strings: below a known place or the working folder by the path from there."""
+    """Replace absolute paths in all strings, by paths relative to a known place or to the working folder if inside."""
     if isinstance(content, Mapping):
         return {key: portable(value, places) for key, value in content.items()}
     if isinstance(content, list | tuple):
@@ -133,7 +133,7 @@ def portable(content: Any, places: Sequence[Path] = ()) -> Any:
 
 
 def _without_root(word: str) -> str:
-    """``/any/where/file`` and ``KEY=/any/where/file`` without their folders."""
+    """Remove the folders from ``/any/where/file`` and ``KEY=/any/where/file``."""
     head, separator, tail = word.rpartition("=")
     return f"{head}{separator}{Path(tail).name}" if os.path.isabs(tail) and tail != os.sep else word
 

@@ -1,8 +1,8 @@
-"""What a suite has to run: training runs, the grids made from them, and what of it is done already.
+"""The tasks of a suite: its training runs, the grids made from them, and the state of each.
 
-``<jobs>/<method>/seed<k>/`` (switchable) or ``.../seed<k>/w025/`` (separate) is the OUTPUT_DIR of a training run, with
-``run.json`` beside FastReID's files: the settings that it was started with, the number of starts, the seconds used, and
-which states of the code it was run by.
+``<jobs>/<method>/seed<k>/`` (switchable) or ``.../seed<k>/w025/`` (separate) is the OUTPUT_DIR of a training run.
+Beside FastReID's files it has ``run.json``: the settings of the run, the number of starts, the seconds used, and the
+digests of the code that ran.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ NO_RECORD: dict[str, Any] = {"settings": {}, "starts": 0, "seconds": 0.0, "code"
 REFERENCE = "reference."  # prefix of the reference's settings
 
 NEW, INTERRUPTED, DONE = "new", "interrupted", "done"
-# Where a run is, where its reference is, and what it is called do not change what it trains.
+# The folder, the reference's files and the name of a run do not affect its training.
 PLACES = ("METHOD", "OUTPUT_DIR", "MODEL.REFERENCE.CONFIG_FILE", "MODEL.REFERENCE.WEIGHTS")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training run; ``width`` is None for a switchable network, ``reference`` the run that must be done before."""
+    """One training run. ``width`` is None for a switchable network; ``reference`` is a run that must be done before."""
 
     method: str
     seed: int
@@ -57,7 +57,7 @@ class Run:
         return ["--config-file", self.config, *self.opts, "OUTPUT_DIR", str(self.folder)]
 
     def settings(self) -> dict[str, Any]:
-        """Everything that decides what is trained, as flat ``KEY: value``."""
+        """All settings that affect the training, as flat ``KEY: value``."""
         cfg = load_config(self.config, [*self.opts, "OUTPUT_DIR", str(self.folder)])
         settings = {key: value for key, value in flat_settings(cfg).items() if key not in PLACES}
         if self.reference:
@@ -65,7 +65,7 @@ class Run:
         return settings
 
     def state(self) -> str:
-        """Whether there is nothing, a part, or the whole of it.
+        """Whether the run is not started, interrupted or done.
 
         Raises:
             InputError: the config cannot be used, or the folder holds a run with other settings.
@@ -83,12 +83,12 @@ class Run:
             seed = read_json(grid).get("seed")
             if seed != self.seed:
                 raise InputError(grid, f"must be of seed {self.seed}", seed)
-            # A run has a checkpoint of its last epoch, and a grid of an earlier one, before its last evaluation.
+            # Before its last evaluation, a run already has its last checkpoint, and a grid of an earlier epoch.
             return DONE if record.get("finished", True) else INTERRUPTED
         return INTERRUPTED if (self.folder / "last_checkpoint").exists() else NEW
 
     def record(self, *, started: int = 0, seconds: float = 0.0, finished: bool = False) -> None:
-        """Note a start of the run, the seconds that it took, or that it came to its end."""
+        """Record a start of the run, the seconds that it took, or its end."""
         before = read_record(self.folder) or NO_RECORD
         content = {
             "settings": self.settings(),
@@ -102,14 +102,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Job:
-    """One (method, seed) of the table: its training runs, and the grid made from ``models``.
+    """One (method, seed) pair of the table: its training runs, and the grid made from ``models``.
 
     Attributes:
         method: the method.
         seed: the seed.
         runs: its own training runs.
         models: the run of each sub-model in the grid; one run for a switchable network.
-        folder: where the grid goes.
+        folder: folder of the grid.
     """
 
     method: Method
@@ -135,7 +135,7 @@ class Job:
         return [*models, "--method", self.method.name, "--output", str(self.folder)]
 
     def settings(self) -> dict[str, Any]:
-        """Settings of all models in the grid; what they do not share is a list with a value for each."""
+        """Settings of all models in the grid. If they differ in a key, its value is a list with one value per model."""
         models = [run.settings() for run in self.models]
         settings = {}
         for key in sorted({key for model in models for key in model if not key.startswith(REFERENCE)}):
@@ -145,7 +145,7 @@ class Job:
 
 
 def plan(suite: Suite, jobs_dir: str | Path, seeds: Sequence[int], only: Sequence[str] = ()) -> list[Job]:
-    """The jobs of a suite, method by method, or of some methods only."""
+    """The jobs of a suite, method by method; ``only`` selects methods."""
     for seed in seeds:
         if seed not in suite.seeds:
             raise InputError("--seeds", f"must be among the suite's seeds {list(suite.seeds)}", seed)
@@ -154,7 +154,7 @@ def plan(suite: Suite, jobs_dir: str | Path, seeds: Sequence[int], only: Sequenc
 
 
 def make_job(suite: Suite, method: Method, seed: int, jobs_dir: Path) -> Job:
-    """Everything that one method needs for one seed."""
+    """The job of one method and seed, with all runs that it needs."""
     folder = jobs_dir / method.name / f"seed{seed}"
     settings = [part.replace("{seed}", str(seed)) for part in (*suite.opts, *method.opts)]
     opts = (*settings, "SEED", str(seed), "METHOD", method.name)
@@ -180,10 +180,10 @@ def make_job(suite: Suite, method: Method, seed: int, jobs_dir: Path) -> Job:
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """The run's ``run.json``; None if there is none.
+    """Read the ``run.json`` of a run; None if there is none.
 
     Raises:
-        InputError: a file of this name that is no such record.
+        InputError: the file is not such a record.
     """
     path = folder / RECORD
     if not path.exists():
@@ -195,10 +195,10 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 
 
 def difference(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-    """The first key in which two settings differ, in words; empty if they mean the same.
+    """The first key in which two settings differ, as text; empty if they mean the same.
 
-    A key that was not known there, and has its default here, changes nothing: results survive an update that adds keys.
-    Neither does a key that nobody reads, here or there.
+    A key that is missing ``there`` and has its default in ``asked`` is no difference, so results remain valid when an
+    update adds keys. Nor is a key that nothing reads in either.
     """
     defaults = flat_settings(add_switchablecompat_config(get_cfg()))
     for key in sorted({*there, *asked}):
@@ -211,7 +211,7 @@ def difference(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
 
 
 def idle(key: str, settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
-    """Whether nothing reads a key of these settings, of a run or of its reference."""
+    """Whether nothing reads a key of these settings, which belong to a run or its reference."""
     prefix = REFERENCE if key.startswith(REFERENCE) else ""
     own = key.removeprefix(prefix)
     return bool(why_unread(own, lambda other: settings.get(f"{prefix}{other}", defaults.get(other))))
@@ -219,18 +219,22 @@ def idle(key: str, settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> 
 
 @cache
 def code_digest() -> str:
-    """Digest of the package's sources: it tells apart two runs of equal settings between which the code changed."""
+    """Digest of the package's sources, which shows whether the code changed between two runs of equal settings."""
     package = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         if path.is_relative_to(Path(__file__).parent):
-            continue  # tables and plots do not change what a run gives
+            continue  # tables and plots do not affect the result of a run
         digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
     return f"sha256:{digest.hexdigest()}"
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file; refuses one that is not."""
+    """Read a JSON file.
+
+    Raises:
+        InputError: not a JSON file.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

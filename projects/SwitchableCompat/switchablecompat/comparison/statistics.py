@@ -1,4 +1,4 @@
-"""Statistics over seeds, and the scores of the backward-compatibility literature; pure functions on numbers.
+"""Statistics over seeds, and scores of the literature on backward compatibility, as pure functions on numbers.
 
 Values are per cent of some metric (mAP unless said otherwise); ``None`` = not defined. Rows of a matrix ``[m][m]`` are
 query sub-models, columns are gallery sub-models. ``M(q, g)`` is a cell of a method's own grid, ``M*(i)`` the self-test
@@ -21,7 +21,7 @@ Value = float | None
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation (divisor ``n - 1``) of ``n`` values; no deviation for ``n`` = 1."""
+    """Mean and sample standard deviation (divisor ``n - 1``) of ``n`` values, without deviation for ``n`` = 1."""
 
     mean: float
     std: float | None
@@ -30,7 +30,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of ``n`` paired differences and its t confidence interval; no interval for ``n`` = 1."""
+    """Mean of ``n`` paired differences and its t confidence interval, without interval for ``n`` = 1."""
 
     mean: float
     low: float | None
@@ -39,7 +39,7 @@ class Difference:
 
     @property
     def sure(self) -> bool:
-        """Whether the interval excludes zero; never with one pair."""
+        """Whether the interval excludes zero; False for one pair."""
         return self.low is not None and self.high is not None and not self.low <= 0.0 <= self.high
 
 
@@ -52,10 +52,10 @@ def spread(values: Sequence[Value]) -> Spread | None:
 
 
 def paired_difference(ours: Mapping[int, Value], theirs: Mapping[int, Value]) -> Difference | None:
-    """``ours - theirs`` over the seeds that both have: what one seed has in common cancels.
+    """``ours - theirs`` over the common seeds. Pairing cancels the effects of a seed on both.
 
-    Student's t interval, ``mean +- t_{n-1} s / sqrt(n)``: it assumes differences that are roughly normal, and says
-    nothing about other data sets or settings.
+    The interval is Student's t interval, ``mean +- t_{n-1} s / sqrt(n)``. It assumes roughly normal differences, and
+    says nothing about other data sets or settings.
 
     Args:
         ours: value by seed.
@@ -76,10 +76,10 @@ def paired_difference(ours: Mapping[int, Value], theirs: Mapping[int, Value]) ->
 
 
 def update_gain(cross: Value, old: Value, independent: Value) -> Value:
-    """Shen et al., "Towards Backward-Compatible Representation Learning", CVPR 2020, section 3.1.
+    """Update gain of Shen et al., "Towards Backward-Compatible Representation Learning", CVPR 2020, section 3.1.
 
-    ``(M(new, old) - M(old, old)) / (M*(new) - M(old, old))``: the share of the full re-indexing's gain that new queries
-    reach on the old gallery; 1 = all of it, below 0 = worse than no update.
+    ``(M(new, old) - M(old, old)) / (M*(new) - M(old, old))``: the share of the gain of full re-indexing that new
+    queries reach on the old gallery. 1 is all of it; below 0 is worse than no update.
 
     Args:
         cross: ``M(new, old)``, new queries on the old gallery.
@@ -87,7 +87,7 @@ def update_gain(cross: Value, old: Value, independent: Value) -> Value:
         independent: ``M*(new)``.
 
     Returns:
-        None if a value is not defined, or if the new model alone is not better than the old one: no gain to share.
+        None if a value is not defined, or if the new model alone is not better than the old one (no gain).
     """
     if cross is None or old is None or independent is None or independent <= old:
         return None
@@ -98,8 +98,8 @@ def update_gain(cross: Value, old: Value, independent: Value) -> Value:
 class CompatibilityScores:
     """Scores of one update in per cent, see :func:`compatibility_scores`.
 
-    ``p_up`` is 50 if the new model is as good as without compatibility; ``p_comp`` is 50 if new queries gain nothing on
-    the old gallery, 73.1 if they gain all that re-indexing would bring.
+    ``p_up`` is 50 if the new model is as good as without compatibility. ``p_comp`` is 50 if new queries gain nothing on
+    the old gallery, and 73.1 if they gain as much as by re-indexing.
     """
 
     p_up: Value
@@ -108,10 +108,10 @@ class CompatibilityScores:
 
 
 def compatibility_scores(cross: Value, old: Value, new: Value, independent: Value) -> CompatibilityScores:
-    """Pan et al., "Boundary-Aware Backward-Compatible Representation via Adversarial Learning", CVPR 2023.
+    """Scores of Pan et al., "Boundary-Aware Backward-Compatible Representation via Adversarial Learning", CVPR 2023.
 
-    ``P_up = sigmoid((M(new, new) - M*(new)) / M*(new))`` (does compatibility hold the new model back?),
-    ``P_comp = sigmoid(update gain)``, ``P_1`` their harmonic mean; all times 100.
+    ``P_up = sigmoid((M(new, new) - M*(new)) / M*(new))`` shows whether compatibility harms the new model.
+    ``P_comp = sigmoid(update gain)``. ``P_1`` is their harmonic mean. All are multiplied by 100.
 
     Args:
         cross: ``M(new, old)``.
@@ -127,5 +127,5 @@ def compatibility_scores(cross: Value, old: Value, new: Value, independent: Valu
 
 
 def _sigmoid(x: float) -> float:
-    """The logistic function; written so that no argument overflows."""
+    """The logistic function, without overflow for any argument."""
     return 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x))

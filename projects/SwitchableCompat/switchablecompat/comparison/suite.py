@@ -1,22 +1,22 @@
-"""A suite: which methods are compared, on which seeds, with which settings in common; read from a yaml file.
+"""A suite, read from a yaml file: the methods to compare, the seeds, and the common settings.
 
 .. code-block:: yaml
 
     name: synthetic                  # results go to results/synthetic/
-    dataset: what it is, for the reader of the table
+    dataset: description for readers of the table
     seeds: [0, 1, 2]
-    ours: sfsc                       # compared with every other method; the first one by default
-    opts: {SOLVER.MAX_EPOCH: 24}     # config keys that all methods get, optional; {seed} in a value is the run's
-    published: results/paper/x.csv   # figures of others to print beside ours, optional (see published.py);
-                                     # a method names the one it stands for: {..., published: BCT-S}
+    ours: sfsc                       # compared with every other method (default: the first one)
+    opts: {SOLVER.MAX_EPOCH: 24}     # config keys for all methods, optional; {seed} in a value becomes the run's seed
+    published: results/paper/x.csv   # published figures to print beside ours, optional (see published.py);
+                                     # a method names its published counterpart: {..., published: BCT-S}
     methods:
       - {name: sfsc, title: SFSC, kind: switchable, config: configs/Synthetic/sfsc.yml}
       - {name: unified, title: Unified, kind: separate, config: configs/Synthetic/unified.yml}
       - {name: bct, title: BCT, kind: separate, config: configs/Synthetic/bct.yml, reference: unified}
 
-``switchable``: one network with all widths. ``separate``: one run per width; without a reference these models share no
-feature space, and only self-tests are defined. With a reference, the full model is that method's (same seed), only the
-smaller widths are trained, and the full model's self-test is '-', since it is the reference's own.
+``switchable`` is one network with all widths. ``separate`` is one run per width. Without a reference these models share
+no feature space, so only self-tests are defined. With a reference, the full model is that method's (same seed), and
+only the smaller widths are trained. The full model's self-test is then '-', because it belongs to the reference.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ KINDS = ("switchable", "separate")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # names become folders and files
 SUITE_KEYS = {"name", "dataset", "seeds", "ours", "opts", "published", "methods"}
 METHOD_KEYS = {"name", "title", "kind", "config", "opts", "reference", "published"}
-# What the comparison sets itself.
+# Keys that the comparison itself sets.
 RESERVED = (
     "METHOD",
     "SEED",
@@ -50,7 +50,7 @@ RESERVED = (
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the comparison; ``opts`` are KEY, VALUE..., ``published`` is its name among the published figures."""
+    """One row of the comparison. ``opts`` are KEY, VALUE...; ``published`` is its name among the published figures."""
 
     name: str
     title: str
@@ -63,7 +63,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Suite:
-    """What to compare; made by :func:`load_suite`."""
+    """The content of a suite file, as read by :func:`load_suite`."""
 
     name: str
     dataset: str
@@ -74,7 +74,7 @@ class Suite:
     published: Published | None = None
 
     def method(self, name: str) -> Method:
-        """The method of this name."""
+        """The method with this name."""
         for method in self.methods:
             if method.name == name:
                 return method
@@ -89,11 +89,11 @@ class Suite:
 def load_suite(path: str) -> Suite:
     """Read and check a suite.
 
-    ``_BASE_: other.yml``, relative to the file, gives what this one does not: keys of its own stand instead of the
-    base's, and ``opts`` are added to the base's.
+    ``_BASE_: other.yml``, relative to the file, names a suite with default values. Keys of this file replace those of
+    the base, except that ``opts`` are added to the base's.
 
     Raises:
-        InputError: the file and key, the rule, and the value found.
+        InputError: with the file and key, the rule, and the value found.
     """
     if not os.path.isfile(path):
         raise InputError("--suite", "must be an existing yaml file", path)
@@ -101,7 +101,7 @@ def load_suite(path: str) -> Suite:
 
 
 def _read(path: str, within: tuple[str, ...] = ()) -> Any:
-    """Content of a suite file, with that of its base."""
+    """Read a suite file and merge it with its base."""
     try:
         with open(path, encoding="utf-8") as file:
             content = yaml.safe_load(file)
@@ -125,7 +125,7 @@ def _read(path: str, within: tuple[str, ...] = ()) -> Any:
 
 
 def parse_suite(content: Any, path: str) -> Suite:
-    """Check the content of a suite file; ``path`` is named in messages."""
+    """Check the content of a suite file. Messages name ``path``."""
     _check_keys(content, path, allowed=SUITE_KEYS, required={"name", "seeds", "methods"})
     name = _name(content["name"], f"{path}: name")
     seeds = content["seeds"]

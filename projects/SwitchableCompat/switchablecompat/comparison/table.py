@@ -1,7 +1,7 @@
 """The numbers of the comparison, from results alone: cells and measures over seeds, paired differences.
 
-``value[seed]`` maps a seed to a number, or to None where it is not defined. In pairs of sub-models *old* is the smaller
-and *new* the larger one: galleries were indexed by the small model, and the large one asks.
+``value[seed]`` maps a seed to a number, or to None if it is not defined. In pairs of sub-models *old* is the smaller
+and *new* the larger one: the small model encoded the gallery, and the large one encodes the queries.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Comparison:
     """All results of a suite, side by side.
 
     Args:
-        suite: gives the order of the methods, and which of them is ours and which the independent one.
-        results: at least one; methods and seeds may be missing.
+        suite: the order of the methods, our method, and the independent one.
+        results: at least one. Methods and seeds may be missing.
 
     Raises:
-        InputError: results that cannot stand in one table: other widths or another data set.
+        InputError: results of different widths or data sets, which cannot share a table.
     """
 
     def __init__(self, suite: Suite, results: Sequence[Result]) -> None:
@@ -59,7 +59,7 @@ class Comparison:
 
     @property
     def baselines(self) -> list[str]:
-        """The methods that ours is compared with."""
+        """All methods except ours."""
         if self.suite.ours not in self.methods:
             return []
         return [method for method in self.methods if method != self.suite.ours]
@@ -69,7 +69,7 @@ class Comparison:
         return {result.seed: result for result in self.results if result.method == method}
 
     def cell(self, method: str, q: int, g: int, metric: str = "mAP") -> BySeed:
-        """One cell's value per seed; ``negative_flips`` is a metric too."""
+        """One cell's value per seed. ``metric`` may also be ``negative_flips``."""
         if metric == "negative_flips":
             return {seed: result.negative_flips[q][g] for seed, result in self.of(method).items()}
         return {seed: result.grid.values[metric][q][g] for seed, result in self.of(method).items()}
@@ -84,7 +84,7 @@ class Comparison:
 
     @cached_property
     def measures(self) -> dict[str, Callable[[Result], Value]]:
-        """Every summary measure by its name, as a function of one result."""
+        """All summary measures by name, as functions of one result."""
         ends = f"{self.names[0]} to {self.names[-1]}"
         measures: dict[str, Callable[[Result], Value]] = {
             "AC": lambda result: result.grid.compatibility()["AC"],
@@ -133,7 +133,7 @@ class Comparison:
         return compatibility_scores(grid[new, 0], grid[0, 0], grid[new, new], self.independent(result.seed, new))
 
     def header(self) -> dict[str, str]:
-        """What the reader has to know: data set, seeds, hardware, versions."""
+        """Facts for the head of the tables: data set, seeds, hardware, versions."""
         seeds = sorted({result.seed for result in self.results})
         machines = {f"{r.hardware['gpu'] or r.hardware['cpu']}, {r.hardware['cores']} CPU cores" for r in self.results}
         versions = {", ".join(f"{k} {v}" for k, v in r.grid.metadata.get("versions", {}).items()) for r in self.results}

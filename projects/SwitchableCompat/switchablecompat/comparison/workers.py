@@ -13,19 +13,19 @@ import torch
 
 from ..engine.interruption import PARENT
 
-GRACE = 60.0  # seconds in which a command that is asked to end can write what it has
+GRACE = 60.0  # seconds for a command to write its checkpoint after it was asked to end
 
 
 @dataclass
 class Worker:
-    """A command at work.
+    """A running command.
 
     Attributes:
-        key: What the caller calls it.
+        key: The caller's name for it.
         process: Its process.
-        log: Where its output goes.
-        slot: Its place among those that run at once, from 0.
-        started: When, on ``time.perf_counter``'s clock.
+        log: File of its output.
+        slot: Its number among the commands that run at once, from 0.
+        started: Start time, on ``time.perf_counter``'s clock.
     """
 
     key: str
@@ -36,11 +36,11 @@ class Worker:
 
     @property
     def seconds(self) -> float:
-        """How long it has been at work."""
+        """Seconds since the start."""
         return time.perf_counter() - self.started
 
     def problem(self) -> str:
-        """What went wrong with a command that has ended, with the last line of its log; empty if nothing did."""
+        """The error of an ended command, with the last line of its log; empty if it succeeded."""
         if self.process.returncode == 0:
             return ""
         text = self.log.read_text(encoding="utf-8", errors="replace")
@@ -52,8 +52,8 @@ class Workers:
     """At most ``jobs`` commands at once.
 
     Args:
-        jobs: How many.
-        environment: Theirs, but for what :func:`share` adds; this process's by default.
+        jobs: Maximum number of commands.
+        environment: Their environment, to which :func:`share` adds variables. Default: this process's.
     """
 
     def __init__(self, jobs: int, environment: Mapping[str, str] | None = None) -> None:
@@ -62,15 +62,15 @@ class Workers:
 
     @property
     def free(self) -> bool:
-        """Whether another command can be started."""
+        """Whether another command can start."""
         return len(self.active) < self._jobs
 
     def start(self, key: str, command: Sequence[str], log: Path) -> Worker:
-        """Start a command, its output appended to ``log``."""
+        """Start a command, and append its output to ``log``."""
         log.parent.mkdir(parents=True, exist_ok=True)
         slot = min({*range(self._jobs)} - {worker.slot for worker in self.active.values()})
         mine = share(slot, self._jobs, self._environment, usable_cores(), torch.cuda.device_count())
-        # A session of its own: Ctrl-C is for this process, which ends the command in its own way.
+        # In its own session, so that Ctrl-C reaches only this process, which then ends the command.
         with log.open("a", encoding="utf-8") as file:
             process = subprocess.Popen(
                 command,
@@ -83,14 +83,14 @@ class Workers:
         return self.active[key]
 
     def ended(self) -> list[Worker]:
-        """The commands that have ended since this was asked last."""
+        """The commands that have ended since the last call."""
         over = [worker for worker in self.active.values() if worker.process.poll() is not None]
         for worker in over:
             del self.active[worker.key]
         return over
 
     def end(self, keys: Sequence[str] | None = None) -> None:
-        """Ask commands (all of them by default) to end, and wait until they have."""
+        """Ask commands (default: all) to end, and wait for their ends."""
         workers = [self.active[key] for key in (list(self.active) if keys is None else keys)]
         for worker in workers:
             worker.process.terminate()
@@ -104,21 +104,21 @@ class Workers:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use, which may be fewer than the machine has."""
+    """Number of cores that this process may use, possibly fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def share(slot: int, jobs: int, environment: Mapping[str, str], cores: int, gpus: int) -> dict[str, str]:
-    """Variables that give one of ``jobs`` processes its share: threads, and one GPU where there are GPUs.
+    """Environment variables that give one of ``jobs`` processes its share: threads, and one GPU if there are GPUs.
 
-    What the user has said about threads stays; with a single process nothing is shared.
+    The user's own settings of threads stay. A single process gets no variables.
 
     Args:
-        slot: Which of the processes, from 0.
-        jobs: How many run at once.
-        environment: What the user has set.
+        slot: Number of the process, from 0.
+        jobs: Number of processes that run at once.
+        environment: The user's environment.
         cores: Cores of this machine.
-        gpus: GPUs that this process sees; they are dealt out in turn.
+        gpus: GPUs that this process sees; processes get them in turn.
     """
     if jobs == 1:
         return {}

@@ -1,4 +1,4 @@
-"""The optimiser's step on a GPU: few kernels, and the decision to skip it stays on the device."""
+"""The optimiser's step on a GPU, with few kernels. The decision to skip a step stays on the device."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 
 
 def fuse(optimizer: Optimizer) -> None:
-    """Let an optimiser on a GPU use PyTorch's fused kernels, where it has them; also after its state was loaded.
+    """Let an optimiser on a GPU use PyTorch's fused kernels, if there are any. Call it again after loading its state.
 
-    A fused step looks itself whether a gradient scaler found an overflow; others make the scaler wait for the device.
+    A fused step checks on the device whether the gradient scaler found an overflow. Other steps make the scaler wait
+    for the device.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     if can_be_fused(optimizer) and all(p.is_cuda for p in parameters):
@@ -24,36 +25,35 @@ def fuse(optimizer: Optimizer) -> None:
 def can_be_fused(optimizer: Optimizer) -> bool:
     """Whether the optimiser's step is that of a class for which PyTorch has fused kernels.
 
-    FastReID's subclasses that clip gradients in their step must see them unscaled, and a fused step gets them as they
-    are.
+    FastReID's subclasses that clip gradients in their step need unscaled gradients, but a fused step gets scaled ones.
     """
     steps = [inspect.unwrap(kind.step) for kind in FUSED]  # torch wraps a class's step when it is first built
     return isinstance(optimizer, FUSED) and inspect.unwrap(type(optimizer).step) in steps
 
 
 def use_fused_kernels(optimizer: Optimizer) -> None:
-    """The same on any device; ``optimizer`` is one of :data:`FUSED`."""
+    """Let an optimiser, one of :data:`FUSED`, use fused kernels on any device."""
     for group in optimizer.param_groups:
         group.update(fused=True, foreach=False)
     for parameter, state in optimizer.state.items():
         if "step" in state:
             state["step"] = torch.as_tensor(state["step"], dtype=torch.float32).to(parameter.device)
-    optimizer._step_supports_amp_scaling = True  # type: ignore[attr-defined]  # what GradScaler looks for
+    optimizer._step_supports_amp_scaling = True  # type: ignore[attr-defined]  # read by GradScaler
 
 
 def is_fused(optimizer: Optimizer) -> bool:
-    """Whether every group is stepped by fused kernels."""
+    """Whether fused kernels step every parameter group."""
     return all(group.get("fused") for group in optimizer.param_groups)
 
 
 def step_if(optimizer: Optimizer, finite: Tensor) -> None:
-    """Step without a scaler, unless ``finite``, a bool on the device, says no; the host learns nothing of it.
+    """Step without a scaler if ``finite`` is true. The decision is made on the device, without a wait.
 
     Args:
-        optimizer: A fused one.
-        finite: One element.
+        optimizer: A fused optimiser.
+        finite: Bool tensor of one element on the device.
     """
-    optimizer.grad_scale = None  # type: ignore[attr-defined]  # as GradScaler.step tells fused optimisers
+    optimizer.grad_scale = None  # type: ignore[attr-defined]  # as GradScaler.step passes it to fused optimisers
     optimizer.found_inf = (~finite).float().reshape(())  # type: ignore[attr-defined]
     try:
         optimizer.step()

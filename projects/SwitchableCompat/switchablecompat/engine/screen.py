@@ -1,4 +1,4 @@
-"""What a run shows while it goes on: its own lines and all warnings. OUTPUT_DIR/log.txt has everything."""
+"""The screen output of a run: its own lines and all warnings. OUTPUT_DIR/log.txt has the full log."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def _is_shown(record: logging.LogRecord) -> bool:
 
 
 def show_own_lines(*output_dir: str) -> None:
-    """Keep FastReID's lines (environment, config, the whole network) off the screen, before it writes the first.
+    """Keep FastReID's lines (environment, config, the whole network) off the screen. Call it before the first of them.
 
     Args:
-        *output_dir: The run's folder, whose log.txt goes on to have them; none for a command that trains nothing.
+        *output_dir: The run's folder, whose log.txt still gets these lines; none for a command that trains nothing.
     """
-    log = setup_logger(*output_dir, distributed_rank=comm.get_rank())  # FastReID's own call, which then finds it done
+    log = setup_logger(*output_dir, distributed_rank=comm.get_rank())  # FastReID's later call finds it done
     for handler in log.handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
             handler.addFilter(_is_shown)
             handler.setFormatter(_Plain("%(message)s"))
-    # a warning on machines without a GPU, when FastReID describes the environment
+    # It warns on machines without a GPU when FastReID describes the environment.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
 class EpochLine(HookBase):
-    """One line at the end of each epoch: loss, learning rate, speed and the time that is left."""
+    """Prints one line at the end of each epoch: loss, learning rate, speed and time left."""
 
     def after_epoch(self) -> None:
         trainer = self.trainer

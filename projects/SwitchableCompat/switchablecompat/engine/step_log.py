@@ -1,4 +1,4 @@
-"""Losses and diagnostics of the steps, kept on the device until somebody reads them."""
+"""Losses and diagnostics of training steps, kept on the device until they are read."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from fastreid.utils import comm
 from fastreid.utils.events import get_event_storage
 from torch import Tensor
 
-REPORT_EVERY = 20  # steps, on a GPU: FastReID's writers smooth over so many
-LEAST_SCALE = 2.0**-14  # thirty halvings below where GradScaler starts, each for one step that overflowed
+REPORT_EVERY = 20  # steps between two readings on a GPU; FastReID's writers smooth over as many
+LEAST_SCALE = 2.0**-14  # thirty halvings below GradScaler's initial factor, one per step that overflowed
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class _Step:
     """One step: names of its losses and diagnostics, and all their values.
 
     Attributes:
-        iteration: Of the training.
+        iteration: Iteration of the training.
         stored: Iteration of FastReID's EventStorage.
         data_time: Seconds that the step waited for its batch.
-        losses: Names.
-        scalars: Names.
-        values: Of the losses, of the diagnostics, and the scaler's factor (0 without a scaler), float64.
+        losses: Names of the losses.
+        scalars: Names of the diagnostics.
+        values: Values of the losses and the diagnostics, then the scaler's factor (0 without a scaler), float64.
     """
 
     iteration: int
@@ -38,21 +38,21 @@ class _Step:
     values: Any
 
     def split(self) -> tuple[dict[str, float], dict[str, float], float]:
-        """Losses, diagnostics and factor by name; the values are on the host."""
+        """Losses and diagnostics by name, and the scaler's factor, from values on the host."""
         count = len(self.losses)
         losses = dict(zip(self.losses, self.values[:count], strict=True))
         return losses, dict(zip(self.scalars, self.values[count:-1], strict=True)), self.values[-1]
 
 
 class StepLog:
-    """Takes each step's scalars as tensors, and writes those of several steps with one copy from the device.
+    """Collects each step's scalars as tensors, and reads those of several steps with one copy from the device.
 
-    To read a number from a GPU is to wait for all the work that was given to it. On a GPU the log is therefore read
-    every :data:`REPORT_EVERY` steps, and at the end of an epoch; on a CPU it costs nothing, and is read in every step.
+    Reading a number from a GPU waits for all its queued work. So on a GPU the log is read every :data:`REPORT_EVERY`
+    steps and at the end of an epoch. On a CPU reading costs nothing, so the log is read in every step.
 
     Args:
         every: Steps between two readings.
-        epoch_length: Steps of an epoch; 0: unknown.
+        epoch_length: Steps per epoch; 0 if unknown.
     """
 
     def __init__(self, every: int = 1, epoch_length: int = 0) -> None:
@@ -72,13 +72,13 @@ class StepLog:
         scalars: Mapping[str, Tensor],
         scale: Tensor | None,
     ) -> Tensor:
-        """Keep a step's scalars, each of one element, on the device.
+        """Store a step's scalars, tensors of one element each, on the device.
 
         Args:
-            iteration: Of the training.
+            iteration: Iteration of the training.
             data_time: Seconds that the step waited for its batch.
-            losses: By name.
-            scalars: Diagnostics by name; ``grad_norm_*`` must be finite, as losses must.
+            losses: Losses by name.
+            scalars: Diagnostics by name; ``grad_norm_*`` must be finite, like losses.
             scale: The gradient scaler's factor, which may skip the step; None without a scaler.
 
         Returns:
@@ -94,7 +94,7 @@ class StepLog:
         return checked.isfinite().all()
 
     def take(self) -> list[_Step]:
-        """What is kept, with values on the host, by one copy; the log is empty then."""
+        """Return all stored steps with values on the host, by one copy, and empty the log."""
         steps, self._pending = self._pending, []
         if not steps:
             return []
@@ -105,14 +105,14 @@ class StepLog:
 
 
 def write_steps(of_ranks: Sequence[Sequence[_Step]]) -> None:
-    """Write steps into FastReID's EventStorage: losses as means over the processes, diagnostics of the first one.
+    """Write steps to FastReID's EventStorage: losses as means over the processes, diagnostics of the first process.
 
     Args:
         of_ranks: The same steps of every process, from :meth:`StepLog.take`; this process's are at its rank.
 
     Raises:
-        FloatingPointError: A loss or a gradient is infinite or not a number, and there is no scaler that skipped the
-            step; says which, and the iteration.
+        FloatingPointError: A loss or a gradient is infinite or not a number, and no scaler skipped the step. The
+            message names it and the iteration.
     """
     for number, own in enumerate(of_ranks[comm.get_rank()]):
         steps = [steps[number] for steps in of_ranks]

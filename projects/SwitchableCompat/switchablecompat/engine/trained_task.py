@@ -1,4 +1,4 @@
-"""Trained models and a test set as a retrieval task: what ``tools/cross_test.py``, reports and the comparison need."""
+"""Make a retrieval task from trained models and a test set, for ``tools/cross_test.py``, reports and the comparison."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Member:
 
     Attributes:
         width: its width multiplier.
-        features: of the queries, then of the gallery, ``[Nq + Ng, D]``, float32, of any length.
-        source: what to call it in messages: its checkpoint or folder.
+        features: features of the queries, then of the gallery, ``[Nq + Ng, D]``, float32, not normalised.
+        source: its name in messages: its checkpoint or folder.
         family: digest of the model that it belongs to.
     """
 
@@ -48,13 +48,13 @@ class Member:
 
 @dataclass(frozen=True, eq=False)
 class TrainedTask:
-    """A test set as trained models see it.
+    """A test set encoded by trained models.
 
     Attributes:
-        task: what to rank.
-        images: file, identity and camera of each, the queries' first.
-        refinement: what the first model's config asks for beside the plain grid.
-        labels: what people call the identities and cameras.
+        task: the queries and galleries to rank.
+        images: file, identity and camera of each image, queries first.
+        refinement: the refinement that the first model's config enables, if any.
+        labels: names of the identities and cameras for readers.
     """
 
     task: RetrievalTask
@@ -73,20 +73,20 @@ def task_of_members(
     diagonal_only: bool = False,
     metadata: Mapping[str, Any] | None = None,
 ) -> RetrievalTask:
-    """Sub-models, in any order, as one task.
+    """Combine sub-models, in any order, to one task.
 
     Args:
-        members: at least one.
+        members: at least one sub-model.
         labels: identities and cameras of the queries, then of the gallery, ``[Nq + Ng]`` each.
         num_query: Nq.
         dataset: name of the data set.
         undefined: cells that the method does not define, as (query width, gallery width).
-        diagonal_only: only the self-tests are defined: the members do not share a feature space.
-        metadata: of the task; ``family`` is added: the members' digest if they have one, else the digest of the sorted
-            list, and all of them by name as ``families``.
+        diagonal_only: define only the self-tests, for members that do not share a feature space.
+        metadata: metadata of the task. ``family`` is added: the members' digest if all have the same one. Otherwise it
+            is a digest of the sorted list of their digests, and ``families`` has all of them by name.
 
     Raises:
-        InputError: a width that two members claim, different dimensions, or an undefined cell of no member.
+        InputError: two members of the same width, different dimensions, or an undefined cell that no member has.
     """
     members = sorted(members, key=lambda member: member.width)
     for one, other in itertools.pairwise(members):
@@ -109,19 +109,19 @@ def task_of_members(
 def open_task(
     sources: Sequence[Source], opts: Sequence[str] = (), *, dataset: str = "", method: str = "", **cells: Any
 ) -> TrainedTask:
-    """Run trained models on the first one's test set.
+    """Run trained models on the test set of the first.
 
     Args:
-        sources: at least one.
+        sources: at least one model.
         opts: ``KEY VALUE`` pairs that override every config (device, batch size...).
         dataset: name of another data set to evaluate on.
-        method: name to record; by default what the configs say they are, if they agree.
+        method: name to record. Default: the method in the configs, if they agree.
         **cells: ``undefined`` and ``diagonal_only`` of :func:`task_of_members`.
 
     Raises:
-        InputError: files that cannot be used, or models that cannot be compared.
+        InputError: a file cannot be used, or the models cannot be compared.
     """
-    # All models first: a wrong one is refused before time goes into the features of another.
+    # Open all models first, so that a wrong one is rejected before any features are computed.
     models = [open_model(source.weights, source.config_file, opts, as_trained=True) for source in sources]
     indices = [
         range(len(model.widths)) if source.width is None else [model.index_of(source.width)]
@@ -149,7 +149,7 @@ def open_task(
         widths = [model.widths[index] for index in chosen]
         logger.info(f"Model {number}/{len(sources)}: {model.weights}, widths {widths}")
         options = {"flip": first.TEST.FLIP.ENABLED, "precision": first.TEST.PRECISION, "indices": chosen}
-        features = cast(Features, extract_features(model.network, loader, **options))  # there is one process
+        features = cast(Features, extract_features(model.network, loader, **options))  # one process: not None
         members += [Member(w, v, model.weights, model.family) for w, v in zip(widths, features.values, strict=True)]
 
     record = {key: _common([model.record.get(key) for model in models]) for key in ("method", "seed", "config")}
@@ -163,11 +163,11 @@ def open_task(
 
 
 def _space(model: OpenedModel) -> dict[str, Any]:
-    """What must agree; of several families, as models are that were trained apart to be compatible."""
+    """The values that must agree. The family is left out, since models trained separately have different families."""
     own = {"MODEL.HEADS.NECK_FEAT": model.cfg.MODEL.HEADS.NECK_FEAT, "TEST.FLIP.ENABLED": model.cfg.TEST.FLIP.ENABLED}
     return {**model.space, **own, "family": "any"}
 
 
 def _common(values: list) -> Any:
-    """The value that all have, else the list of them."""
+    """The common value of all, or the list of values if they differ."""
     return values[0] if all(value == values[0] for value in values) else values

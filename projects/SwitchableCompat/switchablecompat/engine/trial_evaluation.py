@@ -1,4 +1,4 @@
-"""The whole evaluation on one batch of a test set, before training: what would fail after an epoch fails now."""
+"""Try the whole evaluation on one batch of a test set before training, to find errors early, not after an epoch."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from ..modeling import SwitchableBaseline
 
 
 def try_evaluation(cfg: CfgNode, model: SwitchableBaseline, images: CommDataset, num_query: int, dataset: str) -> None:
-    """Put one batch through all that an evaluation does; random states and the model stay as they are.
+    """Evaluate one batch in every step of an evaluation. Random states and the model stay as they are.
 
     The batch has the first queries that can be scored, a gallery image for each of them, and the first gallery images.
-    Features of a network that is not trained yet may be anything, infinite too.
+    Any features are accepted, also infinite ones, because the network is not trained yet.
 
     Args:
         cfg: Config of the run.
@@ -32,12 +32,12 @@ def try_evaluation(cfg: CfgNode, model: SwitchableBaseline, images: CommDataset,
         dataset: Name of the data set, for messages.
 
     Raises:
-        InputError: What failed, in one line: an image that cannot be read, a size that the network cannot take.
+        InputError: The failure in one line, such as an unreadable image, or a size that the network cannot take.
     """
     queries, gallery = choose(images.img_items, num_query, cfg.TEST.IMS_PER_BATCH)
     batch = Subset(images, [*queries, *gallery])
     try:
-        with seeded(0):  # loaders draw a number, whether they need it or not
+        with seeded(0):  # loaders always draw a random number
             loader, _ = build_reid_test_loader(batch, cfg.TEST.IMS_PER_BATCH, len(queries), 0)
             features = extract_features(model, loader, flip=cfg.TEST.FLIP.ENABLED)
             if features is None:
@@ -46,7 +46,7 @@ def try_evaluation(cfg: CfgNode, model: SwitchableBaseline, images: CommDataset,
             grid_of_features(cfg, replace(features, values=finite), model.switch.widths, len(queries), dataset)
     except InputError:
         raise
-    except Exception as error:  # what a network says of an image that it cannot take is of any type
+    except Exception as error:  # networks reject an image with errors of any type
         rule = f"one batch of it must go through the evaluation (INPUT.SIZE_TEST {list(cfg.INPUT.SIZE_TEST)})"
         reason = (str(error).strip().splitlines() or [""])[0]
         raise InputError(f"data set {dataset}", rule, f"{type(error).__name__}: {reason}") from error
@@ -58,7 +58,7 @@ def choose(items: Sequence[tuple[str, Any, Any]], num_query: int, size: int) -> 
     Args:
         items: Paths, identities and cameras, the queries first.
         num_query: Number of queries.
-        size: Images of a batch; two at least are taken.
+        size: Images of a batch; at least two are taken.
     """
     of_identity: dict[Any, list[int]] = defaultdict(list)
     for index in range(num_query, len(items)):
@@ -76,4 +76,4 @@ def choose(items: Sequence[tuple[str, Any, Any]], num_query: int, size: int) -> 
         if len(queries) + len(gallery) >= size:
             break
         gallery.add(index)
-    return queries or [0], sorted(gallery)  # the evaluation says what is wrong with a query that nobody matches
+    return queries or [0], sorted(gallery)  # for queries without a match the evaluation gives the error
