@@ -136,10 +136,10 @@ class GradientAggregation:
             for j in range(i + 1, len(self.names)):
                 scalars[f"grad_cosine_{first}_{self.names[j]}"] = cosines[i, j]
         if len(self._compared):
-            compared = grams[self._compared]
-            scalars["conflict_rate"] = gram.conflict_rates(compared, torch.zeros_like(self._part), 1)[0]
+            counts = gram.conflict_counts(grams[self._compared], self._part, len(self._parts))
+            scalars["conflict_rate"] = gram.conflict_rates(counts.sum(dim=1))
             if len(self._parts) > 1:
-                rates = gram.conflict_rates(compared, self._part, len(self._parts))
+                rates = gram.conflict_rates(counts)
                 scalars |= {f"conflict_rate_{part}": rates[i] for i, part in enumerate(self._parts)}
         return scalars
 

@@ -96,8 +96,8 @@ def pairwise_weights(coefficients: Tensor) -> Tensor:
     return coefficients.flip(-2).cumsum(dim=-2).flip(-2)
 
 
-def conflict_rates(grams: Tensor, part: Tensor, parts: int) -> Tensor:
-    """Share of pairs with a negative inner product among all pairs of non-zero gradients, [parts].
+def conflict_counts(grams: Tensor, part: Tensor, parts: int) -> Tensor:
+    """Pairs with a negative inner product, and all pairs of non-zero gradients, [2, parts].
 
     Args:
         grams: [groups, m, m].
@@ -108,7 +108,11 @@ def conflict_rates(grams: Tensor, part: Tensor, parts: int) -> Tensor:
     there = grams.diagonal(dim1=-2, dim2=-1) > 0
     pairs = (there[:, rows] & there[:, columns]).sum(dim=1)
     negative = (grams[:, rows, columns] < 0).sum(dim=1)
-    counts = grams.new_zeros(2, parts).index_add_(1, part, torch.stack((negative, pairs)).to(grams.dtype))
+    return grams.new_zeros(2, parts).index_add_(1, part, torch.stack((negative, pairs)).to(grams.dtype))
+
+
+def conflict_rates(counts: Tensor) -> Tensor:
+    """Share of conflicting pairs from :func:`conflict_counts` [2, ...]; 0 where there is no pair."""
     return counts[0] / counts[1].clamp_min(1)
 
 
