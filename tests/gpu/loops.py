@@ -7,20 +7,9 @@ from fastreid.engine.train_loop import AMPTrainer, SimpleTrainer
 from fastreid.modeling.meta_arch import build_model
 from fastreid.utils.events import EventStorage
 
-from builders import batch, tiny_config
+from builders import Same, batch, tiny_config
 from switchablecompat.aggregation import build_aggregation
 from switchablecompat.engine import SwitchableTrainer, SwitchableTrainLoop
-
-
-class Same:
-    """A loader of one batch for ever."""
-
-    def __init__(self, content):
-        self.content = content
-
-    def __iter__(self):
-        while True:
-            yield self.content
 
 
 def make_loop(*opts, device="cuda", scale=2.0**16, log=None):

@@ -138,13 +138,17 @@ def test_diagnostics():
     gradients = torch.tensor([[1.0, 0.0], [1.0, 1.0], [-1.0, 0.1], [0.0, 0.0]], dtype=torch.float64)
     g = gradients @ gradients.T
     one = torch.tensor([0])
-    assert gram.conflict_rates(gram.conflict_counts(g.unsqueeze(0), one, 1)).tolist() == pytest.approx([2 / 3])  # (0, 2), (1, 2); g_3 is zero
+
+    def rates(grams, part, parts):
+        return gram.conflict_rates(gram.conflict_counts(grams, part, parts)).tolist()
+
+    assert rates(g.unsqueeze(0), one, 1) == pytest.approx([2 / 3])  # (0, 2), (1, 2); g_3 is zero
     both = torch.stack((g, torch.ones(4, 4, dtype=torch.float64)))  # the second group has six pairs without a conflict
-    assert gram.conflict_rates(gram.conflict_counts(both, torch.tensor([0, 0]), 1)).tolist() == pytest.approx([2 / 9])
-    assert gram.conflict_rates(gram.conflict_counts(both, torch.tensor([2, 0]), 3)).tolist() == pytest.approx([0.0, 0.0, 2 / 3])
+    assert rates(both, torch.tensor([0, 0]), 1) == pytest.approx([2 / 9])
+    assert rates(both, torch.tensor([2, 0]), 3) == pytest.approx([0.0, 0.0, 2 / 3])
     assert gram.cosines(g)[0, 1].item() == pytest.approx(2**-0.5)
     assert gram.cosines(g)[0, 3].item() == 0
-    assert gram.conflict_rates(gram.conflict_counts(torch.ones(1, 1, 1), one, 1)).tolist() == [0.0]
+    assert rates(torch.ones(1, 1, 1), one, 1) == [0.0]
 
 
 def test_wrong_options_are_named():

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from builders import batch, tiny_config
+from builders import Same, batch, tiny_config
 from switchablecompat.aggregation import build_aggregation
 from switchablecompat.engine import SwitchableTrainLoop
 from switchablecompat.engine.certainty import ClassCertainty
@@ -59,17 +59,6 @@ class Readings(TorchFunctionMode):
     def __torch_function__(self, function, types, args=(), kwargs=None):
         self.count += getattr(function, "__name__", "") in METHODS
         return function(*args, **(kwargs or {}))
-
-
-class Same:
-    """A loader of one batch for ever."""
-
-    def __init__(self, content):
-        self.content = content
-
-    def __iter__(self):
-        while True:
-            yield self.content
 
 
 def make(device, log, *opts):

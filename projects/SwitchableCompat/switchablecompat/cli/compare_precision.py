@@ -17,7 +17,7 @@ from ..evaluation.evaluator import evaluate_task
 from ..evaluation.grid import CompatibilityGrid
 from ..evaluation.task import RetrievalTask
 from ..files import write_json
-from .models import read_pairs, read_sources
+from .models import evaluation_of
 
 METRICS = ("mAP", "Rank-1")
 
@@ -25,14 +25,7 @@ METRICS = ("mAP", "Rank-1")
 def measure(arguments: argparse.Namespace, precision: str) -> tuple[RetrievalTask, CompatibilityGrid]:
     """Extract features in one precision, and evaluate their grid."""
     options = [*arguments.opts, "TEST.PRECISION", precision]
-    found = open_task(
-        read_sources(arguments),
-        options,
-        dataset=arguments.dataset,
-        method=arguments.method,
-        undefined=read_pairs(arguments.undefined),
-        diagonal_only=arguments.diagonal_only,
-    )
+    found = open_task(**{**evaluation_of(arguments), "opts": options})
     return found.task, evaluate_task(found.task)[0]
 
 

@@ -11,22 +11,15 @@ from ..evaluation.evaluator import evaluate_task
 from ..evaluation.grid_files import render_summary, write_grid
 from ..family.requirements import broken_requirements, read_requirements
 from ..files import writing_to
-from .models import read_pairs, read_sources
+from .models import evaluation_of
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    sources, undefined = read_sources(arguments), read_pairs(arguments.undefined)
+    evaluation = evaluation_of(arguments)
     requirements = read_requirements(arguments.require) if arguments.require else None
     show_own_lines()
-    found = open_task(
-        sources,
-        arguments.opts,
-        dataset=arguments.dataset,
-        method=arguments.method,
-        undefined=undefined,
-        diagonal_only=arguments.diagonal_only,
-    )
+    found = open_task(**evaluation)
     grid, queries = evaluate_task(found.task, found.refinement)
     with writing_to("--output"):
         files = write_grid(grid, arguments.output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from ..errors import InputError
 from ..modeling.opened import Source
@@ -20,6 +21,18 @@ def read_sources(arguments: argparse.Namespace) -> list[Source]:
             raise InputError("--model", "must be WIDTH=RUN_DIR with an existing folder", text)
         sources.append(Source.of_run(folder, read_width(width, "--model", text)))
     return sources
+
+
+def evaluation_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Keyword arguments of :func:`~..engine.trained_task.open_task` that the command line gives."""
+    return {
+        "sources": read_sources(arguments),
+        "undefined": read_pairs(arguments.undefined),
+        "opts": arguments.opts,
+        "dataset": arguments.dataset,
+        "method": arguments.method,
+        "diagonal_only": arguments.diagonal_only,
+    }
 
 
 def read_pairs(texts: Sequence[str]) -> list[tuple[float, float]]:

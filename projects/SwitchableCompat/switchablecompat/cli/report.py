@@ -10,21 +10,14 @@ from ..evaluation.grid_files import render_summary
 from ..family.report import build_report
 from ..family.report_files import write_report
 from ..files import writing_to
-from .models import read_pairs, read_sources
+from .models import evaluation_of
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Run the command."""
-    sources, undefined = read_sources(arguments), read_pairs(arguments.undefined)
+    evaluation = evaluation_of(arguments)
     show_own_lines()
-    found = open_task(
-        sources,
-        arguments.opts,
-        dataset=arguments.dataset,
-        method=arguments.method,
-        undefined=undefined,
-        diagonal_only=arguments.diagonal_only,
-    )
+    found = open_task(**evaluation)
     report = build_report(found.task, found.images, refinement=found.refinement, labels=found.labels)
     with writing_to("--output"):
         files = write_report(report, arguments.output)
