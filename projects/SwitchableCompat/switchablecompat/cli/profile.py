@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from functools import partial
-from pathlib import Path
 
 from ..deploy.profiles.submodels import profile, render_profile
-from ..files import write_texts, writing_to
 from ..modeling.opened import open_model
+from .written import write_measured
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -22,7 +20,4 @@ def main(arguments: argparse.Namespace) -> None:
         repeats=arguments.repeats,
         say=partial(print, flush=True),
     )
-    text, folder = render_profile(content), Path(arguments.output)
-    with writing_to("--output"):
-        write_texts(folder, {"profile.json": json.dumps(content, indent=2) + "\n", "profile.md": text})
-    print(f"\n{text}\nWritten: {folder}/profile.json, {folder}/profile.md")
+    write_measured(arguments.output, "profile", content, render_profile(content))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from functools import partial
-from pathlib import Path
 
 from ..deploy.files.held_out import HeldOut, calibration_pictures
 from ..deploy.profiles.precisions import profile_precisions, render_precisions
-from ..files import write_texts, writing_to
 from ..modeling.opened import open_model
+from .written import write_measured
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -24,7 +22,4 @@ def main(arguments: argparse.Namespace) -> None:
         repeats=arguments.repeats,
         say=partial(print, flush=True),
     )
-    text, folder = render_precisions(content), Path(arguments.output)
-    with writing_to("--output"):
-        write_texts(folder, {"precisions.json": json.dumps(content, indent=2) + "\n", "precisions.md": text})
-    print(f"\n{text}\nWritten: {folder}/precisions.json, {folder}/precisions.md")
+    write_measured(arguments.output, "precisions", content, render_precisions(content))
