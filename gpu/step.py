@@ -7,25 +7,15 @@ import switchablecompat  # noqa: F401  (before anything of FastReID)
 # isort: split
 import gc
 import time
-from collections.abc import Callable
 
 import torch
 from fastreid.config import CfgNode
 
+from benchmarks.report import record
+from benchmarks.step import Step, SwitchableStep, changed, load, measure_steps, random_batch
+from benchmarks.timing import Row, compare, compare_once, interleave
 from switchablecompat.files import write_json
 
-from .measure import (
-    IdealStep,
-    Row,
-    SwitchableStep,
-    benchmark_record,
-    changed,
-    compare,
-    compare_once,
-    interleave,
-    load,
-    random_batch,
-)
 from .options import Options, read_options
 
 NETWORKS: dict[str, tuple[str, list[str]]] = {
@@ -46,26 +36,17 @@ def config(file: str, opts: list[str], options: Options) -> CfgNode:
 def measure_network(name: str, cfg: CfgNode, options: Options) -> list[Row]:
     """Measure one network without compilation; return its rows."""
     batch = random_batch(cfg, 8 if options.dry_run else 64)
-    repeats = 1 if options.dry_run else 15
-    tasks: dict[str, Callable[[], object]] = {
-        "ours": SwitchableStep(cfg, batch),
-        "plain": IdealStep(cfg, batch),
-        "sum": SwitchableStep(changed(cfg, "SOLVER.AGGREGATION.NAME", "sum"), batch),
-    }
-    seconds = interleave(tasks, repeats, warm_up=1 if options.dry_run else 6)
-    rows = [
-        compare(f"{name}: SFSC step", seconds, "ours", "plain", 1.05, "plain sub-models, one after another"),
-        compare(f"{name}: projection", seconds, "ours", "sum", 1.03, "the same step with plain summation"),
-    ]
+    rounds, warm_up = (1, 1) if options.dry_run else (15, 6)
+    rows, steps = measure_steps(cfg, batch, rounds, warm_up=warm_up, of=f"{name}: ")
     if options.device == "cuda":
         for task in ("ours", "plain"):
-            busy, wall = busy_seconds(tasks[task])
+            busy, wall = busy_seconds(steps[task])
             label = "SFSC step" if task == "ours" else "plain sub-models"
             rows.append(compare_once(f"{name}: GPU busy, {label}", busy, "wall time of the steps", wall, unit="s"))
     return rows
 
 
-def busy_seconds(step: Callable[[], object], steps: int = 3) -> tuple[float, float]:
+def busy_seconds(step: Step, steps: int = 3) -> tuple[float, float]:
     """Seconds of GPU kernels and of wall time over some steps. The difference is idle time."""
     from torch.profiler import ProfilerActivity, profile
 
@@ -109,7 +90,7 @@ def main() -> None:
 
     def save() -> None:
         settings = {"batch": 8 if options.dry_run else 64, "networks": [*networks], "amp": not options.dry_run}
-        write_json(options.output, benchmark_record("gpu step", settings, rows))
+        write_json(options.output, record("gpu step", "make gpu", settings, rows))
 
     for name, cfg in configs.items():
         gc.collect()

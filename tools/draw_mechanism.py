@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
+import startup  # before torch is loaded
+
+# isort: split
 import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import startup  # noqa: F401  (before torch is loaded)
 from switchablecompat.cli.parsers.shared import Parser
-from switchablecompat.comparison.mechanism import draw_mechanism, read_history
 from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.files import refuse_unwritable, write_json
-from switchablecompat.provenance import hardware, versions
 
 EXAMPLES = """examples:
   python tools/draw_mechanism.py --run BCT-S=outputs/suites/pretrained/bct_s/seed0 \\
@@ -36,6 +36,10 @@ def main() -> None:
     """Run the command."""
     arguments = parse_arguments()
     refuse_unwritable(arguments.output, "--output")
+    startup.load()
+    from switchablecompat.comparison.mechanism import draw_mechanism, read_history
+    from switchablecompat.provenance import hardware, versions
+
     folder = Path(arguments.output)
     if arguments.record:
         try:
@@ -49,9 +53,8 @@ def main() -> None:
             if not (separator and title and run):
                 raise InputError("--run", "must be TITLE=DIR", text)
             runs[title] = read_history(run)
-        write_json(
-            folder / "mechanism.json", {"format": 1, "runs": runs, "versions": versions(), "hardware": hardware()}
-        )
+        content = {"format": 1, "runs": runs, "versions": versions(), "hardware": hardware()}
+        write_json(folder / "mechanism.json", content)
     draw_mechanism(runs, folder / "mechanism.png")
     print(f"Written: {folder}/mechanism.png")
 

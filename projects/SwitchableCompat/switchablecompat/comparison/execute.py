@@ -12,11 +12,12 @@ from statistics import fmean
 from ..errors import InputError
 from .claims import Claims
 from .results import finished, result_path, write_result
-from .runs import DONE, INTERRUPTED, NO_RECORD, Job, Run, code_digest, read_record
+from .runs import DONE, INTERRUPTED, Job, Run, code_digest, read_record
 from .suite import Suite
 from .workers import Worker, Workers
 
-TRAIN, CROSS_TEST = "train_net.py", "cross_test.py"
+PROGRAM = (sys.executable, "-m", "switchablecompat_command")
+SCRIPTS = {"train": "tools/train_net.py", "grid": "tools/cross_test.py"}  # as results name the commands
 POLL = 0.1  # seconds between two checks of the processes
 OTHERS = 2.0  # seconds between two checks of other runners' tasks
 
@@ -29,9 +30,9 @@ class Runner:
         jobs: jobs to run, see :func:`~.runs.plan`.
         results_dir: folder of the suite's result files.
         jobs_dir: folder of the runs.
-        tools: folder of ``train_net.py`` and ``cross_test.py``, or None for the installed commands.
         say: called with each progress line.
         at_once: number of processes that run at once.
+        program: what runs the commands ``train`` and ``grid``.
     """
 
     def __init__(
@@ -40,11 +41,11 @@ class Runner:
         jobs: Sequence[Job],
         results_dir: Path,
         jobs_dir: Path,
-        tools: Path | None = None,
         say: Callable[[str], None] = print,
         at_once: int = 1,
+        program: Sequence[str] = PROGRAM,
     ) -> None:
-        self._suite, self._results_dir, self._tools, self._say = suite, results_dir, tools, say
+        self._suite, self._results_dir, self._program, self._say = suite, results_dir, program, say
         self._places = (jobs_dir, results_dir)
         self._estimate, self._at_once = Estimate(), at_once
         self._claims, self._workers = Claims(jobs_dir / "claims"), Workers(at_once)
@@ -56,14 +57,14 @@ class Runner:
         self._states = {folder: run.state() for folder, run in runs.items()}
         for folder, run in runs.items():
             if self._states[folder] == DONE:
-                self._estimate.add(_kind(run), (read_record(folder) or NO_RECORD)["seconds"])
-        others = {run.title for f, run in runs.items() if {*(read_record(f) or NO_RECORD)["code"]} - {code_digest()}}
+                self._estimate.add(run.kind, read_record(folder)["seconds"])
+        others = {run.title for folder, run in runs.items() if {*read_record(folder)["code"]} - {code_digest()}}
         if others:
             self._say(f"note: the code has changed since these runs were started: {', '.join(sorted(others))}")
         self._tasks: list[Run | Job] = []
         for job in self.jobs:
             # A reference comes before the runs that need it, whether or not its own method was selected.
-            for run in (*(run.reference for run in job.runs[:1] if run.reference), *job.runs):
+            for run in (*job.runs[0].needs, *job.runs):
                 if self._states[run.folder] != DONE and run not in self._tasks:
                     self._tasks.append(run)
             self._tasks.append(job)
@@ -107,10 +108,9 @@ class Runner:
     def _start_one(self) -> bool:
         """Start the first task that can start, or settle it without a process; return whether there was one."""
         for key, task in self._waiting.items():
-            needs = task.models if isinstance(task, Job) else tuple(filter(None, [task.reference]))
-            if missing := [run.title for run in needs if run.folder in self._broken]:
+            if missing := [run.title for run in task.needs if run.folder in self._broken]:
                 self._fail(key, task, f"not run: it needs {missing[0]}")
-            elif not self._is_due(key, needs):
+            elif not self._is_due(key, task.needs):
                 continue
             elif owner := self._claims.take(key):
                 if self._elsewhere.get(key, ("", 0))[0] != owner:
@@ -141,9 +141,9 @@ class Runner:
             if isinstance(task, Run):
                 task.record(started=1)
                 how = "continues" if state == INTERRUPTED else "starts"
-                self._say(f"{self._count(key)} {task.title}: {how}, log in {self._log(task)}")
+                self._say(f"{self._count(key)} {task.title}: {how}, log in {task.folder / task.log}")
             command = self._command(task, resume=state == INTERRUPTED)
-            worker = self._workers.start(key, command, self._log(task))
+            worker = self._workers.start(key, command, task.folder / task.log)
             self._claims.add_process(key, worker.process.pid)
         except (InputError, OSError) as error:
             self._claims.release(key)
@@ -165,7 +165,7 @@ class Runner:
         elif problem:
             self._fail(worker.key, task, problem)
         elif not interrupted:
-            self._estimate.add(_kind(task), worker.seconds)
+            self._estimate.add(task.kind, worker.seconds)
             self._say(f"{self._count(worker.key)} {task.title}: done in {format_seconds(worker.seconds)}{self._left()}")
 
     def _complete(self, task: Run | Job) -> str:
@@ -174,8 +174,7 @@ class Runner:
             task.record(finished=True)
             there = task.state() == DONE
             return "" if there else f"ended without model_final.pth and grid.json in {task.folder}"
-        tasks: list[Run | Job] = [*task.runs, task]
-        commands = [self._command(one, python="python", tools="tools") for one in tasks]
+        commands = [["python", SCRIPTS[one.command], *one.arguments()] for one in (*task.runs, task)]
         write_result(self._result(task), self._suite, task, commands, self._places)
         return ""
 
@@ -184,7 +183,7 @@ class Runner:
         active = list(self._workers.active.values())
         tasks = [self._tasks[self._numbers[worker.key] - 1] for worker in active] + list(self._waiting.values())
         spent = [worker.seconds for worker in active]
-        left = self._estimate.left([_kind(task) for task in tasks], spent, self._at_once)
+        left = self._estimate.left([task.kind for task in tasks], spent, self._at_once)
         return f"; about {format_seconds(left)} left" if tasks and left else ""
 
     def _count(self, key: str) -> str:
@@ -194,35 +193,17 @@ class Runner:
         """The name of a task's claim, the same for all runners."""
         return "-".join(task.folder.relative_to(self._places[0]).parts)
 
-    @staticmethod
-    def _log(task: Run | Job) -> Path:
-        return task.folder / ("cross_test.txt" if isinstance(task, Job) else "train.txt")
-
     def _result(self, job: Job) -> Path:
         return result_path(self._results_dir, job.method.name, job.seed)
 
-    def _command(
-        self, task: Run | Job, *, resume: bool = False, python: str = sys.executable, tools: str = ""
-    ) -> list[str]:
-        script, name = (CROSS_TEST, "grid") if isinstance(task, Job) else (TRAIN, "train")
-        folder = tools or self._tools
-        command = ["-m", "switchablecompat_command", name] if folder is None else [str(Path(folder) / script)]
-        arguments = task.arguments()
-        if resume:  # FastReID takes everything after the first KEY as KEY VALUE
-            arguments = ["--resume", *arguments]
-        return [python, *command, *arguments]
+    def _command(self, task: Run | Job, *, resume: bool) -> list[str]:
+        # FastReID takes everything after the first KEY as KEY VALUE, so the option comes first
+        return [*self._program, task.command, *(["--resume"] if resume else []), *task.arguments()]
 
     def _fail(self, key: str, task: Run | Job, problem: str) -> None:
         self.failed.append(task.title)
         self._broken.add(task.folder)
         self._say(f"{self._count(key)} {task.title}: FAILED, {problem}")
-
-
-def _kind(task: Run | Job) -> str:
-    """The kind of a task. Tasks of one kind take about the same time with any seed."""
-    if isinstance(task, Job):
-        return f"{task.method.name} grid"
-    return f"{task.method} {task.width}"
 
 
 class Estimate:
@@ -238,10 +219,7 @@ class Estimate:
     def left(self, kinds: Sequence[str], spent: Sequence[float] = (), jobs: int = 1) -> float | None:
         """Seconds for tasks of these kinds, ``jobs`` at once; None while no task is finished.
 
-        Args:
-            kinds: Kinds of the running tasks, then of the waiting ones.
-            spent: Seconds that each running task has taken so far.
-            jobs: Number of tasks that run at once.
+        The running tasks come first; ``spent`` has the seconds that each of them has taken so far.
         """
         everything = [value for values in self._seconds.values() for value in values]
         if not everything:

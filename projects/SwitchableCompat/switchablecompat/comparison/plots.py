@@ -1,4 +1,4 @@
-"""The comparison as pictures, with matplotlib's objects and the Agg canvas, without a global figure."""
+"""The comparison as pictures, with matplotlib's objects, without a global figure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from textwrap import fill
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..evaluation.grid import format_value
@@ -38,7 +37,6 @@ def draw_heat_maps(comparison: Comparison) -> Figure:
     columns = min(COLUMNS, len(methods))
     rows = math.ceil(len(methods) / columns)
     figure = Figure(figsize=(max(4.0, 0.4 + 3.4 * columns), 0.8 + 3.2 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(methods) :]:
         axes.set_visible(False)
@@ -69,7 +67,6 @@ def draw_curves(comparison: Comparison) -> Figure:
         "full query, gallery of this width": lambda i: (full, i),
     }
     figure = Figure(figsize=(12.0, 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
     for axes, (title, cell_of) in zip(figure.subplots(1, len(panels), sharey=True), panels.items(), strict=True):
         for number, method in enumerate(comparison.methods):
             _draw_curve(axes, comparison, method, [cell_of(i) for i in range(full + 1)], number)

@@ -16,15 +16,10 @@ COLUMNS = ["method", "query", "gallery", "map"]
 
 @dataclass(frozen=True)
 class Published:
-    """Published mAP.
-
-    Attributes:
-        source: Source of the figures.
-        cells: mAP by method, and by query and gallery sub-model, from 0.
-    """
+    """Published mAP, and its source."""
 
     source: str
-    cells: dict[str, dict[tuple[int, int], float]]
+    cells: dict[str, dict[tuple[int, int], float]]  # by method, and by query and gallery sub-model, from 0
 
 
 def read_published(path: str) -> Published:

@@ -49,22 +49,9 @@ def render_overview(comparison: Comparison) -> str:
     """A short table with one line per method: self-tests, the outermost cross-tests, criterion."""
     m = len(comparison.widths)
     corners = [(0, m - 1), (m - 1, 0)] if m > 1 else []
-    header = [
-        "mAP (%)",
-        *comparison.names,
-        *(f"{comparison.names[q]} on {comparison.names[g]}" for q, g in corners),
-        "mean cross-test",
-        "AC (%)",
-    ]
-    rows = []
-    for method in comparison.methods:
-        n = len(comparison.of(method))
-        cells = [comparison.spread(method, q, g) for q, g in [*((i, i) for i in range(m)), *corners]]
-        cells += [comparison.summary(method, name) for name in ("mean cross-test", "AC")]
-        few = "" if n == len(comparison.suite.seeds) else f" (n={n})"
-        rows.append([comparison.titles[method] + few, *(format_spread(cell, n) for cell in cells)])
+    table = _lines(comparison, comparison.methods, corners, len(comparison.suite.seeds), format_spread)
     made = "; ".join(f"{key.lower()}: {value}" for key, value in comparison.header().items() if key != "Widths")
-    return f"{_markdown(header, rows)}\n\n({made})"
+    return f"{table}\n\n({made})"
 
 
 PUBLISHED_ROWS = ("unified", "bct", "asymmetric", "bct_s", "asymmetric_s", "sfsc")
@@ -72,18 +59,32 @@ PUBLISHED_ROWS = ("unified", "bct", "asymmetric", "bct_s", "asymmetric_s", "sfsc
 
 def render_headline(comparison: Comparison) -> str:
     """The rows of the paper, only with means over the seeds, for a first page."""
-    m = len(comparison.widths)
-    rows, seeds_of = [], {name: comparison.of(name) for name in PUBLISHED_ROWS if name in comparison.methods}
-    seeds = sorted({seed for found in seeds_of.values() for seed in found})
-    for method, found in seeds_of.items():
-        spreads = [comparison.spread(method, i, i) for i in range(m)]
-        spreads += [comparison.summary(method, name) for name in ("mean cross-test", "AC")]
-        means = ["-" if spread is None else f"{spread.mean:.1f}" for spread in spreads]
-        few = "" if len(found) == len(seeds) else f" (n={len(found)})"
-        rows.append([comparison.titles[method] + few, *means])
-    header = ["mAP (%)", *comparison.names, "mean cross-test", "AC (%)"]
+    methods = [name for name in PUBLISHED_ROWS if name in comparison.methods]
+    seeds = sorted({seed for method in methods for seed in comparison.of(method)})
+    table = _lines(comparison, methods, [], len(seeds), lambda value, _: "-" if value is None else f"{value.mean:.1f}")
     which = f"Seed {seeds[0]}" if len(seeds) == 1 else f"Means over seeds {', '.join(map(str, seeds))}"
-    return f"{_markdown(header, rows)}\n\n({comparison.suite.dataset} {which}.)"
+    return f"{table}\n\n({comparison.suite.dataset} {which}.)"
+
+
+def _lines(
+    comparison: Comparison,
+    methods: Sequence[str],
+    crossed: Sequence[tuple[int, int]],
+    seeds: int,
+    form: Callable[[Spread | None, int], str],
+) -> str:
+    """A line per method: self-tests, some cross-tests, their mean and AC. A title says if seeds are missing."""
+    names = comparison.names
+    header = ["mAP (%)", *names, *(f"{names[q]} on {names[g]}" for q, g in crossed), "mean cross-test", "AC (%)"]
+    rows = []
+    for method in methods:
+        n = len(comparison.of(method))
+        cells = [(i, i) for i in range(len(names))]
+        values = [comparison.spread(method, *cell) for cell in (*cells, *crossed)]
+        values += [comparison.summary(method, name) for name in ("mean cross-test", "AC")]
+        title = comparison.titles[method] + ("" if n == seeds else f" (n={n})")
+        rows.append([title, *(form(value, n) for value in values)])
+    return _markdown(header, rows)
 
 
 def render_latex(comparison: Comparison, metric: str = "mAP") -> str:
@@ -138,9 +139,7 @@ def render_csvs(comparison: Comparison) -> dict[str, str]:
 def format_spread(value: Spread | None, seeds: int = 0) -> str:
     """Format a value as ``58.19 ± 0.42``, without deviation for one seed, or as '-' if it is not defined.
 
-    Args:
-        value: the value.
-        seeds: number of all seeds. If the value is of fewer, the text says of how many.
+    If the value is of fewer than all ``seeds``, the text says of how many.
     """
     if value is None:
         return "-"

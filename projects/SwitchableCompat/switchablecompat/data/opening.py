@@ -13,9 +13,9 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 
 from ..errors import InputError
-from .check import check_items
+from .check import check_test
 from .file_names import check_file_names
-from .findings import LEVELS, Finding, Item, LabelNames
+from .findings import Finding, Item, LabelNames, errors_first
 from .manifest import JUNK, SPLITS, ManifestReID
 from .overlap import check_overlap
 from .streams import seeded
@@ -112,7 +112,10 @@ def check_rows(dataset: ImageDataset) -> list[Finding]:
 
 
 def train_prefix(dataset: ImageDataset) -> str | None:
-    """The ``train_prefix`` of :func:`~.check.check_items` for a data set."""
+    """``PREFIX`` if ``PREFIX_<n>`` in the training items is the identity ``n`` of the test items.
+
+    None if both are numbered separately (as in MSMT17).
+    """
     joint = any(base.__name__ in JOINTLY_NUMBERED for base in type(dataset).__mro__)
     return dataset.dataset_name if joint else None
 
@@ -120,16 +123,12 @@ def train_prefix(dataset: ImageDataset) -> str | None:
 def check_test_set(
     dataset: ImageDataset, splits: Splits, train: Sequence[Item] | None, *, own: bool = True
 ) -> list[Finding]:
-    """Findings on the test items of one data set, and on their overlap with the training items.
+    """Findings on the test items of one data set, and on their overlap with the training items of all (None: skip it).
 
-    Args:
-        dataset: data set from :func:`open_dataset`.
-        splits: items of the data set.
-        train: training items of all data sets; None to skip the comparison.
-        own: whether this data set is also trained, so that equal labels are equal identities.
+    ``own``: this data set is also trained, so that equal labels are equal identities.
     """
     names, query, gallery = label_names(dataset), splits["query"], splits["gallery"]
-    found = check_items(None, query, gallery, names=names)
+    found = check_test(query, gallery, names)
     if train is not None:
         found += check_overlap(train, [*query, *gallery], train_prefix(dataset), names, literal=own)
-    return sorted(found, key=lambda finding: LEVELS.index(finding.level))
+    return errors_first(found)
