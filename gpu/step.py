@@ -46,19 +46,19 @@ def measure_network(name: str, cfg: CfgNode, options: Options) -> list[Row]:
     return rows
 
 
-def busy_seconds(step: Step, steps: int = 3) -> tuple[float, float]:
-    """Seconds of GPU kernels and of wall time over some steps. The difference is idle time."""
+def busy_seconds(step: Step) -> tuple[float, float]:
+    """Seconds of GPU kernels and of wall time over three steps. The difference is idle time."""
     from torch.profiler import ProfilerActivity, profile
 
     step()
     torch.cuda.synchronize()
     started = time.perf_counter()
-    for _ in range(steps):
+    for _ in range(3):
         step()
     torch.cuda.synchronize()
     wall = time.perf_counter() - started  # without the profiler, which slows launches down
     with profile(activities=[ProfilerActivity.CUDA]) as profiled:
-        for _ in range(steps):
+        for _ in range(3):
             step()
         torch.cuda.synchronize()
     kernels = [event for event in profiled.events() if event.device_type == torch.autograd.DeviceType.CUDA]

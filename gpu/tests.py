@@ -25,10 +25,10 @@ def command(options: Options) -> list[str]:
     return [sys.executable, "-m", "pytest", "-v", "-W", "default", "-p", "no:cacheprovider", "--color=no", *chosen]
 
 
-def marked_files(folder: Path = ROOT / "tests") -> list[str]:
+def marked_files() -> list[str]:
     """Test files that contain the mark. Others may need packages that a machine with a GPU lacks."""
-    files = sorted(folder.rglob("test_*.py"))
-    return [str(path.relative_to(folder.parent)) for path in files if "pytest.mark.gpu" in path.read_text()]
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    return [str(path.relative_to(ROOT)) for path in files if "pytest.mark.gpu" in path.read_text()]
 
 
 def follow(lines: Iterable[str], options: Options) -> dict[str, str]:

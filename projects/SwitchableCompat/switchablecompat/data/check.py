@@ -63,12 +63,23 @@ def check_train(
     Returns:
         The findings, errors first.
     """
-    return errors_first(
-        [
-            *_check_files(items),
-            *_check_training(items, ims_per_batch, num_instance, sampler, world_size, names),
-        ]
-    )
+    if not items:
+        return [Finding("error", "empty-train", "no training images", LOOK_AGAIN)]
+    images_of = Counter(item[1] for item in items)
+    found = [*_check_files(items)]
+    if ims_per_batch:
+        found += _check_batch(len(items), len(images_of), ims_per_batch, num_instance, sampler, world_size)
+    if len(images_of) == 1:
+        message = f"all training images are of one identity, {names.pid(items[0][1])}: training needs two or more"
+        found.append(Finding("error", "one-identity", message, "number different people differently"))
+    found += _check_junk(items, "training")
+    single = [pid for pid, count in images_of.items() if count == 1]
+    if single:
+        message = f"{len(single)} of {len(images_of)} training identities have a single image: "
+        message += name_some(names.of_pids(single))
+        fix = "add images or leave these identities out: their positive pair is the image itself"
+        found.append(Finding("warning", "single-image-identities", message, fix))
+    return errors_first(found)
 
 
 def check_test(query: Sequence[Item], gallery: Sequence[Item], names: LabelNames = THEMSELVES) -> list[Finding]:
@@ -92,47 +103,28 @@ def _check_files(items: Sequence[Item]) -> Iterator[Finding]:
             yield Finding("error", code, f"{len(wrong)} of {len(paths)} {what}: {name_some(wrong)}", fix)
 
 
-def _check_training(
-    train: Sequence[Item],
-    batch: int | None,
-    instances: int | None,
-    sampler: str | None,
-    world_size: int,
-    names: LabelNames,
+def _check_batch(
+    images: int, identities: int, batch: int, instances: int | None, sampler: str | None, world_size: int
 ) -> Iterator[Finding]:
     """Check for everything on which FastReID's samplers and schedulers fail, mostly without a message."""
-    if not train:
-        yield Finding("error", "empty-train", "no training images", LOOK_AGAIN)
-        return
-    images_of = Counter(item[1] for item in train)
-    if batch and len(train) < batch:
-        message = f"{len(train)} training images are fewer than SOLVER.IMS_PER_BATCH {batch}: an epoch has no iteration"
+    if images < batch:
+        message = f"{images} training images are fewer than SOLVER.IMS_PER_BATCH {batch}: an epoch has no iteration"
         yield Finding("error", "fewer-images-than-batch", message, "lower SOLVER.IMS_PER_BATCH")
-    if batch and instances and (sampler is None or sampler in IDENTITY_SAMPLERS):
-        share = batch // world_size
-        # the balanced sampler fills the batch of all processes in one round, the naive one that of one process
-        needed = share // instances * (1 if sampler == "NaiveIdentitySampler" else world_size)
-        if batch % world_size or share % instances or share < instances:
-            message = f"SOLVER.IMS_PER_BATCH {batch} on {world_size} process(es) is not a multiple of "
-            message += f"DATALOADER.NUM_INSTANCE {instances}: FastReID's sampler would loop for ever"
-            fix = f"set SOLVER.IMS_PER_BATCH to a multiple of {instances * world_size}"
-            yield Finding("error", "batch-not-divisible", message, fix)
-        elif len(images_of) < needed:
-            message = f"{len(images_of)} training identities, a batch needs {needed} (SOLVER.IMS_PER_BATCH {batch} / "
-            message += f"DATALOADER.NUM_INSTANCE {instances}): FastReID's sampler would loop for ever"
-            fix = f"set SOLVER.IMS_PER_BATCH to at most {len(images_of) * instances}, or raise DATALOADER.NUM_INSTANCE"
-            yield Finding("error", "too-few-identities", message, fix)
-    if len(images_of) == 1:
-        (one,) = images_of
-        message = f"all training images are of one identity, {names.pid(one)}: training needs two or more"
-        yield Finding("error", "one-identity", message, "number different people differently")
-    yield from _check_junk(train, "training")
-    single = [pid for pid, count in images_of.items() if count == 1]
-    if single:
-        message = f"{len(single)} of {len(images_of)} training identities have a single image: "
-        message += name_some(names.of_pids(single))
-        fix = "add images or leave these identities out: their positive pair is the image itself"
-        yield Finding("warning", "single-image-identities", message, fix)
+    if not instances or not (sampler is None or sampler in IDENTITY_SAMPLERS):
+        return
+    share = batch // world_size
+    # the balanced sampler fills the batch of all processes in one round, the naive one that of one process
+    needed = share // instances * (1 if sampler == "NaiveIdentitySampler" else world_size)
+    if batch % world_size or share % instances or share < instances:
+        message = f"SOLVER.IMS_PER_BATCH {batch} on {world_size} process(es) is not a multiple of "
+        message += f"DATALOADER.NUM_INSTANCE {instances}: FastReID's sampler would loop for ever"
+        fix = f"set SOLVER.IMS_PER_BATCH to a multiple of {instances * world_size}"
+        yield Finding("error", "batch-not-divisible", message, fix)
+    elif identities < needed:
+        message = f"{identities} training identities, a batch needs {needed} (SOLVER.IMS_PER_BATCH {batch} / "
+        message += f"DATALOADER.NUM_INSTANCE {instances}): FastReID's sampler would loop for ever"
+        fix = f"set SOLVER.IMS_PER_BATCH to at most {identities * instances}, or raise DATALOADER.NUM_INSTANCE"
+        yield Finding("error", "too-few-identities", message, fix)
 
 
 def _check_junk(items: Sequence[Item], what: str) -> Iterator[Finding]:

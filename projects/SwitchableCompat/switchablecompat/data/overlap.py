@@ -85,7 +85,7 @@ def check_contents(
 
 
 def check_labels_of_contents(
-    items: Sequence[Item], contents: Mapping[str, bytes], names: LabelNames, what: str = "training"
+    items: Sequence[Item], contents: Mapping[str, bytes], names: LabelNames = THEMSELVES, what: str = "training"
 ) -> Iterator[Finding]:
     """Finding on pictures with identical pixels and different identities: at least one label is wrong."""
     people = defaultdict[bytes, dict[object, str]](dict)

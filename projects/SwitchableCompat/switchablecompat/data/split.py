@@ -103,7 +103,7 @@ class Draw:
         return [picture.groups[self.unit] in tested for picture in pictures]
 
     def _lot(self, unit: str) -> bytes:
-        """A random number that depends only on seed and name, in any version of Python."""
+        # a random number that depends only on seed and name, in any version of Python
         return hashlib.sha256(f"{self.seed}/{unit}".encode()).digest()
 
 
