@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from doc_tables.gpu import gpu_tables
+from doc_tables.measurements import gpu_tables
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,31 +1,13 @@
-"""Tables of deployment: what sub-models, precisions and search engines cost, indexes, and an upgrade."""
+"""Tables of deployment: indexes, and an upgrade."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from switchablecompat.deploy.card import ModelCard
-from switchablecompat.deploy.profiles.engines import render_engines
-from switchablecompat.deploy.profiles.precisions import render_precisions
-from switchablecompat.deploy.profiles.submodels import render_profile
 from switchablecompat.errors import InputError
 
 from .markdown import read, table
-
-
-def profile_table(path: Path) -> str:
-    """The cost of each sub-model, as ``tools/profile_submodels.py`` prints it."""
-    return render_profile(read(path)).strip()
-
-
-def precision_table(path: Path) -> str:
-    """The cost and gain of each precision, as ``tools/profile_precisions.py`` prints them."""
-    return render_precisions(read(path)).strip()
-
-
-def engine_table(path: Path) -> str:
-    """The comparison of FAISS and Milvus Lite, as ``tools/try_engines.py`` prints it."""
-    return render_engines(read(path)).strip()
 
 
 def trial_table(path: Path) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -30,9 +31,9 @@ def write_plots(comparison: Comparison, folder: str | Path) -> list[Path]:
 def draw_heat_maps(comparison: Comparison) -> Figure:
     """The mean mAP grids side by side, all on the same colour scale."""
     m, methods = len(comparison.widths), comparison.methods
-    means = {method: [[_mean(comparison, method, q, g) for g in range(m)] for q in range(m)] for method in methods}
-    defined = [v for rows in means.values() for row in rows for v in row if not math.isnan(v)]
-    low, high = min(defined), max(defined)
+    spreads = {x: [[comparison.spread(x, q, g) for g in range(m)] for q in range(m)] for x in methods}
+    means = {x: np.array([[v.mean if v else math.nan for v in row] for row in rows]) for x, rows in spreads.items()}
+    low, high = np.nanmin([*means.values()]), np.nanmax([*means.values()])
     margin = 0.25 * max(high - low, 1.0)
     columns = min(COLUMNS, len(methods))
     rows = math.ceil(len(methods) / columns)
@@ -43,11 +44,10 @@ def draw_heat_maps(comparison: Comparison) -> Figure:
     for axes, method in zip(grid.flat, methods, strict=False):
         image = axes.imshow(means[method], cmap="Blues", vmin=low - margin, vmax=high + margin, aspect="auto")
         axes.set_facecolor("#eeeeee")  # shows through where a cell is not defined
-        for q, row in enumerate(means[method]):
-            for g, value in enumerate(row):
-                text = axes.text(g, q, format_value(None if math.isnan(value) else value), ha="center", va="center")
-                text.set_color("white" if value > low + 0.6 * (high - low) else "black")
-                text.set_fontweight("bold" if q == g else "normal")
+        for (q, g), value in np.ndenumerate(means[method]):
+            text = axes.text(g, q, format_value(None if math.isnan(value) else value), ha="center", va="center")
+            text.set_color("white" if value > low + 0.6 * (high - low) else "black")
+            text.set_fontweight("bold" if q == g else "normal")
         axes.set_xticks(range(m), comparison.names)
         axes.set_yticks(range(m), comparison.names)
         axes.tick_params(length=0)
@@ -96,8 +96,3 @@ def _draw_curve(axes: Axes, comparison: Comparison, method: str, cells: list[tup
             linestyle="-" if method == comparison.suite.ours else "--",
             capsize=2,
         )
-
-
-def _mean(comparison: Comparison, method: str, q: int, g: int) -> float:
-    value = comparison.spread(method, q, g)
-    return math.nan if value is None else value.mean

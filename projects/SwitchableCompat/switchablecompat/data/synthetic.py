@@ -29,6 +29,7 @@ from fastreid.data.datasets.market1501 import Market1501
 from PIL import Image
 from tqdm import tqdm
 
+from switchablecompat.data.findings import Item
 from switchablecompat.data.pedestrian import draw_crop, sample_camera, sample_identity
 from switchablecompat.errors import InputError
 
@@ -75,7 +76,7 @@ class SyntheticSpec:
             raise InputError("SyntheticSpec.name", "must consist of a-z, 0-9 and -", repr(self.name))
 
     def record(self) -> dict[str, Any]:
-        """Content of ``spec.json``: generator version and spec."""
+        """Content of ``spec.json``."""
         return {"generator": GENERATOR_VERSION, "spec": dataclasses.asdict(self)}
 
     def folder_name(self) -> str:
@@ -189,15 +190,14 @@ class SyntheticReID(Market1501):
     def __init__(self, root: str = "datasets", **kwargs: Any) -> None:
         super().__init__(root=str(generate(root, self.spec)), **kwargs)
 
-    def process_dir(self, dir_path: str, is_train: bool = True) -> list[tuple[str, int | str, int | str]]:
+    def process_dir(self, dir_path: str, is_train: bool = True) -> list[Item]:
         """(path, identity, camera) of each picture, sorted, because the order of files differs between machines."""
         items = []
         for path in sorted(Path(dir_path).glob("*.jpg")):
             pid, camera = int(path.name[:4]), int(path.name[6]) - 1  # 0012_c3s1_000151_01.jpg, see render
-            item: tuple[str, int | str, int | str] = (str(path), pid, camera)
-            if is_train:  # FastReID uses these names to number identities over several training sets
-                item = (str(path), f"{self.dataset_name}_{pid}", f"{self.dataset_name}_{camera}")
-            items.append(item)
+            # FastReID uses such names to number identities over several training sets
+            named = (f"{self.dataset_name}_{pid}", f"{self.dataset_name}_{camera}")
+            items.append((str(path), *(named if is_train else (pid, camera))))
         return items
 
 
