@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple
 from functools import partial
 from pathlib import Path
 
@@ -87,11 +89,11 @@ def _lines(
     return _markdown(header, rows)
 
 
-def render_latex(comparison: Comparison, metric: str = "mAP") -> str:
-    """The table of one metric in the paper's form. Needs no LaTeX package."""
+def render_latex(comparison: Comparison) -> str:
+    """The table of mAP in the paper's form. Needs no LaTeX package."""
     m = len(comparison.widths)
     lines = [
-        f"% {metric} in per cent, {CONVENTION}; mean and sample standard deviation over the seeds",
+        f"% mAP in per cent, {CONVENTION}; mean and sample standard deviation over the seeds",
         rf"\begin{{tabular}}{{ll{'r' * m}}}",
         r"\hline",
         " & ".join(["method", "query", *(f"$\\phi_{{{i + 1}}}$" for i in range(m))]) + r" \\",
@@ -100,7 +102,7 @@ def render_latex(comparison: Comparison, metric: str = "mAP") -> str:
         lines.append(r"\hline")
         for q in range(m):
             head = "" if q else comparison.titles[method].translate(LATEX_SPECIAL)
-            cells = [_cell(comparison, method, q, g, metric).replace(" ± ", r" $\pm$ ") for g in range(m)]
+            cells = [_cell(comparison, method, q, g).replace(" ± ", r" $\pm$ ") for g in range(m)]
             lines.append(" & ".join([head, f"$\\phi_{{{q + 1}}}$", *cells]) + r" \\")
     return "\n".join([*lines, r"\hline", r"\end{tabular}"]) + "\n"
 
@@ -108,25 +110,22 @@ def render_latex(comparison: Comparison, metric: str = "mAP") -> str:
 def render_csvs(comparison: Comparison) -> dict[str, str]:
     """``cells.csv``, ``summary.csv`` and ``differences.csv`` (ours minus a baseline), with one line per value."""
     widths = comparison.widths
-    pairs = [(q, g) for q in range(len(widths)) for g in range(len(widths))]
+    pairs = list(itertools.product(range(len(widths)), repeat=2))
+    metrics = (*METRICS, "negative_flips")
     cells = [
-        [method, metric, widths[q], widths[g], value.mean, value.std, value.n]
-        for method in comparison.methods
-        for metric in (*METRICS, "negative_flips")
-        for q, g in pairs
+        [method, metric, widths[q], widths[g], *astuple(value)]
+        for method, metric, (q, g) in itertools.product(comparison.methods, metrics, pairs)
         if (value := comparison.spread(method, q, g, metric))
     ]
     summary = [
-        [method, name, value.mean, value.std, value.n]
-        for method in comparison.methods
-        for name in comparison.measures
+        [method, name, *astuple(value)]
+        for method, name in itertools.product(comparison.methods, comparison.measures)
         if (value := comparison.summary(method, name))
     ]
     differences = [
-        [comparison.suite.ours, baseline, widths[q], widths[g], d.mean, d.low, d.high, d.n]
-        for baseline in comparison.baselines
-        for q, g in pairs
-        if (d := comparison.difference(baseline, q, g))
+        [comparison.suite.ours, baseline, widths[q], widths[g], *astuple(value)]
+        for baseline, (q, g) in itertools.product(comparison.baselines, pairs)
+        if (value := comparison.difference(baseline, q, g))
     ]
     cell = ["query_width", "gallery_width", "mean"]
     return {

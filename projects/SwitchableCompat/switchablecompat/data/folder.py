@@ -1,7 +1,7 @@
 """Finds images below folders, and reads their paths with a pattern of named groups.
 
 The pattern is searched for in the path of an image below its folder, with ``/`` as separator. docs/datasets.md lists
-its groups: ``pid``, ``camid`` (further ones with numbers, joined by ``_``), ``split`` or one named as a split, ``type``.
+its groups: ``pid``, ``camid`` (further ones with numbers, joined by ``_``), ``split`` or the name of one, ``type``.
 """
 
 from __future__ import annotations

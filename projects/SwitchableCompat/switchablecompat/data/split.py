@@ -17,8 +17,7 @@ from .manifest import SPLITS
 
 @dataclass(frozen=True)
 class Choice:
-    """Selects images by one of the pattern's groups: ``GROUP=VALUE,VALUE``, or ``GROUP=@FILE`` with one value a
-    line."""
+    """Selects images by a group of the pattern: ``GROUP=VALUE,VALUE``, or ``GROUP=@FILE`` with one value a line."""
 
     option: str
     group: str
