@@ -1,7 +1,6 @@
 """Figures of others beside ours, and the suites that are ready for data that is not here."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
