@@ -13,7 +13,6 @@ import startup  # noqa: F401  (before torch is loaded)
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from switchablecompat.cli.parsers.shared import Parser
@@ -34,7 +33,7 @@ COMMANDS = {  # modules of benchmarks/
 }
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description=__doc__, epilog=EXAMPLES)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -51,7 +50,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
             command.add_argument("--batch", type=int, default=16, metavar="N", help="images (default %(default)s)")
         if name == "aggregation":
             command.add_argument("--widths", default="2,4,8", metavar="M,M", help="numbers of gradients (%(default)s)")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args()
     for option, least in (("repeats", 1), ("batch", 1), ("threads", 0)):
         if getattr(arguments, option, least) < least:
             parser.error(f"--{option} must be at least {least}")

@@ -6,9 +6,7 @@ from __future__ import annotations
 import startup  # before torch is loaded
 
 # isort: split
-import argparse
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from switchablecompat.cli.parsers.shared import Parser
@@ -22,19 +20,14 @@ EXAMPLES = """examples:
 """
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+def main() -> None:
+    """Run the command."""
     parser = Parser(description=__doc__, epilog=EXAMPLES)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--run", action="append", metavar="TITLE=DIR", help="a run's OUTPUT_DIR; may be repeated")
     source.add_argument("--record", metavar="JSON", help="an earlier mechanism.json to draw again")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for mechanism.json and mechanism.png")
-    return parser.parse_args(argv)
-
-
-def main() -> None:
-    """Run the command."""
-    arguments = parse_arguments()
+    arguments = parser.parse_args()
     refuse_unwritable(arguments.output, "--output")
     startup.load()
     from switchablecompat.comparison.mechanism import draw_mechanism, read_history

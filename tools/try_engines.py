@@ -8,8 +8,6 @@ from __future__ import annotations
 import startup  # noqa: F401  (before torch is loaded)
 
 # isort: split
-import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from switchablecompat.cli.parsers.shared import Parser, positive
@@ -35,8 +33,8 @@ INDEXES: dict[str, tuple[Entry, Entry]] = {
 }
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+def main() -> None:
+    """Run the command."""
     parser = Parser(description=__doc__, epilog=EXAMPLES)
     parser.add_argument("--generate", type=positive, default=100_000, metavar="N", help="vectors (default %(default)s)")
     parser.add_argument("--dimension", type=positive, default=128, metavar="D", help="components (default %(default)s)")
@@ -46,16 +44,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--index", nargs="+", choices=INDEXES, default=["flat", "hnsw"], help="kinds of index (default: flat hnsw)"
     )
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for vectors and engines.json")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args()
     if arguments.top > arguments.generate:
         raise InputError("--top", f"must be at most the {arguments.generate} vectors", arguments.top)
     refuse_unwritable(arguments.output, "--output")
-    return arguments
-
-
-def main() -> None:
-    """Run the command."""
-    arguments = parse_arguments()
     from benchmarks.engines import measure
     from switchablecompat.deploy.profiles.engines import render_engines
 

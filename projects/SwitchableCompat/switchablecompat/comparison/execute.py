@@ -26,10 +26,8 @@ class Runner:
     """Runs the jobs of a suite. Several runners, on this or on other machines, can share its folders.
 
     Args:
-        suite: the suite.
-        jobs: jobs to run, see :func:`~.runs.plan`.
-        results_dir: folder of the suite's result files.
-        jobs_dir: folder of the runs.
+        suite, jobs: the suite, and those of its jobs that are to run, see :func:`~.runs.plan`.
+        results_dir, jobs_dir: folders of the suite's result files, and of its runs.
         say: called with each progress line.
         at_once: number of processes that run at once.
         program: what runs the commands ``train`` and ``grid``.

@@ -22,24 +22,16 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Result:
-    """The result of one method with one seed.
-
-    Attributes:
-        settings: all settings that affect the training.
-        negative_flips: ``[m][m]`` in per cent, see :func:`~switchablecompat.family.flips.negative_flips`.
-        timing: ``train_seconds``, ``runs`` and more.
-        hardware: ``cpu``, ``cores``, ``gpu``.
-        code: digests of the package's sources during training and evaluation; more than one if the code changed.
-    """
+    """The result of one method with one seed."""
 
     method: str
     seed: int
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Any]  # all that affect the training
     grid: CompatibilityGrid
-    negative_flips: list[list[float | None]]
-    timing: Mapping[str, Any]
-    hardware: Mapping[str, Any]
-    code: Sequence[str]
+    negative_flips: list[list[float | None]]  # [m][m] in per cent, see family/flips.py
+    timing: Mapping[str, Any]  # train_seconds, runs
+    hardware: Mapping[str, Any]  # cpu, cores, gpu
+    code: Sequence[str]  # digests of the package's sources; more than one if the code changed during the runs
 
 
 def result_path(folder: str | Path, method: str, seed: int) -> Path:
@@ -50,12 +42,7 @@ def result_path(folder: str | Path, method: str, seed: int) -> Path:
 def write_result(path: Path, suite: Suite, job: Job, commands: Sequence[Sequence[str]], places: Sequence[Path]) -> None:
     """Write the result of a job whose training runs and grid are done, without absolute paths of this machine.
 
-    Args:
-        path: the file.
-        suite: its suite.
-        job: the job.
-        commands: the commands that were run.
-        places: folders of jobs and of results, whose absolute paths are replaced by their last part.
+    ``places`` are the folders of jobs and of results; their absolute paths are replaced by their last part.
 
     Raises:
         InputError: grid and results of the queries are of different models.

@@ -65,9 +65,8 @@ def check_contents(
 
     Args:
         train: training items, or None to skip the comparison.
-        query, gallery: test items.
+        query, gallery: test items, with the names of their identities.
         contents: digests of the pixels of all readable images, by path (see :func:`~.check.check_images`).
-        names: of the test items' identities.
     """
     real = real_paths(item[0] for item in [*(train or ()), *query, *gallery])
     found = list(check_labels_of_contents([*query, *gallery], contents, names, "test"))
