@@ -1,6 +1,6 @@
-"""What measures the documentation's figures: speed and memory as ratios, backbones, generated data, search engines.
+"""Measures what the documentation shows: speed and memory as ratios, backbones, generated data, search engines.
 
-Each module has a tool of ``tools/`` that reads its command line before torch is loaded.
+``tools/`` has the command lines. They are read before torch is loaded.
 """
 
 import switchablecompat  # noqa: F401  (before anything of FastReID)

@@ -6,10 +6,10 @@ import switchablecompat  # noqa: F401  (before anything of FastReID)
 
 # isort: split
 import gc
-import time
 
 import torch
 from fastreid.config import CfgNode
+from torch.utils.benchmark import timer
 
 from benchmarks.report import record
 from benchmarks.step import Step, SwitchableStep, changed, load, measure_steps, random_batch
@@ -23,14 +23,7 @@ NETWORKS: dict[str, tuple[str, list[str]]] = {
     "MobileNetV2": ("configs/Manifest/sfsc_MobileNetV2.yml", ["DATASETS.NAMES", "('Market1501',)"]),
 }
 TINY: dict[str, tuple[str, list[str]]] = {"thin ResNet": ("configs/Synthetic/sfsc.yml", [])}
-FORMAT = ["MODEL.SWITCHABLE.CHANNELS_LAST", "True"]
-SIZE = ["INPUT.SIZE_TRAIN", "[256, 128]", "SOLVER.AMP.ENABLED", "True", *FORMAT]
-
-
-def config(file: str, opts: list[str], options: Options) -> CfgNode:
-    """Load the config of a network for this device."""
-    common = ["MODEL.DEVICE", options.device, *opts, *([] if options.dry_run else SIZE)]
-    return load(file, common)
+SIZE = ["INPUT.SIZE_TRAIN", "[256, 128]", "SOLVER.AMP.ENABLED", "True", "MODEL.SWITCHABLE.CHANNELS_LAST", "True"]
 
 
 def measure_network(name: str, cfg: CfgNode, options: Options) -> list[Row]:
@@ -42,7 +35,7 @@ def measure_network(name: str, cfg: CfgNode, options: Options) -> list[Row]:
         for task in ("ours", "plain"):
             busy, wall = busy_seconds(steps[task])
             label = "SFSC step" if task == "ours" else "plain sub-models"
-            rows.append(compare_once(f"{name}: GPU busy, {label}", busy, "wall time of the steps", wall, unit="s"))
+            rows.append(compare_once(f"{name}: GPU busy, {label}", busy, "wall time of the steps", wall))
     return rows
 
 
@@ -51,12 +44,10 @@ def busy_seconds(step: Step) -> tuple[float, float]:
     from torch.profiler import ProfilerActivity, profile
 
     step()
-    torch.cuda.synchronize()
-    started = time.perf_counter()
+    started = timer()  # waits for the GPU
     for _ in range(3):
         step()
-    torch.cuda.synchronize()
-    wall = time.perf_counter() - started  # without the profiler, which slows launches down
+    wall = timer() - started  # without the profiler, which slows launches down
     with profile(activities=[ProfilerActivity.CUDA]) as profiled:
         for _ in range(3):
             step()
@@ -70,10 +61,10 @@ def compiled_row(name: str, cfg: CfgNode, mode: str, options: Options) -> Row:
     batch = random_batch(cfg, 8 if options.dry_run else 64)
     eager = SwitchableStep(cfg, batch)
     compiled = SwitchableStep(changed(cfg, "MODEL.SWITCHABLE.COMPILE", mode), batch)
-    started = time.monotonic()
+    started = timer()
     for _ in range(1 if options.dry_run else 4):  # traces, records, replays
         compiled()
-    took = time.monotonic() - started
+    took = timer() - started
     repeats = 1 if options.dry_run else 10
     seconds = interleave({"compiled": compiled, "eager": eager}, repeats)
     peer = f"not compiled (the first steps took {took:.0f} s)"
@@ -85,7 +76,8 @@ def main() -> None:
     options = read_options(__doc__)
     torch.backends.cudnn.benchmark = not options.dry_run
     networks, modes = (TINY, ["aot_eager"]) if options.dry_run else (NETWORKS, ["cudagraphs", "reduce-overhead"])
-    configs = {name: config(file, opts, options) for name, (file, opts) in networks.items()}
+    common = ["MODEL.DEVICE", options.device, *([] if options.dry_run else SIZE)]
+    configs = {name: load(file, [*common, *opts]) for name, (file, opts) in networks.items()}
     rows: list[Row] = []
 
     def save() -> None:

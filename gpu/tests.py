@@ -44,17 +44,8 @@ def follow(lines: Iterable[str], options: Options) -> dict[str, str]:
 
 def write(outcomes: dict[str, str], options: Options, *, complete: bool) -> None:
     """Write the part's file."""
-    write_json(
-        options.output,
-        {
-            "format": 1,
-            "complete": complete,
-            "counts": dict(Counter(outcomes.values())),
-            "outcomes": outcomes,
-            "hardware": hardware(),
-            "versions": versions(),
-        },
-    )
+    content = {"format": 1, "complete": complete, "counts": dict(Counter(outcomes.values())), "outcomes": outcomes}
+    write_json(options.output, content | {"hardware": hardware(), "versions": versions()})
 
 
 def main() -> None:
