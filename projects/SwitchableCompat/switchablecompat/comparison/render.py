@@ -123,9 +123,9 @@ def render_csvs(comparison: Comparison) -> dict[str, str]:
         if (value := comparison.summary(method, name))
     ]
     differences = [
-        [comparison.suite.ours, baseline, widths[q], widths[g], *astuple(value)]
+        [comparison.suite.ours, baseline, widths[q], widths[g], *astuple(minus)]
         for baseline, (q, g) in itertools.product(comparison.baselines, pairs)
-        if (value := comparison.difference(baseline, q, g))
+        if (minus := comparison.difference(baseline, q, g))
     ]
     cell = ["query_width", "gallery_width", "mean"]
     return {
