@@ -97,7 +97,7 @@ def diary(place):
     return [(what, run, float(when), int(pid), threads) for what, run, when, pid, threads in lines]
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=200):  # a busy machine takes a minute to load torch
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
