@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from fastreid.config import CfgNode
@@ -12,7 +14,31 @@ from torch import Tensor
 from switchablecompat.aggregation import GradientAggregation, GradientProjection
 from switchablecompat.layers import SharedParameter, shared_parameters
 
-from .training_step import changed
+from .step import changed, load
+from .timing import Row, compare, interleave
+
+
+def measure(arguments: argparse.Namespace) -> tuple[list[Row], dict[str, Any]]:
+    """Aggregation of 2, 4... gradients against TorchJD's and the textbook's."""
+    cfg, rows = load(arguments.config_file, arguments.opts), []
+    for m in arguments.widths:
+        shared = shared_of(cfg, m)
+        gradients = random_gradients(shared, m)
+        tasks = {
+            "ours": ours(shared, gradients, "global", "full"),
+            "default": ours(shared, gradients, "filter", "pairwise"),
+            "TorchJD": torchjd(shared, gradients),
+            "textbook": textbook(shared, gradients),
+        }
+        seconds = interleave(tasks, arguments.repeats)
+        name = f"PCGrad of {m} gradients"
+        rows += [
+            compare(name, seconds, "ours", "TorchJD", 1.0, "TorchJD's PCGrad"),
+            compare(name, seconds, "ours", "textbook", 0.2, "flatten-and-copy loop"),
+            compare(f"{m} gradients, projection per filter", seconds, "default", "TorchJD", None, "TorchJD's PCGrad"),
+        ]
+        del tasks, gradients, shared
+    return rows, {}
 
 
 def widths_of(m: int) -> list[float]:

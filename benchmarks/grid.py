@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import importlib
 import io
@@ -9,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,33 +29,51 @@ from switchablecompat.evaluation.ranking import BLOCK_BYTES, ProtocolMatches
 from switchablecompat.evaluation.refinement import Refinement, refine_cells
 from switchablecompat.evaluation.task import RetrievalTask
 
-from .timing import peak_memory
+from .aggregation import widths_of
+from .timing import Row, compare, compare_once, in_fresh_process, interleave, peak_memory
 
 TRAINED, UNTRAINED = 4.0, 0.01  # separations: mAP about 80 at Market-1501's size in 512 dimensions, and chance
+MARKET, MSMT = (3368, 19732, 751), (11659, 82161, 3060)  # queries, gallery, identities
+
+
+def measure(arguments: argparse.Namespace) -> tuple[list[Row], dict[str, Any]]:
+    """The grid against its matrix products, a cell against FastReID, and the memory that ranking needs."""
+    rows, agreement = [], 0.0
+    for dimension, separation, target in ((512, TRAINED, 1.3), (2048, TRAINED, 1.3), (512, UNTRAINED, None)):
+        task = random_task(*MARKET, dimension, 4, separation=separation)
+        seconds = interleave({"ours": ours(task), "products": products(task)}, arguments.repeats)
+        name = f"4 x 4 grid, Market-1501's size, {dimension}-d, mAP {ours(task)()[0][0].mAP:.0f}"
+        rows.append(compare(name, seconds, "ours", "products", target, "its 16 matrix products"))
+    task = random_task(*MARKET, 512, 1)
+    with tempfile.TemporaryDirectory() as folder, compiled_fastreid(Path(folder)), quiet():
+        peers = {f"FastReID, {name}": fastreid(task, (0, 0), cython=name == "Cython") for name in ("Cython", "Python")}
+        seconds = interleave({"ours": ours(task), **peers}, arguments.repeats)
+        cells = ours(task)()
+        for name, peer in peers.items():
+            rows.append(compare("one cell, 512-d", seconds, "ours", name))
+            agreement = max(agreement, largest_difference(cells, (0, 0), peer()))
+    threads = torch.get_num_threads()
+    extra = in_fresh_process(memory_of_a_cell, MSMT, threads)
+    rows.append(compare_once("extra memory of a cell, MSMT17's size", extra, "1 GiB", 1024.0, 1.0, "MiB"))
+    dense = 4 * sum(MARKET[:2]) ** 2 / 2**20
+    for name in ("re-ranking", "query expansion"):
+        extra = in_fresh_process(memory_of_a_cell, MARKET, threads, name)
+        against = "a matrix of all images against all (FastReID has several)"
+        rows.append(compare_once(f"extra memory of {name}, Market-1501's size", extra, against, dense, 1.0, "MiB"))
+    return rows, {"market": MARKET, "msmt": MSMT, "largest_difference_to_fastreid_in_points": agreement}
 
 
 @dataclass(frozen=True)
 class Task:
-    """Features and labels of a grid with the size of a real data set.
+    """Features and labels of a grid with the size of a real data set."""
 
-    Attributes:
-        query: query features of each sub-model, ``[Nq, D]``, L2-normalised float32.
-        gallery: gallery features of each sub-model, ``[Ng, D]``.
-        labels: identities of queries and gallery, then cameras of queries and gallery.
-    """
-
-    query: list[Tensor]
-    gallery: list[Tensor]
-    labels: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-
-    @property
-    def widths(self) -> list[float]:
-        """One width per sub-model."""
-        return [(i + 1) / len(self.query) for i in range(len(self.query))]
+    query: list[Tensor]  # of each sub-model, [Nq, D], L2-normalised float32
+    gallery: list[Tensor]  # [Ng, D]
+    labels: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # identities of both, then cameras of both
 
     def retrieval(self) -> RetrievalTask:
         """The package's task, which it builds before ranking."""
-        return RetrievalTask(self.widths, self.query, self.gallery, ProtocolMatches(*self.labels))
+        return RetrievalTask(widths_of(len(self.query)), self.query, self.gallery, ProtocolMatches(*self.labels))
 
 
 def random_task(
@@ -64,30 +84,24 @@ def random_task(
     m: int,
     *,
     separation: float = TRAINED,
-    cameras: int = 6,
+    device: str = "cpu",
 ) -> Task:
-    """Make a task from noisy identity centres.
+    """Make a task of ``m`` sub-models from noisy identity centres. The arguments are numbers, and the features' device.
 
-    Args:
-        queries: number of queries.
-        gallery: number of gallery items.
-        identities: number of identities in both.
-        dimension: dimension of the features.
-        m: number of sub-models.
-        separation: by how many standard deviations two images of one identity are more similar than other pairs. In a
-            harder task positives rank lower, and more items must be compared with them.
-        cameras: number of cameras in both.
+    Two images of one identity are more similar than other pairs by ``separation`` standard deviations. In a harder task
+    positives rank lower, and more items must be compared with them.
     """
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
+    options: dict[str, Any] = {"device": device, "generator": generator}
     rng = np.random.default_rng(0)
     pids = rng.integers(0, identities, queries + gallery)
-    camids = rng.integers(0, cameras, queries + gallery)
-    centres = F.normalize(torch.randn(identities, dimension, generator=generator))
+    camids = rng.integers(0, 6, queries + gallery)
+    centres = F.normalize(torch.randn(identities, dimension, **options))[torch.from_numpy(pids).to(device)]
     noise_norm = (dimension**0.5 / separation - 1) ** 0.5  # cosines of unlike pairs spread by dimension ** -0.5
     features = []
     for _ in range(m):
-        noise = torch.randn(queries + gallery, dimension, generator=generator) / dimension**0.5
-        features.append(F.normalize(centres[pids] + noise_norm * noise))
+        noise = torch.randn(queries + gallery, dimension, **options) / dimension**0.5
+        features.append(F.normalize(centres + noise_norm * noise))
     return Task(
         [f[:queries] for f in features],
         [f[queries:] for f in features],
@@ -101,12 +115,9 @@ def ours(task: Task) -> Callable[[], list]:
 
 
 def memory_of_a_cell(size: tuple[int, int, int], threads: int, extra: str = "") -> float:
-    """MiB that ranking one cell needs in addition to the features, optionally with a refinement.
+    """MiB that ranking one cell needs in addition to the features, as in :data:`MARKET` for ``size``.
 
-    Args:
-        size: numbers of queries, gallery items, identities.
-        threads: threads of the CPU.
-        extra: ``re-ranking`` or ``query expansion`` with FastReID's default options; empty for none.
+    ``extra`` is ``re-ranking`` or ``query expansion`` with FastReID's default options; empty for none.
     """
     torch.set_num_threads(threads)
     task = random_task(*size, 512, 1)
@@ -124,7 +135,7 @@ def memory_of_a_cell(size: tuple[int, int, int], threads: int, extra: str = "") 
 def products(task: Task) -> Callable[[], None]:
     """Only the matrix products of all cells, in blocks of the size that ranking uses."""
     rows = max(1, BLOCK_BYTES // (4 * len(task.gallery[0])))
-    buffer = torch.empty(rows, len(task.gallery[0]))
+    buffer = torch.empty(rows, len(task.gallery[0]), device=task.query[0].device)
 
     def run() -> None:
         for query in task.query:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from switchablecompat.files import atomic_write
@@ -55,10 +54,10 @@ def describe(records: Sequence[Mapping[str, Any]]) -> str:
     return f"(hardware: {'; '.join(sorted(machines))}; versions: {'; '.join(sorted(packages))}; {commands})"
 
 
-def draw_growth(seconds: Mapping[int, float], path: Path) -> Path:
+def draw_growth(seconds: Mapping[int, float], path: Path) -> None:
     """Plot seconds over the size of the gallery, and linear growth from the first point for comparison."""
     figure = Figure(figsize=(5, 3.4), layout="constrained")
-    axes = FigureCanvasAgg(figure).figure.subplots()
+    axes = figure.subplots()
     sizes = sorted(seconds)
     axes.plot(sizes, [seconds[size] for size in sizes], "o-", label="measured")
     axes.plot([0, sizes[-1]], [0, seconds[sizes[0]] / sizes[0] * sizes[-1]], "--", color="grey", label="linear")
@@ -66,7 +65,6 @@ def draw_growth(seconds: Mapping[int, float], path: Path) -> Path:
     axes.legend()
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
-    return path
 
 
 def _amount(value: float, unit: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
-import os
+import multiprocessing
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,44 +13,28 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.multiprocessing as mp
 from torch.utils.benchmark import timer
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a measurement of ours, compared with a peer.
-
-    Attributes:
-        name: name of the measurement.
-        ours: our value in ``unit`` (median).
-        peer: name of the peer.
-        theirs: the peer's value in ``unit`` (median).
-        ratio: median over the repeats of ours / theirs.
-        low: lower quartile of that quotient.
-        high: upper quartile of that quotient.
-        unit: ``s`` or ``MiB``.
-        target: upper limit for the ratio; None for no limit.
-    """
+    """One line of the table: a measurement of ours, compared with a peer."""
 
     name: str
-    ours: float
+    ours: float  # median, in ``unit``
     peer: str
     theirs: float
-    ratio: float
-    low: float
+    ratio: float  # ours / theirs: median over the repeats
+    low: float  # and quartiles
     high: float
-    unit: str = "s"
-    target: float | None = None
+    unit: str = "s"  # or MiB
+    target: float | None = None  # upper limit for the ratio, if any
 
 
 def interleave(tasks: Mapping[str, Callable[[], object]], repeats: int, *, warm_up: int = 1) -> dict[str, np.ndarray]:
     """Time every task once per round, in alternating order, so that a drift of the machine affects all alike.
 
-    Args:
-        tasks: tasks by name. The result of a task is deleted before the next one starts.
-        repeats: number of timed rounds.
-        warm_up: number of untimed rounds before.
+    The result of a task is deleted before the next one starts. Before the timed rounds are ``warm_up`` untimed ones.
 
     Returns:
         Seconds of every round, ``[repeats]``, by name.
@@ -84,8 +69,8 @@ def compare_once(name: str, ours: float, peer: str, theirs: float, target: float
 
 def in_fresh_process(function: Callable[..., Any], *args: Any) -> Any:
     """Run ``function(*args)`` in a new interpreter with fresh memory, and return its result."""
-    with mp.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, args)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *args).result()
 
 
 class Peak:
@@ -115,7 +100,5 @@ def peak_memory(device: str = "cpu") -> Iterator[Peak]:
 
 
 def _status(key: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(key):
-            return int(line.split()[1])
-    raise RuntimeError(f"no {key} in /proc/{os.getpid()}/status")
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status[key].split()[0])  # kB

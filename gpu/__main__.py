@@ -24,12 +24,7 @@ EXAMPLES = """examples:
   python -m gpu --budget 540                              on a CUDA machine: results/gpu/
   python -m gpu --dry-run --output outputs/gpu_dry_run    tiny numbers on a CPU
 """
-PARTS = {  # name: (share of the budget, the file that it writes)
-    "tests": (0.24, "tests.json"),
-    "step": (0.24, "step.json"),
-    "grid": (0.07, "grid.json"),
-    "finetune": (0.45, "finetune.json"),
-}
+PARTS = {"tests": 0.24, "step": 0.24, "grid": 0.07, "finetune": 0.45}  # shares of the budget; each writes NAME.json
 GRACE = 8.0  # seconds between asking a part to end and ending it
 
 
@@ -93,8 +88,8 @@ class Session:
 
     def run(self, name: str, weights: float) -> None:
         """Run one part within its share of the time left."""
-        share, file = PARTS[name]
-        seconds = (self.left() - GRACE) * share / weights
+        file = f"{name}.json"
+        seconds = (self.left() - GRACE) * PARTS[name] / weights
         if seconds < 2:
             self.manifest["parts"][name] = {"status": "skipped", "reason": "no time was left"}
             return self.save()
@@ -124,7 +119,7 @@ class Session:
     def run_all(self) -> int:
         """Run everything. Returns 0 if all parts are done."""
         for name in self.arguments.parts:  # remove files of an earlier session
-            (self.output / PARTS[name][1]).unlink(missing_ok=True)
+            (self.output / f"{name}.json").unlink(missing_ok=True)
         (self.output / "log.txt").unlink(missing_ok=True)
         self.output.mkdir(parents=True, exist_ok=True)
         missing = wheels.install_missing(Path(self.arguments.wheels), self.scratch / "site-packages")
@@ -145,7 +140,7 @@ class Session:
             if "finetune" in self.arguments.parts:  # runs during the tests, which use little of the CPU
                 drawing = self.popen(self.command("persons", "--output", self.scratch / "persons.npz"), "persons.log")
             for number, name in enumerate(self.arguments.parts):
-                self.run(name, sum(PARTS[other][0] for other in self.arguments.parts[number:]))
+                self.run(name, sum(PARTS[other] for other in self.arguments.parts[number:]))
         finally:
             if drawing is not None:
                 end(drawing)

@@ -10,31 +10,32 @@ import switchablecompat  # noqa: F401  (before anything of FastReID)
 
 # isort: split
 import gc
+import itertools
 import math
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from fastreid.engine.train_loop import AMPTrainer, SimpleTrainer
 from fastreid.modeling.meta_arch import build_model
 from fastreid.utils.events import EventStorage
+from torch.utils.benchmark import timer
 
-from switchablecompat.aggregation import build_aggregation
+from benchmarks.step import training_loop
 from switchablecompat.config import load_config
 from switchablecompat.engine import SwitchableTrainer
 from switchablecompat.engine.certainty import ClassCertainty
 from switchablecompat.engine.step_plan import StepPlan
-from switchablecompat.engine.train_loop import SwitchableTrainLoop
-from switchablecompat.evaluation.grid import grid_from_cells
+from switchablecompat.evaluation.evaluator import evaluate_task
+from switchablecompat.evaluation.features import extract_features
+from switchablecompat.evaluation.ranking import ProtocolMatches
+from switchablecompat.evaluation.task import RetrievalTask, normalised
 from switchablecompat.files import write_json
 from switchablecompat.modeling import SwitchableBaseline
 from switchablecompat.modeling.calibration import calibrate_bn
 from switchablecompat.provenance import hardware, versions
 
 from .options import Options, read_options
-from .ranked import all_cells
 from .resident import Pictures, ResidentLoader, load_persons
 
 # Settings as in configs/suites/pretrained.yml.
@@ -46,25 +47,16 @@ RUNS = 3.1  # all runs in units of SFSC's: the start and Unified cost about half
 
 @dataclass(frozen=True)
 class Scale:
-    """Size of the trainings.
+    """Size of the trainings."""
 
-    Attributes:
-        folder: Folder of the configs.
-        suffix: Suffix of the configs' names.
-        batch: Images per step, four of each person.
-        most: Maximum number of steps of a run.
-        calibration: Batches that determine the statistics of the norms.
-    """
-
-    folder: str
-    suffix: str
-    batch: int
-    most: int
-    calibration: int
+    config: str  # path of a method's config, from its name
+    batch: int  # images per step, four of each person
+    most: int  # maximum number of steps of a run
+    calibration: int  # batches that determine the statistics of the norms
 
 
-FULL = Scale("configs/Market1501", "_R50", 64, 1500, 30)
-TINY = Scale("configs/Synthetic", "", 8, 2, 1)
+FULL = Scale("configs/Market1501/{}_R50.yml", 64, 1500, 30)
+TINY = Scale("configs/Synthetic/{}.yml", 8, 2, 1)
 
 
 class Run:
@@ -77,34 +69,23 @@ class Run:
         fixed = ["MODEL.DEVICE", device, "SEED", "0", "MODEL.HEADS.NUM_CLASSES", str(pictures.classes)]
         fixed += ["MODEL.BACKBONE.PRETRAIN", str(start is not None), "MODEL.SWITCHABLE.CHANNELS_LAST", "True"]
         fixed += ["MODEL.BACKBONE.PRETRAIN_PATH", str(start)] if start is not None else []
-        self.cfg = load_config(f"{scale.folder}/{name}{scale.suffix}.yml", [*fixed, *opts])
+        self.cfg = load_config(scale.config.format(name), [*fixed, *opts])
         torch.manual_seed(0)
         self.model: SwitchableBaseline = build_model(self.cfg)
         self.pictures, self.steps, self.scale = pictures, steps, scale
         optimizer, _ = SwitchableTrainer.build_optimizer(self.cfg, self.model)
-        loader = ResidentLoader(pictures, scale.batch, 4, min(steps, 4096), seed=0)
-        half = self.cfg.SOLVER.AMP.ENABLED
+        loader = ResidentLoader(pictures, scale.batch, min(steps, 4096), seed=0)
         self.model.train()
-        inner = (
-            AMPTrainer(self.model, loader, optimizer, None, torch.amp.GradScaler(device))
-            if half
-            else SimpleTrainer(self.model, loader, optimizer, None)
-        )
-        self.loop = SwitchableTrainLoop.take_over(
-            inner,
-            build_aggregation(self.cfg, self.model),
-            StepPlan.from_config(self.cfg, len(self.model.switch), steps),
-            certainty=ClassCertainty.from_config(self.cfg, self.model),
-            autocast=torch.float16 if half else None,
-        )
+        plan = StepPlan.from_config(self.cfg, len(self.model.switch), steps)
+        certainty = ClassCertainty.from_config(self.cfg, self.model)
+        self.loop = training_loop(self.cfg, self.model, loader, optimizer, plan=plan, certainty=certainty)
 
     def train(self, steps: int | None = None) -> float:
         """Train, and return the seconds. The learning rate rises over a tenth of the run, then falls by a cosine."""
         optimizer, count = self.loop.optimizer, steps or self.steps
         self.loop.log.epoch_length = count  # so that the log is also read at the end
         rates = [group["lr"] for group in optimizer.param_groups]
-        wait(self.cfg.MODEL.DEVICE)
-        started = time.perf_counter()
+        started = timer()  # waits for the GPU
         with EventStorage() as self.storage:
             for step in range(count):
                 self.loop.iter = self.storage.iter = step
@@ -113,37 +94,24 @@ class Run:
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * factor
                 self.loop.run_step()
-        wait(self.cfg.MODEL.DEVICE)
-        return time.perf_counter() - started
+        return timer() - started
 
     def evaluate(self, query: Pictures, gallery: Pictures) -> dict[str, Any]:
         """The grid on persons that were not used for training."""
-        loader = ResidentLoader(self.pictures, self.scale.batch, 4, self.scale.calibration, seed=1)
-        batches = iter(loader)
-        calibrate_bn(self.model, [next(batches) for _ in range(self.scale.calibration)])
-        labels = [part.pids.cpu() for part in (query, gallery)] + [part.camids.cpu() for part in (query, gallery)]
-        widths = self.model.switch.widths
-        cells = all_cells(features_of(self.model, query), features_of(self.model, gallery), labels, widths)
-        return grid_from_cells(cells, widths, "generated persons").to_dict()
-
-
-def wait(device: str) -> None:
-    """Wait until the device has finished its queued work."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-
-
-@torch.no_grad()
-def features_of(model: SwitchableBaseline, pictures: Pictures) -> list[torch.Tensor]:
-    """Normalised features of every sub-model, on the device."""
-    model.eval()
-    found: list[list[torch.Tensor]] = [[] for _ in model.switch.names]
-    for batch in pictures.batches(256):
-        images = model.preprocess_image(batch)
-        for index, values in enumerate(found):
-            with model.switch.use(index):
-                values.append(torch.nn.functional.normalize(model.heads(model.backbone(images)).float()))
-    return [torch.cat(values) for values in found]
+        count = self.scale.calibration
+        batches = iter(ResidentLoader(self.pictures, self.scale.batch, count, seed=1))
+        calibrate_bn(self.model, list(itertools.islice(batches, count)))
+        asked, searched = (extract_features(self.model, list(part.batches(256))) for part in (query, gallery))
+        assert asked is not None  # there is one process
+        assert searched is not None
+        task = RetrievalTask(
+            self.model.switch.widths,
+            normalised(asked.values),
+            normalised(searched.values),
+            ProtocolMatches(asked.pids, searched.pids, asked.camids, searched.camids),
+            "generated persons",
+        )
+        return evaluate_task(task)[0].to_dict()
 
 
 def steps_that_fit(scale: Scale, train: Pictures, options: Options) -> int:
@@ -173,12 +141,12 @@ def main() -> None:
         "hardware": hardware(),
         "versions": versions(),
     }
-    first = Run(scale, "unified_w100", persons["start"], steps, None, options.device)
-    content["start_seconds"] = first.train()
+    run = Run(scale, "unified_w100", persons["start"], steps, None, options.device)
+    content["start_seconds"] = run.train()
     start = options.scratch / "start.pth"
-    torch.save({"model": first.model.state_dict()}, start)
+    torch.save({"model": run.model.state_dict()}, start)
     write_json(options.output, content)
-    del first
+    del run
     for method in METHODS:
         gc.collect()
         longest = max((run["seconds"] for run in content["runs"].values()), default=0.0)

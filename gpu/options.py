@@ -10,21 +10,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Options:
-    """The options of a part.
+    """The options of a part."""
 
-    Attributes:
-        seconds: Seconds that the part may take from its start.
-        output: File of the part's results.
-        scratch: A folder that is deleted at the end.
-        dry_run: Whether to use tiny numbers, on the CPU.
-        start: Start of the part on the clock of ``time.monotonic``.
-    """
-
-    seconds: float
-    output: Path
-    scratch: Path
-    dry_run: bool
-    start: float
+    seconds: float  # that the part may take from its start
+    output: Path  # file of its results
+    scratch: Path  # a folder that is deleted at the end
+    dry_run: bool  # tiny numbers, on the CPU
+    start: float  # on the clock of time.monotonic
 
     @property
     def device(self) -> str:

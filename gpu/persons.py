@@ -5,80 +5,42 @@ from __future__ import annotations
 import argparse
 import os
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from switchablecompat.data.pedestrian import draw_crop, sample_camera, sample_identity
+from switchablecompat.data.synthetic import QUERY, TRAIN, Job, SyntheticSpec, draw
 from switchablecompat.files import atomic_write
 
-CAMERAS = 6
 PARTS = ("start", "train", "query", "gallery")
+FULL = SyntheticSpec("gpu", seed=7, train_ids=800, height=256, width=128)
+TINY = replace(FULL, train_ids=16, test_ids=6, train_per_id=4, queries_per_id=2, gallery_per_id=4, height=64, width=32)
+START = 5 / 8  # share of the training persons that only the pretrained start uses
 
 
-@dataclass(frozen=True)
-class Spec:
-    """Numbers of persons and of pictures of each.
-
-    Attributes:
-        start_ids: Number of persons that only the pretrained start uses.
-        train_ids: Number of persons of the fine-tunings.
-        test_ids: Number of persons of queries and gallery.
-        per_id: Training pictures per person.
-        queries: Queries per person, each from another camera.
-        gallery: Gallery pictures per person.
-        size: Height and width in pixels.
-    """
-
-    start_ids: int = 500
-    train_ids: int = 300
-    test_ids: int = 200
-    per_id: int = 12
-    queries: int = 3
-    gallery: int = 9
-    size: tuple[int, int] = (256, 128)
-
-    def jobs(self) -> list[tuple[str, int, int, int]]:
-        """(part, person, camera, number) of every picture. A person's pictures use all cameras in turn."""
-        first, found = 0, []
-        for part, ids, pictures in (
-            ("start", self.start_ids, range(self.per_id)),
-            ("train", self.train_ids, range(self.per_id)),
-            ("query", self.test_ids, range(self.queries)),
-            ("gallery", self.test_ids, range(self.queries, self.queries + self.gallery)),
-        ):
-            found += [(part, first + p, (p + j) % CAMERAS, j) for p in range(ids) for j in pictures]
-            first += 0 if part == "query" else ids
-        return found
+def part_of(job: Job, spec: SyntheticSpec) -> str:
+    """The part of a picture, one of PARTS."""
+    folder, pid, *_ = job
+    if folder == TRAIN:
+        return "start" if pid <= START * spec.train_ids else "train"
+    return "query" if folder == QUERY else "gallery"
 
 
-TINY = Spec(start_ids=8, train_ids=8, test_ids=6, per_id=4, queries=2, gallery=4, size=(64, 32))
-
-
-def draw(job: tuple[str, int, int, int], size: tuple[int, int]) -> np.ndarray:
-    """Draw one picture, [3, H, W] uint8, determined by person, camera and number alone."""
-    _, person, camera, number = job
-    identity = sample_identity(np.random.default_rng((7, 1, person)))
-    place = sample_camera(np.random.default_rng((7, 2, camera)), camera)
-    crop = draw_crop(identity, place, np.random.default_rng((7, 3, person, camera + 1, number + 1)), *size)
-    return np.ascontiguousarray(crop.transpose(2, 0, 1))
-
-
-def draw_all(spec: Spec, processes: int) -> dict[str, np.ndarray]:
+def draw_all(spec: SyntheticSpec, processes: int) -> dict[str, np.ndarray]:
     """Draw ``images`` [N, 3, H, W] uint8, with each one's ``part`` (index into PARTS), ``pids`` and ``camids``."""
-    jobs = spec.jobs()
+    jobs = list(spec.jobs())
     if processes == 1:
-        images = [draw(job, spec.size) for job in jobs]
+        images = [draw(spec, job) for job in jobs]
     else:
         with ProcessPoolExecutor(processes) as pool:
-            images = list(pool.map(draw, jobs, [spec.size] * len(jobs), chunksize=64))
-    parts, pids, camids = (np.array(column) for column in list(zip(*jobs, strict=True))[:3])
+            images = list(pool.map(partial(draw, spec), jobs, chunksize=64))
     return {
-        "images": np.stack(images),
-        "part": np.array([PARTS.index(part) for part in parts]),
-        "pids": pids,
-        "camids": camids,
+        "images": np.stack(images).transpose(0, 3, 1, 2),
+        "part": np.array([PARTS.index(part_of(job, spec)) for job in jobs]),
+        "pids": np.array([pid for _, pid, _, _ in jobs]),
+        "camids": np.array([camera for _, _, camera, _ in jobs]),
     }
 
 
@@ -89,7 +51,7 @@ def main() -> None:
     parser.add_argument("--dry-run", action="store_true")
     arguments = parser.parse_args()
     processes = 1 if arguments.dry_run else max(1, (os.cpu_count() or 2) - 2)
-    content = draw_all(TINY if arguments.dry_run else Spec(), processes)
+    content = draw_all(TINY if arguments.dry_run else FULL, processes)
     with atomic_write(arguments.output) as temporary:
         np.savez(temporary, **content, allow_pickle=False)
     print(f"{len(content['images'])} pictures")

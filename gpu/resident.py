@@ -18,17 +18,11 @@ PADDING, ERASE, FLIP = 10, 0.5, 0.5  # as in FastReID's BoT recipe
 
 @dataclass(frozen=True)
 class Pictures:
-    """The pictures of one part, on the device.
+    """The pictures of one part, on the device."""
 
-    Attributes:
-        images: [N, 3, H, W] uint8.
-        pids: [N] int64, numbered from 0.
-        camids: [N] int64.
-    """
-
-    images: Tensor
-    pids: Tensor
-    camids: Tensor
+    images: Tensor  # [N, 3, H, W] uint8
+    pids: Tensor  # [N] int64, numbered from 0
+    camids: Tensor  # [N] int64
 
     @property
     def classes(self) -> int:
@@ -55,42 +49,36 @@ def load_persons(path: Path, device: str, patience: float) -> dict[str, Pictures
         time.sleep(0.2)
     with np.load(path) as content:
         images, part, pids, camids = (content[key] for key in ("images", "part", "pids", "camids"))
-    test = np.isin(part, [PARTS.index("query"), PARTS.index("gallery")])
     found = {}
     for number, name in enumerate(PARTS):
         chosen = part == number
-        _, own = np.unique(pids[chosen], return_inverse=True)
-        if name in ("query", "gallery"):  # both share one numbering of persons
-            own = np.searchsorted(np.unique(pids[test]), pids[chosen])
+        _, own = np.unique(pids[chosen], return_inverse=True)  # query and gallery are of the same persons
         tensors = (torch.from_numpy(np.ascontiguousarray(x)) for x in (images[chosen], own, camids[chosen]))
         found[name] = Pictures(*(tensor.to(device) for tensor in tensors))
     return found
 
 
 class ResidentLoader:
-    """Endless augmented batches of P persons with K pictures each. The seed determines all random numbers.
+    """Endless augmented batches of four pictures of each person. The seed determines all random numbers.
 
     Args:
         pictures: The pictures, on their device.
-        batch: P times K.
-        instances: K.
+        batch: Pictures of a batch.
         steps: Number of batches whose indices are drawn in advance.
         seed: Seed of all draws.
     """
 
-    def __init__(self, pictures: Pictures, batch: int, instances: int, steps: int, seed: int) -> None:
-        self.pictures, self.device = pictures, pictures.images.device
-        self.generator = torch.Generator(self.device).manual_seed(seed)
+    def __init__(self, pictures: Pictures, batch: int, steps: int, seed: int) -> None:
+        self.pictures, device = pictures, pictures.images.device
+        self.generator = torch.Generator(device).manual_seed(seed)
         rng = np.random.default_rng(seed)
         pids = pictures.pids.cpu().numpy()
         of_person = [np.flatnonzero(pids == person) for person in range(pictures.classes)]
         rows = []
         for _ in range(steps):
-            people = rng.choice(len(of_person), batch // instances, replace=len(of_person) < batch // instances)
-            rows.append(
-                np.concatenate([rng.choice(of_person[p], instances, len(of_person[p]) < instances) for p in people])
-            )
-        self.indices = torch.from_numpy(np.stack(rows)).to(self.device)
+            people = rng.choice(len(of_person), batch // 4, replace=len(of_person) < batch // 4)
+            rows.append(np.concatenate([rng.choice(of_person[p], 4, len(of_person[p]) < 4) for p in people]))
+        self.indices = torch.from_numpy(np.stack(rows)).to(device)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         for step in range(2**62):
@@ -100,12 +88,7 @@ class ResidentLoader:
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Flip, pad and crop each picture, and erase a rectangle of it to the mean, without leaving the device.
-
-    Args:
-        images: [N, 3, H, W], 0 to 255.
-        generator: Random generator on the device of the images.
-    """
+    """Flip, pad, crop pictures [N, 3, H, W] (0 to 255), and erase a rectangle of each to the mean, on their device."""
     n, _, height, width = images.shape
     draws = torch.rand(8, n, device=images.device, generator=generator)
     padded = torch.nn.functional.pad(images, (PADDING,) * 4)

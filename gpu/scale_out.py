@@ -37,10 +37,10 @@ class Network:
     elements: tuple[float, ...]
 
 
-def measured_network(family: str = "ResNet", path: Path = BACKBONES) -> Network:
-    """Read a network from the measured table of backbones, and add the embedding and the classifier."""
-    content = json.loads(path.read_text())
-    row = next(row for row in content["families"] if row["family"] == family)
+def measured_network() -> Network:
+    """Read ResNet-50 from the measured table of backbones, and add the embedding and the classifier."""
+    content = json.loads(BACKBONES.read_text())
+    row = next(row for row in content["families"] if row["family"] == "ResNet")
     features = [row["features"][-1] * width for width in content["widths"]]
     head = [DIMENSION * count + DIMENSION * CLASSES for count in features]
     elements = [own + more for own, more in zip(row["parameters"], head, strict=True)]
@@ -49,17 +49,11 @@ def measured_network(family: str = "ResNet", path: Path = BACKBONES) -> Network:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Estimated seconds of a step.
+    """Estimated seconds of a step."""
 
-    Attributes:
-        alone: Seconds on one GPU.
-        exposed: Seconds in which the step waits for sums of gradients.
-        communication: Seconds of all sums, overlapped or not.
-    """
-
-    alone: float
-    exposed: float
-    communication: float
+    alone: float  # on one GPU
+    exposed: float  # in which the step waits for sums of gradients
+    communication: float  # of all sums, overlapped or not
 
     def efficiency(self, accumulate: int = 1) -> float:
         """Share of n times one GPU's throughput, if gradients of ``accumulate`` batches are added before each sum."""
@@ -73,14 +67,9 @@ def ring_seconds(elements: float, gpus: int, bandwidth: float, latency: float) -
 
 
 def estimate(network: Network, step: float, gpus: int, link: tuple[float, float], rest: float = 0.15) -> Estimate:
-    """Estimate the step on several GPUs.
+    """Estimate the step on several GPUs, each with the batch size of a step that takes ``step`` seconds on one.
 
-    Args:
-        network: The network that is trained.
-        step: Seconds of SFSC's step on one GPU.
-        gpus: Number of processes, each with the batch size of that step.
-        link: Bytes per second, and seconds to start a collective.
-        rest: Share of the step after the last backward: Gram matrices, aggregation, optimiser.
+    ``link`` as in :data:`LINKS`; ``rest``: share of the step after the last backward (Gram matrices, optimiser).
     """
     compute = [macs / sum(network.compute) * step * (1 - rest) for macs in network.compute]
     if gpus == 1:

@@ -6,26 +6,16 @@ import switchablecompat  # noqa: F401  (before anything of FastReID)
 
 # isort: split
 import gc
-import time
-from collections.abc import Callable
 
 import torch
 from fastreid.config import CfgNode
+from torch.utils.benchmark import timer
 
+from benchmarks.report import record
+from benchmarks.step import Step, SwitchableStep, changed, load, measure_steps, random_batch
+from benchmarks.timing import Row, compare, compare_once, interleave
 from switchablecompat.files import write_json
 
-from .measure import (
-    IdealStep,
-    Row,
-    SwitchableStep,
-    benchmark_record,
-    changed,
-    compare,
-    compare_once,
-    interleave,
-    load,
-    random_batch,
-)
 from .options import Options, read_options
 
 NETWORKS: dict[str, tuple[str, list[str]]] = {
@@ -33,51 +23,33 @@ NETWORKS: dict[str, tuple[str, list[str]]] = {
     "MobileNetV2": ("configs/Manifest/sfsc_MobileNetV2.yml", ["DATASETS.NAMES", "('Market1501',)"]),
 }
 TINY: dict[str, tuple[str, list[str]]] = {"thin ResNet": ("configs/Synthetic/sfsc.yml", [])}
-FORMAT = ["MODEL.SWITCHABLE.CHANNELS_LAST", "True"]
-SIZE = ["INPUT.SIZE_TRAIN", "[256, 128]", "SOLVER.AMP.ENABLED", "True", *FORMAT]
-
-
-def config(file: str, opts: list[str], options: Options) -> CfgNode:
-    """Load the config of a network for this device."""
-    common = ["MODEL.DEVICE", options.device, *opts, *([] if options.dry_run else SIZE)]
-    return load(file, common)
+SIZE = ["INPUT.SIZE_TRAIN", "[256, 128]", "SOLVER.AMP.ENABLED", "True", "MODEL.SWITCHABLE.CHANNELS_LAST", "True"]
 
 
 def measure_network(name: str, cfg: CfgNode, options: Options) -> list[Row]:
     """Measure one network without compilation; return its rows."""
     batch = random_batch(cfg, 8 if options.dry_run else 64)
-    repeats = 1 if options.dry_run else 15
-    tasks: dict[str, Callable[[], object]] = {
-        "ours": SwitchableStep(cfg, batch),
-        "plain": IdealStep(cfg, batch),
-        "sum": SwitchableStep(changed(cfg, "SOLVER.AGGREGATION.NAME", "sum"), batch),
-    }
-    seconds = interleave(tasks, repeats, warm_up=1 if options.dry_run else 6)
-    rows = [
-        compare(f"{name}: SFSC step", seconds, "ours", "plain", 1.05, "plain sub-models, one after another"),
-        compare(f"{name}: projection", seconds, "ours", "sum", 1.03, "the same step with plain summation"),
-    ]
+    rounds, warm_up = (1, 1) if options.dry_run else (15, 6)
+    rows, steps = measure_steps(cfg, batch, rounds, warm_up=warm_up, of=f"{name}: ")
     if options.device == "cuda":
         for task in ("ours", "plain"):
-            busy, wall = busy_seconds(tasks[task])
+            busy, wall = busy_seconds(steps[task])
             label = "SFSC step" if task == "ours" else "plain sub-models"
-            rows.append(compare_once(f"{name}: GPU busy, {label}", busy, "wall time of the steps", wall, unit="s"))
+            rows.append(compare_once(f"{name}: GPU busy, {label}", busy, "wall time of the steps", wall))
     return rows
 
 
-def busy_seconds(step: Callable[[], object], steps: int = 3) -> tuple[float, float]:
-    """Seconds of GPU kernels and of wall time over some steps. The difference is idle time."""
+def busy_seconds(step: Step) -> tuple[float, float]:
+    """Seconds of GPU kernels and of wall time over three steps. The difference is idle time."""
     from torch.profiler import ProfilerActivity, profile
 
     step()
-    torch.cuda.synchronize()
-    started = time.perf_counter()
-    for _ in range(steps):
+    started = timer()  # waits for the GPU
+    for _ in range(3):
         step()
-    torch.cuda.synchronize()
-    wall = time.perf_counter() - started  # without the profiler, which slows launches down
+    wall = timer() - started  # without the profiler, which slows launches down
     with profile(activities=[ProfilerActivity.CUDA]) as profiled:
-        for _ in range(steps):
+        for _ in range(3):
             step()
         torch.cuda.synchronize()
     kernels = [event for event in profiled.events() if event.device_type == torch.autograd.DeviceType.CUDA]
@@ -89,10 +61,10 @@ def compiled_row(name: str, cfg: CfgNode, mode: str, options: Options) -> Row:
     batch = random_batch(cfg, 8 if options.dry_run else 64)
     eager = SwitchableStep(cfg, batch)
     compiled = SwitchableStep(changed(cfg, "MODEL.SWITCHABLE.COMPILE", mode), batch)
-    started = time.monotonic()
+    started = timer()
     for _ in range(1 if options.dry_run else 4):  # traces, records, replays
         compiled()
-    took = time.monotonic() - started
+    took = timer() - started
     repeats = 1 if options.dry_run else 10
     seconds = interleave({"compiled": compiled, "eager": eager}, repeats)
     peer = f"not compiled (the first steps took {took:.0f} s)"
@@ -104,12 +76,13 @@ def main() -> None:
     options = read_options(__doc__)
     torch.backends.cudnn.benchmark = not options.dry_run
     networks, modes = (TINY, ["aot_eager"]) if options.dry_run else (NETWORKS, ["cudagraphs", "reduce-overhead"])
-    configs = {name: config(file, opts, options) for name, (file, opts) in networks.items()}
+    common = ["MODEL.DEVICE", options.device, *([] if options.dry_run else SIZE)]
+    configs = {name: load(file, [*common, *opts]) for name, (file, opts) in networks.items()}
     rows: list[Row] = []
 
     def save() -> None:
         settings = {"batch": 8 if options.dry_run else 64, "networks": [*networks], "amp": not options.dry_run}
-        write_json(options.output, benchmark_record("gpu step", settings, rows))
+        write_json(options.output, record("gpu step", "make gpu", settings, rows))
 
     for name, cfg in configs.items():
         gc.collect()

@@ -25,10 +25,10 @@ def command(options: Options) -> list[str]:
     return [sys.executable, "-m", "pytest", "-v", "-W", "default", "-p", "no:cacheprovider", "--color=no", *chosen]
 
 
-def marked_files(folder: Path = ROOT / "tests") -> list[str]:
+def marked_files() -> list[str]:
     """Test files that contain the mark. Others may need packages that a machine with a GPU lacks."""
-    files = sorted(folder.rglob("test_*.py"))
-    return [str(path.relative_to(folder.parent)) for path in files if "pytest.mark.gpu" in path.read_text()]
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    return [str(path.relative_to(ROOT)) for path in files if "pytest.mark.gpu" in path.read_text()]
 
 
 def follow(lines: Iterable[str], options: Options) -> dict[str, str]:
@@ -44,17 +44,8 @@ def follow(lines: Iterable[str], options: Options) -> dict[str, str]:
 
 def write(outcomes: dict[str, str], options: Options, *, complete: bool) -> None:
     """Write the part's file."""
-    write_json(
-        options.output,
-        {
-            "format": 1,
-            "complete": complete,
-            "counts": dict(Counter(outcomes.values())),
-            "outcomes": outcomes,
-            "hardware": hardware(),
-            "versions": versions(),
-        },
-    )
+    content = {"format": 1, "complete": complete, "counts": dict(Counter(outcomes.values())), "outcomes": outcomes}
+    write_json(options.output, content | {"hardware": hardware(), "versions": versions()})
 
 
 def main() -> None:

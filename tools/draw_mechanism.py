@@ -3,17 +3,15 @@
 
 from __future__ import annotations
 
-import argparse
+import startup  # before torch is loaded
+
+# isort: split
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
-import startup  # noqa: F401  (before torch is loaded)
 from switchablecompat.cli.parsers.shared import Parser
-from switchablecompat.comparison.mechanism import draw_mechanism, read_history
 from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.files import refuse_unwritable, write_json
-from switchablecompat.provenance import hardware, versions
 
 EXAMPLES = """examples:
   python tools/draw_mechanism.py --run BCT-S=outputs/suites/pretrained/bct_s/seed0 \\
@@ -22,20 +20,19 @@ EXAMPLES = """examples:
 """
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+def main() -> None:
+    """Run the command."""
     parser = Parser(description=__doc__, epilog=EXAMPLES)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--run", action="append", metavar="TITLE=DIR", help="a run's OUTPUT_DIR; may be repeated")
     source.add_argument("--record", metavar="JSON", help="an earlier mechanism.json to draw again")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for mechanism.json and mechanism.png")
-    return parser.parse_args(argv)
-
-
-def main() -> None:
-    """Run the command."""
-    arguments = parse_arguments()
+    arguments = parser.parse_args()
     refuse_unwritable(arguments.output, "--output")
+    startup.load()
+    from switchablecompat.comparison.mechanism import draw_mechanism, read_history
+    from switchablecompat.provenance import hardware, versions
+
     folder = Path(arguments.output)
     if arguments.record:
         try:
@@ -49,9 +46,8 @@ def main() -> None:
             if not (separator and title and run):
                 raise InputError("--run", "must be TITLE=DIR", text)
             runs[title] = read_history(run)
-        write_json(
-            folder / "mechanism.json", {"format": 1, "runs": runs, "versions": versions(), "hardware": hardware()}
-        )
+        content = {"format": 1, "runs": runs, "versions": versions(), "hardware": hardware()}
+        write_json(folder / "mechanism.json", content)
     draw_mechanism(runs, folder / "mechanism.png")
     print(f"Written: {folder}/mechanism.png")
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import secrets
 import shutil
 import sys
@@ -25,6 +24,7 @@ sys.path.insert(0, str(PROJECT))
 import switchablecompat_command  # noqa: E402
 
 switchablecompat_command.postponed = True  # works without FastReID and torch
+from switchablecompat import __version__  # noqa: E402
 from switchablecompat.cli.parsers.shared import Parser  # noqa: E402
 from switchablecompat.errors import InputError, exit_on_input_error  # noqa: E402
 
@@ -55,6 +55,13 @@ def identity(path: Path) -> str:
     return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
+def identities(folder: Path) -> dict[str, str]:
+    """The identity of everything below a folder, except the manifest, by path."""
+    found = {path.relative_to(folder).as_posix(): identity(path) for path in entries(folder)}
+    found.pop(MANIFEST, None)
+    return found
+
+
 def check_checkout(checkout: Path) -> None:
     """Reject a folder that is not a checkout of FastReID."""
     missing = [mark for mark in MARKS if not (checkout / mark).exists()]
@@ -80,24 +87,10 @@ def read_manifest(target: Path) -> dict[str, str]:
 
 def check_unchanged(target: Path, files: dict[str, str]) -> None:
     """Reject removal if the user has changed or added files; the message names every file."""
-    found = []
-    for path in entries(target):
-        name = path.relative_to(target).as_posix()
-        if name == MANIFEST:
-            continue
-        if name not in files:
-            found.append(f"{name} (added)")
-        elif identity(path) != files[name]:
-            found.append(f"{name} (changed)")
+    now = identities(target)
+    found = [f"{name} ({'changed' if name in files else 'added'})" for name in now if now[name] != files.get(name)]
     if found:
         raise InputError(target, "must hold only what was installed; move these away first", ", ".join(found))
-
-
-def remove(target: Path) -> None:
-    """Remove an unchanged installation and Python's caches in it."""
-    for path in entries(target):
-        path.unlink()
-    shutil.rmtree(target)  # the remaining folders and caches
 
 
 def fill(target: Path, link: bool) -> dict[str, str]:
@@ -110,18 +103,10 @@ def fill(target: Path, link: bool) -> dict[str, str]:
             shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, target / name)
-    files = {path.relative_to(target).as_posix(): identity(path) for path in entries(target)}
-    manifest = {"format": 1, "version": version(), "from": str(ROOT), "files": files}
+    files = identities(target)
+    manifest = {"format": 1, "version": __version__, "from": str(ROOT), "files": files}
     (target / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     return files
-
-
-def version() -> str:
-    """The package's version, without importing it."""
-    text = (PROJECT / "switchablecompat" / "__init__.py").read_text()
-    found = re.search(r'__version__ = "(.+)"', text)
-    assert found is not None
-    return found[1]
 
 
 def install(target: Path, link: bool) -> None:
@@ -133,12 +118,12 @@ def install(target: Path, link: bool) -> None:
     try:
         files = fill(staging, link)
         if exists:
-            remove(target)
+            shutil.rmtree(target)
         staging.rename(target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     how = f"{len(files)} links to {ROOT}" if link else f"{len(files)} files copied from {ROOT}"
-    print(f"SwitchableCompat {version()} {'replaced' if exists else 'installed'} in {target}: {how}")
+    print(f"SwitchableCompat {__version__} {'replaced' if exists else 'installed'} in {target}: {how}")
     print("no other file was changed; --uninstall takes it away")
     config = f"projects/{target.name}/configs/quick/sfsc_tiny.yml"
     print(f"run it in the checkout: python projects/{target.name}/train_net.py --config-file {config}")
@@ -148,16 +133,13 @@ def uninstall(target: Path) -> None:
     """Remove exactly the installed files."""
     files = read_manifest(target)
     check_unchanged(target, files)
-    remove(target)
+    shutil.rmtree(target)
     print(f"SwitchableCompat taken away from {target}: {len(files)} files or links; no other file was changed")
 
 
 def main() -> None:
     """The command line."""
-    parser = Parser(
-        description=__doc__,
-        epilog="example: python tools/install_into_fastreid.py ../fast-reid",
-    )
+    parser = Parser(description=__doc__, epilog="example: python tools/install_into_fastreid.py ../fast-reid")
     parser.add_argument("checkout", type=Path, metavar="CHECKOUT", help="folder of a FastReID checkout")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--copy", action="store_true", help="copy the files (default)")

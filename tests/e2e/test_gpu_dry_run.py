@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import update_docs
+from doc_tables.measurements import gpu_tables
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,14 +34,14 @@ def test_the_dry_run_leaves_every_file(tmp_path):
     assert content["grid"]["largest_difference_to_the_cpu_in_points"] == 0  # it was the CPU
     assert [*content["finetune"]["runs"]] == ["sfsc", "bct_s", "unified_w100"]
     assert len(content["finetune"]["runs"]["sfsc"]["grid"]["mAP"]) == 4
-    tables = update_docs.gpu_tables(tmp_path)
+    tables = gpu_tables(tmp_path)
     assert "a dry run, whose numbers mean nothing" in tables
     assert "| unified_w100 |" in tables.replace("  ", "")
     assert "passed" in tables
 
 
 def test_without_a_session_the_page_says_so(tmp_path):
-    assert update_docs.gpu_tables(tmp_path) == "Not measured yet: `make gpu` has not been run on a GPU."
+    assert gpu_tables(tmp_path) == "Not measured yet: `make gpu` has not been run on a GPU."
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

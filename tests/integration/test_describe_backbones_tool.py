@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-import describe_backbones
-import update_docs
+from benchmarks import backbones
+from doc_tables.measurements import backbone_table
 
 
 def test_cost_is_that_of_counting_by_hand():
@@ -19,15 +19,15 @@ def test_cost_is_that_of_counting_by_hand():
         nn.Flatten(),
         nn.Linear(8, 5, bias=False),
     )
-    assert describe_backbones.cost(network, (8, 6)) == (
+    assert backbones.cost(network, (8, 6)) == (
         216 + 16 + 144 + 8 + 40,
         216 * 12 + 144 * 12 + 40,
     )
 
 
 def test_a_difference_is_seen(monkeypatch):
-    monkeypatch.setattr(describe_backbones, "SIZE", (64, 32))
-    row = describe_backbones.describe("mobilenetv2", "0.1x")
+    monkeypatch.setattr(backbones, "SIZE", (64, 32))
+    row = backbones.describe("mobilenetv2", "0.1x")
     assert row["full_width_equal"] == {"training": True, "evaluation": True}
     assert row["extraction_equal"] == [True] * 4
     assert row["features"] == [320, 640, 960, 1280]
@@ -39,16 +39,16 @@ def test_a_difference_is_seen(monkeypatch):
                 static.conv[0].weight[0, 0] += 1e-3
         return static
 
-    extract = describe_backbones.extract_module
-    monkeypatch.setattr(describe_backbones, "extract_module", wrong)
-    again = describe_backbones.describe("mobilenetv2", "0.1x")
+    extract = backbones.extract_module
+    monkeypatch.setattr(backbones, "extract_module", wrong)
+    again = backbones.describe("mobilenetv2", "0.1x")
     assert again["extraction_equal"] == [True, False, True, True]
     assert (again["parameters"], again["macs"]) == (row["parameters"], row["macs"])
 
 
 def test_a_depth_that_fastreid_cannot_build_is_said():
-    assert "unknown to build_resnext_backbone, found 152x" in describe_backbones.refusal("resnext", "152x")
-    assert describe_backbones.refusal("mobilenetv3", "Small") is None
+    assert "unknown to build_resnext_backbone, found 152x" in backbones.refusal("resnext", "152x")
+    assert backbones.refusal("mobilenetv3", "Small") is None
 
 
 @pytest.mark.parametrize("exact", [True, False])
@@ -63,7 +63,7 @@ def test_the_table_says_what_the_json_says(tmp_path, exact):
     content = {"widths": [0.5, 1.0], "channel_divisor": 8, "families": [row, other], "versions": versions}
     path = tmp_path / "backbones.json"
     path.write_text(json.dumps(content))
-    lines = update_docs.backbone_table(path).splitlines()
+    lines = backbone_table(path).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     assert cells[2] == ["F", "d e", "d", "8", "2.00", "12.5", "0.03", "10.0", "yes" if exact else "no", "yes"]
     assert cells[3][:3] == ["G", "-", "h"]

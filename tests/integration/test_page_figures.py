@@ -9,6 +9,7 @@ from statistics import fmean
 import pytest
 
 import update_docs
+from doc_tables import RENDERERS, comparisons, deployment, grids
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -90,7 +91,7 @@ def test_differences_are_means_over_seeds_of_ours_minus_the_baseline(monkeypatch
 
     cells = {(q, g): mean("sfsc", q, g) - mean("bct_s", q, g) for q, g in product(range(4), repeat=2)}
     lowest = min(cells, key=cells.get)
-    table = update_docs.RENDERERS["differences"](ROOT / "configs" / "suites" / "synthetic.yml")
+    table = RENDERERS["differences"](ROOT / "configs" / "suites" / "synthetic.yml")
     (row,) = [line.split("|")[1:-1] for line in table.splitlines() if line.startswith("| BCT-S  ")]
     names = ["w025", "w050", "w075", "w100"]
     assert row[1].strip() == f"{sum(value > 0 for value in cells.values())} of 16"
@@ -116,7 +117,7 @@ def test_thresholds_of_a_family_by_hand(tmp_path):
     }
     path = tmp_path / "report.json"
     path.write_text(json.dumps({"grid": GRID, "verification": [one]}))
-    row = update_docs.threshold_table(path).splitlines()[2]
+    row = grids.threshold_table(path).splitlines()[2]
     assert [cell.strip() for cell in row.split("|")[1:-1]] == ["0.01", "0.50 to 1.50", "70.0", "65.0", "40.0"]
 
 
@@ -128,7 +129,7 @@ def test_mixed_gallery_by_hand(tmp_path):
     }  # fmt: skip
     path = tmp_path / "report.json"
     path.write_text(json.dumps({"grid": GRID, "mixed_gallery": mixed}))
-    row = update_docs.mixed_table(path).splitlines()[2]
+    row = grids.mixed_table(path).splitlines()[2]
     # random mean on the way: 6, 18; isolated minus it: 3, 1
     assert [cell.strip() for cell in row.split("|")[1:-1]] == ["w025", "10.0", "30.0", "6.0", "4.0", "+2.0"]
 
@@ -140,7 +141,7 @@ def test_trials_of_indexes_by_hand(tmp_path):
         "recall": [{"parameters": "nprobe=1", "recall@10": 55.5}], "versions": {"faiss": "1"},
     }  # fmt: skip
     (tmp_path / "one.json").write_text(json.dumps(trial))
-    row = update_docs.trial_table(tmp_path).splitlines()[2]
+    row = deployment.trial_table(tmp_path).splitlines()[2]
     assert [cell.strip() for cell in row.split("|")[1:-1]] == ["`IVF4,PQ2`", "2", "5", "nprobe=1", "55.50"]
 
 
@@ -169,7 +170,7 @@ def test_published_figures_have_a_line_per_method_and_their_source(tmp_path):
     path = tmp_path / "published.csv"
     cells = ["One,1,1,50.0", "One,2,2,60.0", "Two,1,1,40.0", "Two,1,2,42.0", "Two,2,1,46.0", "Two,2,2,61.5"]
     path.write_text("\n".join(["# Talk of somebody", "method,query,gallery,map", *cells]) + "\n")
-    lines = update_docs.published_table(path).splitlines()
+    lines = comparisons.published_table(path).splitlines()
     rows = [[field.strip() for field in line.strip("|").split("|")] for line in lines[2:4]]
     assert rows == [
         ["One", "50.0", "60.0", "-", "-", "-"],

@@ -1,4 +1,6 @@
+import os
 import time
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pytest
@@ -38,6 +40,12 @@ def allocate(mib):
 
 def test_peak_memory_sees_an_allocation():
     assert in_fresh_process(allocate, 200) == pytest.approx(200, abs=10)
+
+
+@pytest.mark.timeout(60)
+def test_the_end_of_a_fresh_process_is_an_error_and_not_a_wait():
+    with pytest.raises(BrokenProcessPool):
+        in_fresh_process(os._exit, 3)
 
 
 def test_the_table_has_every_figure():

@@ -4,20 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import aggregation, grid, scaling, training_step
+from benchmarks import aggregation, grid, scaling, step
 from builders import TINY
 from switchablecompat.errors import InputError
 
 
 def config(*opts):
-    return training_step.load(TINY, ["MODEL.DEVICE", "cpu", *opts])
+    return step.load(TINY, ["MODEL.DEVICE", "cpu", *opts])
 
 
 def test_the_ideal_step_has_the_losses_and_gradients_of_ours():
     """With plain summation the switchable step's gradient is the sum of the plain sub-models' in their own slices."""
     cfg = config("SOLVER.AGGREGATION.NAME", "sum", "MODEL.SWITCHABLE.CLASSIFIER_GRAD", "all")
-    batch = training_step.random_batch(cfg, 8)
-    ours, ideal = training_step.SwitchableStep(cfg, batch), training_step.IdealStep(cfg, batch)
+    batch = step.random_batch(cfg, 8)
+    ours, ideal = step.SwitchableStep(cfg, batch), step.IdealStep(cfg, batch)
     for (name, own), (_, other) in zip(ours.model.named_parameters(), ideal.model.named_parameters(), strict=True):
         assert torch.equal(own, other), f"{name}: both start from the same weights"
     ours()
@@ -88,12 +88,12 @@ def test_the_products_are_of_the_same_size_as_the_ranking():
 def test_multiply_accumulates_of_a_hand_made_case():
     """Doubling the number of widths adds the narrower networks' own; the full one's is in both."""
     cfg = config()
-    one = scaling.macs_of_all_widths(training_step.changed(cfg, "MODEL.SWITCHABLE.WIDTHS", [1.0]))
-    two = scaling.macs_of_all_widths(training_step.changed(cfg, "MODEL.SWITCHABLE.WIDTHS", [0.5, 1.0]))
+    one = scaling.macs_of_all_widths(step.changed(cfg, "MODEL.SWITCHABLE.WIDTHS", [1.0]))
+    two = scaling.macs_of_all_widths(step.changed(cfg, "MODEL.SWITCHABLE.WIDTHS", [0.5, 1.0]))
     half = two - one
     assert one / 4 < half < one / 2  # a quarter in the layers that are sliced on both sides, half in the first and last
 
 
 def test_what_cannot_be_compared_is_refused():
     with pytest.raises(InputError, match=r"MODEL\.LOSSES\.NAME: must be of .*, found AsymmetricLoss"):
-        training_step.load("configs/Synthetic/asymmetric_s.yml", [])
+        step.load("configs/Synthetic/asymmetric_s.yml", [])

@@ -62,12 +62,21 @@ def suite():
 
 @pytest.fixture
 def tools(tmp_path: Path) -> Path:
-    """Scripts that leave the files of a run and of a grid, in no time."""
+    """Fabricated commands that leave the files of a run and of a grid, in no time."""
     folder = tmp_path / "tools"
     folder.mkdir()
-    (folder / "train_net.py").write_text(FAKE_TRAIN)
-    (folder / "cross_test.py").write_text(FAKE_CROSS_TEST)
+    (folder / "train.py").write_text(FAKE_TRAIN)
+    (folder / "grid.py").write_text(FAKE_CROSS_TEST)
+    (folder / "__main__.py").write_text(
+        "import runpy, sys\nsys.argv[0] = sys.argv.pop(1)\nrunpy.run_path(f'{sys.path[0]}/{sys.argv[0]}.py')\n"
+    )
     return folder
+
+
+@pytest.fixture
+def program(tools: Path) -> list[str]:
+    """What runs these scripts by the names of the commands."""
+    return [sys.executable, str(tools)]
 
 
 def make_result(method: str, seed: int, matrix: list, flips: list | None = None, **changes) -> Result:
@@ -75,7 +84,6 @@ def make_result(method: str, seed: int, matrix: list, flips: list | None = None,
     grid = CompatibilityGrid((0.5, 1.0), {"mAP": matrix}, "fabricated", {"versions": {"torch": "0"}})
     values = {
         "method": method,
-        "title": {"ours": "Ours", "unified": "Unified", "bct": "B_C_T"}[method],
         "seed": seed,
         "settings": {},
         "grid": grid,

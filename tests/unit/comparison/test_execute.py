@@ -12,12 +12,12 @@ from switchablecompat.errors import InputError
 
 
 @pytest.fixture
-def make_runner(suite, tools, tmp_path):
+def make_runner(suite, program, tmp_path):
     lines = []
 
     def make(only=(), seeds=(0,)):
         jobs = plan(suite, tmp_path / "jobs", seeds, only)
-        runner = Runner(suite, jobs, tmp_path / "results", tmp_path / "jobs", tools, say=lines.append)
+        runner = Runner(suite, jobs, tmp_path / "results", tmp_path / "jobs", lines.append, program=program)
         runner.lines = lines
         return runner
 

@@ -71,20 +71,20 @@ def test_update_gain(cross, old, independent, expected):
 def test_advbct_scores_of_the_papers_corner():
     # (81.43 - 80.91) / 80.91 = 0.0064269: sigmoid 0.501607; gain 0.433099: sigmoid 0.606613; harmonic mean 0.549137.
     found = compatibility_scores(68.03, 58.19, 81.43, 80.91)
-    assert found.p_up == pytest.approx(50.1607, abs=1e-4)
-    assert found.p_comp == pytest.approx(60.6613, abs=1e-4)
-    assert found.p_1 == pytest.approx(54.9137, abs=1e-3)
+    assert found["P_up"] == pytest.approx(50.1607, abs=1e-4)
+    assert found["P_comp"] == pytest.approx(60.6613, abs=1e-4)
+    assert found["P_1"] == pytest.approx(54.9137, abs=1e-3)
 
 
 def test_advbct_scores_at_their_fixed_points():
     same = compatibility_scores(60.0, 60.0, 80.0, 80.0)  # nothing lost, nothing gained
-    assert (same.p_up, same.p_comp, same.p_1) == (50.0, 50.0, 50.0)
+    assert (same["P_up"], same["P_comp"], same["P_1"]) == (50.0, 50.0, 50.0)
     full = compatibility_scores(80.0, 60.0, 80.0, 80.0)  # all of the gain
-    assert full.p_comp == pytest.approx(100 / (1 + math.exp(-1)), rel=1e-12)
+    assert full["P_comp"] == pytest.approx(100 / (1 + math.exp(-1)), rel=1e-12)
 
 
 def test_advbct_scores_that_cannot_be_told():
     missing = compatibility_scores(58.69, 55.55, None, 80.91)  # BCT: the new model is the reference itself
-    assert (missing.p_up, missing.p_1) == (None, None)
-    assert missing.p_comp is not None
-    assert compatibility_scores(1.0, 1.0, 1.0, None).p_up is None
+    assert (missing["P_up"], missing["P_1"]) == (None, None)
+    assert missing["P_comp"] is not None
+    assert compatibility_scores(1.0, 1.0, 1.0, None)["P_up"] is None

@@ -16,7 +16,7 @@ def comparison(suite, results):
 
 
 def by_seed(comparison, method, name):
-    return [comparison.measure(method, name)[seed] for seed in (0, 1)]
+    return [comparison.measures[name](comparison.of(method)[seed]) for seed in (0, 1)]
 
 
 def test_cells_over_seeds(comparison):
@@ -68,14 +68,14 @@ def test_missing_methods_and_seeds_leave_gaps_only(suite, results):
     alone = Comparison(suite, results[:1])
     assert (alone.methods, alone.baselines) == (["ours"], [])
     assert alone.spread("ours", 0, 0).std is None
-    assert alone.measure("ours", "P_1, w050 to w100") == {0: None}
+    assert alone.measures["P_1, w050 to w100"](results[0]) is None
     assert Comparison(suite, results[2:]).baselines == []
 
 
 def test_results_of_another_data_set_or_widths_are_refused(suite, results):
     other = make_result("bct", 1, [[1.0, 1.0], [1.0, 1.0]])
     object.__setattr__(other.grid, "dataset", "another")
-    with pytest.raises(InputError, match="result of bct seed 1: data set: must be fabricated .* found another"):
+    with pytest.raises(InputError, match="result of bct seed 1: dataset: must be fabricated .* found another"):
         Comparison(suite, [*results, other])
 
 

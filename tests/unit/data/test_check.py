@@ -21,8 +21,9 @@ from fastreid.data.samplers import BalancedIdentitySampler, NaiveIdentitySampler
 from fastreid.data.transforms import ToTensor
 from fastreid.evaluation.rank import evaluate_rank
 
-from switchablecompat.data.check import check_images, check_items
-from switchablecompat.data.findings import Finding, Item, raise_on_errors, summarise
+from switchablecompat.data.check import check_images, check_test, check_train
+from switchablecompat.data.findings import THEMSELVES, Finding, Item, raise_on_errors, summarise
+from switchablecompat.data.overlap import check_overlap
 from switchablecompat.data.paths import missing_files
 from switchablecompat.errors import InputError
 
@@ -45,6 +46,11 @@ def sound(tmp_path: Path) -> dict[str, list[Item]]:
     }
 
 
+def check(train: list[Item], query: list[Item], gallery: list[Item]) -> list[Finding]:
+    """Both checks."""
+    return [*check_train(train, **SETTINGS), *check_test(query, gallery)]
+
+
 def codes(findings: list[Finding]) -> dict[str, str]:
     """Levels by code; a code twice would be a fault of the check."""
     assert len({one.code for one in findings}) == len(findings)
@@ -64,7 +70,7 @@ def fastreid_can_score(query: list[Item], gallery: list[Item]) -> bool:
 
 
 def test_sound_data_have_no_finding(sound: dict[str, list[Item]]) -> None:
-    assert check_items(**sound, **SETTINGS, train_prefix="ds", max_rank=12) == []
+    assert check(**sound) == []
     assert fastreid_can_score(sound["query"], sound["gallery"])
 
 
@@ -86,7 +92,7 @@ def test_predicts_fastreids_assertion(
     sound: dict[str, list[Item]], split: str, change: Callable[[Item], Any], code: str, words: str
 ) -> None:
     sound[split] = [changed for item in sound[split] if (changed := change(item))]
-    findings = check_items(**sound, **SETTINGS)
+    findings = check(**sound)
     assert not fastreid_can_score(sound["query"], sound["gallery"])
     assert codes(findings)[code] == "error"
     assert words in findings[0].message
@@ -95,7 +101,7 @@ def test_predicts_fastreids_assertion(
 def test_some_unmatched_queries_are_a_warning_with_both_causes(sound: dict[str, list[Item]]) -> None:
     path = sound["query"][0][0]
     sound["query"] = [(path, 10, 0), (f"{path[:-2]}11", 11, 1), (f"{path[:-2]}12", 77, 0)]
-    (finding,) = check_items(**sound, **SETTINGS)
+    (finding,) = check(**sound)
     assert (finding.level, finding.code) == ("warning", "some-queries-unmatched")
     assert finding.message.startswith("2 of 3 query images have no valid gallery match: 1 have an identity (77)")
     assert "1 have their identity in the gallery only from their own camera" in finding.message
@@ -104,24 +110,26 @@ def test_some_unmatched_queries_are_a_warning_with_both_causes(sound: dict[str, 
 
 def test_single_camera(sound: dict[str, list[Item]]) -> None:
     sound["query"] = [(path, pid, 1) for path, pid, _ in sound["query"]]
-    found = codes(check_items(**sound, **SETTINGS))
+    found = codes(check(**sound))
     assert found == {"no-query-match": "error", "single-camera": "warning"}
 
 
-@pytest.mark.parametrize(("max_rank", "expected"), [(12, {}), (13, {"small-gallery": "warning"})])
-def test_small_gallery(sound: dict[str, list[Item]], max_rank: int, expected: dict[str, str]) -> None:
-    assert codes(check_items(**sound, **SETTINGS, max_rank=max_rank)) == expected
+@pytest.mark.parametrize(("number", "expected"), [(10, {}), (9, {"small-gallery": "warning"})])
+def test_small_gallery(sound: dict[str, list[Item]], number: int, expected: dict[str, str]) -> None:
+    sound["gallery"] = sound["gallery"][:number]
+    assert codes(check(**sound)) == expected
 
 
 def test_small_gallery_counts_what_the_protocol_leaves(sound: dict[str, list[Item]]) -> None:
+    sound["gallery"] = sound["gallery"][:10]
     sound["gallery"][0] = (*sound["gallery"][0][:2], 0)  # identity 10, the query's camera: left out for that query
-    assert codes(check_items(**sound, **SETTINGS, max_rank=12)) == {"small-gallery": "warning"}
+    assert codes(check(**sound)) == {"small-gallery": "warning"}
 
 
 @pytest.mark.parametrize("number", [np.int64(10), "10", (10,), 10.0])
 def test_test_identities_must_be_int(sound: dict[str, list[Item]], number: Any) -> None:
     sound["query"][0] = (sound["query"][0][0], number, 0)
-    assert codes(check_items(**sound, **SETTINGS))["pid-not-int"] == "error"
+    assert codes(check(**sound))["pid-not-int"] == "error"
 
 
 def fills_a_batch(sampler: Any, size: int) -> bool:
@@ -151,7 +159,7 @@ def test_predicts_samplers_that_loop(
     sound: dict[str, list[Item]], kind: type, batch: int, instances: int, code: str | None
 ) -> None:
     settings = {"ims_per_batch": batch, "num_instance": instances, "sampler": kind.__name__}
-    findings = check_items(sound["train"], None, None, **settings)
+    findings = check_train(sound["train"], **settings)
     assert codes(findings) == ({code: "error"} if code else {})
     assert fills_a_batch(kind(sound["train"], batch, instances, seed=0), batch) == (code is None)
 
@@ -168,24 +176,24 @@ def test_predicts_samplers_that_loop(
 def test_settings_that_do_not_fit_the_training_set(
     sound: dict[str, list[Item]], settings: dict[str, int], code: str
 ) -> None:
-    assert codes(check_items(sound["train"], None, None, **settings)) == {code: "error"}
+    assert codes(check_train(sound["train"], **settings)) == {code: "error"}
 
 
 def test_other_samplers_need_no_instances(sound: dict[str, list[Item]]) -> None:
-    assert check_items(sound["train"], None, None, ims_per_batch=10, num_instance=4, sampler="TrainingSampler") == []
+    assert check_train(sound["train"], ims_per_batch=10, num_instance=4, sampler="TrainingSampler") == []
 
 
 def test_training_set_faults(sound: dict[str, list[Item]]) -> None:
-    assert codes(check_items([], None, None)) == {"empty-train": "error"}
+    assert codes(check_train([])) == {"empty-train": "error"}
     lonely = [*sound["train"], (sound["query"][0][0], "ds_9", "ds_0")]
-    (finding,) = check_items(lonely, None, None)
+    (finding,) = check_train(lonely)
     assert (finding.level, finding.code) == ("warning", "single-image-identities")
     assert finding.message == "1 of 5 training identities have a single image: ds_9"
 
 
 def test_one_identity_is_nothing_to_train_on(sound: dict[str, list[Item]]) -> None:
     alike = [(path, "ds_1", camid) for path, _, camid in sound["train"]]
-    (finding,) = check_items(alike, None, None, ims_per_batch=8, sampler="TrainingSampler")
+    (finding,) = check_train(alike, ims_per_batch=8, sampler="TrainingSampler")
     assert (finding.level, finding.code) == ("error", "one-identity")
     assert "ds_1" in finding.message
 
@@ -193,9 +201,9 @@ def test_one_identity_is_nothing_to_train_on(sound: dict[str, list[Item]]) -> No
 def test_missing_files(sound: dict[str, list[Item]], tmp_path: Path) -> None:
     for path, *_ in sound["gallery"][:5]:
         Path(path).unlink()
-    (finding,) = check_items(**sound, **SETTINGS)
+    (finding,) = check(**sound)
     assert (finding.level, finding.code) == ("error", "missing-files")
-    assert finding.message.startswith("5 of 31 image files do not exist: ")
+    assert finding.message.startswith("5 of 15 image files do not exist: ")
     assert finding.message.endswith("g102 and 2 more")
     assert missing_files([f"{tmp_path}/no/such", sound["query"][0][0], f"{tmp_path}/x"]) == [
         f"{tmp_path}/no/such",
@@ -213,17 +221,19 @@ def test_names_listed_in_another_spelling_are_not_missing(tmp_path: Path, monkey
 def test_query_files_in_the_gallery(sound: dict[str, list[Item]]) -> None:
     path, pid, camid = sound["query"][0]
     own = {**sound, "gallery": [*sound["gallery"], (path, pid, camid)]}
-    assert codes(check_items(**own, **SETTINGS)) == {"query-in-gallery-ignored": "note"}
+    assert codes(check(**own)) == {"query-in-gallery-ignored": "note"}
     other = {**sound, "gallery": [*sound["gallery"], (path, pid, 5)]}
-    assert codes(check_items(**other, **SETTINGS)) == {"query-in-gallery": "warning"}
+    assert codes(check(**other)) == {"query-in-gallery": "warning"}
 
 
 def test_training_and_test_overlap(sound: dict[str, list[Item]]) -> None:
     sound["query"] += [(sound["train"][0][0], 3, 0)]
     sound["gallery"] += [(sound["train"][1][0], 3, 1)]
-    joint = codes(check_items(**sound, **SETTINGS, train_prefix="ds"))
+    sides = (sound["train"], [*sound["query"], *sound["gallery"]])
+    joint = codes([*check_overlap(*sides, "ds", THEMSELVES, literal=True)])
     assert joint == {"identities-shared": "warning", "files-shared": "warning"}
-    assert codes(check_items(**sound, **SETTINGS)) == {"files-shared": "warning"}  # numbered apart: 3 is not ds_3
+    apart = codes([*check_overlap(*sides, None, THEMSELVES, literal=True)])  # numbered apart: 3 is not ds_3
+    assert apart == {"files-shared": "warning"}
 
 
 def saved(folder: Path, mode: str, suffix: str) -> Path:
@@ -286,7 +296,7 @@ def test_damaged_and_odd_images(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_summary_and_error(sound: dict[str, list[Item]]) -> None:
     assert summarise([]) == "0 errors, 0 warnings, 0 notes"
     raise_on_errors([Finding("warning", "odd", "something is odd", "look")])
-    findings = check_items([], [], sound["gallery"])
+    findings = [*check_train([]), *check_test([], sound["gallery"])]
     text = summarise(findings)
     assert text.splitlines()[0].startswith("error: no training images [empty-train]")
     assert text.splitlines()[-1] == "2 errors, 0 warnings, 0 notes"

@@ -8,7 +8,7 @@ import pytest
 from fastreid.data.datasets import DATASET_REGISTRY
 
 import layouts
-from switchablecompat.data.check import check_items
+from switchablecompat.data.check import check_test, check_train
 from switchablecompat.data.opening import open_dataset
 from switchablecompat.errors import InputError
 
@@ -72,9 +72,9 @@ def test_junk_of_a_class_that_keeps_it_is_a_finding(tmp_path: Path) -> None:
     items = [(str(tmp_path / f"{n}.jpg"), pid, n % 2) for n, pid in enumerate([-1, -1, 5, 5, 6, 6])]
     for path, *_ in items:
         Path(path).touch()
-    found = check_items(None, items[:3], items[3:])
+    found = check_test(items[:3], items[3:])
     assert [one.message.partition(":")[0] for one in found if one.code == "junk-in-test"] == [
         "2 test images have the identity -1, which would count as a person"
     ]
     train = [(path, f"veri_{pid}", f"veri_{camid}") for path, pid, camid in items]
-    assert "junk-in-training" in [one.code for one in check_items(train, None, None)]
+    assert "junk-in-training" in [one.code for one in check_train(train)]

@@ -18,7 +18,7 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.transforms import ToTensor
 from fastreid.evaluation.rank import evaluate_rank
 
-from switchablecompat.data.check import check_items
+from switchablecompat.data.check import check_train
 from switchablecompat.data.manifest import ManifestReID, Row, read_manifest, write_manifest
 from switchablecompat.data.opening import check_rows, check_test_set, open_dataset
 from switchablecompat.errors import InputError
@@ -276,7 +276,7 @@ def test_findings_name_people_and_cameras_as_the_csv_does(manifest: Path) -> Non
     found = {one.code: one.message for one in check_test_set(data, splits, splits["train"])}
     assert "1 have an identity (carl) that is not in the gallery (anna, dora)" in found["no-query-match"]
     assert found["identities-shared"] == "1 identities are in training and in test: anna"
-    train = check_items(splits["train"], None, None, names=data.label_names)
+    train = check_train(splits["train"], names=data.label_names)
     assert train[0].message == "1 of 2 training identities have a single image: bert"
     rewritten(manifest, "d/0.png,dora,till", "d/0.png,dora,door")
     (split,) = ([one.message for one in check_test_set(*open_dataset("ManifestReID", "", str(manifest)), None)

@@ -15,7 +15,7 @@ from builders import tiny_config
 from switchablecompat.data.check import check_images
 from switchablecompat.data.findings import LabelNames
 from switchablecompat.data.opening import check_test_set, open_dataset
-from switchablecompat.data.overlap import check_contents, check_copies, check_overlap, check_training_contents
+from switchablecompat.data.overlap import check_contents, check_copies, check_labels_of_contents, check_overlap
 from switchablecompat.engine.setup import check_datasets
 from switchablecompat.errors import InputError
 
@@ -150,6 +150,6 @@ def test_one_content_under_two_identities_is_named_as_people_call_them(tmp_path:
     contents, names = contents_of(a, twin), LabelNames({3: "anna", 4: "bert"})
     (found,) = check_contents(None, [(a, 3, 0)], [(twin, 4, 1)], contents, names)[:1]
     assert found.message == f"1 test pictures have several identities: {a} (identity anna) = {twin} (identity bert)"
-    (found,) = check_training_contents([(a, "x_1", "c"), (twin, "x_2", "c")], contents)
+    (found,) = check_labels_of_contents([(a, "x_1", "c"), (twin, "x_2", "c")], contents)
     assert (found.level, found.code) == ("warning", "content-of-two-identities")
-    assert check_training_contents([(a, "x_1", "c"), (twin, "x_1", "d")], contents) == []
+    assert not [*check_labels_of_contents([(a, "x_1", "c"), (twin, "x_1", "d")], contents)]

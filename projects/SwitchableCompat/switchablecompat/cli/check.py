@@ -10,10 +10,10 @@ from typing import Any
 from tabulate import tabulate
 
 from ..config import load_config
-from ..data.check import check_images, check_items
-from ..data.findings import LEVELS, Finding, Item, LabelNames, raise_on_errors, summarise
+from ..data.check import check_images, check_train
+from ..data.findings import Finding, Item, LabelNames, errors_first, raise_on_errors, summarise
 from ..data.opening import check_rows, check_test_set, data_root, label_names, open_dataset
-from ..data.overlap import check_contents, check_training_contents
+from ..data.overlap import check_contents, check_labels_of_contents
 from ..data.training_sets import check_training_sets
 from ..files import refuse_unwritable_file, write_json, writing_to
 
@@ -45,12 +45,14 @@ def check(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], list[Fin
         train = None  # a manifest may be for evaluation only; a config always names a training set
     train_names = LabelNames.of_several([label_names(opened[name][0]) for name in names])
     findings = [one for dataset, _ in opened.values() for one in check_rows(dataset)]
-    findings += check_training_sets(sets, train_names) + check_items(train, None, None, names=train_names, **settings)
+    findings += check_training_sets(sets, train_names)
+    if train is not None:
+        findings += check_train(train, names=train_names, **settings)
     contents: dict[str, bytes] = {}
     if arguments.images:
         paths = [item[0] for name, split in parts for item in opened[name][1][split]]
         findings += check_images(paths, workers=min(8, os.cpu_count() or 1), contents=contents)
-        findings += check_training_contents(train or [], contents, train_names)
+        findings += check_labels_of_contents(train or [], contents, train_names)
     for name in tests:
         dataset, items = opened[name]
         if arguments.manifest and not items["query"] and not items["gallery"]:
@@ -58,7 +60,7 @@ def check(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], list[Fin
         found = check_test_set(dataset, items, train, own=name in names)
         found += check_contents(train, items["query"], items["gallery"], contents, label_names(dataset))
         findings += [replace(one, message=f"{name}: {one.message}") for one in found]
-    return counts, sorted(findings, key=lambda finding: LEVELS.index(finding.level))
+    return counts, errors_first(findings)
 
 
 def count(name: str, split: str, items: list[Item]) -> dict[str, Any]:

@@ -52,8 +52,7 @@ def main(arguments: argparse.Namespace) -> int:
         jobs_dir = Path(arguments.jobs_dir or Path("outputs") / "suites" / suite.name)
         refuse_unwritable(jobs_dir, "--jobs-dir")
         jobs = plan(suite, jobs_dir, read_seeds(arguments.seeds, suite), arguments.only)
-        say, at_once = partial(print, flush=True), arguments.jobs
-        runner = Runner(suite, jobs, results_dir, jobs_dir, None, say, at_once)
+        runner = Runner(suite, jobs, results_dir, jobs_dir, partial(print, flush=True), arguments.jobs)
         if arguments.dry_run:
             runner.dry_run()
             return 0

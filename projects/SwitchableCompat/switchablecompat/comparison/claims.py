@@ -45,11 +45,7 @@ def is_alive(pid: int) -> bool:
 
 
 class Claims:
-    """The claims of one scheduler.
-
-    Args:
-        folder: Folder of the claim files, the same for all schedulers that share the tasks.
-    """
+    """The claims of one scheduler, in a folder that all schedulers of the same tasks share."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -62,7 +58,8 @@ class Claims:
         self._folder.mkdir(parents=True, exist_ok=True)
         for _ in range(2):
             try:
-                self._create(name, [os.getpid()])
+                with self._path(name).open("x", encoding="utf-8") as file:
+                    file.write(self._content([os.getpid()]))
             except FileExistsError:
                 content, owner = self._read(name)
                 if owner and not self._is_stale(name, owner):
@@ -83,7 +80,7 @@ class Claims:
     def release(self, name: str) -> None:
         """Remove a claim, unless another runner has taken it over."""
         del self._held[name]
-        if self._read(name)[1].get("token") == self._token:
+        if self._is_mine(name):
             self._path(name).unlink(missing_ok=True)
 
     def beat(self) -> list[str]:
@@ -93,21 +90,20 @@ class Claims:
         self._touched = time.monotonic()
         lost = []
         for name in self._held:
-            if self._read(name)[1].get("token") == self._token:
+            if self._is_mine(name):
                 os.utime(self._path(name))
             else:
                 lost.append(name)
         return lost
+
+    def _is_mine(self, name: str) -> bool:
+        return self._read(name)[1].get("token") == self._token
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.json"
 
     def _content(self, pids: Sequence[int]) -> str:
         return json.dumps({"place": self._place, "pids": list(pids), "token": self._token})
-
-    def _create(self, name: str, pids: Sequence[int]) -> None:
-        with self._path(name).open("x", encoding="utf-8") as file:
-            file.write(self._content(pids))
 
     def _read(self, name: str) -> tuple[str, dict]:
         """The text of a claim and its content; both are empty if it is gone or not written yet."""

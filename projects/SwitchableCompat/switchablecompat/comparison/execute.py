@@ -12,11 +12,12 @@ from statistics import fmean
 from ..errors import InputError
 from .claims import Claims
 from .results import finished, result_path, write_result
-from .runs import DONE, INTERRUPTED, NO_RECORD, Job, Run, code_digest, read_record
+from .runs import DONE, INTERRUPTED, Job, Run, code_digest, read_record
 from .suite import Suite
 from .workers import Worker, Workers
 
-TRAIN, CROSS_TEST = "train_net.py", "cross_test.py"
+PROGRAM = (sys.executable, "-m", "switchablecompat_command")
+SCRIPTS = {"train": "tools/train_net.py", "grid": "tools/cross_test.py"}  # as results name the commands
 POLL = 0.1  # seconds between two checks of the processes
 OTHERS = 2.0  # seconds between two checks of other runners' tasks
 
@@ -25,13 +26,11 @@ class Runner:
     """Runs the jobs of a suite. Several runners, on this or on other machines, can share its folders.
 
     Args:
-        suite: the suite.
-        jobs: jobs to run, see :func:`~.runs.plan`.
-        results_dir: folder of the suite's result files.
-        jobs_dir: folder of the runs.
-        tools: folder of ``train_net.py`` and ``cross_test.py``, or None for the installed commands.
+        suite, jobs: the suite, and those of its jobs that are to run, see :func:`~.runs.plan`.
+        results_dir, jobs_dir: folders of the suite's result files, and of its runs.
         say: called with each progress line.
         at_once: number of processes that run at once.
+        program: what runs the commands ``train`` and ``grid``.
     """
 
     def __init__(
@@ -40,11 +39,11 @@ class Runner:
         jobs: Sequence[Job],
         results_dir: Path,
         jobs_dir: Path,
-        tools: Path | None = None,
         say: Callable[[str], None] = print,
         at_once: int = 1,
+        program: Sequence[str] = PROGRAM,
     ) -> None:
-        self._suite, self._results_dir, self._tools, self._say = suite, results_dir, tools, say
+        self._suite, self._results_dir, self._program, self._say = suite, results_dir, program, say
         self._places = (jobs_dir, results_dir)
         self._estimate, self._at_once = Estimate(), at_once
         self._claims, self._workers = Claims(jobs_dir / "claims"), Workers(at_once)
@@ -56,26 +55,24 @@ class Runner:
         self._states = {folder: run.state() for folder, run in runs.items()}
         for folder, run in runs.items():
             if self._states[folder] == DONE:
-                self._estimate.add(_kind(run), (read_record(folder) or NO_RECORD)["seconds"])
-        others = {run.title for f, run in runs.items() if {*(read_record(f) or NO_RECORD)["code"]} - {code_digest()}}
+                self._estimate.add(run.kind, read_record(folder)["seconds"])
+        others = {run.title for folder, run in runs.items() if {*read_record(folder)["code"]} - {code_digest()}}
         if others:
             self._say(f"note: the code has changed since these runs were started: {', '.join(sorted(others))}")
-        self._tasks: list[Run | Job] = []
+        # A reference comes before the runs that need it, whether or not its own method was selected.
+        tasks: list[Run | Job] = []
         for job in self.jobs:
-            # A reference comes before the runs that need it, whether or not its own method was selected.
-            for run in (*(run.reference for run in job.runs[:1] if run.reference), *job.runs):
-                if self._states[run.folder] != DONE and run not in self._tasks:
-                    self._tasks.append(run)
-            self._tasks.append(job)
-        self._waiting = {self._key(task): task for task in self._tasks}
-        self._numbers = {key: number for number, key in enumerate(self._waiting, start=1)}
+            tasks += [*job.runs[0].needs, *job.runs, job]
+        unfinished = [task for task in tasks if isinstance(task, Job) or self._states[task.folder] != DONE]
+        self._tasks = {self._key(task): task for task in unfinished}
+        self._waiting = dict(self._tasks)
         self._broken: set[Path] = set()
         self._elsewhere: dict[str, tuple[str, float]] = {}  # tasks of other runners: owner, time of next check
 
     def dry_run(self) -> None:
         """Print the commands that would be run."""
         self._say(f"{self.skipped} results exist; {len(self._tasks)} commands to run")
-        for task in self._tasks:
+        for task in self._tasks.values():
             state = "" if isinstance(task, Job) else self._states[task.folder]
             command = self._command(task, resume=state == INTERRUPTED)
             self._say(f"# {task.title}{state and f' ({state})'}\n{shlex.join(command)}")
@@ -107,14 +104,13 @@ class Runner:
     def _start_one(self) -> bool:
         """Start the first task that can start, or settle it without a process; return whether there was one."""
         for key, task in self._waiting.items():
-            needs = task.models if isinstance(task, Job) else tuple(filter(None, [task.reference]))
-            if missing := [run.title for run in needs if run.folder in self._broken]:
-                self._fail(key, task, f"not run: it needs {missing[0]}")
-            elif not self._is_due(key, needs):
+            if missing := [run.title for run in task.needs if run.folder in self._broken]:
+                self._fail(key, f"not run: it needs {missing[0]}")
+            elif not self._is_due(key, task.needs):
                 continue
             elif owner := self._claims.take(key):
                 if self._elsewhere.get(key, ("", 0))[0] != owner:
-                    self._say(f"{self._count(key)} {task.title}: at work elsewhere ({owner})")
+                    self._tell(key, f"at work elsewhere ({owner})")
                 self._elsewhere[key] = (owner, time.monotonic() + OTHERS)
                 continue
             else:
@@ -136,37 +132,37 @@ class Runner:
             state = task.state() if isinstance(task, Run) else ""
             if state == DONE or (isinstance(task, Job) and finished(self._result(task), task, self._places)):
                 self._claims.release(key)
-                self._say(f"{self._count(key)} {task.title}: done elsewhere")
+                self._tell(key, "done elsewhere")
                 return
             if isinstance(task, Run):
                 task.record(started=1)
                 how = "continues" if state == INTERRUPTED else "starts"
-                self._say(f"{self._count(key)} {task.title}: {how}, log in {self._log(task)}")
+                self._tell(key, f"{how}, log in {task.folder / task.log}")
             command = self._command(task, resume=state == INTERRUPTED)
-            worker = self._workers.start(key, command, self._log(task))
+            worker = self._workers.start(key, command, task.folder / task.log)
             self._claims.add_process(key, worker.process.pid)
         except (InputError, OSError) as error:
             self._claims.release(key)
-            self._fail(key, task, str(error))
+            self._fail(key, str(error))
 
     def _end(self, worker: Worker, *, taken_over: bool = False, interrupted: bool = False) -> None:
         """Record the end of a task, and its result if it succeeded."""
-        task = self._tasks[self._numbers[worker.key] - 1]
+        key, task = worker.key, self._tasks[worker.key]
         try:
             if isinstance(task, Run):
                 task.record(seconds=worker.seconds)
             problem = "" if taken_over or interrupted else worker.problem() or self._complete(task)
         except InputError as error:
             problem = str(error)
-        self._claims.release(worker.key)
+        self._claims.release(key)
         if taken_over:
-            self._say(f"{self._count(worker.key)} {task.title}: another shell has taken it over")
-            self._waiting[worker.key] = task
+            self._tell(key, "another shell has taken it over")
+            self._waiting[key] = task
         elif problem:
-            self._fail(worker.key, task, problem)
+            self._fail(key, problem)
         elif not interrupted:
-            self._estimate.add(_kind(task), worker.seconds)
-            self._say(f"{self._count(worker.key)} {task.title}: done in {format_seconds(worker.seconds)}{self._left()}")
+            self._estimate.add(task.kind, worker.seconds)
+            self._tell(key, f"done in {format_seconds(worker.seconds)}{self._left()}")
 
     def _complete(self, task: Run | Job) -> str:
         """Check the files of a task that succeeded, and write its result file; return a text on what is missing."""
@@ -174,55 +170,37 @@ class Runner:
             task.record(finished=True)
             there = task.state() == DONE
             return "" if there else f"ended without model_final.pth and grid.json in {task.folder}"
-        tasks: list[Run | Job] = [*task.runs, task]
-        commands = [self._command(one, python="python", tools="tools") for one in tasks]
+        parts: list[Run | Job] = [*task.runs, task]
+        commands = [["python", SCRIPTS[part.command], *part.arguments()] for part in parts]
         write_result(self._result(task), self._suite, task, commands, self._places)
         return ""
 
     def _left(self) -> str:
         """The time left for the whole suite, as text."""
-        active = list(self._workers.active.values())
-        tasks = [self._tasks[self._numbers[worker.key] - 1] for worker in active] + list(self._waiting.values())
-        spent = [worker.seconds for worker in active]
-        left = self._estimate.left([_kind(task) for task in tasks], spent, self._at_once)
-        return f"; about {format_seconds(left)} left" if tasks and left else ""
+        active = self._workers.active
+        kinds = [self._tasks[key].kind for key in (*active, *self._waiting)]
+        left = self._estimate.left(kinds, [worker.seconds for worker in active.values()], self._at_once)
+        return f"; about {format_seconds(left)} left" if kinds and left else ""
 
-    def _count(self, key: str) -> str:
-        return f"[{self._numbers[key]}/{len(self._tasks)}]"
+    def _tell(self, key: str, text: str) -> None:
+        number = list(self._tasks).index(key) + 1
+        self._say(f"[{number}/{len(self._tasks)}] {self._tasks[key].title}: {text}")
 
     def _key(self, task: Run | Job) -> str:
         """The name of a task's claim, the same for all runners."""
         return "-".join(task.folder.relative_to(self._places[0]).parts)
 
-    @staticmethod
-    def _log(task: Run | Job) -> Path:
-        return task.folder / ("cross_test.txt" if isinstance(task, Job) else "train.txt")
-
     def _result(self, job: Job) -> Path:
         return result_path(self._results_dir, job.method.name, job.seed)
 
-    def _command(
-        self, task: Run | Job, *, resume: bool = False, python: str = sys.executable, tools: str = ""
-    ) -> list[str]:
-        script, name = (CROSS_TEST, "grid") if isinstance(task, Job) else (TRAIN, "train")
-        folder = tools or self._tools
-        command = ["-m", "switchablecompat_command", name] if folder is None else [str(Path(folder) / script)]
-        arguments = task.arguments()
-        if resume:  # FastReID takes everything after the first KEY as KEY VALUE
-            arguments = ["--resume", *arguments]
-        return [python, *command, *arguments]
+    def _command(self, task: Run | Job, *, resume: bool) -> list[str]:
+        # FastReID takes everything after the first KEY as KEY VALUE, so the option comes first
+        return [*self._program, task.command, *(["--resume"] if resume else []), *task.arguments()]
 
-    def _fail(self, key: str, task: Run | Job, problem: str) -> None:
-        self.failed.append(task.title)
-        self._broken.add(task.folder)
-        self._say(f"{self._count(key)} {task.title}: FAILED, {problem}")
-
-
-def _kind(task: Run | Job) -> str:
-    """The kind of a task. Tasks of one kind take about the same time with any seed."""
-    if isinstance(task, Job):
-        return f"{task.method.name} grid"
-    return f"{task.method} {task.width}"
+    def _fail(self, key: str, problem: str) -> None:
+        self.failed.append(self._tasks[key].title)
+        self._broken.add(self._tasks[key].folder)
+        self._tell(key, f"FAILED, {problem}")
 
 
 class Estimate:
@@ -238,10 +216,7 @@ class Estimate:
     def left(self, kinds: Sequence[str], spent: Sequence[float] = (), jobs: int = 1) -> float | None:
         """Seconds for tasks of these kinds, ``jobs`` at once; None while no task is finished.
 
-        Args:
-            kinds: Kinds of the running tasks, then of the waiting ones.
-            spent: Seconds that each running task has taken so far.
-            jobs: Number of tasks that run at once.
+        The running tasks come first; ``spent`` has the seconds that each of them has taken so far.
         """
         everything = [value for values in self._seconds.values() for value in values]
         if not everything:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..errors import InputError
@@ -31,10 +30,7 @@ PANELS = (
 
 
 def read_history(folder: str | Path) -> dict[str, Any]:
-    """Read the diagnostics of a run.
-
-    Args:
-        folder: OUTPUT_DIR of the run.
+    """Read the diagnostics of a run from its OUTPUT_DIR.
 
     Returns:
         ``iteration``, and each kept key with its values at these iterations, None if it was not logged.
@@ -57,14 +53,8 @@ def read_history(folder: str | Path) -> dict[str, Any]:
 
 
 def draw_mechanism(runs: Mapping[str, Mapping[str, Any]], path: str | Path) -> None:
-    """Draw the histories of runs side by side, one column per run and one row per kind of diagnostic.
-
-    Args:
-        runs: Histories of :func:`read_history` by title.
-        path: PNG to write.
-    """
+    """Draw the histories of runs, by title, into a PNG: one column per run and one row per kind of diagnostic."""
     figure = Figure(figsize=(1.0 + 3.6 * len(runs), 1.9 * len(PANELS)), layout="constrained")
-    FigureCanvasAgg(figure)
     grid = figure.subplots(len(PANELS), len(runs), squeeze=False, sharex=True, sharey="row")
     for row, (start, label, factor) in zip(grid, PANELS, strict=True):
         for axes, (title, history) in zip(row, runs.items(), strict=True):

@@ -1,4 +1,4 @@
-"""The comparison as pictures, with matplotlib's objects and the Agg canvas, without a global figure."""
+"""The comparison as pictures, with matplotlib's objects, without a global figure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..evaluation.grid import format_value
@@ -31,25 +31,23 @@ def write_plots(comparison: Comparison, folder: str | Path) -> list[Path]:
 def draw_heat_maps(comparison: Comparison) -> Figure:
     """The mean mAP grids side by side, all on the same colour scale."""
     m, methods = len(comparison.widths), comparison.methods
-    means = {method: [[_mean(comparison, method, q, g) for g in range(m)] for q in range(m)] for method in methods}
-    defined = [v for rows in means.values() for row in rows for v in row if not math.isnan(v)]
-    low, high = min(defined), max(defined)
+    spreads = {x: [[comparison.spread(x, q, g) for g in range(m)] for q in range(m)] for x in methods}
+    means = {x: np.array([[v.mean if v else math.nan for v in row] for row in rows]) for x, rows in spreads.items()}
+    low, high = np.nanmin([*means.values()]), np.nanmax([*means.values()])
     margin = 0.25 * max(high - low, 1.0)
     columns = min(COLUMNS, len(methods))
     rows = math.ceil(len(methods) / columns)
     figure = Figure(figsize=(max(4.0, 0.4 + 3.4 * columns), 0.8 + 3.2 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(methods) :]:
         axes.set_visible(False)
     for axes, method in zip(grid.flat, methods, strict=False):
         image = axes.imshow(means[method], cmap="Blues", vmin=low - margin, vmax=high + margin, aspect="auto")
         axes.set_facecolor("#eeeeee")  # shows through where a cell is not defined
-        for q, row in enumerate(means[method]):
-            for g, value in enumerate(row):
-                text = axes.text(g, q, format_value(None if math.isnan(value) else value), ha="center", va="center")
-                text.set_color("white" if value > low + 0.6 * (high - low) else "black")
-                text.set_fontweight("bold" if q == g else "normal")
+        for (q, g), value in np.ndenumerate(means[method]):
+            text = axes.text(g, q, format_value(None if math.isnan(value) else value), ha="center", va="center")
+            text.set_color("white" if value > low + 0.6 * (high - low) else "black")
+            text.set_fontweight("bold" if q == g else "normal")
         axes.set_xticks(range(m), comparison.names)
         axes.set_yticks(range(m), comparison.names)
         axes.tick_params(length=0)
@@ -69,7 +67,6 @@ def draw_curves(comparison: Comparison) -> Figure:
         "full query, gallery of this width": lambda i: (full, i),
     }
     figure = Figure(figsize=(12.0, 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
     for axes, (title, cell_of) in zip(figure.subplots(1, len(panels), sharey=True), panels.items(), strict=True):
         for number, method in enumerate(comparison.methods):
             _draw_curve(axes, comparison, method, [cell_of(i) for i in range(full + 1)], number)
@@ -99,8 +96,3 @@ def _draw_curve(axes: Axes, comparison: Comparison, method: str, cells: list[tup
             linestyle="-" if method == comparison.suite.ours else "--",
             capsize=2,
         )
-
-
-def _mean(comparison: Comparison, method: str, q: int, g: int) -> float:
-    value = comparison.spread(method, q, g)
-    return math.nan if value is None else value.mean

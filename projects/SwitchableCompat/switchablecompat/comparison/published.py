@@ -6,7 +6,6 @@ The first lines start with ``#`` and name the source of the figures. Every table
 from __future__ import annotations
 
 import csv
-import math
 from dataclasses import dataclass
 
 from ..errors import InputError
@@ -16,15 +15,10 @@ COLUMNS = ["method", "query", "gallery", "map"]
 
 @dataclass(frozen=True)
 class Published:
-    """Published mAP.
-
-    Attributes:
-        source: Source of the figures.
-        cells: mAP by method, and by query and gallery sub-model, from 0.
-    """
+    """Published mAP, and its source."""
 
     source: str
-    cells: dict[str, dict[tuple[int, int], float]]
+    cells: dict[str, dict[tuple[int, int], float]]  # by method, and by query and gallery sub-model, from 0
 
 
 def read_published(path: str) -> Published:
@@ -50,7 +44,7 @@ def read_published(path: str) -> Published:
             cell, percent = (int(query) - 1, int(gallery) - 1), float(value)
         except ValueError:
             raise InputError(f"{path}:{number}", f"must be {','.join(COLUMNS)}", ",".join(fields)) from None
-        if min(cell) < 0 or not (math.isfinite(percent) and 0 <= percent <= 100):
+        if min(cell) < 0 or not 0 <= percent <= 100:
             raise InputError(f"{path}:{number}", "must count sub-models from 1, and be per cent", ",".join(fields))
         if cell in cells.setdefault(method, {}):
             raise InputError(f"{path}:{number}", "must not give a cell twice", ",".join(fields))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple
 from functools import partial
 from pathlib import Path
 
@@ -49,22 +51,9 @@ def render_overview(comparison: Comparison) -> str:
     """A short table with one line per method: self-tests, the outermost cross-tests, criterion."""
     m = len(comparison.widths)
     corners = [(0, m - 1), (m - 1, 0)] if m > 1 else []
-    header = [
-        "mAP (%)",
-        *comparison.names,
-        *(f"{comparison.names[q]} on {comparison.names[g]}" for q, g in corners),
-        "mean cross-test",
-        "AC (%)",
-    ]
-    rows = []
-    for method in comparison.methods:
-        n = len(comparison.of(method))
-        cells = [comparison.spread(method, q, g) for q, g in [*((i, i) for i in range(m)), *corners]]
-        cells += [comparison.summary(method, name) for name in ("mean cross-test", "AC")]
-        few = "" if n == len(comparison.suite.seeds) else f" (n={n})"
-        rows.append([comparison.titles[method] + few, *(format_spread(cell, n) for cell in cells)])
+    table = _lines(comparison, comparison.methods, corners, len(comparison.suite.seeds), format_spread)
     made = "; ".join(f"{key.lower()}: {value}" for key, value in comparison.header().items() if key != "Widths")
-    return f"{_markdown(header, rows)}\n\n({made})"
+    return f"{table}\n\n({made})"
 
 
 PUBLISHED_ROWS = ("unified", "bct", "asymmetric", "bct_s", "asymmetric_s", "sfsc")
@@ -72,25 +61,39 @@ PUBLISHED_ROWS = ("unified", "bct", "asymmetric", "bct_s", "asymmetric_s", "sfsc
 
 def render_headline(comparison: Comparison) -> str:
     """The rows of the paper, only with means over the seeds, for a first page."""
-    m = len(comparison.widths)
-    rows, seeds_of = [], {name: comparison.of(name) for name in PUBLISHED_ROWS if name in comparison.methods}
-    seeds = sorted({seed for found in seeds_of.values() for seed in found})
-    for method, found in seeds_of.items():
-        spreads = [comparison.spread(method, i, i) for i in range(m)]
-        spreads += [comparison.summary(method, name) for name in ("mean cross-test", "AC")]
-        means = ["-" if spread is None else f"{spread.mean:.1f}" for spread in spreads]
-        few = "" if len(found) == len(seeds) else f" (n={len(found)})"
-        rows.append([comparison.titles[method] + few, *means])
-    header = ["mAP (%)", *comparison.names, "mean cross-test", "AC (%)"]
+    methods = [name for name in PUBLISHED_ROWS if name in comparison.methods]
+    seeds = sorted({seed for method in methods for seed in comparison.of(method)})
+    table = _lines(comparison, methods, [], len(seeds), lambda value, _: "-" if value is None else f"{value.mean:.1f}")
     which = f"Seed {seeds[0]}" if len(seeds) == 1 else f"Means over seeds {', '.join(map(str, seeds))}"
-    return f"{_markdown(header, rows)}\n\n({comparison.suite.dataset} {which}.)"
+    return f"{table}\n\n({comparison.suite.dataset} {which}.)"
 
 
-def render_latex(comparison: Comparison, metric: str = "mAP") -> str:
-    """The table of one metric in the paper's form. Needs no LaTeX package."""
+def _lines(
+    comparison: Comparison,
+    methods: Sequence[str],
+    crossed: Sequence[tuple[int, int]],
+    seeds: int,
+    form: Callable[[Spread | None, int], str],
+) -> str:
+    """A line per method: self-tests, some cross-tests, their mean and AC. A title says if seeds are missing."""
+    names = comparison.names
+    header = ["mAP (%)", *names, *(f"{names[q]} on {names[g]}" for q, g in crossed), "mean cross-test", "AC (%)"]
+    rows = []
+    for method in methods:
+        n = len(comparison.of(method))
+        cells = [(i, i) for i in range(len(names))]
+        values = [comparison.spread(method, *cell) for cell in (*cells, *crossed)]
+        values += [comparison.summary(method, name) for name in ("mean cross-test", "AC")]
+        title = comparison.titles[method] + ("" if n == seeds else f" (n={n})")
+        rows.append([title, *(form(value, n) for value in values)])
+    return _markdown(header, rows)
+
+
+def render_latex(comparison: Comparison) -> str:
+    """The table of mAP in the paper's form. Needs no LaTeX package."""
     m = len(comparison.widths)
     lines = [
-        f"% {metric} in per cent, {CONVENTION}; mean and sample standard deviation over the seeds",
+        f"% mAP in per cent, {CONVENTION}; mean and sample standard deviation over the seeds",
         rf"\begin{{tabular}}{{ll{'r' * m}}}",
         r"\hline",
         " & ".join(["method", "query", *(f"$\\phi_{{{i + 1}}}$" for i in range(m))]) + r" \\",
@@ -99,7 +102,7 @@ def render_latex(comparison: Comparison, metric: str = "mAP") -> str:
         lines.append(r"\hline")
         for q in range(m):
             head = "" if q else comparison.titles[method].translate(LATEX_SPECIAL)
-            cells = [_cell(comparison, method, q, g, metric).replace(" ± ", r" $\pm$ ") for g in range(m)]
+            cells = [_cell(comparison, method, q, g).replace(" ± ", r" $\pm$ ") for g in range(m)]
             lines.append(" & ".join([head, f"$\\phi_{{{q + 1}}}$", *cells]) + r" \\")
     return "\n".join([*lines, r"\hline", r"\end{tabular}"]) + "\n"
 
@@ -107,25 +110,22 @@ def render_latex(comparison: Comparison, metric: str = "mAP") -> str:
 def render_csvs(comparison: Comparison) -> dict[str, str]:
     """``cells.csv``, ``summary.csv`` and ``differences.csv`` (ours minus a baseline), with one line per value."""
     widths = comparison.widths
-    pairs = [(q, g) for q in range(len(widths)) for g in range(len(widths))]
+    pairs = list(itertools.product(range(len(widths)), repeat=2))
+    metrics = (*METRICS, "negative_flips")
     cells = [
-        [method, metric, widths[q], widths[g], value.mean, value.std, value.n]
-        for method in comparison.methods
-        for metric in (*METRICS, "negative_flips")
-        for q, g in pairs
+        [method, metric, widths[q], widths[g], *astuple(value)]
+        for method, metric, (q, g) in itertools.product(comparison.methods, metrics, pairs)
         if (value := comparison.spread(method, q, g, metric))
     ]
     summary = [
-        [method, name, value.mean, value.std, value.n]
-        for method in comparison.methods
-        for name in comparison.measures
+        [method, name, *astuple(value)]
+        for method, name in itertools.product(comparison.methods, comparison.measures)
         if (value := comparison.summary(method, name))
     ]
     differences = [
-        [comparison.suite.ours, baseline, widths[q], widths[g], d.mean, d.low, d.high, d.n]
-        for baseline in comparison.baselines
-        for q, g in pairs
-        if (d := comparison.difference(baseline, q, g))
+        [comparison.suite.ours, baseline, widths[q], widths[g], *astuple(minus)]
+        for baseline, (q, g) in itertools.product(comparison.baselines, pairs)
+        if (minus := comparison.difference(baseline, q, g))
     ]
     cell = ["query_width", "gallery_width", "mean"]
     return {
@@ -138,9 +138,7 @@ def render_csvs(comparison: Comparison) -> dict[str, str]:
 def format_spread(value: Spread | None, seeds: int = 0) -> str:
     """Format a value as ``58.19 ± 0.42``, without deviation for one seed, or as '-' if it is not defined.
 
-    Args:
-        value: the value.
-        seeds: number of all seeds. If the value is of fewer, the text says of how many.
+    If the value is of fewer than all ``seeds``, the text says of how many.
     """
     if value is None:
         return "-"

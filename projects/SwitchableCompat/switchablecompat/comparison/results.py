@@ -14,7 +14,7 @@ from ..evaluation.grid import CompatibilityGrid
 from ..family.flips import negative_flips
 from ..files import write_json
 from ..provenance import hardware
-from .runs import NO_RECORD, Job, code_digest, difference, read_json, read_record
+from .runs import Job, code_digest, difference, read_json, read_record
 from .suite import Suite
 
 FORMAT = 1
@@ -22,29 +22,16 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Result:
-    """The result of one method with one seed.
-
-    Attributes:
-        method: the method's name in the suite.
-        title: the method's name in tables.
-        seed: seed of the training.
-        settings: all settings that affect the training.
-        grid: compatibility grid.
-        negative_flips: ``[m][m]`` in per cent, see :func:`~switchablecompat.family.flips.negative_flips`.
-        timing: ``train_seconds``, ``runs`` and more.
-        hardware: ``cpu``, ``cores``, ``gpu``.
-        code: digests of the package's sources during training and evaluation; more than one if the code changed.
-    """
+    """The result of one method with one seed."""
 
     method: str
-    title: str
     seed: int
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Any]  # all that affect the training
     grid: CompatibilityGrid
-    negative_flips: list[list[float | None]]
-    timing: Mapping[str, Any]
-    hardware: Mapping[str, Any]
-    code: Sequence[str]
+    negative_flips: list[list[float | None]]  # [m][m] in per cent, see family/flips.py
+    timing: Mapping[str, Any]  # train_seconds, runs
+    hardware: Mapping[str, Any]  # cpu, cores, gpu
+    code: Sequence[str]  # digests of the package's sources; more than one if the code changed during the runs
 
 
 def result_path(folder: str | Path, method: str, seed: int) -> Path:
@@ -53,22 +40,21 @@ def result_path(folder: str | Path, method: str, seed: int) -> Path:
 
 
 def write_result(path: Path, suite: Suite, job: Job, commands: Sequence[Sequence[str]], places: Sequence[Path]) -> None:
-    """Write the result of a finished job, without absolute paths of this machine.
+    """Write the result of a job whose training runs and grid are done, without absolute paths of this machine.
 
-    Args:
-        path: the file.
-        suite: its suite.
-        job: the job. Its training runs and its grid must be done.
-        commands: the commands that were run.
-        places: folders of jobs and of results, whose absolute paths are replaced by their last part.
+    ``places`` are the folders of jobs and of results; their absolute paths are replaced by their last part.
+
+    Raises:
+        InputError: grid and results of the queries are of different models.
     """
     grid = read_json(job.folder / "grid.json")
     grid["config"] = job.method.config
     queries = QueryResults.read(job.folder / "queries.npz")
     if queries.family != grid["family"]:
         raise InputError(job.folder / "queries.npz", "must be of the same models as grid.json", queries.family)
-    codes = [digest for run in job.models for digest in (read_record(run.folder) or NO_RECORD)["code"]]
-    runs = [{"width": run.width, **_timing(run.folder)} for run in job.runs]
+    codes = [digest for run in job.models for digest in read_record(run.folder)["code"]]
+    records = [(run.width, read_record(run.folder)) for run in job.runs]
+    runs = [{"width": w, "seconds": round(r["seconds"], 1), "starts": r["starts"]} for w, r in records]
     content = {
         "format": FORMAT,
         "suite": suite.name,
@@ -136,8 +122,3 @@ def _without_root(word: str) -> str:
     """Remove the folders from ``/any/where/file`` and ``KEY=/any/where/file``."""
     head, separator, tail = word.rpartition("=")
     return f"{head}{separator}{Path(tail).name}" if os.path.isabs(tail) and tail != os.sep else word
-
-
-def _timing(folder: Path) -> dict[str, Any]:
-    record = read_record(folder) or NO_RECORD
-    return {"seconds": round(record["seconds"], 1), "starts": record["starts"]}

@@ -1,8 +1,7 @@
 """The tasks of a suite: its training runs, the grids made from them, and the state of each.
 
-``<jobs>/<method>/seed<k>/`` (switchable) or ``.../seed<k>/w025/`` (separate) is the OUTPUT_DIR of a training run.
-Beside FastReID's files it has ``run.json``: the settings of the run, the number of starts, the seconds used, and the
-digests of the code that ran.
+``<jobs>/<method>/seed<k>/`` (switchable) or ``.../seed<k>/w025/`` (separate) is the OUTPUT_DIR of a training run. Its
+``run.json`` has the settings of the run, the number of starts, the seconds used, and the digests of the code that ran.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from fastreid.config import get_cfg
 
@@ -39,6 +38,9 @@ PLACES = ("METHOD", "OUTPUT_DIR", "MODEL.REFERENCE.CONFIG_FILE", "MODEL.REFERENC
 class Run:
     """One training run. ``width`` is None for a switchable network; ``reference`` is a run that must be done before."""
 
+    command: ClassVar[str] = "train"
+    log: ClassVar[str] = "train.txt"  # in its folder
+
     method: str
     seed: int
     width: float | None
@@ -52,8 +54,18 @@ class Run:
         """How progress lines call it."""
         return f"{self.method} seed {self.seed}" + ("" if self.width is None else f" {width_name(self.width)}")
 
+    @property
+    def kind(self) -> str:
+        """Runs of one kind take about the same time with any seed."""
+        return f"{self.method} {self.width}"
+
+    @property
+    def needs(self) -> tuple[Run, ...]:
+        """The runs that must be done before."""
+        return (self.reference,) if self.reference else ()
+
     def arguments(self) -> list[str]:
-        """Arguments of ``train_net.py``, without ``--resume``."""
+        """Arguments of the command, without ``--resume``."""
         return ["--config-file", self.config, *self.opts, "OUTPUT_DIR", str(self.folder)]
 
     def settings(self) -> dict[str, Any]:
@@ -71,15 +83,15 @@ class Run:
             InputError: the config cannot be used, or the folder holds a run with other settings.
         """
         record, settings = read_record(self.folder), self.settings()
-        if record is not None and (other := difference(record["settings"], settings)):
+        if record["starts"] and (other := difference(record["settings"], settings)):
             rule = "holds a run with other settings; move it away or choose another --jobs-dir"
             raise InputError(self.folder, rule, other)
-        grid = self.folder / "grid.json"
-        if record is None:
-            if (self.folder / "model_final.pth").exists():
+        grid, trained = self.folder / "grid.json", (self.folder / "model_final.pth").exists()
+        if not record["starts"]:
+            if trained:
                 raise InputError(self.folder, f"holds a run that this suite did not start (no {RECORD}); move it away")
             return NEW
-        if (self.folder / "model_final.pth").exists() and grid.exists():
+        if trained and grid.exists():
             seed = read_json(grid).get("seed")
             if seed != self.seed:
                 raise InputError(grid, f"must be of seed {self.seed}", seed)
@@ -89,7 +101,7 @@ class Run:
 
     def record(self, *, started: int = 0, seconds: float = 0.0, finished: bool = False) -> None:
         """Record a start of the run, the seconds that it took, or its end."""
-        before = read_record(self.folder) or NO_RECORD
+        before = read_record(self.folder)
         content = {
             "settings": self.settings(),
             "starts": before["starts"] + started,
@@ -102,15 +114,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Job:
-    """One (method, seed) pair of the table: its training runs, and the grid made from ``models``.
+    """One (method, seed) pair of the table: its own training runs, and the grid made from ``models``.
 
-    Attributes:
-        method: the method.
-        seed: the seed.
-        runs: its own training runs.
-        models: the run of each sub-model in the grid; one run for a switchable network.
-        folder: folder of the grid.
+    ``models`` has the run of each sub-model in the grid; one run for a switchable network.
     """
+
+    command: ClassVar[str] = "grid"
+    log: ClassVar[str] = "cross_test.txt"
 
     method: Method
     seed: int
@@ -123,8 +133,18 @@ class Job:
         """How progress lines call it."""
         return f"{self.method.name} seed {self.seed} grid"
 
+    @property
+    def kind(self) -> str:
+        """Grids of one kind take about the same time with any seed."""
+        return f"{self.method.name} grid"
+
+    @property
+    def needs(self) -> tuple[Run, ...]:
+        """The runs that must be done before."""
+        return self.models
+
     def arguments(self) -> list[str]:
-        """Arguments of ``cross_test.py``."""
+        """Arguments of the command."""
         if self.method.kind == "switchable":
             folder = self.models[0].folder
             models = ["--config-file", str(folder / "config.yaml"), "--weights", str(folder / "model_final.pth")]
@@ -179,15 +199,15 @@ def make_job(suite: Suite, method: Method, seed: int, jobs_dir: Path) -> Job:
     return Job(method, seed, runs, (*runs, reference) if reference else runs, folder / "cross_test")
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """Read the ``run.json`` of a run; None if there is none.
+def read_record(folder: Path) -> dict[str, Any]:
+    """Read the ``run.json`` of a run; :data:`NO_RECORD` if there is none.
 
     Raises:
         InputError: the file is not such a record.
     """
     path = folder / RECORD
     if not path.exists():
-        return None
+        return NO_RECORD
     record = read_json(path)
     if not isinstance(record, dict) or not {*NO_RECORD} <= {*record}:
         raise InputError(path, "must be the record of a run; move its folder away")

@@ -55,14 +55,7 @@ def paired_difference(ours: Mapping[int, Value], theirs: Mapping[int, Value]) ->
     """``ours - theirs`` over the common seeds. Pairing cancels the effects of a seed on both.
 
     The interval is Student's t interval, ``mean +- t_{n-1} s / sqrt(n)``. It assumes roughly normal differences, and
-    says nothing about other data sets or settings.
-
-    Args:
-        ours: value by seed.
-        theirs: value by seed.
-
-    Returns:
-        None if no seed has both values.
+    says nothing about other data sets or settings. None if no seed has both values.
     """
     pairs = [(value, theirs.get(seed)) for seed, value in ours.items()]
     summary = spread([a - b for a, b in pairs if a is not None and b is not None])
@@ -79,51 +72,28 @@ def update_gain(cross: Value, old: Value, independent: Value) -> Value:
     """Update gain of Shen et al., "Towards Backward-Compatible Representation Learning", CVPR 2020, section 3.1.
 
     ``(M(new, old) - M(old, old)) / (M*(new) - M(old, old))``: the share of the gain of full re-indexing that new
-    queries reach on the old gallery. 1 is all of it; below 0 is worse than no update.
-
-    Args:
-        cross: ``M(new, old)``, new queries on the old gallery.
-        old: ``M(old, old)``.
-        independent: ``M*(new)``.
-
-    Returns:
-        None if a value is not defined, or if the new model alone is not better than the old one (no gain).
+    queries reach on the old gallery. 1 is all of it; below 0 is worse than no update. The arguments are the three
+    values in this order: ``M(new, old)``, ``M(old, old)``, ``M*(new)``. None if one is not defined, or if the new model
+    alone is not better (no gain).
     """
     if cross is None or old is None or independent is None or independent <= old:
         return None
     return (cross - old) / (independent - old)
 
 
-@dataclass(frozen=True)
-class CompatibilityScores:
-    """Scores of one update in per cent, see :func:`compatibility_scores`.
-
-    ``p_up`` is 50 if the new model is as good as without compatibility. ``p_comp`` is 50 if new queries gain nothing on
-    the old gallery, and 73.1 if they gain as much as by re-indexing.
-    """
-
-    p_up: Value
-    p_comp: Value
-    p_1: Value
-
-
-def compatibility_scores(cross: Value, old: Value, new: Value, independent: Value) -> CompatibilityScores:
+def compatibility_scores(cross: Value, old: Value, new: Value, independent: Value) -> dict[str, Value]:
     """Scores of Pan et al., "Boundary-Aware Backward-Compatible Representation via Adversarial Learning", CVPR 2023.
 
-    ``P_up = sigmoid((M(new, new) - M*(new)) / M*(new))`` shows whether compatibility harms the new model.
-    ``P_comp = sigmoid(update gain)``. ``P_1`` is their harmonic mean. All are multiplied by 100.
-
-    Args:
-        cross: ``M(new, old)``.
-        old: ``M(old, old)``.
-        new: ``M(new, new)``.
-        independent: ``M*(new)``.
+    ``P_up = sigmoid((M(new, new) - M*(new)) / M*(new))``: 50 % if the new model is as good as without compatibility.
+    ``P_comp = sigmoid(update gain)``: 50 % if new queries gain nothing on the old gallery, 73.1 % if as much as by
+    re-indexing. ``P_1`` is their harmonic mean. The arguments are ``M(new, old)``, ``M(old, old)``, ``M(new, new)`` and
+    ``M*(new)``; the scores, by name, are in per cent.
     """
     gain = update_gain(cross, old, independent)
     p_up = None if new is None or not independent else 100.0 * _sigmoid((new - independent) / independent)
     p_comp = None if gain is None else 100.0 * _sigmoid(gain)
     p_1 = None if p_up is None or p_comp is None else 2.0 * p_up * p_comp / (p_up + p_comp)
-    return CompatibilityScores(p_up, p_comp, p_1)
+    return {"P_up": p_up, "P_comp": p_comp, "P_1": p_1}
 
 
 def _sigmoid(x: float) -> float:

@@ -63,7 +63,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Suite:
-    """The content of a suite file, as read by :func:`load_suite`."""
+    """The content of a suite file."""
 
     name: str
     dataset: str
@@ -75,10 +75,10 @@ class Suite:
 
     def method(self, name: str) -> Method:
         """The method with this name."""
-        for method in self.methods:
-            if method.name == name:
-                return method
-        raise InputError("method", f"must be one of {[method.name for method in self.methods]}", repr(name))
+        methods = {method.name: method for method in self.methods}
+        if name not in methods:
+            raise InputError("method", f"must be one of {[*methods]}", repr(name))
+        return methods[name]
 
     @property
     def independent(self) -> str:
@@ -129,9 +129,10 @@ def parse_suite(content: Any, path: str) -> Suite:
     _check_keys(content, path, allowed=SUITE_KEYS, required={"name", "seeds", "methods"})
     name = _name(content["name"], f"{path}: name")
     seeds = content["seeds"]
-    if not _is_list(seeds) or any(type(seed) is not int or seed < 0 for seed in seeds) or len({*seeds}) < len(seeds):
+    whole = isinstance(seeds, list) and seeds and all(type(seed) is int and seed >= 0 for seed in seeds)
+    if not whole or len({*seeds}) < len(seeds):
         raise InputError(f"{path}: seeds", "must be a list of different non-negative integers", seeds)
-    if not _is_list(content["methods"]):
+    if not isinstance(content["methods"], list) or not content["methods"]:
         raise InputError(f"{path}: methods", "must be a list of methods", content["methods"])
     methods: list[Method] = []
     for number, item in enumerate(content["methods"]):
@@ -193,7 +194,3 @@ def _name(value: Any, where: str) -> str:
     if not NAME.fullmatch(str(value)):
         raise InputError(where, "must be of letters, digits, '_', '-' and '.'", repr(value))
     return str(value)
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list) and len(value) > 0

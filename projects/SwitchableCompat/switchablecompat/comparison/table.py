@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 
 from ..errors import InputError
+from ..evaluation.grid import mean_defined
 from ..widths import width_name
 from .results import Result
 from .statistics import (
-    CompatibilityScores,
     Difference,
     Spread,
     Value,
@@ -29,11 +29,7 @@ BySeed = dict[int, Value]
 
 
 class Comparison:
-    """All results of a suite, side by side.
-
-    Args:
-        suite: the order of the methods, our method, and the independent one.
-        results: at least one. Methods and seeds may be missing.
+    """All results of a suite, at least one, side by side. Methods and seeds may be missing.
 
     Raises:
         InputError: results of different widths or data sets, which cannot share a table.
@@ -44,13 +40,11 @@ class Comparison:
         self.results = list(results)
         first = self.results[0]
         for result in self.results:
-            where = f"result of {result.method} seed {result.seed}"
-            for what, ours, theirs in (
-                ("widths", first.grid.widths, result.grid.widths),
-                ("data set", first.grid.dataset, result.grid.dataset),
-            ):
+            for what in ("widths", "dataset"):
+                ours, theirs = getattr(first.grid, what), getattr(result.grid, what)
                 if ours != theirs:
-                    raise InputError(f"{where}: {what}", f"must be {ours} as in the other results", theirs)
+                    where = f"result of {result.method} seed {result.seed}: {what}"
+                    raise InputError(where, f"must be {ours} as in the other results", theirs)
         self.widths = first.grid.widths
         self.names = first.grid.names
         found = {result.method for result in self.results}
@@ -59,10 +53,9 @@ class Comparison:
 
     @property
     def baselines(self) -> list[str]:
-        """All methods except ours."""
-        if self.suite.ours not in self.methods:
-            return []
-        return [method for method in self.methods if method != self.suite.ours]
+        """All methods except ours; empty if there are no results of ours."""
+        ours = self.suite.ours
+        return [method for method in self.methods if method != ours] if ours in self.methods else []
 
     def of(self, method: str) -> dict[int, Result]:
         """The results of one method, by seed."""
@@ -70,9 +63,11 @@ class Comparison:
 
     def cell(self, method: str, q: int, g: int, metric: str = "mAP") -> BySeed:
         """One cell's value per seed. ``metric`` may also be ``negative_flips``."""
-        if metric == "negative_flips":
-            return {seed: result.negative_flips[q][g] for seed, result in self.of(method).items()}
-        return {seed: result.grid.values[metric][q][g] for seed, result in self.of(method).items()}
+        cells = {
+            seed: result.negative_flips if metric == "negative_flips" else result.grid.values[metric]
+            for seed, result in self.of(method).items()
+        }
+        return {seed: matrix[q][g] for seed, matrix in cells.items()}
 
     def spread(self, method: str, q: int, g: int, metric: str = "mAP") -> Spread | None:
         """One cell over the seeds."""
@@ -86,32 +81,30 @@ class Comparison:
     def measures(self) -> dict[str, Callable[[Result], Value]]:
         """All summary measures by name, as functions of one result."""
         ends = f"{self.names[0]} to {self.names[-1]}"
+
+        def of_grid(key: str) -> Callable[[Result], Value]:
+            return lambda result: result.grid.compatibility()[key]
+
         measures: dict[str, Callable[[Result], Value]] = {
-            "AC": lambda result: result.grid.compatibility()["AC"],
-            "cross-tests judged": lambda result: result.grid.compatibility()["judged_cells"],
-            "AM": lambda result: result.grid.compatibility()["AM"],
-            "mean self-test": lambda result: result.grid.compatibility()["mean_self"],
-            "mean cross-test": lambda result: result.grid.compatibility()["mean_cross"],
+            "AC": of_grid("AC"),
+            "cross-tests judged": of_grid("judged_cells"),
+            "AM": of_grid("AM"),
+            "mean self-test": of_grid("mean_self"),
+            "mean cross-test": of_grid("mean_cross"),
             "self-tests minus independent": self._self_minus_independent,
-            "negative flips": lambda result: _mean([v for row in result.negative_flips for v in row]),
+            "negative flips": lambda result: mean_defined([v for row in result.negative_flips for v in row]),
         }
         if len(self.widths) > 1:
             measures |= {
                 f"update gain, {ends}": lambda result: self._gain(result, 0, len(self.widths) - 1),
                 "update gain, mean of pairs": self._mean_gain,
-                f"P_up, {ends}": lambda result: self._scores(result).p_up,
-                f"P_comp, {ends}": lambda result: self._scores(result).p_comp,
-                f"P_1, {ends}": lambda result: self._scores(result).p_1,
+                **{f"{name}, {ends}": self._score(name) for name in ("P_up", "P_comp", "P_1")},
             }
         return measures | {"training minutes": lambda result: result.timing["train_seconds"] / 60}
 
-    def measure(self, method: str, name: str) -> BySeed:
-        """One summary measure per seed."""
-        return {seed: self.measures[name](result) for seed, result in self.of(method).items()}
-
     def summary(self, method: str, name: str) -> Spread | None:
         """One summary measure over the seeds."""
-        return spread([*self.measure(method, name).values()])
+        return spread([self.measures[name](result) for result in self.of(method).values()])
 
     def independent(self, seed: int, i: int) -> Value:
         """``M*(i)``: the self-test of the independently trained model of this width and seed."""
@@ -120,17 +113,21 @@ class Comparison:
 
     def _self_minus_independent(self, result: Result) -> Value:
         pairs = [(own, self.independent(result.seed, i)) for i, own in enumerate(result.grid.self_tests())]
-        return _mean([own - alone for own, alone in pairs if own is not None and alone is not None])
+        return mean_defined([own - alone for own, alone in pairs if own is not None and alone is not None])
 
     def _gain(self, result: Result, old: int, new: int) -> Value:
         return update_gain(result.grid[new, old], result.grid[old, old], self.independent(result.seed, new))
 
     def _mean_gain(self, result: Result) -> Value:
-        return _mean([self._gain(result, *pair) for pair in itertools.combinations(range(len(self.widths)), 2)])
+        return mean_defined([self._gain(result, *pair) for pair in itertools.combinations(range(len(self.widths)), 2)])
 
-    def _scores(self, result: Result) -> CompatibilityScores:
-        new, grid = len(self.widths) - 1, result.grid
-        return compatibility_scores(grid[new, 0], grid[0, 0], grid[new, new], self.independent(result.seed, new))
+    def _score(self, name: str) -> Callable[[Result], Value]:
+        def score(result: Result) -> Value:
+            new, grid = len(self.widths) - 1, result.grid
+            alone = self.independent(result.seed, new)
+            return compatibility_scores(grid[new, 0], grid[0, 0], grid[new, new], alone)[name]
+
+        return score
 
     def header(self) -> dict[str, str]:
         """Facts for the head of the tables: data set, seeds, hardware, versions."""
@@ -147,8 +144,3 @@ class Comparison:
             "Versions": "; ".join(sorted(versions)),
             "Code": code if len(codes) == 1 else f"**made by {len(codes)} different states of the code**: {code}",
         }
-
-
-def _mean(values: Sequence[Value]) -> Value:
-    defined = [value for value in values if value is not None]
-    return sum(defined) / len(defined) if defined else None

@@ -18,20 +18,12 @@ GRACE = 60.0  # seconds for a command to write its checkpoint after it was asked
 
 @dataclass
 class Worker:
-    """A running command.
+    """A running command, and the file of its output."""
 
-    Attributes:
-        key: The caller's name for it.
-        process: Its process.
-        log: File of its output.
-        slot: Its number among the commands that run at once, from 0.
-        started: Start time, on ``time.perf_counter``'s clock.
-    """
-
-    key: str
+    key: str  # the caller's name for it
     process: subprocess.Popen
     log: Path
-    slot: int
+    slot: int  # its number among the commands that run at once, from 0
     started: float = field(default_factory=time.perf_counter)
 
     @property
@@ -49,15 +41,9 @@ class Worker:
 
 
 class Workers:
-    """At most ``jobs`` commands at once.
+    """At most ``jobs`` commands at once, in this process's environment, to which :func:`share` adds variables."""
 
-    Args:
-        jobs: Maximum number of commands.
-        environment: Their environment, to which :func:`share` adds variables. Default: this process's.
-    """
-
-    def __init__(self, jobs: int, environment: Mapping[str, str] | None = None) -> None:
-        self._environment = os.environ if environment is None else environment
+    def __init__(self, jobs: int) -> None:
         self._jobs, self.active = jobs, dict[str, Worker]()
 
     @property
@@ -69,14 +55,14 @@ class Workers:
         """Start a command, and append its output to ``log``."""
         log.parent.mkdir(parents=True, exist_ok=True)
         slot = min({*range(self._jobs)} - {worker.slot for worker in self.active.values()})
-        mine = share(slot, self._jobs, self._environment, usable_cores(), torch.cuda.device_count())
+        mine = share(slot, self._jobs, os.environ, usable_cores(), torch.cuda.device_count())
         # In its own session, so that Ctrl-C reaches only this process, which then ends the command.
         with log.open("a", encoding="utf-8") as file:
             process = subprocess.Popen(
                 command,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                env={**self._environment, **mine, PARENT: str(os.getpid())},
+                env={**os.environ, **mine, PARENT: str(os.getpid())},
                 start_new_session=True,
             )
         self.active[key] = Worker(key, process, log, slot)
@@ -117,8 +103,7 @@ def share(slot: int, jobs: int, environment: Mapping[str, str], cores: int, gpus
         slot: Number of the process, from 0.
         jobs: Number of processes that run at once.
         environment: The user's environment.
-        cores: Cores of this machine.
-        gpus: GPUs that this process sees; processes get them in turn.
+        cores, gpus: Cores of this machine, and GPUs that this process sees; processes get them in turn.
     """
     if jobs == 1:
         return {}

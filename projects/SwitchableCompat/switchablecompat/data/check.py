@@ -1,8 +1,8 @@
 """Finds errors in a data set before the training instead of hours into it.
 
-:func:`check_items` reads FastReID's items ``(path, pid, camid)`` without opening an image, so it can run at every
-start. :func:`check_images` decodes every image. Both return :class:`Finding` objects. With an ``error``, training or
-evaluation would fail, hang or be meaningless. With a ``warning``, results are doubtful. A ``note`` is only information.
+:func:`check_train` and :func:`check_test` read FastReID's items ``(path, pid, camid)`` without opening an image, so
+they can run at every start. :func:`check_images` decodes every image. An ``error`` is what makes training or evaluation
+fail, hang or be meaningless. With a ``warning``, results are doubtful. A ``note`` is only information.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from switchablecompat.config_rules import IDENTITY_SAMPLERS
 from switchablecompat.errors import name_some
 from switchablecompat.fastreid_shims.loading import READ_RIGHT
 
-from .findings import LEVELS, THEMSELVES, Finding, Item, LabelNames, Level
-from .overlap import check_copies, check_overlap
+from .findings import THEMSELVES, Finding, Item, LabelNames, Level, errors_first
+from .overlap import check_copies
 from .paths import missing_files, unwritable_names
 
 LOOK_AGAIN = "check the folder and the suffix of the images (FastReID's own data sets read .jpg only)"
 REAL_CAMERAS = "give the real cameras, or use a manifest without the column camid"
+MAX_RANK = 10  # the largest k of the reported Rank-k
 MIN_SIDE, MAX_SIDE = 16, 4096  # pixels; re-ID crops are about 64 to 512 pixels high
 
 # code -> (level, message about the images, fix).
@@ -40,96 +41,90 @@ _IMAGE_TROUBLES: dict[str, tuple[Level, str, str]] = {
 }
 
 
-def check_items(
-    train: Sequence[Item] | None,
-    query: Sequence[Item] | None,
-    gallery: Sequence[Item] | None,
+def check_train(
+    items: Sequence[Item],
     *,
     ims_per_batch: int | None = None,
     num_instance: int | None = None,
     sampler: str | None = None,
-    max_rank: int = 10,
     world_size: int = 1,
-    train_prefix: str | None = None,
     names: LabelNames = THEMSELVES,
 ) -> list[Finding]:
-    """Check FastReID's items without opening an image.
+    """Check the training items without opening an image.
 
     Args:
-        train: training items, or None to skip the training checks (as for an evaluation).
-        query, gallery: test items, or None to skip the test checks.
+        items: of all training sets.
         ims_per_batch: ``SOLVER.IMS_PER_BATCH``, over all processes.
         num_instance: ``DATALOADER.NUM_INSTANCE``.
         sampler: ``DATALOADER.SAMPLER_TRAIN``; None means an identity sampler.
-        max_rank: largest k of the reported Rank-k.
         world_size: number of processes that share a batch.
-        train_prefix: ``<train_prefix>_<n>`` in the training items is the identity ``n`` of the test items. None if both
-            are numbered separately (as in MSMT17); then only literally equal identities count as equal.
-        names: names of identities and cameras in messages.
+        names: names of identities in messages.
 
     Returns:
         The findings, errors first.
     """
-    findings: list[Finding] = []
-    paths = sorted({item[0] for item in [*(train or ()), *(query or ()), *(gallery or ())]})
+    if not items:
+        return [Finding("error", "empty-train", "no training images", LOOK_AGAIN)]
+    images_of = Counter(item[1] for item in items)
+    found = [*_check_files(items)]
+    if ims_per_batch:
+        found += _check_batch(len(items), len(images_of), ims_per_batch, num_instance, sampler, world_size)
+    if len(images_of) == 1:
+        message = f"all training images are of one identity, {names.pid(items[0][1])}: training needs two or more"
+        found.append(Finding("error", "one-identity", message, "number different people differently"))
+    found += _check_junk(items, "training")
+    single = [pid for pid, count in images_of.items() if count == 1]
+    if single:
+        message = f"{len(single)} of {len(images_of)} training identities have a single image: "
+        message += name_some(names.of_pids(single))
+        fix = "add images or leave these identities out: their positive pair is the image itself"
+        found.append(Finding("warning", "single-image-identities", message, fix))
+    return errors_first(found)
+
+
+def check_test(query: Sequence[Item], gallery: Sequence[Item], names: LabelNames = THEMSELVES) -> list[Finding]:
+    """Check the test items without opening an image; ``names`` are those of their identities and cameras.
+
+    Returns:
+        The findings, errors first.
+    """
+    protocol = _check_protocol(query, gallery, names)
+    return errors_first([*_check_files([*query, *gallery]), *protocol, *check_copies(query, gallery)])
+
+
+def _check_files(items: Sequence[Item]) -> Iterator[Finding]:
+    paths = sorted({item[0] for item in items})
     restore = "restore the files or take them out of the list"
     for code, wrong, what, fix in (
         ("missing-files", missing_files(paths), "image files do not exist", restore),
         ("names-not-utf8", unwritable_names(paths), "image files have names that are not UTF-8", "rename the files"),
     ):
         if wrong:
-            findings.append(Finding("error", code, f"{len(wrong)} of {len(paths)} {what}: {name_some(wrong)}", fix))
-    if train is not None:
-        findings += _check_train(train, ims_per_batch, num_instance, sampler, world_size, names)
-    if query is not None and gallery is not None:
-        findings += _check_test(query, gallery, max_rank, names)
-        findings += check_copies(query, gallery)
-        if train is not None:
-            findings += check_overlap(train, [*query, *gallery], train_prefix, names, literal=True)
-    return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
+            yield Finding("error", code, f"{len(wrong)} of {len(paths)} {what}: {name_some(wrong)}", fix)
 
 
-def _check_train(
-    train: Sequence[Item],
-    batch: int | None,
-    instances: int | None,
-    sampler: str | None,
-    world_size: int,
-    names: LabelNames,
+def _check_batch(
+    images: int, identities: int, batch: int, instances: int | None, sampler: str | None, world_size: int
 ) -> Iterator[Finding]:
     """Check for everything on which FastReID's samplers and schedulers fail, mostly without a message."""
-    if not train:
-        yield Finding("error", "empty-train", "no training images", LOOK_AGAIN)
-        return
-    images_of = Counter(item[1] for item in train)
-    if batch and len(train) < batch:
-        message = f"{len(train)} training images are fewer than SOLVER.IMS_PER_BATCH {batch}: an epoch has no iteration"
+    if images < batch:
+        message = f"{images} training images are fewer than SOLVER.IMS_PER_BATCH {batch}: an epoch has no iteration"
         yield Finding("error", "fewer-images-than-batch", message, "lower SOLVER.IMS_PER_BATCH")
-    if batch and instances and (sampler is None or sampler in IDENTITY_SAMPLERS):
-        share = batch // world_size
-        # the balanced sampler fills the batch of all processes in one round, the naive one that of one process
-        needed = share // instances * (1 if sampler == "NaiveIdentitySampler" else world_size)
-        if batch % world_size or share % instances or share < instances:
-            message = f"SOLVER.IMS_PER_BATCH {batch} on {world_size} process(es) is not a multiple of "
-            message += f"DATALOADER.NUM_INSTANCE {instances}: FastReID's sampler would loop for ever"
-            fix = f"set SOLVER.IMS_PER_BATCH to a multiple of {instances * world_size}"
-            yield Finding("error", "batch-not-divisible", message, fix)
-        elif len(images_of) < needed:
-            message = f"{len(images_of)} training identities, a batch needs {needed} (SOLVER.IMS_PER_BATCH {batch} / "
-            message += f"DATALOADER.NUM_INSTANCE {instances}): FastReID's sampler would loop for ever"
-            fix = f"set SOLVER.IMS_PER_BATCH to at most {len(images_of) * instances}, or raise DATALOADER.NUM_INSTANCE"
-            yield Finding("error", "too-few-identities", message, fix)
-    if len(images_of) == 1:
-        (one,) = images_of
-        message = f"all training images are of one identity, {names.pid(one)}: training needs two or more"
-        yield Finding("error", "one-identity", message, "number different people differently")
-    yield from _check_junk(train, "training")
-    single = [pid for pid, count in images_of.items() if count == 1]
-    if single:
-        message = f"{len(single)} of {len(images_of)} training identities have a single image: "
-        message += name_some(names.of_pids(single))
-        fix = "add images or leave these identities out: their positive pair is the image itself"
-        yield Finding("warning", "single-image-identities", message, fix)
+    if not instances or not (sampler is None or sampler in IDENTITY_SAMPLERS):
+        return
+    share = batch // world_size
+    # the balanced sampler fills the batch of all processes in one round, the naive one that of one process
+    needed = share // instances * (1 if sampler == "NaiveIdentitySampler" else world_size)
+    if batch % world_size or share % instances or share < instances:
+        message = f"SOLVER.IMS_PER_BATCH {batch} on {world_size} process(es) is not a multiple of "
+        message += f"DATALOADER.NUM_INSTANCE {instances}: FastReID's sampler would loop for ever"
+        fix = f"set SOLVER.IMS_PER_BATCH to a multiple of {instances * world_size}"
+        yield Finding("error", "batch-not-divisible", message, fix)
+    elif identities < needed:
+        message = f"{identities} training identities, a batch needs {needed} (SOLVER.IMS_PER_BATCH {batch} / "
+        message += f"DATALOADER.NUM_INSTANCE {instances}): FastReID's sampler would loop for ever"
+        fix = f"set SOLVER.IMS_PER_BATCH to at most {identities * instances}, or raise DATALOADER.NUM_INSTANCE"
+        yield Finding("error", "too-few-identities", message, fix)
 
 
 def _check_junk(items: Sequence[Item], what: str) -> Iterator[Finding]:
@@ -141,7 +136,7 @@ def _check_junk(items: Sequence[Item], what: str) -> Iterator[Finding]:
         yield Finding("warning", f"junk-in-{what}", message, fix)
 
 
-def _check_test(query: Sequence[Item], gallery: Sequence[Item], max_rank: int, names: LabelNames) -> Iterator[Finding]:
+def _check_protocol(query: Sequence[Item], gallery: Sequence[Item], names: LabelNames) -> Iterator[Finding]:
     """Check whether the protocol can score the queries, and find the cause if it cannot."""
     for name, items in (("query", query), ("gallery", gallery)):
         if not items:
@@ -166,9 +161,9 @@ def _check_test(query: Sequence[Item], gallery: Sequence[Item], max_rank: int, n
 
     junk, skipped = Counter(item[1:3] for item in gallery), set(unmatched)  # junk: same identity and camera
     shortest = len(gallery) - max((junk[item[1:3]] for item in query if item not in skipped), default=0)
-    if shortest < max_rank:
+    if shortest < MAX_RANK:
         message = f"a query can be compared with only {shortest} of {len(gallery)} gallery images"
-        message += f", too few for Rank-{max_rank}: FastReID's own evaluator fails"
+        message += f", too few for Rank-{MAX_RANK}: FastReID's own evaluator fails"
         yield Finding("warning", "small-gallery", message, "add gallery images, or read only the ranks that exist")
 
 
@@ -197,10 +192,7 @@ def _explain_unmatched(
 def check_images(paths: Iterable[str], *, workers: int = 2, contents: dict[str, bytes] | None = None) -> list[Finding]:
     """Decode every image once, in ``workers`` threads (decoding releases Python's lock), with progress on stderr.
 
-    Args:
-        paths: image files.
-        workers: threads.
-        contents: filled with the digest of the pixels of every image that can be decoded, by path.
+    ``contents`` is filled with the digest of the pixels of every image that can be decoded, by path.
 
     Returns:
         One finding per kind of problem, with the number of files and the first of them. Errors come first.

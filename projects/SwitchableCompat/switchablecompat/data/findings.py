@@ -27,12 +27,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class LabelNames:
-    """Names of the identities and cameras of items. Labels without a name are shown as they are.
-
-    Attributes:
-        pids: names of identities, by their labels in items.
-        camids: names of cameras, by their labels.
-    """
+    """Names of identities and cameras by their labels in items. Labels without a name are shown as they are."""
 
     pids: Mapping[Any, str] = field(default_factory=dict)
     camids: Mapping[Any, str] = field(default_factory=dict)
@@ -48,9 +43,10 @@ class LabelNames:
     @classmethod
     def of_several(cls, names: Sequence[LabelNames]) -> LabelNames:
         """Join the names of several training sets, whose labels differ."""
-        pids, camids = ({k: v for one in kind for k, v in one.items()} for kind in
-                        ([one.pids for one in names], [one.camids for one in names]))  # fmt: skip
-        return cls(pids, camids)
+        return cls(
+            {label: name for one in names for label, name in one.pids.items()},
+            {label: name for one in names for label, name in one.camids.items()},
+        )
 
     def of_pids(self, labels: Iterable[object]) -> list[str]:
         """Sorted names of identities, without repetition."""
@@ -58,6 +54,11 @@ class LabelNames:
 
 
 THEMSELVES = LabelNames()
+
+
+def errors_first(findings: Iterable[Finding]) -> list[Finding]:
+    """The findings by level, otherwise in the given order."""
+    return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
 
 
 def summarise(findings: Sequence[Finding]) -> str:

@@ -1,13 +1,7 @@
 """Finds images below folders, and reads their paths with a pattern of named groups.
 
-The pattern is searched for in the path of an image below its folder, with ``/`` as separator. Its groups are:
-
-* ``pid``: the identity. ``camid``: the camera; without it the manifest has no cameras. Each may have several
-  groups (``camid``, ``camid2``), whose texts are joined by ``_``. A session can thus be a separate camera.
-* ``split``: the text train, test, query or gallery. Alternatively a group with one of these names: if it takes part in
-  the match, the image belongs to that split (``(?P<train>bounding_box_train)``).
-* ``type``: the kind of identity. A random split divides each kind in the same proportion.
-* Any other name: for rules that select images by it.
+The pattern is searched for in the path of an image below its folder, with ``/`` as separator. docs/datasets.md lists
+its groups: ``pid``, ``camid`` (further ones with numbers, joined by ``_``), ``split`` or the name of one, ``type``.
 """
 
 from __future__ import annotations
@@ -26,21 +20,13 @@ SPLIT_NAMES = ("train", "test", "query", "gallery")
 
 @dataclass(frozen=True)
 class Picture:
-    """An image and the texts of the pattern's groups. ``split`` is empty if the pattern does not define it."""
+    """An image, and the texts of the pattern's groups. Camera and split are empty if it does not define them."""
 
     path: str
     groups: Mapping[str, str]
+    pid: str
+    camid: str = ""
     split: str = ""
-
-    @property
-    def pid(self) -> str:
-        """The identity."""
-        return self.groups["pid"]
-
-    @property
-    def camid(self) -> str:
-        """The camera, empty if the pattern has none."""
-        return self.groups.get("camid", "")
 
 
 @dataclass(frozen=True)
@@ -128,7 +114,7 @@ def _read(path: str, match: re.Match[str]) -> Picture:
     splits = {name for name in SPLIT_NAMES if texts.get(name)} | {*filter(None, [texts.get("split")])}
     if len(splits) > 1 or not splits <= {*SPLIT_NAMES}:
         raise InputError(path, f"must be of one split, {', '.join(SPLIT_NAMES)}", ", ".join(sorted(splits)))
-    return Picture(path, groups, "".join(splits))
+    return Picture(path, groups, groups["pid"], groups["camid"], "".join(splits))
 
 
 def _part(name: str) -> str:

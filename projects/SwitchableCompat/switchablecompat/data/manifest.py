@@ -11,8 +11,8 @@
 Further columns are ignored.
 
 Junk: as in Market-1501, a row with ``pid`` -1 shows no known person. It is left out of every split, and the data check
-    reports the number of such rows. Placeholders for "no value" (empty, nan, none, null, n/a...) are rejected as a
-    ``pid``, because they would merge many people into one. As a ``camid`` they count as empty.
+reports the number of such rows. Placeholders for "no value" (empty, nan, none, null, n/a...) are rejected as a ``pid``,
+because they would merge many people into one. As a ``camid`` they count as empty.
 
 No-camera mode: if the column ``camid`` is missing, or empty in every row, each image file counts as its own camera,
 whatever path or link leads to it. For each query, FastReID's protocol leaves out gallery images of the same identity
@@ -169,13 +169,10 @@ class ManifestReID(ImageDataset):
     Args:
         root: FastReID's data set folder, in which ``manifest`` is searched if it does not exist as given.
         manifest: path of the CSV, the value of ``DATASETS.MANIFEST``.
-        kwargs: passed on to FastReID, which ignores unknown ones.
 
     Attributes:
-        rows: rows of the CSV without junk.
-        num_junk: number of junk rows.
-        pid_names: names of the identities in the CSV, by number.
-        camid_names: names of the cameras (in no-camera mode, the files), by number.
+        rows, num_junk: rows of the CSV without junk, and the number of junk rows.
+        pid_names, camid_names: names in the CSV by number; in no-camera mode, files instead of cameras.
 
     Raises:
         InputError: the CSV is invalid.

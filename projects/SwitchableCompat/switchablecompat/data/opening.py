@@ -13,9 +13,9 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 
 from ..errors import InputError
-from .check import check_items
-from .file_names import check_file_names
-from .findings import LEVELS, Finding, Item, LabelNames
+from .check import check_test
+from .file_names import BY_PATTERN, check_file_names
+from .findings import Finding, Item, LabelNames, errors_first
 from .manifest import JUNK, SPLITS, ManifestReID
 from .overlap import check_overlap
 from .streams import seeded
@@ -32,7 +32,7 @@ LAYOUTS = {
     "VeRiWild": "VERI-Wild/images/<pid>/*.jpg and VERI-Wild/train_test_split/{train_list,vehicle_info,test_*}.txt",
 }
 # Classes that number training and test identities in one sequence, so that equal numbers are the same identity
-JOINTLY_NUMBERED = ("ManifestReID", "Market1501", "DukeMTMC", "VeRi")
+JOINTLY_NUMBERED = (ManifestReID, *BY_PATTERN)
 
 
 def data_root() -> str:
@@ -49,13 +49,9 @@ def fixed_split() -> AbstractContextManager[None]:
 
 
 def open_dataset(name: str, root: str, manifest: str, *, combine_all: bool = False) -> tuple[ImageDataset, Splits]:
-    """Open a registered data set and read its splits. A failure of its class becomes one clear line.
+    """Open a data set of FastReID's registry and read its splits. A failure of its class becomes one clear line.
 
-    Args:
-        name: its name in FastReID's registry.
-        root: FastReID's folder of data sets.
-        manifest: the CSV, for ``ManifestReID``.
-        combine_all: whether the split ``train`` contains everything that ``DATASETS.COMBINEALL`` trains.
+    ``manifest`` is for ``ManifestReID``. With ``combine_all``, ``train`` has all that ``DATASETS.COMBINEALL`` trains.
 
     Raises:
         InputError: with the data set, its folder, the content found and the expected layout; or with a file whose name
@@ -112,24 +108,22 @@ def check_rows(dataset: ImageDataset) -> list[Finding]:
 
 
 def train_prefix(dataset: ImageDataset) -> str | None:
-    """The ``train_prefix`` of :func:`~.check.check_items` for a data set."""
-    joint = any(base.__name__ in JOINTLY_NUMBERED for base in type(dataset).__mro__)
-    return dataset.dataset_name if joint else None
+    """``PREFIX`` if ``PREFIX_<n>`` in the training items is the identity ``n`` of the test items.
+
+    None if both are numbered separately (as in MSMT17).
+    """
+    return dataset.dataset_name if isinstance(dataset, JOINTLY_NUMBERED) else None
 
 
 def check_test_set(
     dataset: ImageDataset, splits: Splits, train: Sequence[Item] | None, *, own: bool = True
 ) -> list[Finding]:
-    """Findings on the test items of one data set, and on their overlap with the training items.
+    """Findings on the test items of one data set, and on their overlap with the training items of all (None: skip it).
 
-    Args:
-        dataset: data set from :func:`open_dataset`.
-        splits: items of the data set.
-        train: training items of all data sets; None to skip the comparison.
-        own: whether this data set is also trained, so that equal labels are equal identities.
+    ``own``: this data set is also trained, so that equal labels are equal identities.
     """
     names, query, gallery = label_names(dataset), splits["query"], splits["gallery"]
-    found = check_items(None, query, gallery, names=names)
+    found = check_test(query, gallery, names)
     if train is not None:
         found += check_overlap(train, [*query, *gallery], train_prefix(dataset), names, literal=own)
-    return sorted(found, key=lambda finding: LEVELS.index(finding.level))
+    return errors_first(found)

@@ -34,12 +34,7 @@ def check_overlap(
 ) -> Iterator[Finding]:
     """Check for test identities that are trained, and for files in both sets.
 
-    Args:
-        train: training items.
-        test: query and gallery items.
-        prefix: ``train_prefix`` of :func:`~.check.check_items`.
-        names: of the test items' identities.
-        literal: whether equal labels mean equal identities.
+    ``prefix`` is that of :func:`~.opening.train_prefix`; ``literal``: equal labels mean equal identities.
     """
     trained = {item[1] for item in train}
     both_named = {pid for _, pid, _ in test if (literal and pid in trained) or _labels(pid, prefix) & trained}
@@ -66,16 +61,15 @@ def check_contents(
     contents: Mapping[str, bytes],
     names: LabelNames = THEMSELVES,
 ) -> list[Finding]:
-    """Findings on pictures with identical pixels, whatever their file names.
+    """Findings on test pictures with identical pixels, whatever their file names.
 
     Args:
         train: training items, or None to skip the comparison.
-        query, gallery: test items.
+        query, gallery: test items, with the names of their identities.
         contents: digests of the pixels of all readable images, by path (see :func:`~.check.check_images`).
-        names: of the test items' identities.
     """
     real = real_paths(item[0] for item in [*(train or ()), *query, *gallery])
-    found = list(_one_picture_two_people([*query, *gallery], contents, names, "test"))
+    found = list(check_labels_of_contents([*query, *gallery], contents, names, "test"))
     for code, what, whose, items, others, fix in (
         ("query-copy-in-gallery", "query", "gallery", query, gallery, "take the copies out of the gallery"),
         ("contents-shared", "test", "training", [*query, *gallery], train or (), MOVE),
@@ -89,17 +83,10 @@ def check_contents(
     return found
 
 
-def check_training_contents(
-    train: Sequence[Item], contents: Mapping[str, bytes], names: LabelNames = THEMSELVES
-) -> list[Finding]:
-    """Findings on training pictures with identical pixels."""
-    return list(_one_picture_two_people(train, contents, names, "training"))
-
-
-def _one_picture_two_people(
-    items: Sequence[Item], contents: Mapping[str, bytes], names: LabelNames, what: str
+def check_labels_of_contents(
+    items: Sequence[Item], contents: Mapping[str, bytes], names: LabelNames = THEMSELVES, what: str = "training"
 ) -> Iterator[Finding]:
-    """Finding on identical pictures of different identities: at least one label is wrong."""
+    """Finding on pictures with identical pixels and different identities: at least one label is wrong."""
     people = defaultdict[bytes, dict[object, str]](dict)
     for path, pid, _ in items:
         if path in contents:

@@ -120,17 +120,9 @@ def sample_camera(rng: Generator, number: int) -> Camera:
 
 
 def draw_crop(identity: Identity, camera: Camera, rng: Generator, height: int = 64, width: int = 32) -> np.ndarray:
-    """Draw one picture of ``identity`` seen by ``camera``.
+    """Draw one picture of ``identity`` seen by ``camera``: (height, width, 3) uint8, RGB.
 
-    Args:
-        identity: the person.
-        camera: the camera.
-        rng: source of pose, viewing angle, occlusion, light and noise.
-        height: height of the crop, in pixels.
-        width: width of the crop, in pixels.
-
-    Returns:
-        (height, width, 3) uint8, RGB.
+    ``rng`` decides on pose, viewing angle, occlusion, light and noise.
     """
     canvas = _background(camera, rng)
     if rng.random() < 0.15:  # another person passes behind

@@ -17,8 +17,7 @@ from .manifest import SPLITS
 
 @dataclass(frozen=True)
 class Choice:
-    """Selects images by one of the pattern's groups: ``GROUP=VALUE,VALUE``, or ``GROUP=@FILE`` with one value a
-    line."""
+    """Selects images by a group of the pattern: ``GROUP=VALUE,VALUE``, or ``GROUP=@FILE`` with one value a line."""
 
     option: str
     group: str
@@ -103,7 +102,7 @@ class Draw:
         return [picture.groups[self.unit] in tested for picture in pictures]
 
     def _lot(self, unit: str) -> bytes:
-        """A random number that depends only on seed and name, in any version of Python."""
+        # a random number that depends only on seed and name, in any version of Python
         return hashlib.sha256(f"{self.seed}/{unit}".encode()).digest()
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import logging
 import re
@@ -28,6 +29,7 @@ from fastreid.data.datasets.market1501 import Market1501
 from PIL import Image
 from tqdm import tqdm
 
+from switchablecompat.data.findings import Item
 from switchablecompat.data.pedestrian import draw_crop, sample_camera, sample_identity
 from switchablecompat.errors import InputError
 
@@ -48,37 +50,24 @@ class SyntheticSpec:
     """Specification of a generated data set. Different specs have different folders.
 
     Picture j of identity p is taken by camera (p + j) mod ``cameras``.
-
-    Attributes:
-        name: part of the folder's name.
-        seed: seed of all random choices.
-        train_ids: number of identities in the training split, numbered from 1.
-        test_ids: number of identities in query and gallery; numbers continue after the training split.
-        cameras: number of cameras, 2 to 6.
-        train_per_id: number of training pictures per identity.
-        queries_per_id: number of query pictures per identity, each from a different camera.
-        gallery_per_id: number of gallery pictures per identity, at least 2, so that each query has a match in another
-            camera.
-        height: height of a picture, in pixels.
-        width: width of a picture, in pixels.
     """
 
-    name: str = "full"
+    name: str = "full"  # part of the folder's name
     seed: int = 0
-    train_ids: int = 300
-    test_ids: int = 200
+    train_ids: int = 300  # identities, numbered from 1
+    test_ids: int = 200  # identities of query and gallery; numbers continue
     cameras: int = 6
-    train_per_id: int = 12
-    queries_per_id: int = 3
-    gallery_per_id: int = 9
-    height: int = 64
+    train_per_id: int = 12  # pictures per identity
+    queries_per_id: int = 3  # each from a different camera
+    gallery_per_id: int = 9  # at least 2, so that each query has a match in another camera
+    height: int = 64  # pixels
     width: int = 32
 
     def __post_init__(self) -> None:
         for key, low, high in (
             ("seed", 0, 2**32 - 1), ("train_ids", 1, 1500), ("test_ids", 1, 1501 - self.train_ids), ("cameras", 2, 6),
             ("train_per_id", 1, 600), ("queries_per_id", 1, self.cameras), ("gallery_per_id", 2, 600),
-            ("height", 16, 192), ("width", 8, 96),
+            ("height", 16, 256), ("width", 8, 128),
         ):  # fmt: skip
             value = getattr(self, key)
             if not low <= value <= high:
@@ -87,7 +76,7 @@ class SyntheticSpec:
             raise InputError("SyntheticSpec.name", "must consist of a-z, 0-9 and -", repr(self.name))
 
     def record(self) -> dict[str, Any]:
-        """Content of ``spec.json``: generator version and spec."""
+        """Content of ``spec.json``."""
         return {"generator": GENERATOR_VERSION, "spec": dataclasses.asdict(self)}
 
     def folder_name(self) -> str:
@@ -98,16 +87,14 @@ class SyntheticSpec:
     def jobs(self) -> Iterator[Job]:
         """All pictures to draw, in the order of splits and identities."""
         last = self.train_ids + self.test_ids
-        for pid in range(1, self.train_ids + 1):
-            yield from self._round(TRAIN, pid, 0, self.train_per_id)
-        for pid in range(self.train_ids + 1, last + 1):
-            yield from self._round(QUERY, pid, 0, self.queries_per_id)
-        for pid in range(self.train_ids + 1, last + 1):
-            yield from self._round(GALLERY, pid, self.cameras, self.gallery_per_id)  # queries own the first index
-
-    def _round(self, folder: str, pid: int, first: int, count: int) -> Iterator[Job]:
-        for turn in range(first, first + count):
-            yield folder, pid, (pid + turn) % self.cameras, turn // self.cameras
+        trained, tested = range(1, self.train_ids + 1), range(self.train_ids + 1, last + 1)
+        for folder, pids, first, count in (
+            (TRAIN, trained, 0, self.train_per_id),
+            (QUERY, tested, 0, self.queries_per_id),
+            (GALLERY, tested, self.cameras, self.gallery_per_id),  # queries own the first index
+        ):
+            for pid, turn in itertools.product(pids, range(first, first + count)):
+                yield folder, pid, (pid + turn) % self.cameras, turn // self.cameras
 
 
 def generate(root: Path | str, spec: SyntheticSpec) -> Path:
@@ -115,10 +102,6 @@ def generate(root: Path | str, spec: SyntheticSpec) -> Path:
 
     The data set is written to a hidden folder beside it, which is renamed when complete. Several processes may call
     this function at once.
-
-    Args:
-        root: folder of data sets.
-        spec: what to generate.
 
     Returns:
         ``<root>/synthetic-reid-<name>-<digest>``, which contains ``Market-1501-v15.09.15``.
@@ -179,17 +162,22 @@ def _write_images(layout: Path, spec: SyntheticSpec) -> None:
     logger.info("Generated %d images in %.1f s: %.0f images/s", len(jobs), seconds, len(jobs) / seconds)
 
 
-def render(layout: Path, spec: SyntheticSpec, job: Job) -> None:
-    """Draw and write one picture."""
+def draw(spec: SyntheticSpec, job: Job) -> np.ndarray:
+    """Draw one picture, [height, width, 3] uint8, RGB."""
     folder, pid, camera, index = job
     split = _SPLIT_SEED[folder]
     identity = sample_identity(np.random.default_rng((spec.seed, split, pid)))
     place = sample_camera(np.random.default_rng((spec.seed, _CAMERA_SEED, camera)), camera)
     # from 1: numpy pads short seeds with zeros, and camera 0 would share the identity's own stream
     rng = np.random.default_rng((spec.seed, split, pid, camera + 1, index))
-    image = Image.fromarray(draw_crop(identity, place, rng, spec.height, spec.width))
+    return draw_crop(identity, place, rng, spec.height, spec.width)
+
+
+def render(layout: Path, spec: SyntheticSpec, job: Job) -> None:
+    """Draw and write one picture."""
+    folder, pid, camera, index = job
     name = f"{pid:04d}_c{camera + 1}s1_{151 + 25 * index:06d}_{index + 1:02d}.jpg"
-    image.save(layout / folder / name, quality=_JPEG_QUALITY, subsampling=0)
+    Image.fromarray(draw(spec, job)).save(layout / folder / name, quality=_JPEG_QUALITY, subsampling=0)
 
 
 @DATASET_REGISTRY.register()
@@ -202,15 +190,14 @@ class SyntheticReID(Market1501):
     def __init__(self, root: str = "datasets", **kwargs: Any) -> None:
         super().__init__(root=str(generate(root, self.spec)), **kwargs)
 
-    def process_dir(self, dir_path: str, is_train: bool = True) -> list[tuple[str, int | str, int | str]]:
+    def process_dir(self, dir_path: str, is_train: bool = True) -> list[Item]:
         """(path, identity, camera) of each picture, sorted, because the order of files differs between machines."""
         items = []
         for path in sorted(Path(dir_path).glob("*.jpg")):
             pid, camera = int(path.name[:4]), int(path.name[6]) - 1  # 0012_c3s1_000151_01.jpg, see render
-            item: tuple[str, int | str, int | str] = (str(path), pid, camera)
-            if is_train:  # FastReID uses these names to number identities over several training sets
-                item = (str(path), f"{self.dataset_name}_{pid}", f"{self.dataset_name}_{camera}")
-            items.append(item)
+            # FastReID uses such names to number identities over several training sets
+            named = (f"{self.dataset_name}_{pid}", f"{self.dataset_name}_{camera}")
+            items.append((str(path), *(named if is_train else (pid, camera))))
         return items
 
 

@@ -19,7 +19,7 @@ from fastreid.utils.env import seed_all_rng
 
 from ..config import check_switchablecompat_config, merge_config, merge_kept
 from ..config_check import check_share, check_training_sizes
-from ..data.check import check_items
+from ..data.check import check_train
 from ..data.findings import Finding, LabelNames, raise_on_errors
 from ..data.opening import Splits, check_rows, check_test_set, data_root, label_names, open_dataset
 from ..data.training_sets import check_training_sets
@@ -166,10 +166,8 @@ def check_datasets(cfg: CfgNode, *, eval_only: bool) -> None:
         train = [item for _, items in sets for item in items]
         names = LabelNames.of_several([label_names(dataset) for _, dataset, _ in opened])
         findings = [one for _, dataset, _ in opened for one in check_rows(dataset)]
-        findings += check_training_sets(sets, names) + check_items(
+        findings += check_training_sets(sets, names) + check_train(
             train,
-            None,
-            None,
             names=names,
             ims_per_batch=cfg.SOLVER.IMS_PER_BATCH,
             num_instance=cfg.DATALOADER.NUM_INSTANCE,

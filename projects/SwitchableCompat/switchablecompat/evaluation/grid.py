@@ -124,10 +124,10 @@ class CompatibilityGrid:
         judged, failed = len(self.margins()), self.failed_cells()
         return {
             "AC": 100.0 * (judged - len(failed)) / judged if judged else None,
-            "AM": _mean(alone + cross),
+            "AM": mean_defined(alone + cross),
             "failed_cells": [list(cell) for cell in failed],
-            "mean_cross": _mean(cross),
-            "mean_self": _mean(alone),
+            "mean_cross": mean_defined(cross),
+            "mean_self": mean_defined(alone),
             "judged_cells": judged,
         }
 
@@ -218,7 +218,8 @@ def _matrix(metric: str, rows: Sequence[Sequence[float | None]], size: int) -> M
     return matrix
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def mean_defined(values: Sequence[float | None]) -> float | None:
+    """Mean of the values that are defined; None if there are none."""
     defined = [value for value in values if value is not None]
     return sum(defined) / len(defined) if defined else None
 

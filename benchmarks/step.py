@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import argparse
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -11,29 +13,58 @@ from fastreid.engine.train_loop import AMPTrainer, SimpleTrainer
 from fastreid.modeling.meta_arch import build_model
 from fastreid.utils.events import EventStorage
 from torch import Tensor
+from torch.optim import Optimizer
 
 from switchablecompat.aggregation import build_aggregation
 from switchablecompat.config import load_config
 from switchablecompat.engine import SwitchableTrainer
 from switchablecompat.engine.train_loop import SwitchableTrainLoop
 from switchablecompat.errors import InputError
+from switchablecompat.layers import shared_parameters
 from switchablecompat.modeling import SwitchableBaseline, extract_submodel
 from switchablecompat.modeling.meta_arch import PAIR_LOSSES
 
-from .timing import peak_memory
+from .timing import Row, compare, compare_once, in_fresh_process, interleave, peak_memory
 
 CLASSES = 751  # identities of Market-1501
+Step = Callable[[], object]
 
 
-class Endless:
-    """A loader that always gives the same batch, to measure the step without reading images."""
+def measure(arguments: argparse.Namespace) -> tuple[list[Row], dict[str, Any]]:
+    """The step against the plain sub-models' arithmetic, projection against summation, and peak memory."""
+    cfg = load(arguments.config_file, arguments.opts)
+    rows = measure_steps(cfg, random_batch(cfg, arguments.batch), arguments.repeats)[0]
+    peaks = {
+        name: in_fresh_process(peak_of, name, cfg, arguments.batch, torch.get_num_threads())
+        for name in ("switchable", "full")
+    }
+    m = len(cfg.MODEL.SWITCHABLE.WIDTHS)
+    gradients = m * sum(p.parameter.numel() for p in shared_parameters(build_model(cfg))) * 4 / 2**20
+    peer = f"a step of the full model alone, and {m} flat gradients"
+    limit = peaks["full"] + gradients
+    return [*rows, compare_once("peak memory of a step", peaks["switchable"], peer, limit, 1.10, "MiB")], {}
 
-    def __init__(self, batch: dict[str, Tensor]) -> None:
-        self.batch = batch
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        while True:
-            yield self.batch
+def measure_steps(
+    cfg: CfgNode, batch: dict[str, Tensor], repeats: int, *, warm_up: int = 1, of: str = ""
+) -> tuple[list[Row], dict[str, Step]]:
+    """Measure a step against its limit and against plain summation; ``of`` starts the rows' names.
+
+    Returns:
+        The rows, and the steps by name: ``ours``, ``plain``, ``sum``.
+    """
+    steps: dict[str, Step] = {
+        "ours": SwitchableStep(cfg, batch),
+        "plain": IdealStep(cfg, batch),
+        "sum": SwitchableStep(changed(cfg, "SOLVER.AGGREGATION.NAME", "sum"), batch),
+    }
+    seconds = interleave(steps, repeats, warm_up=warm_up)
+    target = 1.05 if cfg.MODEL.DEVICE.startswith("cuda") else 1.10
+    rows = [
+        compare(f"{of}SFSC step", seconds, "ours", "plain", target, "plain sub-models, one after another"),
+        compare(f"{of}projection", seconds, "ours", "sum", 1.03, "the same step with plain summation"),
+    ]
+    return rows, steps
 
 
 def random_batch(cfg: CfgNode, size: int) -> dict[str, Tensor]:
@@ -43,13 +74,27 @@ def random_batch(cfg: CfgNode, size: int) -> dict[str, Tensor]:
 
 
 def load(config_file: str, opts: Sequence[str]) -> CfgNode:
-    """The config of a measurement: no pretrained weights, and a fixed seed."""
+    """The config of a measurement: no pretrained weights, a fixed seed, and the CPU if there is no GPU."""
     fixed = ["MODEL.BACKBONE.PRETRAIN", "False", "MODEL.HEADS.NUM_CLASSES", str(CLASSES), "SEED", "0"]
+    if not torch.cuda.is_available():
+        fixed += ["MODEL.DEVICE", "cpu"]
     cfg = load_config(config_file, [*fixed, *opts])
     known = {"CompatibleLoss", *PAIR_LOSSES}
     if other := sorted({*cfg.MODEL.LOSSES.NAME} - known):
         raise InputError("MODEL.LOSSES.NAME", f"must be of {sorted(known)} to be benchmarked", other[0])
     return cfg
+
+
+def training_loop(
+    cfg: CfgNode, model: SwitchableBaseline, loader: Iterable[dict[str, Tensor]], optimizer: Optimizer, **parts: Any
+) -> SwitchableTrainLoop:
+    """The plug-in's training loop without a trainer; ``parts`` as for ``SwitchableTrainLoop.take_over``."""
+    autocast = _autocast(cfg)
+    if autocast == torch.float16:
+        inner = AMPTrainer(model, loader, optimizer, None, torch.amp.GradScaler("cuda"))
+    else:
+        inner = SimpleTrainer(model, loader, optimizer, None)
+    return SwitchableTrainLoop.take_over(inner, build_aggregation(cfg, model), autocast=autocast, **parts)
 
 
 class SwitchableStep:
@@ -59,10 +104,7 @@ class SwitchableStep:
         torch.manual_seed(0)
         self.model: SwitchableBaseline = build_model(cfg)
         optimizer, _ = SwitchableTrainer.build_optimizer(cfg, self.model)
-        autocast = _autocast(cfg)
-        trainer = AMPTrainer if autocast == torch.float16 else SimpleTrainer
-        inner = trainer(self.model, Endless(batch), optimizer, None)
-        self._loop = SwitchableTrainLoop.take_over(inner, build_aggregation(cfg, self.model), autocast=autocast)
+        self._loop = training_loop(cfg, self.model, itertools.repeat(batch), optimizer)
         self._storage = EventStorage(0)
         self._loop.iter = 0
 
@@ -104,18 +146,6 @@ class IdealStep:
             scaler.update()
 
 
-def optimizer_step(cfg: CfgNode, *, fused: bool) -> Callable[[], object]:
-    """The optimiser's step alone, with random gradients, in PyTorch's fused form or as FastReID builds it."""
-    model = build_model(cfg)
-    optimizer, _ = SwitchableTrainer.build_optimizer(cfg, model)
-    for parameter in model.parameters():
-        parameter.grad = torch.randn_like(parameter)
-    if fused:
-        for group in optimizer.param_groups:
-            group.update(fused=True, foreach=False)
-    return optimizer.step
-
-
 def changed(cfg: CfgNode, *keys_and_values: Any) -> CfgNode:
     """A frozen copy of a config with other values."""
     cfg = cfg.clone()
@@ -125,11 +155,6 @@ def changed(cfg: CfgNode, *keys_and_values: Any) -> CfgNode:
     return cfg
 
 
-def full_step(cfg: CfgNode, batch: dict[str, Tensor]) -> IdealStep:
-    """An ordinary training step of the full model alone."""
-    return IdealStep(changed(cfg, "MODEL.SWITCHABLE.WIDTHS", [1.0]), batch)
-
-
 def peak_of(name: str, cfg: CfgNode, size: int, threads: int) -> float:
     """Peak memory of the second step of ``switchable`` or ``full``, above that of model and optimiser, in MiB.
 
@@ -137,8 +162,9 @@ def peak_of(name: str, cfg: CfgNode, size: int, threads: int) -> float:
     counted separately.
     """
     torch.set_num_threads(threads)
-    makers: dict[str, Callable[..., SwitchableStep | IdealStep]] = {"switchable": SwitchableStep, "full": full_step}
-    step = makers[name](cfg, random_batch(cfg, size))
+    batch = random_batch(cfg, size)
+    alone = changed(cfg, "MODEL.SWITCHABLE.WIDTHS", [1.0])
+    step: Step = SwitchableStep(cfg, batch) if name == "switchable" else IdealStep(alone, batch)
     with peak_memory(cfg.MODEL.DEVICE) as peak:
         step()
         step()

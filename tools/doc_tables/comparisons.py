@@ -1,0 +1,64 @@
+"""Tables of several methods: the runs of a suite, and published figures."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+
+from switchablecompat.comparison.published import read_published
+from switchablecompat.comparison.render import render_overview
+from switchablecompat.comparison.results import load_results
+from switchablecompat.comparison.suite import load_suite
+from switchablecompat.comparison.table import Comparison
+from switchablecompat.errors import InputError
+
+from .grids import passed
+from .markdown import table
+
+RESULTS = Path(__file__).parents[2] / "results"
+
+
+def comparison_table(path: Path, render: Callable[[Comparison], str] = render_overview) -> str:
+    """One line per method of a suite, from the results of its runs."""
+    suite = load_suite(os.path.relpath(path))
+    results = load_results(suite, RESULTS / suite.name)
+    if not results:
+        raise InputError(path, "must have results", f"none in results/{suite.name}")
+    return render(Comparison(suite, results))
+
+
+def difference_table(comparison: Comparison) -> str:
+    """mAP of our method minus each baseline over the cells that both define, and our cross-tests by seed."""
+    ours = comparison.titles[comparison.suite.ours]
+    order = range(len(comparison.widths))
+    rows = []
+    for baseline in comparison.baselines:
+        found = {(q, g): comparison.difference(baseline, q, g) for q, g in itertools.product(order, order)}
+        means = {cell: difference.mean for cell, difference in found.items() if difference}
+        ends = [min(means, key=means.__getitem__), max(means, key=means.__getitem__)]
+        above = sum(mean > 0 for mean in means.values())
+        rows.append(
+            [comparison.titles[baseline], f"{above} of {len(means)}", f"{fmean(means.values()):+.2f}"]
+            + [f"{means[q, g]:+.2f} ({comparison.names[q]} on {comparison.names[g]})" for q, g in ends]
+        )
+    by_seed = ", ".join(passed(result.grid) for result in comparison.of(comparison.suite.ours).values())
+    note = f"Points of mAP, means over the seeds. Cross-tests of {ours} that pass, by seed: {by_seed}."
+    return table([f"{ours} minus", "cells above", "mean", "lowest", "highest"], rows, note)
+
+
+def published_table(path: Path) -> str:
+    """Published figures, a line per method: self-tests, corners and the mean of the cross-tests."""
+    published = read_published(str(path))
+    m = 1 + max(query for cells in published.cells.values() for query, _ in cells)
+    columns = [*((i, i) for i in range(m)), (0, m - 1), (m - 1, 0)]
+    rows = []
+    for method, cells in published.cells.items():
+        crossed = [value for (query, gallery), value in cells.items() if query != gallery]
+        values = [cells.get(cell) for cell in columns] + [fmean(crossed) if crossed else None]
+        rows.append([method, *("-" if value is None else f"{value:.1f}" for value in values)])
+    names = [f"phi{i + 1}" for i in range(m)]
+    headers = ["mAP (%)", *names, f"{names[0]} on {names[-1]}", f"{names[-1]} on {names[0]}", "mean cross-test"]
+    return table(headers, rows, f"{published.source}.")
