@@ -1,7 +1,6 @@
 """Every tool imports this first. Without the package it prints one line on how to install it, and exits with 2."""
 
 import sys
-from pathlib import Path
 from typing import NoReturn
 
 try:
@@ -16,4 +15,4 @@ prepare()
 
 def command(name: str) -> NoReturn:
     """Run a command of the package from a script of this folder."""
-    main(name, f"python tools/{Path(sys.argv[0]).name}")
+    main(name)

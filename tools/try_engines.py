@@ -84,37 +84,34 @@ def main() -> int:
         return 0
     refuse_unwritable(output, "--output")
     imports = peak_memory()
-    try:
-        write_generated(output / "shards", arguments.generate, arguments.dimension)
-        number = min(arguments.queries, arguments.generate)
-        write_generated(output / "queries", number, arguments.dimension, queries=True)
-        files = open_shards([output / "shards"])
-        queries = np.concatenate([block for _, block in feature_blocks(open_shards([output / "queries"]), "Queries")])
-        np.save(output / "queries.npy", queries)
-        np.save(output / "exact.npy", exact_neighbours(files, queries, arguments.top))
-        engines = []
-        for kind, one in itertools.product(dict.fromkeys(arguments.index), (0, 1)):
-            command = [sys.executable, __file__, "--output", str(output), "--index", kind, "--one", str(one)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-            if done.returncode:
-                raise InputError(" ".join(ENTRIES[kind][one][:2]), "must be measured", f"exit code {done.returncode}")
-            engines.append(json.loads(done.stdout.splitlines()[-1]))
-        packages = {name: importlib.metadata.version(name.replace("_", "-")) for name in ("milvus_lite", "pymilvus")}
-        content = {
-            "format": 1,
-            "num_vectors": arguments.generate,
-            "dimension": arguments.dimension,
-            "vector_bytes": 4 * arguments.dimension * arguments.generate,
-            "num_queries": len(queries),
-            "top": arguments.top,
-            "imports_bytes": imports or 0,
-            "engines": engines,
-            "versions": {**versions(), **packages, "faiss": importlib.metadata.version("faiss-cpu")},
-            "hardware": hardware(),
-        }
-        write_json(output / "engines.json", content)
-    except OSError as error:
-        raise InputError("--output", "must be a folder that can be written", error) from error
+    write_generated(output / "shards", arguments.generate, arguments.dimension)
+    number = min(arguments.queries, arguments.generate)
+    write_generated(output / "queries", number, arguments.dimension, queries=True)
+    files = open_shards([output / "shards"])
+    queries = np.concatenate([block for _, block in feature_blocks(open_shards([output / "queries"]), "Queries")])
+    np.save(output / "queries.npy", queries)
+    np.save(output / "exact.npy", exact_neighbours(files, queries, arguments.top))
+    engines = []
+    for kind, one in itertools.product(dict.fromkeys(arguments.index), (0, 1)):
+        command = [sys.executable, __file__, "--output", str(output), "--index", kind, "--one", str(one)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            raise InputError(" ".join(ENTRIES[kind][one][:2]), "must be measured", f"exit code {done.returncode}")
+        engines.append(json.loads(done.stdout.splitlines()[-1]))
+    packages = {name: importlib.metadata.version(name.replace("_", "-")) for name in ("milvus_lite", "pymilvus")}
+    content = {
+        "format": 1,
+        "num_vectors": arguments.generate,
+        "dimension": arguments.dimension,
+        "vector_bytes": 4 * arguments.dimension * arguments.generate,
+        "num_queries": len(queries),
+        "top": arguments.top,
+        "imports_bytes": imports or 0,
+        "engines": engines,
+        "versions": {**versions(), **packages, "faiss": importlib.metadata.version("faiss-cpu")},
+        "hardware": hardware(),
+    }
+    write_json(output / "engines.json", content)
     print(f"\n{render_engines(content)}\nWritten: {output}/engines.json")
     return 0
 

@@ -114,7 +114,7 @@ def test_a_missing_package_says_what_to_install(tool, tmp_path, monkeypatch, pac
     monkeypatch.setitem(sys.modules, package, None)
     code, _, err = tool(*RUN, "--all", "--output", tmp_path / "out")
     assert code == 2
-    assert err.startswith(f"error: {package}: is needed for --kind onnx: pip install '.[deploy]'")
+    assert err.startswith(f"error: {package}: is needed for --kind onnx: pip install 'switchablecompat[deploy]'")
     assert len(err.splitlines()) == 1
     assert not (tmp_path / "out").exists()
 

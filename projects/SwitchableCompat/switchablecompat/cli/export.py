@@ -14,7 +14,7 @@ from ..deploy.files.low_precision import Limits, export_precision
 from ..deploy.files.parity import parity_images
 from ..deploy.packages import optional
 from ..deploy.profiles.precisions import signed
-from ..files import refuse_unwritable, writing_to
+from ..files import refuse_unwritable
 from ..modeling.opened import OpenedModel, open_model
 
 
@@ -33,13 +33,13 @@ def main(arguments: argparse.Namespace) -> int:
     widths = model.widths if arguments.all else tuple(dict.fromkeys(arguments.width))
     for width in widths:
         model.index_of(width)
-        for kind in kinds:
-            refuse_unwritable(export_folder(arguments.output, width, kind), "--output")
-    with writing_to("--output"):
-        if "float32" in precisions:
-            export_float32(model, widths, kinds, arguments)
-        if reduced:
-            export_reduced(model, widths, reduced, arguments)
+        folders = [(kind, "float32") for kind in kinds if "float32" in precisions]
+        for one in [*folders, *(("onnx", precision) for precision in reduced)]:
+            refuse_unwritable(export_folder(arguments.output, width, *one), "--output")
+    if "float32" in precisions:
+        export_float32(model, widths, kinds, arguments)
+    if reduced:
+        export_reduced(model, widths, reduced, arguments)
     return 0
 
 

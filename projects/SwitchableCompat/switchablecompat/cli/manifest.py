@@ -13,7 +13,7 @@ from ..data.folder import Picture, find_pictures
 from ..data.manifest import SPLITS, Row, write_manifest
 from ..data.split import Choice, Draw, assign_splits
 from ..errors import InputError, name_some
-from ..files import refuse_unwritable_file, writing_to
+from ..files import refuse_unwritable_file
 from . import typed
 
 
@@ -64,8 +64,7 @@ def main(arguments: argparse.Namespace) -> None:
     splits = assign_splits(pictures, test, query, arguments.only)
     folder = Path(os.path.abspath(arguments.output)).parent
     rows = [make_row(picture, split, folder) for picture, split in zip(pictures, splits, strict=True) if split]
-    with writing_to(arguments.output, "a file"):
-        write_manifest(rows, arguments.output)
+    write_manifest(rows, arguments.output)
     table = []
     for split in SPLITS:
         chosen = [row for row in rows if row.split == split]

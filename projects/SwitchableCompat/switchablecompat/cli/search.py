@@ -15,7 +15,7 @@ from ..deploy.gallery.faiss_build import build_from_images, build_from_shards
 from ..deploy.gallery.picture import draw_rank_list
 from ..deploy.gallery.search import AnyGallery, Hit, Search, find, measure
 from ..errors import InputError, name_some
-from ..files import atomic_write, refuse_unwritable, refuse_unwritable_file, write_json, writing_to
+from ..files import atomic_write, refuse_unwritable, refuse_unwritable_file, write_json
 from ..settings import check_comparable
 from . import milvus
 from .encoders import read_encoder, read_items
@@ -119,6 +119,5 @@ def table_rows(path: str, hits: Sequence[Hit]) -> list[dict[str, object]]:
 
 def main(arguments: argparse.Namespace) -> None:
     """Run the command."""
-    with writing_to("files", "in folders"):
-        commands = {"index": run_index, "query": run_query, "show": run_show, "delete": milvus.run_delete}
-        commands[arguments.command](arguments)
+    commands = {"index": run_index, "query": run_query, "show": run_show, "delete": milvus.run_delete}
+    commands[arguments.command](arguments)

@@ -6,16 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..files import write_texts, writing_to
+from ..files import write_texts
 
 
 def write_measured(output: str, stem: str, content: dict[str, Any], text: str) -> None:
-    """Write ``<stem>.json`` and ``<stem>.md`` to the folder ``output``, and print the table.
-
-    Raises:
-        InputError: The folder cannot be written to.
-    """
+    """Write ``<stem>.json`` and ``<stem>.md`` to the folder ``output``, and print the table."""
     folder = Path(output)
-    with writing_to("--output"):
-        write_texts(folder, {f"{stem}.json": json.dumps(content, indent=2) + "\n", f"{stem}.md": text})
+    write_texts(folder, {f"{stem}.json": json.dumps(content, indent=2) + "\n", f"{stem}.md": text})
     print(f"\n{text}\nWritten: {folder}/{stem}.json, {folder}/{stem}.md")

@@ -17,4 +17,4 @@ def optional(package: str, use: str, extra: str = "deploy") -> ModuleType:
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise InputError(package, f"is needed {use}: pip install '.[{extra}]'", error) from None
+        raise InputError(package, f"is needed {use}: pip install 'switchablecompat[{extra}]'", error) from None

@@ -126,7 +126,7 @@ def open_shards(folders: Sequence[str | Path]) -> list[FeatureFile]:
             expected = shard_names(job["num_images"], job["shard_size"])
             lacking = sorted({*expected} - {path.name for path in found})
             if lacking:
-                rule = f"must hold all {len(expected)} shards: start tools/extract.py again"
+                rule = f"must hold all {len(expected)} shards: start the extraction again"
                 raise InputError(folder, rule, f"{len(expected) - len(lacking)}, without {lacking[0]}")
         if not found:
             raise InputError(folder, "must hold feature files (*.parquet)", "none")
@@ -152,7 +152,7 @@ def _read_job(folder: Path) -> dict[str, Any]:
         job = json.loads((folder / JOB).read_text(encoding="utf-8"))
         shard_names(job["num_images"], job["shard_size"])
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(folder / JOB, "must be what tools/extract.py wrote", error) from None
+        raise InputError(folder / JOB, "must be what the command extract wrote", error) from None
     return job
 
 

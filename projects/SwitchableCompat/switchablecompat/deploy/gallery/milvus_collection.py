@@ -87,7 +87,7 @@ def read_state(client: Any, name: str) -> dict[str, Any]:
         if state["format"] != 1 or "model" not in state:
             raise KeyError("format")
     except (TypeError, ValueError, KeyError):
-        rule = "must be a gallery that tools/search.py index made"
+        rule = "must be a gallery that the command search index made"
         raise InputError(f"collection {name}", rule, "no model card in its properties") from None
     return state
 

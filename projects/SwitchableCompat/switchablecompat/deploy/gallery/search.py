@@ -149,7 +149,7 @@ class Search:
 
     @classmethod
     def read(cls, path: str | Path) -> Search:
-        """Read a file of ``tools/search.py query --json``.
+        """Read a file of ``switchablecompat search query --json``.
 
         Raises:
             InputError: no such file, or other content.
@@ -172,7 +172,7 @@ class Search:
             if isinstance(error, InputError):
                 raise
             reason = f"{type(error).__name__}: {error}"
-            raise InputError(path, "must be what tools/search.py query --json wrote", reason) from None
+            raise InputError(path, "must be what the command search query --json wrote", reason) from None
 
     def pick(self, order: str, number: int, against: Search | None = None) -> list[int]:
         """Choose queries to show; returns their indices.
