@@ -60,7 +60,7 @@ EXPORT = [
     ([*RUN, "--width", "0.5", "--precision", "float16", "--output", "{m}/taken"], "found {m}/taken/w050-onnx-float16"),
     ([*RUN, "--all", "--images", "{m}/damaged", *OUT], "damaged: must hold at least 8 images"),
     ([*RUN, "--all", "--images", "{m}/unreadable", *OUT], "unreadable/3.png: must be a readable image"),
-    ([*RUN, "--all", "--tolerance", "nan", *OUT], "--tolerance: must not be negative, found nan"),
+    ([*RUN, "--all", "--tolerance", "nan", *OUT], "argument --tolerance: must be a number of at least 0, found 'nan'"),
     ([*RUN, "--all", *OUT, "DATASETS.TESTS", "('Market1501',)"], "--images: must name a folder of images where"),
     ([*RUN, "--all", *OUT, "SEED"], "KEY VALUE overrides: must come in pairs, found SEED"),
 ]
@@ -69,10 +69,22 @@ PROFILE = [
     *(([*run, *OUT], message) for run, message in BAD_RUNS[:4]),
     (["--config-file", "{m}/absent.yml", *OUT], "--config-file: must be an existing yaml file"),
     (["--config-file", "{m}/broken.yml", *OUT], "broken.yml: must be a valid config"),
-    (["--config-file", TINY, "--batch", "-1", *OUT], "--batch: must be at least 1, found -1"),
-    (["--config-file", TINY, "--batch", "1.5", *OUT], "argument --batch: invalid int value: '1.5'"),
-    (["--config-file", TINY, "--threads", "0", *OUT], "--threads: must be at least 1, found 0"),
-    (["--config-file", TINY, "--repeats", "-3", *OUT], "--repeats: must be at least 1, found -3"),
+    (
+        ["--config-file", TINY, "--batch", "-1", *OUT],
+        "argument --batch: must be a whole number of at least 1, found '-1'",
+    ),
+    (
+        ["--config-file", TINY, "--batch", "1.5", *OUT],
+        "argument --batch: must be a whole number of at least 1, found '1.5'",
+    ),
+    (
+        ["--config-file", TINY, "--threads", "0", *OUT],
+        "argument --threads: must be a whole number of at least 1, found '0'",
+    ),
+    (
+        ["--config-file", TINY, "--repeats", "-3", *OUT],
+        "argument --repeats: must be a whole number of at least 1, found '-3'",
+    ),
     (["--config-file", TINY, "--output", FILE], "--output: must be a folder that can be written to"),
     (["--config-file", TINY, *OUT, "MODEL.SWITCHABLE.WIDTHS", "[1.0, 0.5]"], "MODEL.SWITCHABLE.WIDTHS: must be"),
 ]

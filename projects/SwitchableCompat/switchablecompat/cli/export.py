@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from functools import partial
 
 from ..choices import KINDS
 from ..deploy.card import ModelCard
@@ -84,7 +83,6 @@ def export_reduced(
                 limits,
                 dynamic_size=arguments.dynamic_size,
                 openvino=arguments.openvino,
-                say=partial(print, flush=True),
             )
             print(f"{folder}/{card.file}: {card.file_bytes:,} bytes; {describe_proof(card)}", flush=True)
 

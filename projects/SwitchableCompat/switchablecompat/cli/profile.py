@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from functools import partial
 
 from ..deploy.profiles.submodels import profile, render_profile
 from ..modeling.opened import open_model
@@ -18,6 +17,5 @@ def main(arguments: argparse.Namespace) -> None:
         batches=arguments.batch,
         threads=arguments.threads,
         repeats=arguments.repeats,
-        say=partial(print, flush=True),
     )
     write_measured(arguments.output, "profile", content, render_profile(content))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from functools import partial
 
 from ..deploy.files.held_out import HeldOut, calibration_pictures
 from ..deploy.profiles.precisions import profile_precisions, render_precisions
@@ -20,6 +19,5 @@ def main(arguments: argparse.Namespace) -> None:
         calibration_pictures(model, arguments.calibration_images),
         max_drop=arguments.max_map_drop,
         repeats=arguments.repeats,
-        say=partial(print, flush=True),
     )
     write_measured(arguments.output, "precisions", content, render_precisions(content))

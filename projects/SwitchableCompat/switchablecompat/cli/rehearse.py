@@ -20,7 +20,7 @@ from ..deploy.files.parity import parity_images
 from ..deploy.gallery.milvus_collection import read_state
 from ..deploy.gallery.milvus_load import Target
 from ..deploy.gallery.milvus_server import connection
-from ..deploy.gallery.upgrade import Stage, family_threshold, rehearse
+from ..deploy.gallery.upgrade import family_threshold, rehearse
 from ..deploy.image_list import items_of_dataset
 from ..errors import InputError
 from ..files import atomic_write, refuse_unwritable, write_json
@@ -81,9 +81,11 @@ def main(arguments: argparse.Namespace) -> None:
     print("upgraded     mAP     TAR      FAR  answered meanwhile", flush=True)
     with connection(uri, create=True, token=arguments.token) as client:
         drop_former(client)
-        stages = rehearse(
-            Target(client, COLLECTION), old, new, camera, asked, gallery, threshold, seed=arguments.seed, say=tell
-        )
+        target, stages = Target(client, COLLECTION), []
+        for stage in rehearse(target, old, new, camera, asked, gallery, threshold, seed=arguments.seed):
+            values = f"{stage.mAP:7.2f} {stage.tar:7.2f} {stage.far:8.4f} {stage.answered:9d}"
+            print(f"{stage.share:6.0f} % {values}", flush=True)
+            stages.append(asdict(stage))
     content = {
         "format": 1,
         "dataset": dataset,
@@ -94,13 +96,13 @@ def main(arguments: argparse.Namespace) -> None:
         "camera": camera.card.to_dict(),
         "old": old.card.to_dict(),
         "new": new.card.to_dict(),
-        "stages": [asdict(stage) for stage in stages],
+        "stages": stages,
         "versions": versions(),
         "hardware": hardware(),
     }
     write_json(Path(arguments.output) / "rehearsal.json", content)
     title = f"Queries by {name}, gallery from {old.card.name} to {new.card.name}"
-    draw(content["stages"], title, Path(arguments.output) / "rehearsal.png")
+    draw(stages, title, Path(arguments.output) / "rehearsal.png")
     print(f"Written: {arguments.output}/rehearsal.json, {arguments.output}/rehearsal.png")
 
 
@@ -115,9 +117,3 @@ def drop_former(client: Any) -> None:
         if source != SOURCE:
             raise InputError(f"collection {COLLECTION}", "must be an earlier rehearsal's, or not be there", source)
         client.drop_collection(COLLECTION)
-
-
-def tell(stage: Stage) -> None:
-    """Print one line of the table."""
-    values = f"{stage.mAP:7.2f} {stage.tar:7.2f} {stage.far:8.4f} {stage.answered:9d}"
-    print(f"{stage.share:6.0f} % {values}", flush=True)

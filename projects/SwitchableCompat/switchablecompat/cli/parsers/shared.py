@@ -104,18 +104,15 @@ def natural(text: str) -> int:
     return positive(text, least=0)
 
 
-def check_counts(arguments: argparse.Namespace, *names: str) -> None:
-    """Reject counts below one."""
-    for name in names:
-        value = getattr(arguments, name)
-        if (smallest := min(value) if isinstance(value, list) else value) < 1:
-            raise InputError(f"--{name.replace('_', '-')}", "must be at least 1", smallest)
-
-
-def check_limit(arguments: argparse.Namespace, name: str) -> None:
-    """Reject a limit that is negative or NaN."""
-    if not getattr(arguments, name) >= 0:
-        raise InputError(f"--{name.replace('_', '-')}", "must not be negative", getattr(arguments, name))
+def limit(text: str) -> float:
+    """Parse a number that is neither negative nor NaN."""
+    try:
+        accepted = float(text) >= 0
+    except ValueError:
+        accepted = False
+    if not accepted:
+        raise argparse.ArgumentTypeError(f"must be a number of at least 0, found {text!r}")
+    return float(text)
 
 
 def add_config(parser: Parser, *, help: str = CONFIG_HELP, **options: Any) -> None:

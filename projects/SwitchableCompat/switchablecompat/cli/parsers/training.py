@@ -7,7 +7,7 @@ import argparse
 from ...choices import PRECISIONS
 from ...errors import InputError
 from ...files import shipped
-from .shared import Command, Parser, add_config, add_models, check_counts
+from .shared import Command, Parser, add_config, add_models, positive
 
 
 @Command
@@ -23,8 +23,8 @@ def train(parser: Parser) -> None:
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR")
     parser.add_argument("--eval-only", action="store_true", help="only evaluate MODEL.WEIGHTS")
     parser.add_argument("--verbose", action="store_true", help="print the full log")
-    parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="GPUs of this machine (default 1)")
-    parser.add_argument("--num-machines", type=int, default=1, metavar="N", help="machines (default 1)")
+    parser.add_argument("--num-gpus", type=positive, default=1, metavar="N", help="GPUs of this machine (default 1)")
+    parser.add_argument("--num-machines", type=positive, default=1, metavar="N", help="machines (default 1)")
     parser.add_argument("--machine-rank", type=int, default=0, metavar="N", help="this machine, from 0 (default 0)")
     parser.add_argument(
         "--dist-url", default="auto", metavar="URL", help="tcp://HOST:PORT for several machines (default: a free port)"
@@ -35,7 +35,6 @@ def train(parser: Parser) -> None:
 
 def _check_processes(arguments: argparse.Namespace) -> None:
     """Reject numbers of processes that would wait for each other forever."""
-    check_counts(arguments, "num_gpus", "num_machines")
     rank, machines = arguments.machine_rank, arguments.num_machines
     if not 0 <= rank < machines:
         raise InputError("--machine-rank", f"must be below --num-machines {machines}", rank)
@@ -88,10 +87,9 @@ def compare(parser: Parser) -> None:
     )
     parser.add_argument("--seeds", metavar="0,1", help="run only these seeds (default: all of the suite)")
     jobs = "runs at once, each with cores / N threads and one GPU (default 1)"
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help=jobs)
+    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help=jobs)
     parser.add_argument("--dry-run", action="store_true", help="only print what would be run")
     parser.add_argument("--table-only", action="store_true", help="run nothing, only make tables and plots again")
-    parser.checks.append(lambda arguments: check_counts(arguments, "jobs"))
 
 
 @Command

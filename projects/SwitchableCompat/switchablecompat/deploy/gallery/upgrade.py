@@ -7,7 +7,7 @@ would use: exported files, their readers, the engine and its loads, and one thre
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -112,8 +112,7 @@ def rehearse(
     threshold: float,
     *,
     seed: int = 0,
-    say: Callable[[Stage], None] = lambda _: None,
-) -> list[Stage]:
+) -> Iterator[Stage]:
     """Load a gallery with the old sub-model, and re-encode it by tenths in a random order while cameras query it.
 
     Args:
@@ -122,7 +121,7 @@ def rehearse(
         queries, gallery: images with identities and cameras.
         threshold: a pair is accepted at or above this cosine.
 
-    Returns:
+    Yields:
         The stages, from 0 to 100 per cent.
 
     Raises:
@@ -132,7 +131,6 @@ def rehearse(
     reading: dict[str, Any] = {"batch_size": 64, "workers": 2}
     load_images(target, old, gallery, "rehearsal", **reading)
     order = random_order(len(gallery), seed)
-    stages = []
     for number in range(STAGES + 1):
         first, last = (round(max(0, stage) * len(order) / STAGES) for stage in (number - 1, number))
         with _searching(MilvusGallery(target.client, target.name), features) as answered:
@@ -140,10 +138,7 @@ def rehearse(
         state = MilvusGallery(target.client, target.name)
         if len(state) != len(gallery):
             raise InputError("gallery of a rehearsal", f"must keep its {len(gallery)} items", len(state))
-        stage = Stage(100 * number / STAGES, *measure_stage(state, queries, features, threshold), answered.result())
-        say(stage)
-        stages.append(stage)
-    return stages
+        yield Stage(100 * number / STAGES, *measure_stage(state, queries, features, threshold), answered.result())
 
 
 @contextmanager

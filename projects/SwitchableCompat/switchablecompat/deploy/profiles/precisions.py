@@ -33,15 +33,13 @@ def profile_precisions(
     *,
     max_drop: float,
     repeats: int = 50,
-    say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Write every width in every precision to a temporary folder, and measure the files on one thread of the CPU.
 
     Args:
         model: the opened run, on the CPU.
         held_out, calibration: the test set that gives the mAP, and training images with their source.
-        max_drop: mAP, in percentage points, that int8 may lose before layers stay in float32; a larger loss is
-            rejected.
+        max_drop: mAP, in percentage points, that a file may lose.
         repeats: how often each file is timed, on one image.
 
     Returns:
@@ -61,10 +59,9 @@ def profile_precisions(
             source = Path(folder) / f"{width_name(width)}.onnx"
             write_onnx(network, source, describe(model, network, width, "onnx", file=source.name))
             files = {"float32": source}
-            options: dict[str, Any] = {"source": source, "say": say}
+            inputs = (held_out, calibration, limits)
             for precision in REDUCED:
-                say(f"{width_name(width)} {precision}")
-                target, _ = export_precision(model, width, precision, folder, held_out, calibration, limits, **options)
+                target, _ = export_precision(model, width, precision, folder, *inputs, source=source)
                 files[precision] = target / FILES["onnx"]
             for precision, file in files.items():
                 encoder = open_encoder(file)
@@ -77,7 +74,7 @@ def profile_precisions(
                     **(extra["proof"] if "proof" in extra else held_out.compare(encoder)),
                 })  # fmt: skip
                 calls[width, precision] = partial(encoder, image)
-        seconds = timing.take_turns(calls, repeats, say=say)
+        seconds = timing.take_turns(calls, repeats)
     for entry in entries:
         own, full = (seconds[entry["width"], precision] for precision in (entry["precision"], "float32"))
         entry["latency_ms"] = asdict(timing.Timing.of(own, full))

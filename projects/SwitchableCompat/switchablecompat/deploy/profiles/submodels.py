@@ -31,7 +31,6 @@ def profile(
     batches: Sequence[int] = (1, 8),
     threads: int = 1,
     repeats: int = 50,
-    say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Profile all sub-models of a run, trained or not, on the CPU with ``threads`` threads of PyTorch and onnxruntime.
 
@@ -47,15 +46,13 @@ def profile(
     calls: dict[tuple[str, int, int], Callable[[], object]] = {}
     with timing.threads(threads), tempfile.TemporaryDirectory() as folder:
         for index, width in enumerate(model.widths):
-            say(f"{width_name(width)}: counting, writing its files")
             entry, models = _submodel(model, width, Path(folder))
             submodels.append(entry)
             for runtime, batch in itertools.product(RUNTIMES, batches):
                 images = torch.rand(batch, 3, *input_size(preprocessing_of(model.cfg))) * 255
                 calls[runtime, batch, index] = partial(models[runtime], images)
-        say(f"timing {len(calls)} combinations {repeats} times")
         with torch.inference_mode():
-            seconds = timing.take_turns(calls, repeats, say=say)
+            seconds = timing.take_turns(calls, repeats)
     for index, entry in enumerate(submodels):
         entry["latency_ms"] = {runtime: {} for runtime in RUNTIMES}
         for runtime, batch in itertools.product(RUNTIMES, batches):

@@ -1,7 +1,4 @@
-"""Comparable latencies, measured in turns so that a busy moment of the machine affects all candidates alike.
-
-Also the common parts of profiles: the number of threads, the setting of the measurement, their tables.
-"""
+"""Comparable latencies, measured in turns so that a busy moment affects all candidates alike; parts of all profiles."""
 
 from __future__ import annotations
 
@@ -14,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from tabulate import tabulate
+from tqdm import tqdm
 
 from ...modeling.opened import OpenedModel
 from ...provenance import hardware, versions
@@ -44,33 +42,19 @@ class Timing:
 
 
 def take_turns(
-    calls: Mapping[Key, Callable[[], object]],
-    repeats: int,
-    *,
-    say: Callable[[str], None] = lambda _: None,
-    clock: Callable[[], float] = time.perf_counter,
+    calls: Mapping[Key, Callable[[], object]], repeats: int, *, clock: Callable[[], float] = time.perf_counter
 ) -> dict[Key, list[float]]:
-    """Time each call once per repeat, one after the other.
+    """Time each call once per repeat, one after the other; return the seconds of each call in every repeat.
 
     Directly before its timed run, each call runs once untimed, so that its weights are in the cache as in steady use.
-    About every 20 seconds ``say`` gets a line on the progress.
-
-    Returns:
-        Seconds of each call in every repeat.
     """
     seconds: dict[Key, list[float]] = {key: [] for key in calls}
-    begun = told = time.perf_counter()
-    for repeat in range(repeats):
+    for _ in tqdm(range(repeats), desc=f"Timing {len(calls)} combinations", unit="repeat"):
         for key, call in calls.items():
             call()
             start = clock()
             call()
             seconds[key].append(clock() - start)
-        now = time.perf_counter()
-        if now - told > 20:
-            told = now
-            left = (now - begun) / (repeat + 1) * (repeats - repeat - 1)
-            say(f"repeat {repeat + 1}/{repeats}, about {left:.0f} s left")
     return seconds
 
 
