@@ -5,6 +5,8 @@ import json
 import onnxruntime
 import pytest
 
+ARGUMENT = "command line: argument"
+
 
 def test_files_and_cells_of_every_width(deployable, run_tool, monkeypatch):
     work, _ = deployable
@@ -40,15 +42,15 @@ def test_files_and_cells_of_every_width(deployable, run_tool, monkeypatch):
     [
         (
             ["--repeats", "0"],
-            "command line: argument --repeats: must be a whole number of at least 1, found '0' (see --help)",
+            f"{ARGUMENT} --repeats: must be a whole number of at least 1, found '0' (see --help)",
         ),
         (
             ["--calibration-images", "-1"],
-            "command line: argument --calibration-images: must be a whole number of at least 1, found '-1' (see --help)",
+            f"{ARGUMENT} --calibration-images: must be a whole number of at least 1, found '-1' (see --help)",
         ),
         (
             ["--max-map-drop", "-1"],
-            "command line: argument --max-map-drop: must be a number of at least 0, found '-1' (see --help)",
+            f"{ARGUMENT} --max-map-drop: must be a number of at least 0, found '-1' (see --help)",
         ),
     ],
 )
