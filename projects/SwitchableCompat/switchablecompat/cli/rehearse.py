@@ -107,11 +107,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def drop_former(client: Any) -> None:
-    """Drop the collection of an earlier rehearsal.
-
-    Raises:
-        InputError: The collection is not a rehearsal's.
-    """
+    """Drop the collection of an earlier rehearsal; reject another collection of this name."""
     if client.has_collection(COLLECTION):
         source = read_state(client, COLLECTION)["source"]
         if source != SOURCE:

@@ -13,7 +13,7 @@ from ..deploy.encoder import features_of
 from ..deploy.features.shards import open_shards
 from ..deploy.gallery.faiss_build import build_from_images, build_from_shards
 from ..deploy.gallery.picture import draw_rank_list
-from ..deploy.gallery.search import AnyGallery, Hit, Search, find, measure
+from ..deploy.gallery.search import AnyGallery, Hit, Search, check_top, find, measure
 from ..errors import InputError, name_some
 from ..files import atomic_write, refuse_unwritable, refuse_unwritable_file, write_json
 from ..settings import check_comparable
@@ -59,7 +59,7 @@ def search_gallery(arguments: argparse.Namespace, gallery: AnyGallery) -> None:
     where = f"gallery {arguments.gallery}" if arguments.gallery else f"collection {arguments.collection}"
     top = min(DEFAULT_TOP, len(gallery)) if arguments.top is None else arguments.top
     for number in (top, arguments.depth or 1):
-        gallery.check_top(number)
+        check_top(gallery, number)
     queries, source = read_items(arguments, "query")
     encoder = read_encoder(arguments)
     check_comparable((f"the {where}", gallery.card.space), ("the query's sub-model", encoder.card.space))

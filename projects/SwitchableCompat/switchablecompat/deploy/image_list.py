@@ -31,11 +31,7 @@ class LabelledImage(NamedTuple):
 
 
 def items_of_paths(paths: Sequence[str | Path]) -> list[LabelledImage]:
-    """Files as given, and all images in and below folders, sorted by name.
-
-    Raises:
-        InputError: no such path, a folder without images, or names that are not UTF-8.
-    """
+    """Files as given, and all images in and below folders, sorted by name."""
     items: list[LabelledImage] = []
     for path in map(Path, paths):
         items += [LabelledImage(str(image)) for image in ([path] if path.is_file() else list_images(path))]
@@ -50,15 +46,10 @@ def _writable(items: list[LabelledImage]) -> list[LabelledImage]:
 
 
 def items_of_dataset(name: str, split: str, manifest: str = "") -> list[LabelledImage]:
-    """One split of a data set of FastReID's registry, in its order, with identities and cameras.
+    """One split (``query``, ``gallery``) of a data set of FastReID's registry, in order, with identities and cameras.
 
     Identities of a manifest keep their names. Those of other data sets become ``NAME_number``, so that equal numbers in
-    two data sets do not mean the same identity.
-
-    ``split`` is ``query`` or ``gallery``; ``manifest`` is the CSV for ``ManifestReID``.
-
-    Raises:
-        InputError: unknown or incomplete data set, or an empty split.
+    two data sets do not mean the same identity. ``manifest`` is the CSV for ``ManifestReID``.
     """
     dataset, splits = open_dataset(name, data_root(), manifest)
     if not splits[split]:
@@ -75,9 +66,6 @@ def list_images(folder: str | Path) -> list[Path]:
     Links to files and folders are followed. Each folder is searched once, however many links lead to it. Names that
     begin with a dot (thumbnails, ``.ipynb_checkpoints``, ``._`` of macOS), other suffixes, broken links and unreadable
     folders are left out.
-
-    Raises:
-        InputError: Not a folder, or a folder without images.
     """
     folder = Path(folder)
     if not folder.is_dir():

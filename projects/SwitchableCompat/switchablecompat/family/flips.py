@@ -17,11 +17,8 @@ from ..evaluation.task import Cell
 class Flip:
     """A query that is right at rank 1 in its self-test and wrong in a cross-test.
 
-    Attributes:
-        query: index of the query.
-        q: index of the query's sub-model.
-        g: index of the gallery's sub-model in the cross-test.
-        rank: rank of the first right item in the cross-test, from 2.
+    All are indices: the ``query``, its sub-model ``q``, and the gallery's sub-model ``g`` in the cross-test, where the
+    first right item has ``rank``, from 2.
     """
 
     query: int
@@ -72,11 +69,7 @@ def _lost(first_hit_rank: np.ndarray, defined: np.ndarray) -> dict[Cell, np.ndar
 def best_match(number: int, query: Tensor, gallery: Tensor, matches: ProtocolMatches) -> int:
     """Index of the gallery item at rank 1 of a query, junk left out. Among ties, the lowest index.
 
-    Args:
-        number: index of the query.
-        query: features of the query, ``[D]``.
-        gallery: features of the gallery, ``[Ng, D]``.
-        matches: matches of their labels.
+    ``number`` is the index of the query, ``query`` its features ``[D]``, and ``gallery`` the gallery's ``[Ng, D]``.
     """
     similarity = gallery @ query
     _, col, junk = matches.pairs(number, number + 1)

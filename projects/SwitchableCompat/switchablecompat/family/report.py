@@ -143,11 +143,8 @@ def build_report(
 ) -> FamilyReport:
     """Measure a family.
 
-    Args:
-        task: the queries and galleries to rank.
-        images: file, identity and camera of the queries, then of the gallery items.
-        refinement: see :func:`~switchablecompat.evaluation.evaluator.evaluate_task`.
-        labels: names of the data set's identities and cameras for readers.
+    ``images`` are file, identity and camera of the queries, then of the gallery items; ``labels`` are the names of the
+    identities and cameras for readers. For ``refinement`` see :func:`~..evaluation.evaluator.evaluate_task`.
     """
     grid, queries = evaluate_task(task, refinement)
     logger.info("Grid done; similarities of all pairs")

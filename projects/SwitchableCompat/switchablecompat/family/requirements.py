@@ -51,8 +51,7 @@ class Requirements:
 def broken_requirements(requirements: Requirements, grid: CompatibilityGrid) -> list[str]:
     """One line per requirement that the grid does not meet. A cell that is not defined meets no requirement.
 
-    Raises:
-        InputError: an unknown cell, or a baseline of another test set or other widths.
+    An unknown cell, or a baseline of another test set or other widths, raises InputError.
     """
     if requirements.baseline is not None:
         _check_baseline(requirements.baseline, grid, requirements.source)
@@ -69,11 +68,7 @@ def broken_requirements(requirements: Requirements, grid: CompatibilityGrid) -> 
 
 
 def read_requirements(path: str | Path) -> Requirements:
-    """Read and check a requirements file and its baseline.
-
-    Raises:
-        InputError: with the file and key, the rule, and the value found.
-    """
+    """Read and check a requirements file and its baseline."""
     path = Path(path)
     content = _load(path)
     if not isinstance(content, Mapping) or not content:

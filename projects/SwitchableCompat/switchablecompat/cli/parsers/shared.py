@@ -40,12 +40,9 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """The parser of a command line.
+    """The parser of a command line, of a command or with own ``options`` of ``argparse``.
 
-    Args:
-        command: The command, if any. The part of its docstring from ``example`` on is shown last.
-        prog: What the user types to start it.
-        options: Options of ``argparse``, for parsers without a command.
+    ``prog`` is what the user types to start it. The part of a command's docstring from ``example`` on is shown last.
     """
 
     def __init__(self, command: Command | None = None, prog: str | None = None, **options: Any) -> None:
@@ -71,11 +68,7 @@ class Parser(argparse.ArgumentParser):
         return " ".join([*parts, "[options]", *last])
 
     def read(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
-        """Parse a command line and run all checks.
-
-        Raises:
-            InputError: Bad usage.
-        """
+        """Parse a command line and run all checks. Bad usage raises InputError."""
         mixed = any(action.dest == "opts" and action.nargs == "*" for action in self._actions)
         arguments = self.parse_intermixed_args(argv) if mixed else self.parse_args(argv)
         for check in self.checks:

@@ -1,10 +1,10 @@
 """Restartable extraction of features into shards, by any number of processes on any number of machines.
 
 The list of images is cut into shards of fixed size, independent of the number of processes. Process ``r`` of ``n``
-takes the shards ``r, r + n, ...``. A shard gets its name only when it is complete. So a restart after an interruption
-writes the missing shards, with any number of processes. The processes exchange nothing: all read the same list, and
-``extract.json`` in the folder identifies it. A shard also records the sizes and times of its image files, and is
-written again if a file has changed.
+takes the shards ``r, r + n, ...``. A shard gets its name only when it is complete, so a restart writes the missing
+shards, with any number of processes. The processes exchange nothing: all read the same list, and ``extract.json`` in
+the folder identifies it. A shard also records the sizes and times of its image files, and is written again if a file
+has changed.
 """
 
 from __future__ import annotations
@@ -40,11 +40,7 @@ class Process(NamedTuple):
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Process:
-        """Read the numbers that ``torchrun`` sets; without them, this is the only process.
-
-        Raises:
-            InputError: RANK or WORLD_SIZE is not a valid number.
-        """
+        """Read the numbers that ``torchrun`` sets; without them, this is the only process."""
         rank, size = environment.get("RANK", "0"), environment.get("WORLD_SIZE", "1")
         if not (rank.isdecimal() and size.isdecimal() and int(rank) < int(size)):
             raise InputError("RANK, WORLD_SIZE", "must be a process's number and how many there are", f"{rank}, {size}")
@@ -67,10 +63,10 @@ def extract(
     """Write the missing shards among this process's.
 
     Args:
-        items: all images, the same list in every process.
-        folder: of the shards; created if needed.
-        shard_size: images per shard.
+        encoder, items: the sub-model, and all images, the same list in every process.
+        folder, shard_size: of the shards, which is created if needed; images per shard.
         first_id: id of the first image. The ids of the others follow, so that separate extractions can be joined.
+        process: this process, of all that extract.
         **reading: ``batch_size``, ``workers`` and ``skip_unreadable`` of :func:`~..encoder.encode`.
 
     Returns:
@@ -111,11 +107,7 @@ def shard_names(num_items: int, shard_size: int) -> list[str]:
 
 
 def open_shards(folders: Sequence[str | Path]) -> list[FeatureFile]:
-    """Open the feature files of folders, in the order of their names.
-
-    Raises:
-        InputError: no folder, no files in it, an incomplete file, or an unfinished extraction.
-    """
+    """Open the feature files of folders, in the order of their names. A folder must hold a whole extraction."""
     files: list[FeatureFile] = []
     for folder in map(Path, folders):
         if not folder.is_dir():
@@ -157,11 +149,7 @@ def _read_job(folder: Path) -> dict[str, Any]:
 
 
 def _is_written(path: Path, job: str, images: Sequence[LabelledImage]) -> bool:
-    """Whether a shard need not be written again. A damaged one, or one of changed images, must be.
-
-    Raises:
-        InputError: the shard is whole but belongs to another extraction.
-    """
+    """Whether a shard need not be written again. A damaged one, or one of changed images, must be."""
     if not path.exists():
         return False
     try:

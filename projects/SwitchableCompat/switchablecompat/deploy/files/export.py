@@ -64,7 +64,6 @@ def export_submodel(
 
     Raises:
         InputError: Unknown width, missing package, or features that differ. No file is written then.
-        OSError: The folder cannot be written.
     """
     folder = export_folder(output, width, kind)
     network = standalone(model, width)
@@ -124,9 +123,5 @@ def export_folder(output: str | Path, width: float, kind: str, precision: str = 
 
 
 def packages(kind: str) -> dict[str, str]:
-    """The optional packages that a kind of file needs, with their versions.
-
-    Raises:
-        InputError: A package is missing. The message says how to install it.
-    """
+    """The optional packages that a kind of file needs, with their versions; a missing one raises InputError."""
     return {name: optional(name, f"for --kind {kind}").__version__ for name in PACKAGES.get(kind, ())}

@@ -16,11 +16,7 @@ FLOAT, FLOAT16 = 1, 10  # ONNX's type numbers
 
 
 def write_half(source: Path, target: Path) -> None:
-    """Convert ``source`` to float16, without its metadata. Weights out of range become float16's largest number.
-
-    Raises:
-        InputError: a package is missing.
-    """
+    """Convert ``source`` to float16, without its metadata. Weights out of range become float16's largest number."""
     onnx: Any = optional("onnx", "for --precision float16")
     converter: Any = optional("onnxruntime.transformers.float16", "for --precision float16")
     model = onnx.load(source)

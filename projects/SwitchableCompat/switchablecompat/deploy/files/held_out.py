@@ -25,9 +25,6 @@ class HeldOut:
     """The first test set of a run's config, with the float32 features of its sub-models.
 
     Each sub-model encodes the test set when its features are first used.
-
-    Raises:
-        InputError: the test set is missing, or has no query with a match.
     """
 
     def __init__(self, model: OpenedModel, batch_size: int = 64) -> None:
@@ -92,14 +89,7 @@ def largest_drop(row: Sequence[dict[str, Any]]) -> float:
 
 
 def calibration_pictures(model: OpenedModel, number: int = CALIBRATION) -> tuple[Tensor, str]:
-    """Evenly spaced images of the training sets, read by the test pipeline.
-
-    Returns:
-        ``[n, 3, H, W]``, and where they come from.
-
-    Raises:
-        InputError: a training set is missing, or has no images.
-    """
+    """Evenly spaced training images, read by the test pipeline: ``[n, 3, H, W]``, and where they come from."""
     names = list(dict.fromkeys(model.cfg.DATASETS.NAMES))
     paths = [
         item[0] for name in names for item in open_dataset(name, data_root(), model.cfg.DATASETS.MANIFEST)[1]["train"]

@@ -35,12 +35,8 @@ class Layer(NamedTuple):
 class Quantiser:
     """Measures the ranges of an ONNX file's activations once, and quantises the file any number of times.
 
-    Args:
-        source: the float32 file, by :func:`~.writers.write_onnx`.
-        pictures: calibration images ``[N, 3, H, W]``, as the file takes them.
-
-    Raises:
-        InputError: a package is missing, or the graph has no layers that can be quantised.
+    ``source`` is a float32 file of :func:`~.writers.write_onnx`; ``pictures`` are images ``[N, 3, H, W]`` to calibrate
+    on. A graph without layers that can be quantised raises InputError.
     """
 
     def __init__(self, source: Path, pictures: Tensor) -> None:
@@ -61,11 +57,7 @@ class Quantiser:
             self._ranges = calibrator.compute_data()
 
     def named(self, names: Sequence[str]) -> list[Layer]:
-        """The layers with these names; the name of a module stands for all layers in it.
-
-        Raises:
-            InputError: no layer has such a name.
-        """
+        """The layers with these names; the name of a module stands for all layers in it."""
         found: list[Layer] = []
         for name in names:
             below = [layer for layer in self.layers if layer.name == name or layer.name.startswith(f"{name}.")]

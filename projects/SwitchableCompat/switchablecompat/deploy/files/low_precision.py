@@ -32,12 +32,7 @@ RANKED = 32  # calibration images that rank the layers by their error
 
 @dataclass(frozen=True)
 class Limits:
-    """The mAP that a lower precision may lose, and the layers that stay in float32.
-
-    Attributes:
-        max_drop: mAP that any cell of the row may lose, in percentage points.
-        exclude: modules to keep in float32 from the start.
-    """
+    """The mAP that any cell may lose, in percentage points, and the modules to keep in float32 from the start."""
 
     max_drop: float = MAX_DROP
     exclude: Sequence[str] = ()
@@ -76,7 +71,6 @@ def export_precision(
 
     Raises:
         InputError: unknown width or layer, missing package, or a loss above the limit. No file is written then.
-        OSError: the folder cannot be written.
     """
     folder = export_folder(output, width, "onnx", precision)
     network = standalone(model, width)

@@ -59,11 +59,7 @@ def open_encoder(
 
 
 def openvino_encoder(path: Path) -> Encoder:
-    """Open an exported ONNX file in OpenVINO, on the CPU in the file's own precision.
-
-    Raises:
-        InputError: OpenVINO is missing, or rejects the file.
-    """
+    """Open an exported ONNX file in OpenVINO, on the CPU in the file's own precision."""
     openvino: Any = optional("openvino", "for --openvino", extra="openvino")
     core = openvino.Core()
     try:

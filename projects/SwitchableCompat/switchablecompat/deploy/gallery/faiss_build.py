@@ -39,10 +39,9 @@ def build_from_images(
     """Encode images and write them as a gallery, features included.
 
     Args:
-        items: the images; their ids are their positions.
+        encoder, items: the sub-model, and the images; their ids are their positions.
         output: folder. Its files appear when all are complete, and replace an existing gallery.
-        factory: FAISS's index factory string.
-        source: description of the images' origin, for the card.
+        factory, source: FAISS's index factory string, and a description of the images' origin, for the card.
         **reading: ``batch_size`` and ``workers`` of :func:`~..encoder.encode`.
 
     Returns:
@@ -60,11 +59,7 @@ def build_from_images(
 
 
 def build_from_shards(files: Sequence[FeatureFile], output: str | Path, factory: str, source: str) -> dict[str, Any]:
-    """Write the images of one or more feature files as a gallery. The features stay in their files.
-
-    Raises:
-        InputError: shards that cannot form one gallery, or an unsuitable factory string.
-    """
+    """Write the images of one or more feature files as a gallery. The features stay in their files."""
     create_index(files[0].card.dimension, factory)
     check_shards(files)
     _check_output(Path(output))
@@ -73,12 +68,12 @@ def build_from_shards(files: Sequence[FeatureFile], output: str | Path, factory:
         return _write(folder, files, factory, source)
 
 
-def sample_features(files: Sequence[FeatureFile], size: int, seed: int = 0) -> np.ndarray:
+def sample_features(files: Sequence[FeatureFile], size: int) -> np.ndarray:
     """Sample ``size`` features from all parts of the files, ``[n, D]``; take all if there are fewer."""
     num_items = sum(file.num_rows for file in files)
     size = min(size, num_items)
     sample = np.empty((size, files[0].card.dimension), dtype=np.float32)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     seen = taken = 0
     for _, features in feature_blocks(files, "Sampling"):
         seen += len(features)

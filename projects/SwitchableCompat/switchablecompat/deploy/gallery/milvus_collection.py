@@ -61,11 +61,7 @@ def create_collection(
 
 
 def check_names(name: str, columns: Sequence[str]) -> None:
-    """Reject names of a collection or of further columns that Milvus does not accept, or that are in use.
-
-    Raises:
-        InputError: with the name.
-    """
+    """Reject names of a collection or of further columns that Milvus does not accept, or that are in use."""
     for text, what in ((name, "--collection"), *((column, "--columns") for column in columns)):
         if not NAME.match(text) or text in (*FIXED, "feature"):
             taken = ", ".join((*FIXED, "feature"))
@@ -73,11 +69,7 @@ def check_names(name: str, columns: Sequence[str]) -> None:
 
 
 def read_state(client: Any, name: str) -> dict[str, Any]:
-    """Read the state of a gallery from the collection's properties.
-
-    Raises:
-        InputError: no such collection, or one that this plug-in did not make.
-    """
+    """Read the state of a gallery from the collection's properties; reject a collection that is not a gallery."""
     if not client.has_collection(name):
         known = ", ".join(client.list_collections()) or "none"
         raise InputError(f"collection {name}", f"must be in this database, which has {known}", "no such collection")
@@ -126,11 +118,7 @@ def every(client: Any, name: str, fields: Sequence[str], filter: str = "") -> It
 
 
 def check_filter(expression: str, columns: Sequence[str]) -> None:
-    """Reject an expression with an unknown column, for which Milvus would silently find nothing.
-
-    Raises:
-        InputError: with the known columns.
-    """
+    """Reject an expression with an unknown column, for which Milvus would silently find nothing."""
     bare = re.sub(r'"(?:[^"\\]|\\.)*"|' + r"'(?:[^'\\]|\\.)*'", "", expression)
     for name in re.findall(r"(?<![\w.])[A-Za-z_]\w*(?!\s*\(|\w)", bare):
         if name.lower() not in WORDS and name not in columns:

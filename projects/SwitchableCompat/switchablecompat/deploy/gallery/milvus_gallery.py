@@ -20,10 +20,8 @@ CELLS = 65536  # results of one call: far below Milvus's limit of 256 MB per mes
 class MilvusGallery:
     """An opened collection, limited to the items that match ``filter``, an expression of Milvus.
 
-    ``client`` is from :func:`~.milvus_server.connection`; ``parameters`` are for the search, such as ``{"ef": 64}``.
-
-    Raises:
-        InputError: no such collection, not a gallery, an unfinished first load, or a filter over unknown columns.
+    ``client`` is from :func:`~.milvus_server.connection`; ``parameters`` are for the search, such as ``{"ef": 64}``. An
+    unfinished first load, or a filter over unknown columns, raises InputError.
     """
 
     def __init__(
@@ -81,15 +79,8 @@ class MilvusGallery:
         }
         return {name: number for name, number in numbers.items() if number}
 
-    def check_top(self, top: int) -> None:
-        """Reject ``top`` below one, above the size of the gallery, or above Milvus's limit."""
-        if not 1 <= top <= self.deepest:
-            what = f"{len(self)} of the gallery" if self.deepest == len(self) else f"{DEEPEST} that Milvus finds"
-            raise InputError("number of items to find", f"must be from 1 to the {what}", top)
-
     def search(self, features: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
         """As :meth:`~.faiss_gallery.Gallery.search`. This object numbers rows in the order in which it meets items."""
-        self.check_top(top)
         scores = np.full((len(features), top), -np.inf, dtype=np.float32)
         rows = np.full(scores.shape, -1, dtype=np.int64)
         step = max(1, CELLS // top)

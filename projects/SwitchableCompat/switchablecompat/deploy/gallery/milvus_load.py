@@ -30,15 +30,11 @@ BLOCK = 4096  # items that are looked up in the collection at a time
 
 @dataclass(frozen=True)
 class Target:
-    """A collection to load into.
+    """A collection to load into, by pymilvus's client; it is created if needed.
 
     Attributes:
-        client: client of pymilvus.
-        name: name of the collection, which is created if needed.
-        index_type: Milvus's name of a new collection's index, such as ``FLAT`` (exact) or ``HNSW``.
-        build: parameters of a new index.
-        columns: further values of items, by path, see :mod:`.columns`.
-        column_names: names of these columns.
+        index_type, build: Milvus's name of a new collection's index, such as ``FLAT`` (exact), and its parameters.
+        columns, column_names: further values of items, by path, see :mod:`.columns`, and their names.
         again: also replace items that the same sub-model has encoded.
     """
 
@@ -66,9 +62,7 @@ def load_images(
     """Encode and write images that the collection lacks, or that another sub-model has encoded.
 
     Paths give the keys. A replaced item keeps its id, and keeps labels and columns for which there are no new values.
-
-    Raises:
-        InputError: an unreadable image, a duplicate path, or a collection of another family.
+    A path that occurs twice, or a collection of another family, raises InputError.
     """
     keys = [key_of(item.path) for item in items]
     _once(keys, [item.path for item in items], "path")
@@ -88,9 +82,6 @@ def load_shards(target: Target, files: Sequence[FeatureFile], source: str, key: 
     """Write the items of feature files, with their ids.
 
     ``key`` is the column that identifies items: ``path``, or ``id`` if several items come from one file.
-
-    Raises:
-        InputError: shards that cannot form one gallery, a duplicate key, or a collection of another family.
     """
     check_shards(files)
     texts = [str(value) for file in files for batch in file.blocks() for value in batch[key].to_pylist()]
@@ -195,11 +186,7 @@ class _Load:
 
 
 def delete_items(client: Any, name: str, *, paths: Sequence[str] = (), filter: str = "") -> int:
-    """Delete items by their paths or by an expression; return the number of deleted items.
-
-    Raises:
-        InputError: no such collection.
-    """
+    """Delete items by their paths or by an expression; return the number of deleted items."""
     read_state(client, name)
     client.load_collection(name)
     before = count(client, name)

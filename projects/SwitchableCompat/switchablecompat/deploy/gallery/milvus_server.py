@@ -24,13 +24,8 @@ def is_embedded(uri: str) -> bool:
 def connection(uri: str, *, create: bool = False, token: str = "") -> Iterator[Any]:
     """Yield a client of pymilvus. When the block ends, an embedded database is complete on disk and unlocked.
 
-    Args:
-        uri: a file that ends in ``.db``, or ``http://host:19530``.
-        create: create the file if it does not exist.
-        token: ``user:password``, for servers that require it.
-
-    Raises:
-        InputError: a missing package, file or server, or an error of Milvus.
+    ``uri`` is a file that ends in ``.db``, which ``create`` allows to be new, or ``http://host:19530``, where ``token``
+    is ``user:password`` if the server requires it. Any failure of Milvus raises InputError.
     """
     client_module: Any = optional("pymilvus", "for --engine milvus", extra="milvus")
     if is_embedded(uri):

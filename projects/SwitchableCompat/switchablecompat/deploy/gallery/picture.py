@@ -49,11 +49,7 @@ class RankListLayout:
 def draw_rank_list(
     queries: Sequence[LabelledImage], hits: Sequence[Sequence[Hit]], title: str, subtitle: str = "", aspect: float = 0.5
 ) -> Image.Image:
-    """Draw the results of one or more queries, one row each, with at least one item; ``aspect`` is width by height.
-
-    Raises:
-        InputError: an image no longer exists.
-    """
+    """Draw the results of one or more queries, one row each, with at least one item; ``aspect`` is width by height."""
     layout = RankListLayout(len(queries), max(map(len, hits)), aspect)
     page = Image.new("RGB", layout.size, "white")
     draw = ImageDraw.Draw(page)

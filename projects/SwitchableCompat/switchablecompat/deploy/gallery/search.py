@@ -32,13 +32,8 @@ AnyGallery = Gallery | MilvusGallery
 class Hit:
     """One item that a search found.
 
-    Attributes:
-        rank: rank, from 1.
-        id: id of the item.
-        item: its file, identity and camera.
-        score: inner product, the cosine.
-        match: ``hit`` (same identity, another camera), ``junk`` (same identity and same camera: counts nowhere),
-            ``miss``; None if identities are not known.
+    ``rank`` counts from 1, ``score`` is the inner product, the cosine. ``match`` is ``hit`` (same identity, another
+    camera), ``junk`` (same identity and same camera: counts nowhere) or ``miss``; None if identities are not known.
     """
 
     rank: int
@@ -48,13 +43,21 @@ class Hit:
     match: str | None
 
     def to_dict(self) -> dict[str, Any]:
-        """The hit and its item as plain values."""
+        """The hit and its item as plain values; :meth:`from_dict` restores them."""
         return {"rank": self.rank, "id": self.id, **self.item._asdict(), "score": self.score, "match": self.match}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Hit:
-        """The inverse of :meth:`to_dict`."""
+        """Restore a hit."""
         return cls(content["rank"], content["id"], _image(content), content["score"], content["match"])
+
+
+def check_top(gallery: AnyGallery, top: int) -> None:
+    """Reject a number of items to find below one, or above what the gallery has or its engine finds."""
+    if not 1 <= top <= gallery.deepest:
+        whole = gallery.deepest == len(gallery)
+        what = f"{len(gallery)} of the gallery" if whole else f"{gallery.deepest} that Milvus finds"
+        raise InputError("number of items to find", f"must be from 1 to the {what}", top)
 
 
 def find(gallery: AnyGallery, queries: Sequence[LabelledImage], features: np.ndarray, top: int) -> list[list[Hit]]:
@@ -86,7 +89,7 @@ def measure(
     """Metrics of the searches, in FastReID's protocol.
 
     Args:
-        queries, features: the queries ``[Nq]``, and their L2-normalised features ``[Nq, D]``.
+        gallery, queries, features: the gallery, the queries ``[Nq]``, and their L2-normalised features ``[Nq, D]``.
         depth: how many items to rank for each query. Default: the whole gallery, which with an exact index gives the
             values of the grid's cell. Positives beyond this depth count as never found.
 
@@ -112,10 +115,8 @@ class Search:
     """A finished search.
 
     Attributes:
-        title: the sub-models of queries and gallery.
-        subtitle: numbers of queries and items, and the metrics.
-        queries: the queries, ``[Nq]``.
-        found: the hits of each query, best first.
+        title, subtitle: the sub-models of queries and gallery; numbers of queries and items, and the metrics.
+        queries, found: the queries, ``[Nq]``, and the hits of each, best first.
         result: metrics of each query, ``[Nq]`` each; None if identities or cameras are not known.
         aspect: width of an image divided by its height.
     """
@@ -149,11 +150,7 @@ class Search:
 
     @classmethod
     def read(cls, path: str | Path) -> Search:
-        """Read a file of ``switchablecompat search query --json``.
-
-        Raises:
-            InputError: no such file, or other content.
-        """
+        """Read a file of ``switchablecompat search query --json``."""
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             if content["format"] != FORMAT:

@@ -39,8 +39,7 @@ class Stage:
     Attributes:
         share: share of the items that the new sub-model has encoded, in per cent.
         mAP: mAP of the cameras' queries, in per cent.
-        tar: share of genuine pairs that the threshold accepts, in per cent.
-        far: share of impostor pairs that the threshold accepts, in [0, 1].
+        tar, far: shares of genuine pairs, in per cent, and of impostor pairs, in [0, 1], that the threshold accepts.
         answered: number of queries that were answered while the items of this stage were written.
     """
 
@@ -54,11 +53,7 @@ class Stage:
 def family_threshold(
     encoders: Sequence[Encoder], queries: Sequence[LabelledImage], gallery: Sequence[LabelledImage], far: float
 ) -> float:
-    """The threshold that keeps a false accept rate in every cell of these sub-models: the highest of the cells' own.
-
-    Raises:
-        InputError: too few impostor pairs for this rate.
-    """
+    """The threshold that keeps a false accept rate in every cell of these sub-models: the highest of the cells' own."""
     features = [[torch.from_numpy(features_of(encoder, side)) for side in (queries, gallery)] for encoder in encoders]
     labels = [np.array([item[column] for item in side]) for column in (1, 2) for side in (queries, gallery)]
     matches = ProtocolMatches(*labels)
@@ -76,11 +71,7 @@ def family_threshold(
 def measure_stage(
     gallery: MilvusGallery, queries: Sequence[LabelledImage], features: np.ndarray, threshold: float
 ) -> tuple[float, float, float]:
-    """mAP in per cent, TAR in per cent and FAR in [0, 1], from one search of the whole gallery for each query.
-
-    Raises:
-        InputError: a gallery without labels, or larger than Milvus can rank.
-    """
+    """mAP in per cent, TAR in per cent and FAR in [0, 1], from one search of the whole gallery for each query."""
     labels = gallery.labels()
     if labels is None or gallery.deepest < len(gallery):
         rule = f"must have identities and cameras, and at most {gallery.deepest} items"
@@ -143,11 +134,7 @@ def rehearse(
 
 @contextmanager
 def _searching(gallery: MilvusGallery, features: np.ndarray) -> Iterator[Future[int]]:
-    """Search in another thread until the block ends; yield a future of the number of answers.
-
-    Raises:
-        InputError: a search failed.
-    """
+    """Search in another thread until the block ends; yield a future of the number of answers."""
     stop, top = threading.Event(), min(10, len(gallery))
 
     def search() -> int:

@@ -37,9 +37,6 @@ def profile(
     Returns:
         The content of ``profile.json``: the setting, and for each sub-model ``parameters``, ``macs`` (for one image),
         ``checkpoint_bytes``, ``onnx_bytes`` and ``latency_ms`` by runtime and batch size.
-
-    Raises:
-        InputError: A package is missing.
     """
     packages("onnx")
     submodels: list[dict[str, Any]] = []
