@@ -17,18 +17,9 @@ def read_encoder(arguments: argparse.Namespace) -> Encoder:
     """Open the sub-model that the command line names."""
     if arguments.model:
         return open_encoder(arguments.model, precision=arguments.precision)
-    return open_encoder(
-        arguments.weights,
-        arguments.width,
-        config_file=arguments.config_file,
-        device=arguments.device or default_device(),
-        precision=arguments.precision,
-    )
-
-
-def default_device() -> str:
-    """The GPU of this process (by LOCAL_RANK), or the CPU."""
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+    own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+    options = {"config_file": arguments.config_file, "device": arguments.device or own}
+    return open_encoder(arguments.weights, arguments.width, precision=arguments.precision, **options)
 
 
 def read_items(arguments: argparse.Namespace, split: str) -> tuple[list[LabelledImage], str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from ..deploy.profiles.submodels import profile, render_profile
+from ..files import write_json, write_texts
 from ..modeling.opened import open_model
-from .written import write_measured
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -18,4 +19,7 @@ def main(arguments: argparse.Namespace) -> None:
         threads=arguments.threads,
         repeats=arguments.repeats,
     )
-    write_measured(arguments.output, "profile", content, render_profile(content))
+    text = render_profile(content)
+    files = [write_json(Path(arguments.output, "profile.json"), content)]
+    files += write_texts(arguments.output, {"profile.md": text})
+    print(f"\n{text}\nWritten: {files[0]}, {files[1]}")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from ..deploy.files.held_out import HeldOut, calibration_pictures
 from ..deploy.profiles.precisions import profile_precisions, render_precisions
+from ..files import write_json, write_texts
 from ..modeling.opened import open_model
-from .written import write_measured
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -20,4 +21,7 @@ def main(arguments: argparse.Namespace) -> None:
         max_drop=arguments.max_map_drop,
         repeats=arguments.repeats,
     )
-    write_measured(arguments.output, "precisions", content, render_precisions(content))
+    text = render_precisions(content)
+    files = [write_json(Path(arguments.output, "precisions.json"), content)]
+    files += write_texts(arguments.output, {"precisions.md": text})
+    print(f"\n{text}\nWritten: {files[0]}, {files[1]}")

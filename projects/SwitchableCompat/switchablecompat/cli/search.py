@@ -63,7 +63,7 @@ def search_gallery(arguments: argparse.Namespace, gallery: AnyGallery) -> None:
     queries, source = read_items(arguments, "query")
     encoder = read_encoder(arguments)
     check_comparable((f"the {where}", gallery.card.space), ("the query's sub-model", encoder.card.space))
-    features = features_of(encoder, queries, arguments.batch_size, workers=arguments.workers)
+    features = features_of(encoder, queries, batch_size=arguments.batch_size, workers=arguments.workers)
     found = find(gallery, queries, features, top)
     result = measure(gallery, queries, features, arguments.depth or gallery.deepest)
     metrics = result and {"Rank-1": result.rank_k(1), "Rank-5": result.rank_k(5), "mAP": result.mAP}

@@ -120,12 +120,12 @@ def encode(
 
 
 def features_of(
-    encoder: Encoder, items: Sequence[LabelledImage], batch_size: int = 64, doing: str = "Encoding", **reading: Any
+    encoder: Encoder, items: Sequence[LabelledImage], doing: str = "Encoding", **reading: Any
 ) -> np.ndarray:
-    """Encode images to features ``[N, D]``, and show progress."""
+    """Encode images to features ``[N, D]``, and show progress; ``reading`` are options of :func:`encode`."""
     with tqdm(total=len(items), desc=doing, unit="image") as progress:
         blocks = []
-        for batch in encode(encoder, items, batch_size=batch_size, **reading):
+        for batch in encode(encoder, items, **reading):
             blocks.append(batch.features)
             progress.update(len(batch.items))
     return np.concatenate(blocks)

@@ -27,11 +27,11 @@ class HeldOut:
     Each sub-model encodes the test set when its features are first used.
     """
 
-    def __init__(self, model: OpenedModel, batch_size: int = 64) -> None:
+    def __init__(self, model: OpenedModel) -> None:
         self.source = model.cfg.DATASETS.TESTS[0]
         _, splits = open_dataset(self.source, data_root(), model.cfg.DATASETS.MANIFEST)
         query, gallery = splits["query"], splits["gallery"]
-        self._model, self._batch = model, batch_size
+        self._model = model
         self._items = [LabelledImage(item[0]) for item in (*query, *gallery)]
         self._num_query = len(query)
         labels = [np.array([item[column] for item in side]) for column in (1, 2) for side in (query, gallery)]
@@ -80,7 +80,7 @@ class HeldOut:
         return {"gallery": name, "mAP": changed, "float32": former, "drop": former - changed}
 
     def _encode(self, encoder: Encoder, name: str) -> Tensor:
-        return torch.from_numpy(features_of(encoder, self._items, self._batch, f"Held-out images by {name}"))
+        return torch.from_numpy(features_of(encoder, self._items, doing=f"Held-out images by {name}"))
 
 
 def largest_drop(row: Sequence[dict[str, Any]]) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from ...errors import InputError
-from ..card import ModelCard, read_json
+from ..card import ModelCard, check_format, read_json
 from ..features.feature_file import whole_parquet
 from ..image_list import LabelledImage
 from .faiss_index import read_index, set_parameters
@@ -45,7 +45,8 @@ class Gallery:
         """
         folder = Path(folder)
         path = folder / CARD
-        description = read_json(path, "the readable card of a gallery", FORMAT, ("num_items", "index_bytes", "model"))
+        description = read_json(path, "the readable card of a gallery")
+        check_format(description, path, "the card of a gallery", FORMAT, ("num_items", "index_bytes", "model"))
         card = ModelCard.from_dict(description["model"], f"{path}: model")
         gallery = cls(folder, card, read_index(folder / INDEX, description["index_bytes"]), description)
         with whole_parquet(folder / ITEMS):

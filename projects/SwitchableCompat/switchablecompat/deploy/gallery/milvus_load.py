@@ -57,11 +57,12 @@ class Loaded:
 
 
 def load_images(
-    target: Target, encoder: Encoder, items: Sequence[LabelledImage], source: str, *, batch_size: int, workers: int
+    target: Target, encoder: Encoder, items: Sequence[LabelledImage], source: str, **reading: int
 ) -> Loaded:
     """Encode and write images that the collection lacks, or that another sub-model has encoded.
 
     Paths give the keys. A replaced item keeps its id, and keeps labels and columns for which there are no new values.
+    ``reading`` are ``batch_size`` and ``workers`` of :func:`~..encoder.encode`.
     A path that occurs twice, or a collection of another family, raises InputError.
     """
     keys = [key_of(item.path) for item in items]
@@ -72,7 +73,7 @@ def load_images(
             block = range(start, min(start + BLOCK, len(keys)))
             chosen = load.choose(block)
             progress.update(len(block) - len(chosen))
-            batches = encode(encoder, [items[i] for i in chosen], batch_size=batch_size, workers=workers)
+            batches = encode(encoder, [items[i] for i in chosen], **reading)
             rows = (row for batch in batches for row in zip(*batch, strict=True))
             load.write(((chosen[number], None, *row) for number, *row in rows), progress)
     return load.end()

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -119,13 +118,12 @@ def rehearse(
         InputError: a query was not answered in full, or any part failed.
     """
     features = features_of(camera, queries)
-    reading: dict[str, Any] = {"batch_size": 64, "workers": 2}
-    load_images(target, old, gallery, "rehearsal", **reading)
+    load_images(target, old, gallery, "rehearsal")
     order = random_order(len(gallery), seed)
     for number in range(STAGES + 1):
         first, last = (round(max(0, stage) * len(order) / STAGES) for stage in (number - 1, number))
         with _searching(MilvusGallery(target.client, target.name), features) as answered:
-            load_images(target, new, [gallery[i] for i in order[first:last]], "rehearsal", **reading)
+            load_images(target, new, [gallery[i] for i in order[first:last]], "rehearsal")
         state = MilvusGallery(target.client, target.name)
         if len(state) != len(gallery):
             raise InputError("gallery of a rehearsal", f"must keep its {len(gallery)} items", len(state))
