@@ -6,12 +6,14 @@ import argparse
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn
 
 from ...choices import FULL, PRECISIONS
 from ...errors import InputError
 from ...files import refuse_unwritable, shipped
 
+FORMATTER = partial(argparse.RawDescriptionHelpFormatter, max_help_position=32)  # room for long option names
 CONFIG_HELP = "its config (default: the one stored in the checkpoint, or config.yaml beside it)"
 
 
@@ -32,13 +34,6 @@ class Command:
         return (inspect.getdoc(self.add) or "").partition("\n")[0]
 
 
-class Formatter(argparse.RawDescriptionHelpFormatter):
-    """Formats help: keeps the line breaks of texts, and leaves room for long option names."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=32)
-
-
 class Parser(argparse.ArgumentParser):
     """The parser of a command line, of a command or with own ``options`` of ``argparse``.
 
@@ -50,7 +45,7 @@ class Parser(argparse.ArgumentParser):
         if command:
             text, mark, examples = (inspect.getdoc(command.add) or "").partition("\nexample")
             options |= {"description": text, "epilog": (mark + examples).strip()}
-        super().__init__(prog, formatter_class=Formatter, **options)
+        super().__init__(prog, formatter_class=FORMATTER, **options)
         if command:
             command.add(self)
             self.usage = self._short_usage()

@@ -47,9 +47,6 @@ class Process(NamedTuple):
         return cls(int(rank), int(size))
 
 
-ALONE = Process()
-
-
 def extract(
     encoder: Encoder,
     items: Sequence[LabelledImage],
@@ -57,7 +54,7 @@ def extract(
     *,
     shard_size: int,
     first_id: int = 0,
-    process: Process = ALONE,
+    process: Process = Process(),  # noqa: B008  (immutable)
     **reading: Any,
 ) -> tuple[int, int]:
     """Write the missing shards among this process's.

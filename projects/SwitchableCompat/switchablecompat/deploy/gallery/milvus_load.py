@@ -10,11 +10,13 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
-from ...errors import InputError, name_some
+from ...errors import InputError
 from ...settings import check_comparable
 from ..card import ModelCard
 from ..encoder import Encoder, encode
@@ -57,7 +59,7 @@ class Loaded:
 
 
 def load_images(
-    target: Target, encoder: Encoder, items: Sequence[LabelledImage], source: str, **reading: int
+    target: Target, encoder: Encoder, items: Sequence[LabelledImage], source: str, **reading: Any
 ) -> Loaded:
     """Encode and write images that the collection lacks, or that another sub-model has encoded.
 
@@ -65,8 +67,7 @@ def load_images(
     ``reading`` are ``batch_size`` and ``workers`` of :func:`~..encoder.encode`.
     A path that occurs twice, or a collection of another family, raises InputError.
     """
-    keys = [key_of(item.path) for item in items]
-    _once(keys, [item.path for item in items], "path")
+    keys = _keys_of([item.path for item in items], "path")
     load = _Load(target, encoder.card, source, keys)
     with tqdm(total=len(keys), desc=f"Encoding for {target.name}", unit="image") as progress:
         for start in range(0, len(keys), BLOCK):
@@ -85,9 +86,7 @@ def load_shards(target: Target, files: Sequence[FeatureFile], source: str, key: 
     ``key`` is the column that identifies items: ``path``, or ``id`` if several items come from one file.
     """
     check_shards(files)
-    texts = [str(value) for file in files for batch in file.blocks() for value in batch[key].to_pylist()]
-    keys = [key_of(text) for text in texts]
-    _once(keys, texts, key)
+    keys = _keys_of((str(value) for file in files for batch in file.blocks() for value in batch[key].to_pylist()), key)
     load = _Load(target, files[0].card, source, keys)
     with tqdm(total=len(keys), desc=f"Loading into {target.name}", unit="item") as progress:
         start = 0
@@ -151,32 +150,26 @@ class _Load:
     def write(self, rows: Iterable[Any], progress: tqdm) -> None:
         """Upsert rows (position, id or None for any, item, feature) in messages of a size that servers accept."""
         size = min(ROWS, max(1, MESSAGE // (4 * self.card.dimension + OTHER)))
-        entities: list[dict[str, Any]] = []
+        entities = (self._entity(*row) for row in rows)
+        while message := list(islice(entities, size)):
+            self.target.client.upsert(self.target.name, message)
+            progress.update(len(message))
 
-        def send() -> None:
-            self.target.client.upsert(self.target.name, entities)
-            progress.update(len(entities))
-            entities.clear()
-
-        for position, number, item, feature in rows:
-            former = self._there.get(self.keys[position])
-            self._done.replaced += former is not None
-            self._done.added += former is None
-            entities.append({
-                "id": position if self._first else self._next + position,
-                **({name: former[name] for name in self._kept if name in former} if former else {}),
-                **({} if number is None else {"id": number}),
-                **{name: value for name, value in item._asdict().items() if value is not None or not former},
-                **self.target.columns.get(item.path, {}),
-                "key": self.keys[position],
-                "width": self.card.width,
-                "precision": self.card.precision,
-                "feature": feature.tolist(),
-            })  # fmt: skip
-            if len(entities) == size:
-                send()
-        if entities:
-            send()
+    def _entity(self, position: int, number: int | None, item: LabelledImage, feature: np.ndarray) -> dict[str, Any]:
+        former = self._there.get(self.keys[position], {})
+        self._done.replaced += bool(former)
+        self._done.added += not former
+        return {
+            "id": position if self._first else self._next + position,
+            **{name: former[name] for name in self._kept if name in former},
+            **({} if number is None else {"id": number}),
+            **{name: value for name, value in item._asdict().items() if value is not None or not former},
+            **self.target.columns.get(item.path, {}),
+            "key": self.keys[position],
+            "width": self.card.width,
+            "precision": self.card.precision,
+            "feature": feature.tolist(),
+        }
 
     def end(self) -> Loaded:
         """Make the load durable, mark it as complete, and return its result."""
@@ -205,9 +198,12 @@ def key_of(text: str) -> str:
     return hashlib.sha256(os.path.normpath(text).encode("utf-8", "surrogateescape")).hexdigest()[: LENGTHS["key"]]
 
 
-def _once(keys: Sequence[str], texts: Sequence[str], what: str) -> None:
-    if len({*keys}) < len(keys):
-        seen: set[str] = set()
-        twice = [text for text in texts if text in seen or seen.add(text)]  # type: ignore[func-returns-value]  # None
-        advice = "; for several items of one file use --key id" if what == "path" else ""
-        raise InputError(what, f"must occur once in a gallery{advice}", f"{name_some(twice, 1)} again")
+def _keys_of(texts: Iterable[str], what: str) -> list[str]:
+    """The keys of all items, each of which must occur once."""
+    keys: dict[str, None] = {}
+    for text in texts:
+        if (key := key_of(text)) in keys:
+            advice = "; for several items of one file use --key id" if what == "path" else ""
+            raise InputError(what, f"must occur once in a gallery{advice}", f"{text} again")
+        keys[key] = None
+    return list(keys)
