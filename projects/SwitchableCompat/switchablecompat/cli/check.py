@@ -69,7 +69,6 @@ def count(name: str, split: str, items: list[Item]) -> dict[str, Any]:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Run the command."""
     if arguments.json:
         refuse_unwritable_file(arguments.json, "--json")
     counts, findings = check(arguments)

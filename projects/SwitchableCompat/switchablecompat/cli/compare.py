@@ -30,7 +30,6 @@ def read_seeds(text: str | None, suite: Suite) -> list[int]:
 
 
 def write_comparison(suite: Suite, folder: Path) -> None:
-    """Make tables and plots from the results that exist."""
     results = load_results(suite, folder)
     if not results:
         raise InputError(folder, "must hold results of the suite's methods and seeds", "none")
@@ -41,7 +40,6 @@ def write_comparison(suite: Suite, folder: Path) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run the command."""
     # `kill` then raises SystemExit, on which the runner ends its training processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     suite = load_suite(arguments.suite)

@@ -21,7 +21,6 @@ METRICS = ("mAP", "Rank-1")
 
 
 def measure(arguments: argparse.Namespace, precision: str) -> tuple[RetrievalTask, CompatibilityGrid]:
-    """Extract features in one precision, and evaluate their grid."""
     task = open_evaluation(arguments, "TEST.PRECISION", precision).task
     return task, evaluate_task(task)[0]
 
@@ -43,7 +42,6 @@ def compare(full: CompatibilityGrid, other: CompatibilityGrid) -> list[dict[str,
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run the command."""
     full, full_grid = measure(arguments, FULL)
     other, other_grid = measure(arguments, arguments.precision)
     cells = compare(full_grid, other_grid)

@@ -14,7 +14,6 @@ from ..errors import name_some
 
 
 def read_encoder(arguments: argparse.Namespace) -> Encoder:
-    """Open the sub-model that the command line names."""
     if arguments.model:
         return open_encoder(arguments.model, precision=arguments.precision)
     own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"

@@ -18,7 +18,6 @@ from ..modeling.opened import OpenedModel, open_model
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run the command."""
     onnx_alone = arguments.precision or arguments.dynamic_size or arguments.openvino
     kinds = list(dict.fromkeys(arguments.kind or (["onnx"] if onnx_alone else KINDS)))
     precisions = list(dict.fromkeys(arguments.precision or ["float32"]))

@@ -10,7 +10,6 @@ from .encoders import read_encoder, read_items
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Run the command."""
     logging.basicConfig(format="%(levelname)s: %(message)s")
     process = Process.from_environment()
     items, source = read_items(arguments, arguments.split)

@@ -12,7 +12,6 @@ from .models import open_evaluation
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run the command."""
     requirements = read_requirements(arguments.require) if arguments.require else None
     found = open_evaluation(arguments)
     grid, queries = evaluate_task(found.task, found.refinement)

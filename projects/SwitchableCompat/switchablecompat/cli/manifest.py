@@ -18,7 +18,6 @@ from . import typed
 
 
 def test_rule(arguments: argparse.Namespace) -> Choice | Draw | None:
-    """The rule that separates test images from training images."""
     share = arguments.test_share
     for option, value in (("--seed", arguments.seed), ("--draw-by", arguments.draw_by)):
         if value is not None and share is None:
@@ -33,7 +32,6 @@ def test_rule(arguments: argparse.Namespace) -> Choice | Draw | None:
 
 
 def query_rule(text: str | None) -> Choice | int | str | None:
-    """The rule that separates queries from the gallery."""
     if text is None or text == ONE_PER_CAMERA:
         return text
     if "=" in text:
@@ -52,7 +50,6 @@ def make_row(picture: Picture, split: str, folder: Path) -> Row:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Run the command."""
     refuse_unwritable_file(arguments.output, "--output")
     test, query = test_rule(arguments), query_rule(arguments.query)
     found = find_pictures(arguments.folders, arguments.pattern, arguments.exclude)

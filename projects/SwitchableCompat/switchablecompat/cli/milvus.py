@@ -35,7 +35,6 @@ def parameters(texts: Sequence[str], option: str) -> dict[str, Any]:
 
 
 def run_index(arguments: argparse.Namespace) -> None:
-    """Load images or shards into a collection."""
     build = parameters(arguments.index_parameters, "--index-parameters")
     if arguments.shards:
         files = open_shards(arguments.shards)
@@ -75,7 +74,6 @@ def open_gallery(arguments: argparse.Namespace) -> Iterator[AnyGallery]:
 
 
 def run_delete(arguments: argparse.Namespace) -> None:
-    """Delete the items that the command line names from a collection."""
     with connection(arguments.uri, token=arguments.token) as client:
         state = read_state(client, arguments.collection)
         if arguments.all:

@@ -43,7 +43,6 @@ def open_evaluation(arguments: argparse.Namespace, *opts: str) -> TrainedTask:
 
 
 def read_width(text: str, option: str, found: str) -> float:
-    """Parse a width multiplier."""
     try:
         width_name(float(text))
     except ValueError:

@@ -11,7 +11,6 @@ from ..modeling.opened import open_model
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Run the command."""
     opts = [*arguments.opts, "MODEL.DEVICE", "cpu"]
     content = profile(
         open_model(arguments.weights, arguments.config_file, opts),

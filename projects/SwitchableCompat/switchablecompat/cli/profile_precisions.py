@@ -12,7 +12,6 @@ from ..modeling.opened import open_model
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Run the command."""
     model = open_model(arguments.weights, arguments.config_file, [*arguments.opts, "MODEL.DEVICE", "cpu"])
     content = profile_precisions(
         model,

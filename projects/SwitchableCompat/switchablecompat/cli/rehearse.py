@@ -34,7 +34,6 @@ COLLECTION = SOURCE = "rehearsal"
 
 
 def export_encoders(model: OpenedModel, arguments: argparse.Namespace) -> list[Encoder]:
-    """Export the camera's, the old and the new sub-model, and open the files."""
     folder = Path(arguments.output) / "export"
     wanted = [(arguments.camera, arguments.precision), (arguments.old, "float32"), (arguments.new, "float32")]
     for width, precision in wanted:
@@ -65,7 +64,6 @@ def draw(stages: Sequence[dict[str, Any]], title: str, path: Path) -> None:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Run the command."""
     uri = arguments.uri or str(Path(arguments.output) / "gallery.db")
     model = open_model(arguments.weights, arguments.config_file, [*arguments.opts, "MODEL.DEVICE", "cpu"])
     for width in (arguments.camera, arguments.old, arguments.new):

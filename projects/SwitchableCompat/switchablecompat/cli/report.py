@@ -11,7 +11,6 @@ from .models import open_evaluation
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Run the command."""
     found = open_evaluation(arguments)
     report = build_report(found.task, found.images, refinement=found.refinement, labels=found.labels)
     files = write_report(report, arguments.output)

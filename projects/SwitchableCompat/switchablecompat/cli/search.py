@@ -24,7 +24,6 @@ DEFAULT_TOP = 10
 
 
 def run_index(arguments: argparse.Namespace) -> None:
-    """Make a gallery from images or from shards of features."""
     if arguments.engine == "milvus":
         milvus.run_index(arguments)
         return
@@ -46,7 +45,6 @@ def run_index(arguments: argparse.Namespace) -> None:
 
 
 def run_query(arguments: argparse.Namespace) -> None:
-    """Open the gallery that the command line names, and search it."""
     for option in ("picture", "json"):
         if path := getattr(arguments, option):
             refuse_unwritable_file(path, f"--{option}")
@@ -82,7 +80,6 @@ def search_gallery(arguments: argparse.Namespace, gallery: AnyGallery) -> None:
 
 
 def run_show(arguments: argparse.Namespace) -> None:
-    """Show the results of an earlier search, from its file."""
     if arguments.picture:
         refuse_unwritable_file(arguments.picture, "--picture")
     against = Search.read(arguments.against) if arguments.against else None
@@ -109,7 +106,6 @@ def show(arguments: argparse.Namespace, search: Search, against: Search | None =
 
 
 def table_rows(path: str, hits: Sequence[Hit]) -> list[dict[str, object]]:
-    """Rows of the table: the hits of one query."""
     return [
         {"query": Path(path).name if hit.rank == 1 else "", "rank": hit.rank, "score": f"{hit.score:.4f}",
          "match": hit.match or "-", "id": hit.id, "found": Path(hit.item.path).name}
@@ -118,6 +114,5 @@ def table_rows(path: str, hits: Sequence[Hit]) -> list[dict[str, object]]:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Run the command."""
     commands = {"index": run_index, "query": run_query, "show": run_show, "delete": milvus.run_delete}
     commands[arguments.command](arguments)

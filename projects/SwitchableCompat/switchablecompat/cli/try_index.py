@@ -39,7 +39,6 @@ def check_search(arguments: argparse.Namespace, dimension: int, num_vectors: int
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Build the index, search it, and write memory and recall."""
     imports = peak_memory()
     output = Path(arguments.output)
     shards, queries = arguments.shards, arguments.queries

@@ -112,7 +112,6 @@ class ModelCard:
 
     @classmethod
     def from_json(cls, text: str, source: str) -> ModelCard:
-        """Restore a card from JSON text."""
         try:
             return cls.from_dict(json.loads(text), source)
         except json.JSONDecodeError as error:

@@ -11,7 +11,6 @@ from .shared import Command, Parser, add_config, add_opts, add_output, add_train
 
 
 def _add_limits(parser: Parser) -> None:
-    """Add the options for lower precisions: the allowed loss of mAP, and the calibration images."""
     drop = "int8, float16: mAP that a cell may lose, in percentage points (default %(default)g)"
     parser.add_argument("--max-map-drop", type=limit, default=MAX_DROP, metavar="P", help=drop)
     images = "int8: training images that determine the ranges of activations (default %(default)s)"
@@ -19,7 +18,6 @@ def _add_limits(parser: Parser) -> None:
 
 
 def _add_repeats(parser: Parser) -> None:
-    """Add the number of runs per timing."""
     runs = "runs per timing (default %(default)s)"
     parser.add_argument("--repeats", type=positive, default=50, metavar="N", help=runs)
 

@@ -116,7 +116,6 @@ def search(parser: Parser) -> None:
 
 
 def _add_engine(parser: Parser) -> None:
-    """Add the engine that holds the gallery, and its address."""
     engines = "engine that holds the gallery (default faiss)"
     parser.add_argument("--engine", choices=("faiss", "milvus"), default="faiss", help=engines)
     parser.add_argument("--uri", metavar="URI", help="milvus: outputs/gallery.db (embedded), or http://host:19530")
@@ -125,12 +124,10 @@ def _add_engine(parser: Parser) -> None:
 
 
 def _add_filter(parser: Parser) -> None:
-    """Add a filter for items."""
     parser.add_argument("--filter", default="", metavar="EXPR", help="milvus: such as 'camid == \"c1\" and time > 900'")
 
 
 def _add_showing(parser: Parser, picks: Sequence[str]) -> None:
-    """Add the choice of queries to print and to draw."""
     parser.add_argument("--show", type=positive, default=5, metavar="N", help="queries in the table (default 5)")
     parser.add_argument("--picture", metavar="PNG", help="draw the results of some queries")
     parser.add_argument("--rows", type=positive, default=8, metavar="N", help="queries in the picture (default 8)")

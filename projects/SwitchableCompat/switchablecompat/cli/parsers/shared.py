@@ -25,12 +25,10 @@ class Command:
 
     @property
     def name(self) -> str:
-        """The command as the user types it."""
         return self.add.__name__.replace("_", "-")
 
     @property
     def summary(self) -> str:
-        """The first line of the help."""
         return (inspect.getdoc(self.add) or "").partition("\n")[0]
 
 
@@ -76,7 +74,6 @@ class Parser(argparse.ArgumentParser):
 
 
 def bad_usage(message: str) -> InputError:
-    """The error for a wrong command line."""
     return InputError("command line", f"{message} (see --help)")
 
 
@@ -88,7 +85,6 @@ def positive(text: str, least: int = 1) -> int:
 
 
 def natural(text: str) -> int:
-    """Parse a whole number of at least zero."""
     return positive(text, least=0)
 
 
@@ -109,7 +105,6 @@ def add_config(parser: Parser, *, help: str = CONFIG_HELP, **options: Any) -> No
 
 
 def add_trained(parser: Parser) -> None:
-    """Add the options for one trained switchable model."""
     parser.add_argument("--weights", required=True, metavar="W", help="checkpoint of the trained model")
     add_config(parser)
 

@@ -123,7 +123,6 @@ def plain_config(cfg: CfgNode, width: float, weights: str) -> CfgNode:
 
 
 def _copy(source: CfgNode, target: CfgNode) -> None:
-    """Copy the values of all keys that ``target`` has from ``source``."""
     for key, value in target.items():
         if isinstance(value, CfgNode):
             _copy(source[key], value)

@@ -61,7 +61,6 @@ class Gallery:
 
     @property
     def encoded_by(self) -> str:
-        """Name of the sub-model that encoded the gallery."""
         return self.card.name
 
     @property

@@ -85,7 +85,6 @@ def read_state(client: Any, name: str) -> dict[str, Any]:
 
 
 def write_state(client: Any, name: str, state: Mapping[str, Any]) -> None:
-    """Write the state that :func:`read_state` reads."""
     client.alter_collection_properties(name, {PROPERTY: json.dumps(state)})
 
 

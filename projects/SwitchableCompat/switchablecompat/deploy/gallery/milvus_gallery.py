@@ -46,7 +46,6 @@ class MilvusGallery:
 
     @property
     def description(self) -> dict[str, Any]:
-        """Description of the gallery for a search's JSON."""
         return {
             "engine": "milvus",
             "collection": self.name,

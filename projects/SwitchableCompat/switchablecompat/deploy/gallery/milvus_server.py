@@ -64,6 +64,5 @@ def milvus_errors(uri: str) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    """The message of an error without its wrapping."""
     text = str(getattr(error, "message", "") or getattr(error, "details", lambda: "")() or error)
     return text.strip().split("\n")[0]

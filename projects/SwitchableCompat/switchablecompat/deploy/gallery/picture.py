@@ -69,7 +69,6 @@ def draw_rank_list(
 def _draw_cell(
     page: Image.Image, box: tuple[int, int, int, int], item: LabelledImage, kind: str | None, caption: str
 ) -> None:
-    """Draw a framed image with its caption and file name."""
     left, top, right, bottom = box
     size = (right - left + 1 - 2 * FRAME, bottom - top + 1 - 2 * FRAME)
     draw = ImageDraw.Draw(page)

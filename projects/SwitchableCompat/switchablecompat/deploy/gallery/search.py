@@ -48,7 +48,6 @@ class Hit:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Hit:
-        """Restore a hit."""
         return cls(content["rank"], content["id"], _image(content), content["score"], content["match"])
 
 

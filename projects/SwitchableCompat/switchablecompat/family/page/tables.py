@@ -71,7 +71,6 @@ def verification_tables(report: FamilyReport, one: Verification) -> dict[str, An
 
 
 def rule_line(report: FamilyReport, one: Verification, name: str, rule: SharedThreshold) -> dict[str, str]:
-    """One line of the table of shared thresholds."""
     far, tar = rule.highest_far, rule.lowest_tar
     assert far is not None  # for this and the next: an existing threshold has been measured
     assert tar is not None
