@@ -217,7 +217,7 @@ COMPARE = [
     (["--suite", "{bad}/list.yml"], "list.yml: must map keys"),
     (["--suite", "{bad}/binary.yml"], "binary.yml: must be valid yaml"),
     ([*SUITE, "--seeds", "-1"], "--seeds: must be among the suite's seeds [0], found -1"),
-    ([*SUITE, "--seeds", ""], "--seeds: must be integers with commas between them, found ''"),
+    ([*SUITE, "--seeds", ""], "argument --seeds: must be integers with commas between them, found ''"),
     ([*SUITE, "--only", "bct"], "method: must be one of ['sfsc'], found 'bct'"),
     (["--suite", "{bad}/suite_opts.yml", *SUITE[2:]], "SOLVER.NO_KEY: must be an existing key"),
     ([*SUITE, "--table-only", "--results-dir", "{bad}/damaged-results"], "sfsc-seed0.json: "),

@@ -19,16 +19,6 @@ from ..errors import InputError
 from ..files import refuse_unwritable
 
 
-def read_seeds(text: str | None, suite: Suite) -> list[int]:
-    """Parse seeds such as ``0,1``; None gives the suite's."""
-    if text is None:
-        return list(suite.seeds)
-    try:
-        return list(dict.fromkeys(int(part) for part in text.split(",")))
-    except ValueError:
-        raise InputError("--seeds", "must be integers with commas between them", repr(text)) from None
-
-
 def write_comparison(suite: Suite, folder: Path) -> None:
     results = load_results(suite, folder)
     if not results:
@@ -49,7 +39,7 @@ def main(arguments: argparse.Namespace) -> int:
     if not arguments.table_only:
         jobs_dir = Path(arguments.jobs_dir or Path("outputs") / "suites" / suite.name)
         refuse_unwritable(jobs_dir, "--jobs-dir")
-        jobs = plan(suite, jobs_dir, read_seeds(arguments.seeds, suite), arguments.only)
+        jobs = plan(suite, jobs_dir, arguments.seeds or list(suite.seeds), arguments.only)
         say, at_once = partial(print, flush=True), arguments.jobs
         runner = Runner(suite, jobs, results_dir, jobs_dir, None, say, at_once)
         if arguments.dry_run:

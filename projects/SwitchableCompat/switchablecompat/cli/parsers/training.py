@@ -85,11 +85,18 @@ def compare(parser: Parser) -> None:
     parser.add_argument(
         "--only", action="append", default=[], metavar="METHOD", help="run only this method; may be repeated"
     )
-    parser.add_argument("--seeds", metavar="0,1", help="run only these seeds (default: all of the suite)")
+    parser.add_argument("--seeds", type=_seeds, metavar="0,1", help="run only these seeds (default: all of the suite)")
     jobs = "runs at once, each with cores / N threads and one GPU (default 1)"
     parser.add_argument("--jobs", type=positive, default=1, metavar="N", help=jobs)
     parser.add_argument("--dry-run", action="store_true", help="only print what would be run")
     parser.add_argument("--table-only", action="store_true", help="run nothing, only make tables and plots again")
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return list(dict.fromkeys(map(int, text.split(","))))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be integers with commas between them, found {text!r}") from None
 
 
 @Command

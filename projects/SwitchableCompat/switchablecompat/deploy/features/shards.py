@@ -84,13 +84,13 @@ def extract(
         "shard_size": shard_size,
         "images": _digest(json.dumps([*item]) for item in items),
     })  # fmt: skip
-    shards = {start: items[start : start + shard_size] for start in range(0, len(items), shard_size)}
-    own = list(zip(names, shards, strict=True))[process.rank :: process.world_size]
-    missing = [(name, start) for name, start in own if not _is_written(folder / name, job, shards[start])]
-    total = sum(len(shards[start]) for _, start in missing)
+    starts = range(0, len(items), shard_size)
+    shards = [(name, start, items[start : start + shard_size]) for name, start in zip(names, starts, strict=True)]
+    own = shards[process.rank :: process.world_size]
+    missing = [shard for shard in own if not _is_written(folder / shard[0], job, shard[2])]
+    total = sum(len(images) for *_, images in missing)
     with tqdm(total=total, desc=f"Process {process.rank}/{process.world_size}", unit="image") as progress:
-        for name, start in missing:
-            images = shards[start]
+        for name, start, images in missing:
             metadata = {JOB_KEY: job, STATE_KEY: _state(images)}  # taken before reading, to notice changes meanwhile
             batches = encode(encoder, images, **reading)
             write_features(folder / name, encoder, batches, progress, first_id + start, metadata)

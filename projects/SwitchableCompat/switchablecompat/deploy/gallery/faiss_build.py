@@ -60,9 +60,8 @@ def build_from_images(
 
 def build_from_shards(files: Sequence[FeatureFile], output: str | Path, factory: str, source: str) -> dict[str, Any]:
     """Write the images of one or more feature files as a gallery. The features stay in their files."""
-    create_index(files[0].card.dimension, factory)
-    check_shards(files)
     _check_output(Path(output))
+    check_shards(files)
     check_factory(files[0].card.dimension, factory, sum(file.num_rows for file in files))
     with atomic_folder(output, last=CARD) as folder:
         return _write(folder, files, factory, source)
