@@ -21,6 +21,11 @@ def read_encoder(arguments: argparse.Namespace) -> Encoder:
     return open_encoder(arguments.weights, arguments.width, precision=arguments.precision, **options)
 
 
+def reading_of(arguments: argparse.Namespace) -> dict[str, int]:
+    """How images are read: options of :func:`~..deploy.encoder.encode`."""
+    return {"batch_size": arguments.batch_size, "workers": arguments.workers}
+
+
 def read_items(arguments: argparse.Namespace, split: str) -> tuple[list[LabelledImage], str]:
     """The images that the command line names, and a name for them."""
     if arguments.images:

@@ -6,7 +6,7 @@ import argparse
 import logging
 
 from ..deploy.features.shards import Process, extract
-from .encoders import read_encoder, read_items
+from .encoders import read_encoder, read_items, reading_of
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -21,9 +21,8 @@ def main(arguments: argparse.Namespace) -> None:
         shard_size=arguments.shard_size,
         first_id=arguments.first_id,
         process=process,
-        batch_size=arguments.batch_size,
-        workers=arguments.workers,
         skip_unreadable=arguments.skip_unreadable,
+        **reading_of(arguments),
     )
     print(
         f"process {process.rank} of {process.world_size}: {written} shards written, {skipped} were there "

@@ -18,7 +18,7 @@ from ..errors import InputError, name_some
 from ..files import atomic_write, refuse_unwritable, refuse_unwritable_file, write_json
 from ..settings import check_comparable
 from . import milvus
-from .encoders import read_encoder, read_items
+from .encoders import read_encoder, read_items, reading_of
 
 DEFAULT_TOP = 10
 
@@ -35,8 +35,7 @@ def run_index(arguments: argparse.Namespace) -> None:
     else:
         items, source = read_items(arguments, "gallery")
         encoder = read_encoder(arguments)
-        reading = {"batch_size": arguments.batch_size, "workers": arguments.workers}
-        card = build_from_images(encoder, items, arguments.output, factory, source, **reading)
+        card = build_from_images(encoder, items, arguments.output, factory, source, **reading_of(arguments))
     model = ModelCard.from_dict(card["model"])
     print(
         f"{arguments.output}: {card['num_items']} items by {model.name} of family {model.family}, "
@@ -61,7 +60,7 @@ def search_gallery(arguments: argparse.Namespace, gallery: AnyGallery) -> None:
     queries, source = read_items(arguments, "query")
     encoder = read_encoder(arguments)
     check_comparable((f"the {where}", gallery.card.space), ("the query's sub-model", encoder.card.space))
-    features = features_of(encoder, queries, batch_size=arguments.batch_size, workers=arguments.workers)
+    features = features_of(encoder, queries, **reading_of(arguments))
     found = find(gallery, queries, features, top)
     result = measure(gallery, queries, features, arguments.depth or gallery.deepest)
     metrics = result and {"Rank-1": result.rank_k(1), "Rank-5": result.rank_k(5), "mAP": result.mAP}

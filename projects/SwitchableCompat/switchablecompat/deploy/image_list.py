@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from ..data.folder import SUFFIXES
 from ..data.manifest import ManifestReID
 from ..data.opening import data_root, open_dataset
@@ -28,6 +30,11 @@ class LabelledImage(NamedTuple):
     path: str
     pid: str | None = None
     camid: str | None = None
+
+
+def labels_of(*sides: Sequence[LabelledImage]) -> list[np.ndarray]:
+    """The identities of each side, ``[n]``, then the cameras of each: the arguments of ``ProtocolMatches``."""
+    return [np.array([item[column] for item in side]) for column in (1, 2) for side in sides]
 
 
 def items_of_paths(paths: Sequence[str | Path]) -> list[LabelledImage]:

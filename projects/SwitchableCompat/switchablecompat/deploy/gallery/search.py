@@ -5,7 +5,6 @@ Shapes: ``Nq`` queries, ``Ng`` gallery items, ``k`` items found for each query.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +15,14 @@ from tqdm import tqdm
 
 from ...errors import InputError
 from ...evaluation.ranking import RankingResult
-from ..card import ModelCard
-from ..image_list import LabelledImage
+from ..card import ModelCard, check_format, read_json
+from ..image_list import LabelledImage, labels_of
 from .faiss_gallery import Gallery
 from .milvus_gallery import MilvusGallery
 from .scoring import score_lists
 
 FORMAT = 1
+RESULTS = "what the command search query --json wrote"
 BLOCK_CELLS = 2_000_000  # ranked items in a block of queries, some dozen bytes each
 METRICS = ("average_precision", "first_hit_rank")  # metrics of each query in a file
 AnyGallery = Gallery | MilvusGallery
@@ -103,7 +103,7 @@ def measure(
         return None
     depth = depth or len(gallery)
     step = max(1, BLOCK_CELLS // depth)
-    query_pids, query_camids = (np.array([query[column] for query in queries]) for column in (1, 2))
+    query_pids, query_camids = labels_of(queries)
     with tqdm(range(0, len(queries), step), desc=f"Ranking {depth} items of the gallery", unit="block") as starts:
         lists = (gallery.search(features[start : start + step], depth)[1] for start in starts)
         return score_lists(lists, query_pids, labels[0], query_camids, labels[1])
@@ -150,10 +150,9 @@ class Search:
     @classmethod
     def read(cls, path: str | Path) -> Search:
         """Read a file of ``switchablecompat search query --json``."""
+        content = read_json(path, RESULTS)
+        check_format(content, path, RESULTS, FORMAT, ("title", "subtitle", "queries", "query_model"))
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            if content["format"] != FORMAT:
-                raise InputError(f"{path}: format", f"must be {FORMAT}", content["format"])
             queries = content["queries"]
             height, width = content["query_model"]["preprocessing"]["size"]
             return cls(
@@ -164,11 +163,8 @@ class Search:
                 _result(queries),
                 width / height,
             )
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            if isinstance(error, InputError):
-                raise
-            reason = f"{type(error).__name__}: {error}"
-            raise InputError(path, "must be what the command search query --json wrote", reason) from None
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(path, f"must be {RESULTS}", f"{type(error).__name__}: {error}") from None
 
     def pick(self, order: str, number: int, against: Search | None = None) -> list[int]:
         """Choose queries to show; returns their indices.

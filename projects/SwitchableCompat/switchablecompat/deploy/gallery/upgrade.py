@@ -21,7 +21,7 @@ from ...evaluation.similarities import count_similarities
 from ...family.mixed_gallery import random_order
 from ...family.verification import verify
 from ..encoder import Encoder, features_of
-from ..image_list import LabelledImage
+from ..image_list import LabelledImage, labels_of
 from .milvus_gallery import MilvusGallery
 from .milvus_load import Target, load_images
 from .scoring import score_lists
@@ -54,8 +54,7 @@ def family_threshold(
 ) -> float:
     """The threshold that keeps a false accept rate in every cell of these sub-models: the highest of the cells' own."""
     features = [[torch.from_numpy(features_of(encoder, side)) for side in (queries, gallery)] for encoder in encoders]
-    labels = [np.array([item[column] for item in side]) for column in (1, 2) for side in (queries, gallery)]
-    matches = ProtocolMatches(*labels)
+    matches = ProtocolMatches(*labels_of(queries, gallery))
     counts = {
         (q, g): count_similarities(features[q][0], features[g][1], matches)
         for q in range(len(encoders))
@@ -75,7 +74,7 @@ def measure_stage(
     if labels is None or gallery.deepest < len(gallery):
         rule = f"must have identities and cameras, and at most {gallery.deepest} items"
         raise InputError("gallery of a rehearsal", rule, len(gallery))
-    pids, camids = (np.array([item[column] for item in queries]) for column in (1, 2))
+    pids, camids = labels_of(queries)
     step = max(1, BLOCK_CELLS // len(gallery))
     lists, accepted, pairs = [], np.zeros(2, dtype=np.int64), np.zeros(2, dtype=np.int64)
     for start in range(0, len(queries), step):
