@@ -7,17 +7,7 @@ from collections.abc import Sequence
 
 from ...choices import ITEM_KEYS, PICKS
 from ...errors import InputError
-from .shared import (
-    Command,
-    Parser,
-    add_encoder,
-    add_images,
-    add_output,
-    bad_usage,
-    check_encoding,
-    natural,
-    positive,
-)
+from .shared import Command, Parser, add_encoder, add_images, add_output, bad_usage, check_encoding, natural, positive
 
 # Milvus's names. Milvus Lite has FLAT, IVF_FLAT, IVF_SQ8, HNSW and HNSW_SQ, but also accepts names that it lacks.
 INDEX_TYPES = ("FLAT", "IVF_FLAT", "IVF_SQ8", "IVF_PQ", "IVF_RABITQ", "HNSW", "HNSW_SQ", "HNSW_PQ", "SCANN", "DISKANN",

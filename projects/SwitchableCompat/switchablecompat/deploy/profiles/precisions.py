@@ -27,12 +27,7 @@ from . import timing
 
 
 def profile_precisions(
-    model: OpenedModel,
-    held_out: HeldOut,
-    calibration: tuple[Tensor, str],
-    *,
-    max_drop: float,
-    repeats: int = 50,
+    model: OpenedModel, held_out: HeldOut, calibration: tuple[Tensor, str], *, max_drop: float, repeats: int = 50
 ) -> dict[str, Any]:
     """Write every width in every precision to a temporary folder, and measure the files on one thread of the CPU.
 

@@ -26,11 +26,7 @@ RUNTIMES = ("pytorch", "onnxruntime")
 
 
 def profile(
-    model: OpenedModel,
-    *,
-    batches: Sequence[int] = (1, 8),
-    threads: int = 1,
-    repeats: int = 50,
+    model: OpenedModel, *, batches: Sequence[int] = (1, 8), threads: int = 1, repeats: int = 50
 ) -> dict[str, Any]:
     """Profile all sub-models of a run, trained or not, on the CPU with ``threads`` threads of PyTorch and onnxruntime.
 

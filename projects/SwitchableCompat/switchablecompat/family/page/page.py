@@ -70,10 +70,7 @@ def render_page(report: FamilyReport) -> str:
 
 
 def _metrics(grid: CompatibilityGrid) -> dict[str, Matrix]:
-    return {
-        "mAP": value_matrix(grid.values["mAP"], grid.failed_cells()),
-        "Rank-1": value_matrix(grid.values["Rank-1"]),
-    }
+    return {"mAP": value_matrix(grid.values["mAP"], grid.failed_cells()), "Rank-1": value_matrix(grid.values["Rank-1"])}
 
 
 def _threshold_verdict(report: FamilyReport, one: Verification) -> dict[str, Any]:
