@@ -7,6 +7,7 @@ does the work.
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from pathlib import Path
 
@@ -60,7 +61,8 @@ def run(name: str = "", prog: str = "") -> int:
     if not name:
         name, *arguments = arguments or ["--help"]
     if name in ("-h", "--help", "--version"):
-        commands = "\n".join(f"  {key:<20}{parser.summary}" for key, parser in COMMANDS.items())
+        summaries = {key: (inspect.getdoc(command) or "").partition("\n")[0] for key, command in COMMANDS.items()}
+        commands = "\n".join(f"  {key:<20}{summary}" for key, summary in summaries.items())
         print(__version__ if name == "--version" else USAGE.format(commands=commands))
         return 0
     if name not in COMMANDS:

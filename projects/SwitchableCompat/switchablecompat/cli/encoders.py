@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import Any
 
 import torch
 
@@ -21,7 +22,7 @@ def read_encoder(arguments: argparse.Namespace) -> Encoder:
     return open_encoder(arguments.weights, arguments.width, precision=arguments.precision, **options)
 
 
-def reading_of(arguments: argparse.Namespace) -> dict[str, int]:
+def reading_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """How images are read: options of :func:`~..deploy.encoder.encode`."""
     return {"batch_size": arguments.batch_size, "workers": arguments.workers}
 

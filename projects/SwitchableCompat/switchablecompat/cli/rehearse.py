@@ -78,7 +78,10 @@ def main(arguments: argparse.Namespace) -> None:
     print(f"threshold of the family at FAR {arguments.far:g}: {threshold}")
     print("upgraded     mAP     TAR      FAR  answered meanwhile", flush=True)
     with connection(uri, create=True, token=arguments.token) as client:
-        drop_former(client)
+        if client.has_collection(COLLECTION):  # only that of an earlier rehearsal may go
+            if (source := read_state(client, COLLECTION)["source"]) != SOURCE:
+                raise InputError(f"collection {COLLECTION}", "must be an earlier rehearsal's, or not be there", source)
+            client.drop_collection(COLLECTION)
         target, stages = Target(client, COLLECTION), []
         for stage in rehearse(target, old, new, camera, asked, gallery, threshold, seed=arguments.seed):
             values = f"{stage.mAP:7.2f} {stage.tar:7.2f} {stage.far:8.4f} {stage.answered:9d}"
@@ -102,12 +105,3 @@ def main(arguments: argparse.Namespace) -> None:
     title = f"Queries by {name}, gallery from {old.card.name} to {new.card.name}"
     draw(stages, title, Path(arguments.output) / "rehearsal.png")
     print(f"Written: {arguments.output}/rehearsal.json, {arguments.output}/rehearsal.png")
-
-
-def drop_former(client: Any) -> None:
-    """Drop the collection of an earlier rehearsal; reject another collection of this name."""
-    if client.has_collection(COLLECTION):
-        source = read_state(client, COLLECTION)["source"]
-        if source != SOURCE:
-            raise InputError(f"collection {COLLECTION}", "must be an earlier rehearsal's, or not be there", source)
-        client.drop_collection(COLLECTION)

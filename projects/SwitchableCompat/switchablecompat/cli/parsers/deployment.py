@@ -7,7 +7,7 @@ from typing import Any
 
 from ...choices import CALIBRATION, FULL, KINDS, MAX_DROP, REDUCED, TOLERANCE
 from ...errors import InputError
-from .shared import Command, Parser, add_config, add_opts, add_output, add_trained, bad_usage, limit, positive
+from .shared import Parser, add_config, add_opts, add_output, add_trained, bad_usage, limit, positive
 
 
 def _add_limits(parser: Parser) -> None:
@@ -22,7 +22,6 @@ def _add_repeats(parser: Parser) -> None:
     parser.add_argument("--repeats", type=positive, default=50, metavar="N", help=runs)
 
 
-@Command
 def export(parser: Parser) -> None:
     """Export one or all widths of a switchable model to files that need no switchable network.
 
@@ -70,7 +69,6 @@ def _check_export(arguments: argparse.Namespace) -> None:
         raise InputError("--exclude", "needs --precision int8")
 
 
-@Command
 def profile(parser: Parser) -> None:
     """Measure the cost of each width of a switchable model: parameters, operations, file sizes and latency.
 
@@ -100,7 +98,6 @@ def _check_profile(arguments: argparse.Namespace) -> None:
     arguments.batch = list(dict.fromkeys(arguments.batch)) or [1, 8]
 
 
-@Command
 def profile_precisions(parser: Parser) -> None:
     """Measure int8 and float16 at each width: file size, latency on one thread, and mAP in each cell.
 
@@ -117,7 +114,6 @@ def profile_precisions(parser: Parser) -> None:
     add_opts(parser)
 
 
-@Command
 def rehearse(parser: Parser) -> None:
     """Rehearse an upgrade of a gallery in Milvus end to end, with exported files and one threshold.
 

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 
 from ...choices import ITEM_KEYS, PICKS
 from ...errors import InputError
-from .shared import Command, Parser, add_encoder, add_images, add_output, bad_usage, check_encoding, natural, positive
+from .shared import Parser, add_encoder, add_images, add_output, bad_usage, check_encoding, natural, positive
 
 # Milvus's names. Milvus Lite has FLAT, IVF_FLAT, IVF_SQ8, HNSW and HNSW_SQ, but also accepts names that it lacks.
 INDEX_TYPES = ("FLAT", "IVF_FLAT", "IVF_SQ8", "IVF_PQ", "IVF_RABITQ", "HNSW", "HNSW_SQ", "HNSW_PQ", "SCANN", "DISKANN",
                "AUTOINDEX", "GPU_CAGRA", "GPU_IVF_FLAT", "GPU_IVF_PQ")  # fmt: skip
 
 
-@Command
 def extract(parser: Parser) -> None:
     """Extract features of very many images into Parquet shards, with any number of processes and machines.
 
@@ -41,7 +40,6 @@ def extract(parser: Parser) -> None:
     parser.checks.append(check_encoding)
 
 
-@Command
 def search(parser: Parser) -> None:
     """Search a gallery encoded by one sub-model of a family with queries of another.
 
@@ -165,7 +163,6 @@ def _check_engine(arguments: argparse.Namespace, faiss: Sequence[str]) -> None:
             raise InputError(f"--{name}", "is for --engine milvus", getattr(arguments, name))
 
 
-@Command
 def try_index(parser: Parser) -> None:
     """Measure a large FAISS index: its memory while it is built, and its recall against exact ranking.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
 
@@ -17,35 +16,22 @@ FORMATTER = partial(argparse.RawDescriptionHelpFormatter, max_help_position=32) 
 CONFIG_HELP = "its config (default: the one stored in the checkpoint, or config.yaml beside it)"
 
 
-@dataclass(frozen=True)
-class Command:
-    """A command: a function that adds the options to a parser. The function's docstring is the command's help."""
-
-    add: Callable[[Parser], None]
-
-    @property
-    def name(self) -> str:
-        return self.add.__name__.replace("_", "-")
-
-    @property
-    def summary(self) -> str:
-        return (inspect.getdoc(self.add) or "").partition("\n")[0]
-
-
 class Parser(argparse.ArgumentParser):
-    """The parser of a command line, of a command or with own ``options`` of ``argparse``.
+    """The parser of a command line, with the options that a ``command`` adds, or with own ``options`` of ``argparse``.
 
-    ``prog`` is what the user types to start it. The part of a command's docstring from ``example`` on is shown last.
+    A command's docstring is its help, whose part from ``example`` on comes last; ``prog`` is what the user types.
     """
 
-    def __init__(self, command: Command | None = None, prog: str | None = None, **options: Any) -> None:
+    def __init__(
+        self, command: Callable[[Parser], None] | None = None, prog: str | None = None, **options: Any
+    ) -> None:
         self.checks: list[Callable[[argparse.Namespace], None]] = []
         if command:
-            text, mark, examples = (inspect.getdoc(command.add) or "").partition("\nexample")
+            text, mark, examples = (inspect.getdoc(command) or "").partition("\nexample")
             options |= {"description": text, "epilog": (mark + examples).strip()}
         super().__init__(prog, formatter_class=FORMATTER, **options)
         if command:
-            command.add(self)
+            command(self)
             self.usage = self._short_usage()
 
     def _short_usage(self) -> str | None:

@@ -7,10 +7,9 @@ import argparse
 from ...choices import PRECISIONS
 from ...errors import InputError
 from ...files import shipped
-from .shared import Command, Parser, add_config, add_models, positive
+from .shared import Parser, add_config, add_models, positive
 
 
-@Command
 def train(parser: Parser) -> None:
     """Train or evaluate a switchable model; writes checkpoints, metrics, log and grid to OUTPUT_DIR.
 
@@ -42,7 +41,6 @@ def _check_processes(arguments: argparse.Namespace) -> None:
         raise InputError("--dist-url", "must be given for several machines, such as tcp://HOST:PORT", "auto")
 
 
-@Command
 def grid(parser: Parser) -> None:
     """Evaluate the compatibility grid of trained models: one switchable checkpoint, separate ones, or a mix.
 
@@ -62,7 +60,6 @@ def grid(parser: Parser) -> None:
     parser.add_argument("--require", metavar="FILE", help="yaml or JSON with requirements for the grid")
 
 
-@Command
 def compare(parser: Parser) -> None:
     """Run every method of a suite on every seed, then make the table, the statistics and the plots.
 
@@ -99,7 +96,6 @@ def _seeds(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"must be integers with commas between them, found {text!r}") from None
 
 
-@Command
 def report(parser: Parser) -> None:
     """Report on a family of sub-models: which cells are compatible, which fail, and which thresholds to use.
 
@@ -115,7 +111,6 @@ def report(parser: Parser) -> None:
     add_models(parser)
 
 
-@Command
 def compare_precision(parser: Parser) -> None:
     """Measure the effect of half precision: every cell of a trained model in float32 and in another precision.
 

@@ -43,7 +43,9 @@ class Quantiser:
         onnx = optional("onnx", "for --precision int8")
         self._tools: Any = optional("onnxruntime.quantization", "for --precision int8")
         self._model = onnx.shape_inference.infer_shapes(onnx.load(source))
-        self._types = _operation_types(self._model)
+        # With attention only products with weights: its sums and softmax lose most, and cost little.
+        attention = any(node.op_type == "Softmax" for node in self._model.graph.node)
+        self._types = WEIGHTED if attention else (*WEIGHTED, *BETWEEN)
         every = list(weighted_layers(self._model))
         self.layers = [layer for layer in every if not layer.name.startswith(HEAD)]
         self._head = [layer.node for layer in every if layer not in self.layers]
@@ -88,12 +90,6 @@ class Quantiser:
         quantizer.quantize_model()
         quantizer.model.save_model_to_file(str(target))
         onnx.checker.check_model(target, full_check=True)
-
-
-def _operation_types(model: Any) -> tuple[str, ...]:
-    """Types to quantise. With attention only products with weights: its sums and softmax lose most, and cost little."""
-    attention = any(node.op_type == "Softmax" for node in model.graph.node)
-    return WEIGHTED if attention else (*WEIGHTED, *BETWEEN)
 
 
 def weighted_layers(model: Any) -> Iterator[Layer]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,13 +70,11 @@ class MilvusGallery:
 
     def encoders(self) -> dict[str, int]:
         """Number of items by sub-model that encoded them (such as ``w050 int8``), without those that have none."""
-        numbers = {
-            f"{width_name(width)} {precision}".removesuffix(" float32"): count(
-                self.client, self.name, _both(self.filter, f'width == {width} and precision == "{precision}"')
-            )
-            for width in self.card.widths
-            for precision in PRECISIONS
-        }
+        numbers = {}
+        for width, precision in itertools.product(self.card.widths, PRECISIONS):
+            own = f'width == {width} and precision == "{precision}"'
+            number = count(self.client, self.name, f"({self.filter}) and {own}" if self.filter else own)
+            numbers[f"{width_name(width)} {precision}".removesuffix(" float32")] = number
         return {name: number for name, number in numbers.items() if number}
 
     def search(self, features: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
@@ -131,7 +130,3 @@ class MilvusGallery:
             self._rows[key] = len(self._keys)
             self._keys.append(key)
         return self._rows[key]
-
-
-def _both(first: str, second: str) -> str:
-    return f"({first}) and {second}" if first else second

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,7 +71,7 @@ def profile_precisions(
         seconds = timing.take_turns(calls, repeats)
     for entry in entries:
         own, full = (seconds[entry["width"], precision] for precision in (entry["precision"], "float32"))
-        entry["latency_ms"] = asdict(timing.Timing.of(own, full))
+        entry["latency_ms"] = timing.latency(own, full)
     return {
         "format": 1,
         "entries": entries,
@@ -92,7 +91,9 @@ def render_precisions(content: dict[str, Any]) -> str:
         time = entry["latency_ms"]
         row = [f"{width_name(entry['width'])} {entry['precision']}", f"{entry['file_bytes']:,}"]
         row += [f"{time['median']:.3f}", f"{time['relative']:.2f}", f"{entry['cosine']['lowest']:.4f}"]
-        row += [_cell(cell, entry["precision"]) for cell in entry["mAP"]]
+        for cell in entry["mAP"]:
+            loss = "" if entry["precision"] == "float32" else f" ({signed(-cell['drop'])})"
+            row.append(f"{cell['mAP']:.2f}{loss}")
         rows.append([*row, str(len(entry["float32_layers"])) if entry["precision"] == "int8" else "-"])
     headers = ["query sub-model", "file (bytes)", "median (ms)", "rel. to float32", "lowest cosine to float32"]
     headers += [f"mAP on {name}" for name in galleries] + ["mAP on itself", "layers left in float32"]
@@ -111,8 +112,3 @@ def render_precisions(content: dict[str, Any]) -> str:
 def signed(points: float) -> str:
     """Format a number with two decimals and its sign; zero has no sign."""
     return f"{points:+.2f}" if round(points, 2) else "0.00"
-
-
-def _cell(cell: dict[str, Any], precision: str) -> str:
-    loss = "" if precision == "float32" else f" ({signed(-cell['drop'])})"
-    return f"{cell['mAP']:.2f}{loss}"

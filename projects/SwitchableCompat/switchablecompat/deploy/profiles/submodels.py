@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,8 +49,7 @@ def profile(
         entry["latency_ms"] = {runtime: {} for runtime in RUNTIMES}
         for runtime, batch in itertools.product(RUNTIMES, batches):
             full = seconds[runtime, batch, len(submodels) - 1]
-            found = timing.Timing.of(seconds[runtime, batch, index], full)
-            entry["latency_ms"][runtime][str(batch)] = asdict(found)
+            entry["latency_ms"][runtime][str(batch)] = timing.latency(seconds[runtime, batch, index], full)
     own = {"submodels": submodels, "batches": list(batches), "threads": threads, "repeats": repeats}
     return {"format": 1, **own, **timing.measured_on(model)}
 

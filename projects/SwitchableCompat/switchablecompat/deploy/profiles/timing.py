@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,23 +21,14 @@ from ..images import input_size
 Key = TypeVar("Key")
 
 
-@dataclass(frozen=True)
-class Timing:
+def latency(seconds: Sequence[float], reference: Sequence[float]) -> dict[str, float]:
     """Latency of one call over the repeats, in milliseconds: median, first (``low``) and third quartile (``high``).
 
     ``relative`` is the median, over the repeats, of this latency divided by the reference's in the same repeat.
     """
-
-    median: float
-    low: float
-    high: float
-    relative: float
-
-    @classmethod
-    def of(cls, seconds: Sequence[float], reference: Sequence[float]) -> Timing:
-        """Summarise the repeats of a call, relative to a reference in the same repeats."""
-        low, median, high = (1000 * float(value) for value in np.percentile(seconds, (25, 50, 75)))
-        return cls(median, low, high, float(np.median(np.divide(seconds, reference))))
+    low, median, high = (1000 * float(value) for value in np.percentile(seconds, (25, 50, 75)))
+    relative = float(np.median(np.divide(seconds, reference)))
+    return {"median": median, "low": low, "high": high, "relative": relative}
 
 
 def take_turns(
