@@ -28,16 +28,11 @@ class Flip:
 
 
 def negative_flips(first_hit_rank: np.ndarray, defined: np.ndarray) -> list[list[float | None]]:
-    """Share of queries that are right at rank 1 under (i, i) and wrong under (i, j), in per cent.
+    """Share of queries that are right at rank 1 under (i, i) and wrong under (i, j), in per cent, ``[m][m]``.
 
-    These are the queries of sub-model i that are lost if sub-model j encodes the gallery instead of i.
-
-    Args:
-        first_hit_rank: rank of the best match, from 1, ``[m, m, Nq]``; 0 for queries that are not counted.
-        defined: whether each cell is defined, ``[m, m]`` bool.
-
-    Returns:
-        ``[m][m]``; None on the diagonal, and if a cell or its query sub-model's self-test is not defined.
+    These are the queries of sub-model i that are lost if sub-model j encodes the gallery instead of i. None on the
+    diagonal, and if a cell or its query sub-model's self-test is not ``defined``, ``[m, m]`` bool. ``first_hit_rank``
+    is the rank of the best match, from 1, ``[m, m, Nq]``; 0 for queries that are not counted.
     """
     flips: list[list[float | None]] = [[None] * len(defined) for _ in defined]
     for (q, g), lost in _lost(first_hit_rank, defined).items():

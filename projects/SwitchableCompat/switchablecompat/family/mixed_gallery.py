@@ -29,13 +29,10 @@ logger = logging.getLogger("fastreid.switchablecompat.evaluation")
 
 @dataclass(frozen=True)
 class MixedGallery:
-    """mAP in per cent while the smallest sub-model's gallery is re-encoded by the largest.
+    """mAP in per cent while the ``old``, smallest sub-model's gallery is re-encoded by the ``new``, largest.
 
-    Attributes:
-        old, new: names of the sub-models that the gallery starts and ends with.
-        shares: shares of the gallery that are re-encoded, in per cent.
-        random: by name of the query sub-model, one curve per random order (seeds 0, 1, ...).
-        isolated: by name of the query sub-model, the curve for the order of :func:`isolated_first`.
+    By name of the query sub-model, ``random`` has one curve over the ``shares`` (in per cent) per random order (seeds
+    0, 1, ...), and ``isolated`` the curve for the order of :func:`isolated_first`.
     """
 
     old: str

@@ -78,14 +78,10 @@ class SharedThreshold:
 
 @dataclass(frozen=True)
 class Verification:
-    """All cells at one target FAR.
+    """All cells at the FAR ``target`` that thresholds must keep: each at its ``own`` threshold, and at shared ones.
 
-    Attributes:
-        target: the FAR that thresholds must keep.
-        own: each defined cell at its own threshold.
-        pooled: the threshold that keeps the target on the impostor pairs of all cells together. It holds on average;
-            single cells may accept more or fewer.
-        strictest: the largest of the cells' own thresholds, which keeps the target in every cell.
+    ``pooled`` keeps the target on the impostor pairs of all cells together, that is on average; single cells may accept
+    more or fewer. ``strictest`` is the largest of the cells' own thresholds, which keeps the target in every cell.
     """
 
     target: float

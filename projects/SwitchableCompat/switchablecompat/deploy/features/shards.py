@@ -57,7 +57,7 @@ def extract(
     process: Process = Process(),  # noqa: B008  (immutable)
     **reading: Any,
 ) -> tuple[int, int]:
-    """Write the missing shards among this process's.
+    """Write the missing shards among this process's; return how many, and how many existed already.
 
     Args:
         encoder, items: the sub-model, and all images, the same list in every process.
@@ -65,9 +65,6 @@ def extract(
         first_id: id of the first image. The ids of the others follow, so that separate extractions can be joined.
         process: this process, of all that extract.
         **reading: ``batch_size``, ``workers`` and ``skip_unreadable`` of :func:`~..encoder.encode`.
-
-    Returns:
-        How many shards were written, and how many existed already.
 
     Raises:
         InputError: the folder is of another extraction, or an image cannot be read.

@@ -50,10 +50,9 @@ class HeldOut:
     def compare(self, encoder: Encoder) -> dict[str, Any]:
         """Compare a sub-model of this run in another precision with float32.
 
-        Returns:
-            ``cosine``: ``mean`` and ``lowest`` over all images, between its features and the float32 features of the
-            same width. ``mAP``: mAP of its queries in per cent, on the float32 gallery of each width and on its own
-            gallery; each with the value of float32 queries, and the ``drop``.
+        Returns ``cosine``: ``mean`` and ``lowest`` over all images, between its features and the float32 features of
+        the same width; and ``mAP`` of its queries in per cent, on the float32 gallery of each width and on its own
+        gallery, each with the value of float32 queries, and the ``drop``.
         """
         card = encoder.card
         name = f"{card.name} {card.precision}"

@@ -36,16 +36,13 @@ from .faiss_index import check_factory, create_index, default_parameters, faiss_
 def build_from_images(
     encoder: Encoder, items: Sequence[LabelledImage], output: str | Path, factory: str, source: str, **reading: Any
 ) -> dict[str, Any]:
-    """Encode images and write them as a gallery, features included.
+    """Encode images and write them as a gallery, features included; return its card.
 
     Args:
         encoder, items: the sub-model, and the images; their ids are their positions.
         output: folder. Its files appear when all are complete, and replace an existing gallery.
         factory, source: FAISS's index factory string, and a description of the images' origin, for the card.
         **reading: ``batch_size`` and ``workers`` of :func:`~..encoder.encode`.
-
-    Returns:
-        The card.
 
     Raises:
         InputError: an unreadable image, an unsuitable factory string, or a folder with other content.

@@ -46,7 +46,7 @@ class Gallery:
         folder = Path(folder)
         path = folder / CARD
         description = read_json(path, "the readable card of a gallery")
-        check_format(description, path, "the card of a gallery", FORMAT, ("num_items", "index_bytes", "model"))
+        check_format(description, path, "the readable card of a gallery", FORMAT, ("num_items", "index_bytes", "model"))
         card = ModelCard.from_dict(description["model"], f"{path}: model")
         gallery = cls(folder, card, read_index(folder / INDEX, description["index_bytes"]), description)
         with whole_parquet(folder / ITEMS):

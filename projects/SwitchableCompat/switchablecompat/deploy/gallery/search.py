@@ -85,18 +85,11 @@ def match_of(query: LabelledImage, item: LabelledImage) -> str | None:
 def measure(
     gallery: AnyGallery, queries: Sequence[LabelledImage], features: np.ndarray, depth: int | None = None
 ) -> RankingResult | None:
-    """Metrics of the searches, in FastReID's protocol.
+    """Metrics of the searches, in FastReID's protocol; None if identities or cameras are not known on both sides.
 
-    Args:
-        gallery, queries, features: the gallery, the queries ``[Nq]``, and their L2-normalised features ``[Nq, D]``.
-        depth: how many items to rank for each query. Default: the whole gallery, which with an exact index gives the
-            values of the grid's cell. Positives beyond this depth count as never found.
-
-    Returns:
-        The metrics; None if identities or cameras are not known on both sides.
-
-    Raises:
-        InputError: no query has a positive in the gallery.
+    ``features`` are the queries' ``[Nq, D]``, L2-normalised. ``depth`` is how many items to rank for each; positives
+    beyond it count as never found. By default it is the whole gallery, which with an exact index gives the values of
+    the grid's cell. Without any query that has a positive, InputError is raised.
     """
     labels = None if any(None in query for query in queries) else gallery.labels()
     if labels is None:
@@ -167,16 +160,11 @@ class Search:
             raise InputError(path, f"must be {RESULTS}", f"{type(error).__name__}: {error}") from None
 
     def pick(self, order: str, number: int, against: Search | None = None) -> list[int]:
-        """Choose queries to show; returns their indices.
+        """Choose at most ``number`` queries to show; returns their indices.
 
-        Args:
-            order: ``spread`` evenly over all; the ``best`` or ``worst`` by average precision; or ``flipped``: right at
-                rank 1 in ``against`` and wrong here, those that fall furthest first.
-            number: how many at most.
-            against: another search of the same queries.
-
-        Raises:
-            InputError: the order needs metrics or another search, or the other search has other queries.
+        ``order`` is ``spread`` evenly over all; the ``best`` or ``worst`` by average precision; or ``flipped``: right
+        at rank 1 in ``against``, a search of the same queries, and wrong here, those that fall furthest first. An order
+        whose metrics or other search are missing raises InputError.
         """
         if order == "spread":
             return np.linspace(0, len(self.queries) - 1, min(number, len(self.queries))).round().astype(int).tolist()

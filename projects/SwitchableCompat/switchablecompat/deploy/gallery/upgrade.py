@@ -1,7 +1,7 @@
 """A deployment rehearsed on a data set: cameras query a gallery in Milvus while a larger sub-model re-encodes it.
 
-:mod:`switchablecompat.family.mixed_gallery` mixes features in memory. Here every part is the one that a deployment
-would use: exported files, their readers, the engine and its loads, and one threshold for all stages.
+Unlike in :mod:`switchablecompat.family.mixed_gallery`, which mixes features in memory, every part is the one that a
+deployment would use: exported files, their readers, the engine and its loads, and one threshold for all stages.
 """
 
 from __future__ import annotations
@@ -111,10 +111,7 @@ def rehearse(
         threshold: a pair is accepted at or above this cosine.
 
     Yields:
-        The stages, from 0 to 100 per cent.
-
-    Raises:
-        InputError: a query was not answered in full, or any part failed.
+        The stages, from 0 to 100 per cent. A query that is not answered in full raises InputError.
     """
     features = features_of(camera, queries)
     load_images(target, old, gallery, "rehearsal")

@@ -30,18 +30,12 @@ def profile_precisions(
 ) -> dict[str, Any]:
     """Write every width in every precision to a temporary folder, and measure the files on one thread of the CPU.
 
-    Args:
-        model: the opened run, on the CPU.
-        held_out, calibration: the test set that gives the mAP, and training images with their source.
-        max_drop: mAP, in percentage points, that a file may lose.
-        repeats: how often each file is timed, on one image.
+    The arguments are those of :func:`~..files.low_precision.export_precision`; a file that loses more than ``max_drop``
+    points of mAP is rejected. Each file is timed ``repeats`` times, on one image.
 
     Returns:
         The content of ``precisions.json``: the setting, and for each file its ``width``, ``precision``,
         ``file_bytes``, ``latency_ms`` and the result of :meth:`~.held_out.HeldOut.compare`.
-
-    Raises:
-        InputError: a package is missing, or a file loses more than the limit.
     """
     entries: list[dict[str, Any]] = []
     calls: dict[tuple[float, str], Callable[[], object]] = {}
