@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from ..files import write_texts
-from .page import render_page
+from .page.page import render_page
 from .report import FamilyReport
 
 
