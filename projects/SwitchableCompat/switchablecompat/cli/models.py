@@ -29,7 +29,7 @@ def open_evaluation(arguments: argparse.Namespace, *opts: str) -> TrainedTask:
     for text in arguments.undefined:
         if text.count(",") != 1:
             raise InputError("--undefined", "must be QUERY,GALLERY widths, such as 1.0,1.0", text)
-        undefined.append([read_width(width, "--undefined", text) for width in text.split(",")])
+        undefined.append(tuple(read_width(width, "--undefined", text) for width in text.split(",")))
     sources = read_sources(arguments)
     show_own_lines()
     return open_task(
