@@ -1,7 +1,6 @@
 """The command line: ``switchablecompat COMMAND``, and each command as a script of tools/.
 
-The modules of ``parsers/`` define the options, and load neither torch nor FastReID. The module ``COMMAND.py`` here
-does the work.
+``parsers/`` defines the options, and loads neither torch nor FastReID; the module ``COMMAND.py`` here does the work.
 """
 
 from __future__ import annotations
@@ -45,17 +44,10 @@ def typed(name: str) -> str:
 
 
 def run(name: str = "", prog: str = "") -> int:
-    """Read the command line, then load what the command needs and run it.
+    """Read the command line, then load what the command needs and run it; returns the exit code.
 
-    Args:
-        name: The command. Default: the first argument.
-        prog: What the user typed to start it, for its help. Default: :func:`typed`.
-
-    Returns:
-        The exit code.
-
-    Raises:
-        InputError: Unknown command, bad usage or input; FastReID or pyarrow is not installed.
+    ``name`` is the command, by default the first argument, and ``prog`` what the user typed to start it, for its help.
+    An unknown command, bad usage or input, or a missing FastReID or pyarrow, raises InputError.
     """
     arguments = sys.argv[1:]
     if not name:

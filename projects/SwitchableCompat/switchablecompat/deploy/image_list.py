@@ -1,8 +1,4 @@
-"""The images of a gallery or of queries: files, folders, or one split of a data set.
-
-Folders are searched with their subfolders. Links are followed, hidden names are skipped, and the log says what was
-left out.
-"""
+"""The images of a gallery or of queries: files, folders with their subfolders, or one split of a data set."""
 
 from __future__ import annotations
 
@@ -70,9 +66,8 @@ def items_of_dataset(name: str, split: str, manifest: str = "") -> list[Labelled
 def list_images(folder: str | Path) -> list[Path]:
     """List the image files in a folder and its subfolders, by suffix, sorted by name; log how many are left out.
 
-    Links to files and folders are followed. Each folder is searched once, however many links lead to it. Names that
-    begin with a dot (thumbnails, ``.ipynb_checkpoints``, ``._`` of macOS), other suffixes, broken links and unreadable
-    folders are left out.
+    Links are followed, but each folder is searched once. Names that begin with a dot (thumbnails,
+    ``.ipynb_checkpoints``, ``._`` of macOS), other suffixes, broken links and unreadable folders are left out.
     """
     folder = Path(folder)
     if not folder.is_dir():

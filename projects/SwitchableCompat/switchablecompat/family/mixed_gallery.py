@@ -1,9 +1,7 @@
 """A mixed gallery: retrieval while a gallery is being re-encoded by a larger sub-model, item by item.
 
 During an upgrade similarities from two cells of the grid compete. If these are not on the same scale, a mixed gallery
-can be worse than the gallery before or after the upgrade, which the grid cannot show.
-
-Shapes: ``Nq`` queries, ``Ng`` gallery items, ``D`` dimensions.
+can be worse than before or after the upgrade. Shapes: ``Nq`` queries, ``Ng`` gallery items, ``D`` dimensions.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Restartable extraction of features into shards, by any number of processes on any number of machines.
 
-The list of images is cut into shards of fixed size, independent of the number of processes. Process ``r`` of ``n``
-takes the shards ``r, r + n, ...``. A shard gets its name only when it is complete, so a restart writes the missing
-shards, with any number of processes. The processes exchange nothing: all read the same list, and ``extract.json`` in
-the folder identifies it. A shard also records the sizes and times of its image files, and is written again if a file
-has changed.
+The list of images is cut into shards of fixed size; process ``r`` of ``n`` takes the shards ``r, r + n, ...``. A shard
+gets its name only when it is complete, so a restart, with any number of processes, writes the missing ones. The
+processes exchange nothing: all read the same list, which ``extract.json`` in the folder identifies. A shard also
+records the sizes and times of its image files, and is written again if a file has changed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Convert an exported ONNX file to float16, for GPUs, by onnxruntime's own converter. Input and output stay float32.
 
-Pixel normalisation and all operations after the backbone's last layer stay in float32, because powers and sums of
-squares there (GeM, L2 normalisation) leave float16's range.
+So do pixel normalisation and all after the backbone's last layer: powers and sums of squares there (GeM, L2
+normalisation) leave float16's range.
 """
 
 from __future__ import annotations

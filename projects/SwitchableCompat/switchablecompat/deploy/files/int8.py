@@ -1,9 +1,9 @@
 """Static quantisation of an exported ONNX file by onnxruntime's own tools.
 
-Weights become int8 with a scale for each output channel, and activations become uint8. The convolutions and matrix
-products of the backbone are quantised, with the operations between them. The head (a few numbers per image), pixel
-normalisation and L2 normalisation stay in float32. Weights use 7 bits: processors without VNNI instructions add two
-products in 16 bits, which 8-bit weights overflow, and a file that was checked on one machine must be right on another.
+Weights become int8 with a scale for each output channel, and activations uint8, in the convolutions and matrix products
+of the backbone and the operations between them. The head, pixel normalisation and L2 normalisation stay in float32.
+Weights use 7 bits: without VNNI instructions, processors add two products in 16 bits, which 8-bit weights overflow, and
+a file must be right on every machine.
 """
 
 from __future__ import annotations

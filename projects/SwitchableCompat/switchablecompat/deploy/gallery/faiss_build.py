@@ -1,7 +1,6 @@
 """Build a gallery from images or from shards of features, block by block.
 
-Memory holds the index itself, a sample to train it if it needs training, one block, and 8 bytes per image to find
-duplicate ids.
+Memory holds the index, a sample to train it if needed, one block, and 8 bytes per image to find duplicate ids.
 """
 
 from __future__ import annotations

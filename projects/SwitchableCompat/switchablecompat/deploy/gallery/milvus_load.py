@@ -1,7 +1,7 @@
 """Load images or shards into a collection of Milvus. Any load may be interrupted and restarted.
 
-Keys identify items. Items that the same sub-model has encoded are skipped. Items that another width has encoded are
-re-encoded and replaced, so that a gallery can be upgraded in parts while it is in use.
+Keys identify items. Items that the same sub-model has encoded are skipped; those of another width are re-encoded and
+replaced, so that a gallery can be upgraded in parts while it is in use.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A picture of search results, one row per query: the query on the left, its results on the right, best first.
 
-Frames: green for a hit, red for a miss, grey for junk (same identity and same camera, which the protocol leaves out),
-blue if identities are not known, black for the query. Captions give the same information without colour.
+Frames: green for a hit, red for a miss, grey for junk (same identity and camera, which does not count), blue if
+identities are not known, black for the query. Captions give the same information without colour.
 """
 
 from __future__ import annotations
