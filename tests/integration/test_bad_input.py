@@ -52,7 +52,7 @@ TRAIN = [
     # the command line
     (["--config-file", "nowhere.yml"], "--config-file: must be an existing yaml file, found nowhere.yml"),
     (["--config-file", "configs"], "--config-file: must be an existing yaml file, found configs"),
-    ([*CONFIG, "--num-gpus", "x"], "argument --num-gpus: invalid int value"),
+    ([*CONFIG, "--num-gpus", "x"], "argument --num-gpus: must be a whole number of at least 1, found 'x'"),
     ([*CONFIG, "--num-gpus", "0"], "argument --num-gpus: must be a whole number of at least 1, found '0'"),
     ([*CONFIG, "--num-machines", "0"], "argument --num-machines: must be a whole number of at least 1, found '0'"),
     ([*CONFIG, "--machine-rank", "1"], "--machine-rank: must be below --num-machines 1, found 1"),
