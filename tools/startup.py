@@ -23,4 +23,4 @@ sys.path.append(str(Path(__file__).parents[1]))  # to import benchmarks/ and gpu
 
 def command(name: str) -> NoReturn:
     """Run a command of the package from a script of this folder."""
-    switchablecompat_command.main(name, f"python tools/{Path(sys.argv[0]).name}")
+    switchablecompat_command.main(name)

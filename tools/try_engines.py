@@ -12,7 +12,7 @@ from pathlib import Path
 
 from switchablecompat.cli.parsers.shared import Parser, positive
 from switchablecompat.errors import InputError, exit_on_input_error
-from switchablecompat.files import refuse_unwritable, write_json, writing_to
+from switchablecompat.files import refuse_unwritable, write_json
 
 EXAMPLES = """example:
   python tools/try_engines.py --generate 100000 --dimension 128 --output outputs/engines
@@ -53,9 +53,8 @@ def main() -> None:
 
     entries = [entry for kind in dict.fromkeys(arguments.index) for entry in INDEXES[kind]]
     size = (arguments.generate, arguments.dimension, arguments.queries, arguments.top)
-    with writing_to("--output"):
-        content = measure(entries, *size, arguments.output)
-        path = write_json(arguments.output / "engines.json", content)
+    content = measure(entries, *size, arguments.output)
+    path = write_json(arguments.output / "engines.json", content)
     print(f"\n{render_engines(content)}\nWritten: {path}")
 
 

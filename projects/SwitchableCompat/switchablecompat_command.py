@@ -7,6 +7,7 @@ wrong needs neither. So :func:`main` imports the package without them, and :func
 import importlib
 import os
 import sys
+from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
@@ -14,9 +15,9 @@ postponed = False  # read by the package when it is imported
 
 
 def prepare() -> None:
-    """Let waiting threads sleep, and let Ctrl-C during imports exit with one line and code 130.
+    """Let waiting threads sleep, let Ctrl-C during imports exit with one line and code 130, and find FastReID.
 
-    (``errors`` handles Ctrl-C in this way later.)
+    (``errors`` handles Ctrl-C in this way later.) A project folder inside a FastReID checkout uses that FastReID.
 
     Waiting threads that spin save no time on an idle machine, and multiply the time of a step on a busy one. The user's
     own OMP_WAIT_POLICY and GOMP_SPINCOUNT stay as they are.
@@ -24,6 +25,9 @@ def prepare() -> None:
     if "GOMP_SPINCOUNT" not in os.environ:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.excepthook = _say_interrupted
+    folder = Path(sys.argv[0]).absolute().parent  # of the path it was called by: the file may be a link
+    if (folder / Path(__file__).name).is_file() and (folder.parent.parent / "fastreid" / "__init__.py").is_file():
+        sys.path.insert(1, str(folder.parent.parent))  # behind this folder, before an installed FastReID
 
 
 def _say_interrupted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -44,11 +48,9 @@ def load() -> None:
 
 
 def main(name: str = "", prog: str = "") -> NoReturn:
-    """Run a command and exit with its code.
+    """Run a command, by default the one that the first argument names, and exit with its code.
 
-    Args:
-        name: The command. Default: the first argument.
-        prog: What the user typed to start it, for its help.
+    ``prog`` is what the user typed to start it, for the help of an entry point of your own.
     """
     global postponed
     postponed = True

@@ -56,9 +56,11 @@ EXPORT = [
     ([*RUN, "--all", "--output", FILE], "--output: must be a folder that can be written to, found {m}/images/000.png"),
     ([*RUN, "--all", "--output", FILE + "/below"], "--output: must be a folder that can be written to, found"),
     ([*RUN, "--width", "0.5", "--output", "{m}/taken"], "found {m}/taken/w050-checkpoint"),
+    ([*RUN, "--width", "0.5", "--precision", "int8", "--output", "{m}/taken"], "found {m}/taken/w050-onnx-int8"),
+    ([*RUN, "--width", "0.5", "--precision", "float16", "--output", "{m}/taken"], "found {m}/taken/w050-onnx-float16"),
     ([*RUN, "--all", "--images", "{m}/damaged", *OUT], "damaged: must hold at least 8 images"),
     ([*RUN, "--all", "--images", "{m}/unreadable", *OUT], "unreadable/3.png: must be a readable image"),
-    ([*RUN, "--all", "--tolerance", "nan", *OUT], "--tolerance: must not be negative, found nan"),
+    ([*RUN, "--all", "--tolerance", "nan", *OUT], "argument --tolerance: must be a number of at least 0, found 'nan'"),
     ([*RUN, "--all", *OUT, "DATASETS.TESTS", "('Market1501',)"], "--images: must name a folder of images where"),
     ([*RUN, "--all", *OUT, "SEED"], "KEY VALUE overrides: must come in pairs, found SEED"),
 ]
@@ -67,10 +69,22 @@ PROFILE = [
     *(([*run, *OUT], message) for run, message in BAD_RUNS[:4]),
     (["--config-file", "{m}/absent.yml", *OUT], "--config-file: must be an existing yaml file"),
     (["--config-file", "{m}/broken.yml", *OUT], "broken.yml: must be a valid config"),
-    (["--config-file", TINY, "--batch", "-1", *OUT], "--batch: must be at least 1, found -1"),
-    (["--config-file", TINY, "--batch", "1.5", *OUT], "argument --batch: invalid int value: '1.5'"),
-    (["--config-file", TINY, "--threads", "0", *OUT], "--threads: must be at least 1, found 0"),
-    (["--config-file", TINY, "--repeats", "-3", *OUT], "--repeats: must be at least 1, found -3"),
+    (
+        ["--config-file", TINY, "--batch", "-1", *OUT],
+        "argument --batch: must be a whole number of at least 1, found '-1'",
+    ),
+    (
+        ["--config-file", TINY, "--batch", "1.5", *OUT],
+        "argument --batch: must be a whole number of at least 1, found '1.5'",
+    ),
+    (
+        ["--config-file", TINY, "--threads", "0", *OUT],
+        "argument --threads: must be a whole number of at least 1, found '0'",
+    ),
+    (
+        ["--config-file", TINY, "--repeats", "-3", *OUT],
+        "argument --repeats: must be a whole number of at least 1, found '-3'",
+    ),
     (["--config-file", TINY, "--output", FILE], "--output: must be a folder that can be written to"),
     (["--config-file", TINY, *OUT, "MODEL.SWITCHABLE.WIDTHS", "[1.0, 0.5]"], "MODEL.SWITCHABLE.WIDTHS: must be"),
 ]
@@ -91,6 +105,7 @@ REPORT = [
 
 MODEL = ["--model", "{m}/w100.onnx"]
 IMAGES = ["--images", "{m}/images"]
+LONG = 300 * "x"  # the system refuses to read such a name: that is no fault of the output
 # What encodes and what is encoded are the same options in search.py (index, query) and extract.py.
 BAD_ENCODERS = [
     (["--model", "{m}/absent.onnx"], "absent.onnx: must be an existing exported model"),
@@ -98,10 +113,10 @@ BAD_ENCODERS = [
     (["--model", FILE], "000.png: must end in .onnx, .pt2, .pth"),
     (["--model", "{m}/cut.onnx"], "cut.onnx: must be a whole ONNX file"),
     (["--model", "{m}/none.onnx"], "none.onnx: must be a whole ONNX file"),
-    (["--model", "{m}/cardless.onnx"], "cardless.onnx: must be exported by tools/export_submodel.py"),
+    (["--model", "{m}/cardless.onnx"], "cardless.onnx: must be written by the command export"),
     (["--model", "{m}/word_card.onnx"], "word_card.onnx: must be a readable model card"),
     (["--model", "{m}/cut.pt2"], "cut.pt2: must be a whole program of torch.export"),
-    (["--model", "{run}/model_final.pth"], "model_final.pth: must be exported by tools/export_submodel.py"),
+    (["--model", "{run}/model_final.pth"], "model_final.pth: must be written by the command export"),
     ([*of_run("{m}/cut.pth"), "--width", "0.5"], "cut.pth: must be a whole checkpoint of tensors"),
     ([*of_run("{m}/three_widths.pth"), "--width", "0.5"], OTHER_WIDTHS),
     ([*of_run(config="{m}/broken.yml"), "--width", "0.5"], "broken.yml: must be a valid config"),
@@ -112,6 +127,7 @@ BAD_ENCODERS = [
 BAD_IMAGES = [
     (["--images", "{m}/absent"], "absent: must be an existing folder of images"),
     (["--images", "{m}/empty"], "empty: must hold images"),
+    (["--images", LONG], f"{LONG}: must be readable, or writable, found File name too long"),
     ([], "command line: must have --images or --dataset"),
     (["--dataset", "Nothing"], "data set: must be one of"),
     (["--dataset", "Market1501"], "data set Market1501: needs"),
@@ -137,7 +153,7 @@ INDEX = [
     (["index", *OUT, "--shards", "{m}/shards_nan"], "nan.parquet: the feature of id 0 must have length one, found nan"),
     (["index", *OUT, "--shards", "{m}/shards", "{m}/shards_family"], "family: must be the same to compare features"),
     (["index", *OUT, "--shards", "{m}/shards", "{m}/shards"], "id: must occur once in a gallery, found 0 twice"),
-    (["index", *OUT, "--shards", "{m}/shards_job"], "extract.json: must be what tools/extract.py wrote"),
+    (["index", *OUT, "--shards", "{m}/shards_job"], "extract.json: must be what the command extract wrote"),
     (["index", *OUT, "--shards", "{m}/shards_none"], "gallery: must have at least one image, found 0"),
 ]
 
@@ -191,7 +207,7 @@ EXTRACT = [
     ([*MODEL, *IMAGES, *OUT, "--first-id", "-1"], "argument --first-id: must be a whole number of at least 0"),
     ([*MODEL, *IMAGES, *OUT, "--split", "train"], "argument --split: invalid choice: 'train'"),
     ([*MODEL, *IMAGES, "--output", "{m}/shards_other_job"], "holds an extraction of another num_images, 5"),
-    ([*MODEL, *IMAGES, "--output", "{m}/shards_job"], "extract.json: must be what tools/extract.py wrote"),
+    ([*MODEL, *IMAGES, "--output", "{m}/shards_job"], "extract.json: must be what the command extract wrote"),
 ]
 
 GENERATE = ["--generate", "600", "--dimension", "8"]
@@ -203,7 +219,10 @@ TRY_INDEX = [
         "--top: must be at most the number of vectors, 600",
     ),
     ([*GENERATE, "--factory", "Flat", "--output", FILE], "--output: must be a folder that can be written to"),
-    ([*GENERATE, "--factory", "Flat", "--output", "{m}/taken_by_files"], "--output: must be a folder that can be"),
+    (
+        [*GENERATE, "--factory", "Flat", "--output", "{m}/taken_by_files"],
+        "taken_by_files/shards: must be readable, or writable",
+    ),
     ([*GENERATE, *OUT], "the following arguments are required: --factory"),
     (["--generate", "0", "--factory", "Flat", *OUT], "argument --generate: must be a whole number of at least 1"),
     (["--generate", "9", "--dimension", "-8", "--factory", "Flat", *OUT], "argument --dimension: "),
@@ -213,6 +232,7 @@ TRY_INDEX = [
         (["--shards", f"{{m}}/{shards}", "--queries", f"{{m}}/{queries}", "--factory", "Flat", *OUT, *more], message)
         for shards, queries, more, message in (
             ("absent", "shards", [], "absent: must be a folder of feature files, found no such folder"),
+            ("shards", LONG, [], f"{LONG}: must be readable, or writable, found File name too long"),
             ("shards", "empty", [], "empty: must hold feature files (*.parquet), found none"),
             ("shards_cut", "shards", [], "cut.parquet: must be a whole Parquet file"),
             ("shards", "shards_family", [], "family: must be the same to compare features"),
@@ -391,7 +411,8 @@ def material(evaluated_run, tmp_path_factory):
         shutil.copy(image, folder / "unreadable" / f"{number}.png")
     (folder / "unreadable" / "3.png").write_bytes(images[3].read_bytes()[:-30])
     shutil.copy(images[0], folder / "damaged")
-    (folder / "taken" / "w050-checkpoint").touch()
+    for kind in ("checkpoint", "onnx-int8", "onnx-float16"):
+        (folder / "taken" / f"w050-{kind}").touch()
     (folder / "taken_by_files").mkdir()
     (folder / "taken_by_files" / "shards").touch()
     write_models(folder, evaluated_run)

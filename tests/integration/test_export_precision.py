@@ -28,6 +28,7 @@ from switchablecompat.modeling.opened import open_model
 PREPROCESSING = {"size": [64, 32]}
 RUN = ("--config-file", "run/config.yaml", "--weights", "run/model_final.pth")
 ANY = ("--max-map-drop", "100")
+ARGUMENT = "command line: argument"
 
 
 @pytest.fixture(scope="module")
@@ -192,8 +193,8 @@ def test_any_size_is_compared_at_three(tool, work):
         (["--precision", "int8", "--kind", "checkpoint"], "--precision: is for --kind onnx alone, found checkpoint"),
         (["--dynamic-size", "--kind", "program"], "--dynamic-size: is for --kind onnx alone, found program"),
         (["--precision", "int4"], "command line: argument --precision: invalid choice: 'int4'"),
-        (["--precision", "int8", "--max-map-drop", "nan"], "--max-map-drop: must not be negative, found nan"),
-        (["--precision", "int8", "--calibration-images", "0"], "--calibration-images: must be at least 1, found 0"),
+        (["--precision", "int8", "--max-map-drop", "nan"], f"{ARGUMENT} --max-map-drop: must be a number of"),
+        (["--precision", "int8", "--calibration-images", "0"], f"{ARGUMENT} --calibration-images: must be"),
         (["--exclude", "backbone.conv1"], "--exclude: needs --precision int8"),
         (["--precision", "int8", "DATASETS.TESTS", "('NoSet',)"], "data set: must be one of"),
     ],

@@ -15,6 +15,7 @@ from switchablecompat.deploy.images import read_images
 
 ROOT = Path(__file__).parents[2]
 PREPROCESSING = {"size": [64, 32]}
+ARGUMENT = "command line: argument"
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_all_widths_on_the_configs_test_set(tool):
         (["--width", "1.0", "--all"], "command line: either --width or --all must be given"),
         (["--all", "--kind", "tflite"], "command line: argument --kind: invalid choice: 'tflite'"),
         (["--all", "MODEL.SWITCHABLE.WIDTHS", "[0.5,1.0]"], "MODEL.SWITCHABLE.WIDTHS: must be [0.25, 1.0], as run"),
-        (["--all", "--tolerance", "-1"], "--tolerance: must not be negative, found -1.0"),
+        (["--all", "--tolerance", "-1"], f"{ARGUMENT} --tolerance: must be a number of at least 0, found '-1'"),
         (["--all", "NO.KEY", "1"], "NO.KEY: must be an existing key"),
         (["--all", "--images", "none"], "none: must be an existing folder of images"),
         (["--all", "INPUT.SIZE_TEST", "[0,0]"], "INPUT.SIZE_TEST: must be [64, 32], as run/model_final.pth"),
@@ -114,7 +115,7 @@ def test_a_missing_package_says_what_to_install(tool, tmp_path, monkeypatch, pac
     monkeypatch.setitem(sys.modules, package, None)
     code, _, err = tool(*RUN, "--all", "--output", tmp_path / "out")
     assert code == 2
-    assert err.startswith(f"error: {package}: is needed for --kind onnx: pip install '.[deploy]'")
+    assert err.startswith(f"error: {package}: is needed for --kind onnx: pip install 'switchablecompat[deploy]'")
     assert len(err.splitlines()) == 1
     assert not (tmp_path / "out").exists()
 

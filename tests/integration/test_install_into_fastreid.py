@@ -99,12 +99,13 @@ def test_every_config_says_the_same_after_the_install(checkout, monkeypatch):
         assert installed == original, how
 
 
-def run_project(checkout, *arguments, data):
+def run_project(checkout, *arguments, data, entry=("train_net.py",)):
     """The project's own entry point from inside the checkout, with nothing of ours on PYTHONPATH."""
     hidden = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     environment |= {"OMP_NUM_THREADS": "1", "FASTREID_DATASETS": str(data)}
-    command = [sys.executable, "projects/SwitchableCompat/train_net.py", "--config-file", QUICK, *map(str, arguments)]
+    script = [f"projects/SwitchableCompat/{entry[0]}", *entry[1:]]
+    command = [sys.executable, *script, "--config-file", QUICK, *map(str, arguments)]
     return subprocess.run(
         command, cwd=checkout, capture_output=True, text=True, timeout=300, check=False, env=environment
     )
@@ -118,6 +119,12 @@ def test_a_copy_runs_with_the_checkouts_fastreid_and_can_still_be_taken_away(che
     result = run_project(checkout, "--eval-only", *weights, "OUTPUT_DIR", out, data=tmp_path / "data")
     assert result.returncode == 0, result.stderr
     assert (out / "grid.json").is_file()
+    python, path, command, *options = result.stdout.splitlines()[-1].removeprefix("Next: ").split()
+    assert (python, command) == ("python", "report")
+    entry = (path.removeprefix("projects/SwitchableCompat/"), command)
+    report = run_project(checkout, *options, data=tmp_path / "data", entry=entry)
+    assert report.returncode == 0, report.stderr
+    assert (out / "report" / "report.html").is_file()
     assert f"@{checkout / 'fastreid'}" in (out / "log.txt").read_text()
     # what was imported has been compiled
     assert any((checkout / "fastreid" / "modeling" / "__pycache__").iterdir())

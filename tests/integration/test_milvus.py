@@ -320,7 +320,7 @@ def test_a_missing_package_says_what_to_install(refused, milvus, images, models,
     monkeypatch.setitem(sys.modules, package, None)
     line = refused("search.py", ["index", *milvus, "--model", models[1.0], "--images", images[0]])
     assert line.startswith(f"error: {package}: is needed for ")
-    assert "pip install '.[milvus]'" in line
+    assert "pip install 'switchablecompat[milvus]'" in line
 
 
 def test_labels_are_those_of_their_rows(tool, milvus, images, models, tmp_path):

@@ -5,6 +5,8 @@ import json
 import onnxruntime
 import pytest
 
+ARGUMENT = "command line: argument"
+
 
 def test_files_and_cells_of_every_width(deployable, run_tool, monkeypatch):
     work, _ = deployable
@@ -38,9 +40,18 @@ def test_files_and_cells_of_every_width(deployable, run_tool, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--repeats", "0"], "--repeats: must be at least 1, found 0"),
-        (["--calibration-images", "-1"], "--calibration-images: must be at least 1, found -1"),
-        (["--max-map-drop", "-1"], "--max-map-drop: must not be negative, found -1.0"),
+        (
+            ["--repeats", "0"],
+            f"{ARGUMENT} --repeats: must be a whole number of at least 1, found '0' (see --help)",
+        ),
+        (
+            ["--calibration-images", "-1"],
+            f"{ARGUMENT} --calibration-images: must be a whole number of at least 1, found '-1' (see --help)",
+        ),
+        (
+            ["--max-map-drop", "-1"],
+            f"{ARGUMENT} --max-map-drop: must be a number of at least 0, found '-1' (see --help)",
+        ),
     ],
 )
 def test_bad_input_is_one_line(refused, tmp_path, arguments, message):

@@ -73,8 +73,14 @@ def test_the_number_of_threads_is_put_back(folder):
     [
         (["--config-file", "none.yml"], "--config-file: must be an existing yaml file, found none.yml"),
         (["--config-file", TINY, "--weights", "none.pth"], "none.pth: must be an existing checkpoint"),
-        (["--config-file", TINY, "--repeats", "0"], "--repeats: must be at least 1, found 0"),
-        (["--config-file", TINY, "--batch", "8", "--batch", "0"], "--batch: must be at least 1, found 0"),
+        (
+            ["--config-file", TINY, "--repeats", "0"],
+            "command line: argument --repeats: must be a whole number of at least 1, found '0'",
+        ),
+        (
+            ["--config-file", TINY, "--batch", "8", "--batch", "0"],
+            "command line: argument --batch: must be a whole number of at least 1, found '0'",
+        ),
         ([], "command line: --config-file or --weights must be given"),
     ],
 )

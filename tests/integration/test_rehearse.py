@@ -1,5 +1,6 @@
 """tools/rehearse.py: both ends of an upgrade are the cells that the export measured, and queries go on in between."""
 
+import errno
 import json
 
 import numpy as np
@@ -66,7 +67,7 @@ def test_a_rehearsal_begins_and_ends_in_cells_of_the_family(tool, work):
         client.create_collection("rehearsal", dimension=8)
     code, _, err = tool(*OPTIONS, "--output", "out")
     assert code == 2  # what is not ours stays
-    assert "error: collection rehearsal: must be a gallery that tools/search.py index made" in err
+    assert "error: collection rehearsal: must be a gallery that the command search index made" in err
 
 
 @pytest.mark.parametrize(
@@ -85,3 +86,13 @@ def test_bad_input_is_one_line(tool, tmp_path, arguments, message):
     code, _, err = tool(*arguments, "--output", tmp_path / "out")
     assert code == 2
     assert f"error: {message}" in err
+
+
+def test_an_image_that_the_system_cannot_read_is_no_fault_of_the_output(tool, tmp_path, monkeypatch):
+    def broken(*_):
+        raise OSError(errno.EIO, "Input/output error", "lost.png")
+
+    monkeypatch.setattr("switchablecompat.deploy.files.parity.read_images", broken)
+    code, _, err = tool(*OPTIONS, "--output", tmp_path / "out")
+    assert code == 2
+    assert "error: lost.png: must be readable, or writable, found Input/output error" in err

@@ -126,7 +126,7 @@ def test_shards_of_two_processes_make_the_gallery_of_one(tool, onnx_gallery, tmp
     index = ["search.py", "index", "--shards", tmp_path / "shards", "--output", tmp_path / "from_shards"]
     code, _, err = tool(*index)
     assert code == 2
-    assert "shards: must hold all 3 shards: start tools/extract.py again, found 1, without part-00000-of-00003" in err
+    assert "shards: must hold all 3 shards: start the extraction again, found 1, without part-00000-of-00003" in err
     monkeypatch.setenv("RANK", "0")
     assert tool(*extract, "--shard-size", 5)[0] == 0
     assert tool(*extract, "--shard-size", 5)[1].startswith("process 0 of 2: 0 shards written, 2 were there")
@@ -307,7 +307,7 @@ def test_flipped_queries_are_those_that_another_search_had_right(tool, people):
     for more, message in (
         ((), "--pick: flipped needs --against"),
         (("--against", people / "other.json"), "--against: must have the same queries in the same order"),
-        (("--against", manifest), "manifest.csv: must be what tools/search.py query --json wrote"),
+        (("--against", manifest), "manifest.csv: must be what the command search query --json wrote"),
     ):
         code, _, err = tool(*show, *more)
         assert code == 2

@@ -68,6 +68,7 @@ MACHINE = [
     (RuntimeError("received 0 items of ancdata"), "open files: must be"),
     (RuntimeError("unable to open shared memory object </torch_1> in read-write mode: Too many open files (24)"),
      "open files: must be"),
+    (OSError(errno.EISDIR, "Is a directory", "out/.grid.tmp", None, "out/grid.csv"), "out/grid.csv: must be readable"),
     (OSError(errno.EROFS, "Read-only file system", "out"), "out: must be readable, or writable, found Read-only"),
     (OSError(errno.EACCES, "Permission denied", "a.yml"), "a.yml: must be readable, or writable, found Permission"),
     (UnicodeEncodeError("ascii", "ä", 0, 1, "ordinal not in range(128)"), "text: must be UTF-8, and this locale ("),

@@ -1,8 +1,10 @@
 """How every command starts: help and bad usage load nothing that takes long, waiting threads sleep."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ from switchablecompat.cli.parsers import COMMANDS
 from switchablecompat.cli.parsers.shared import Parser
 
 TOOLS = Path(__file__).parents[2] / "tools"
-ENTRY = TOOLS.parent / "projects" / "SwitchableCompat" / "train_net.py"
+PROJECT = "projects/SwitchableCompat"
+ENTRY = TOOLS.parent / PROJECT / "train_net.py"
 ALL = sorted(path for path in TOOLS.glob("*.py") if path.stem != "startup")
 SCRIPTS = [path for path in ALL if "from startup import command" in path.read_text()]
 SLOW = {"torch", "fastreid", "numpy", "matplotlib", "faiss", "yaml"}
@@ -109,8 +112,23 @@ def test_what_is_not_installed_is_one_line_that_says_how_to_get_it(name, missing
     done = python(hide + AFTER, TOOLS / f"{name}.py", *arguments[name])
     expected = {
         "fastreid": "error: FastReID is not installed: pip install --no-deps fastreid==1.4.0 ",
-        "pyarrow": "error: pyarrow is needed for galleries: pip install '.[deploy]'",
+        "pyarrow": "error: pyarrow is needed for galleries: pip install 'switchablecompat[deploy]'",
     }
     line, code = done.stderr.splitlines()
     assert line.startswith(expected[missing])
     assert code.startswith("2 ")
+
+
+@pytest.mark.parametrize(
+    ("script", "report", "train"),
+    [
+        ("tools/train_net.py", "python tools/report.py", "python tools/train_net.py"),
+        (f"{PROJECT}/train_net.py", f"python {PROJECT}/switchablecompat_command.py report",
+         f"python {PROJECT}/train_net.py"),
+        ("bin/switchablecompat", "switchablecompat report", "switchablecompat train"),
+    ],
+)  # fmt: skip
+def test_a_spawned_process_names_commands_as_the_user_started_them(script, report, train, monkeypatch):
+    monkeypatch.setattr("sys.argv", [script, "--num-gpus", "2"])
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        assert [*pool.map(cli.typed, ("report", "train"))] == [report, train]

@@ -70,7 +70,7 @@ def machine_trouble(error: BaseException) -> str | None:
         number = error.errno
     if number in (errno.EMFILE, errno.ENFILE) or any(sign in low for sign in OPEN_FILES):
         return str(InputError("open files", "must be allowed in greater number (ulimit -n)", reason))
-    name = error.filename if isinstance(error, OSError) and error.filename else "files"
+    name = (error.filename2 or error.filename or "files") if isinstance(error, OSError) else "files"
     if number in (errno.ENOSPC, errno.EDQUOT) or any(sign in low for sign in FULL):
         return str(InputError(name, "must have room on their disk" if name == "files" else "must have room", reason))
     if any(sign in low for sign in MEMORY):

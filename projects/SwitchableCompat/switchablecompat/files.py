@@ -38,19 +38,6 @@ def refuse_unwritable_file(path: str | Path, key: str) -> None:
     refuse_unwritable(path.parent, key, "must be a file that can be written")
 
 
-@contextmanager
-def writing_to(subject: object, what: str = "a folder") -> Iterator[None]:
-    """Turn file system errors of the block into one line: ``subject`` must be ``what`` can be written.
-
-    Raises:
-        InputError: With the system's own message.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise InputError(subject, f"must be {what} that can be written", error) from error
-
-
 def shipped(path: str) -> str:
     """The path of a file or, if no such file exists, of the file of this name that came with the package, if any.
 

@@ -96,7 +96,7 @@ def test_what_is_no_export_is_refused(tmp_path):
 
 def test_an_ordinary_checkpoint_is_no_export(tmp_path):
     save_run(tmp_path / "run")
-    with pytest.raises(InputError, match="must be exported by tools/export_submodel.py, found no model card in it"):
+    with pytest.raises(InputError, match="must be written by the command export, found no model card in it"):
         open_encoder(tmp_path / "run" / "model_final.pth")
 
 
@@ -121,5 +121,7 @@ def test_other_images_are_refused_with_what_was_found(images, exported):
 
 def test_a_missing_package_says_what_to_install(exported, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(InputError, match=r"onnxruntime: is needed to run an ONNX file: pip install '.\[deploy\]'"):
+    with pytest.raises(
+        InputError, match=r"onnxruntime: is needed to run an ONNX file: pip install 'switchablecompat\[deploy\]'"
+    ):
         open_encoder(exported["tiny", 0.25, "onnx"][0])

@@ -22,6 +22,7 @@ from switchablecompat.deploy.features.feature_file import FeatureFile
 from switchablecompat.deploy.gallery.faiss_build import build_from_images, build_from_shards, sample_features
 from switchablecompat.deploy.gallery.faiss_gallery import Gallery
 from switchablecompat.deploy.gallery.faiss_index import check_factory, create_index, sample_size
+from switchablecompat.deploy.gallery.search import check_top
 from switchablecompat.deploy.image_list import LabelledImage, items_of_paths
 from switchablecompat.errors import InputError
 
@@ -217,7 +218,7 @@ def test_more_items_than_there_are_and_unknown_parameters_are_refused(tmp_path, 
     gallery = Gallery.open(tmp_path / "gallery")
     for top in (0, 301):
         with pytest.raises(InputError, match=f"must be from 1 to the 300 of the gallery, found {top}"):
-            gallery.search(unit_features(1), top)
+            check_top(gallery, top)
     with pytest.raises(InputError, match="--parameters: must be NAME=VALUE that this index has, not nprobe=3"):
         Gallery.open(tmp_path / "gallery", "nprobe=3")
 

@@ -161,7 +161,7 @@ def test_a_damaged_description_is_refused(tmp_path, items):
     path = tmp_path / "shards" / "extract.json"
     for text in ("{", "[]", json.dumps({"num_images": "many", "shard_size": 3})):
         path.write_text(text)
-        with pytest.raises(InputError, match="extract.json: must be what tools/extract.py wrote"):
+        with pytest.raises(InputError, match="extract.json: must be what the command extract wrote"):
             open_shards([tmp_path / "shards"])
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from switchablecompat.deploy.profiles.timing import Timing, take_turns
+from switchablecompat.deploy.profiles.timing import latency, take_turns
 
 
 def test_everyone_gets_a_turn_in_every_repeat_after_one_untimed_call():
@@ -22,12 +22,12 @@ def test_everyone_gets_a_turn_in_every_repeat_after_one_untimed_call():
 
 def test_summary_by_hand():
     # a busy moment in the last round slows both down alike: the ratio does not see it
-    timing = Timing.of([0.001, 0.002, 0.003, 0.004, 0.050], [0.002, 0.004, 0.006, 0.008, 0.100])
-    assert timing.median == pytest.approx(3.0)
-    assert timing.low == pytest.approx(2.0)
-    assert timing.high == pytest.approx(4.0)
-    assert timing.relative == pytest.approx(0.5)
+    timing = latency([0.001, 0.002, 0.003, 0.004, 0.050], [0.002, 0.004, 0.006, 0.008, 0.100])
+    assert timing["median"] == pytest.approx(3.0)
+    assert timing["low"] == pytest.approx(2.0)
+    assert timing["high"] == pytest.approx(4.0)
+    assert timing["relative"] == pytest.approx(0.5)
 
 
 def test_relative_is_the_median_of_the_rounds_ratios():
-    assert Timing.of([1.0, 2.0, 9.0], [2.0, 1.0, 3.0]).relative == 2.0  # of 0.5, 2 and 3; medians alone give 1
+    assert latency([1.0, 2.0, 9.0], [2.0, 1.0, 3.0])["relative"] == 2.0  # of 0.5, 2 and 3; medians alone give 1

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from switchablecompat.evaluation.task import RetrievalTask, undefined_cells
-from switchablecompat.family.page import render_page
+from switchablecompat.family.page.page import render_page
 from switchablecompat.family.page.plots import histogram_charts
 from switchablecompat.family.report import build_report, short_names
 from switchablecompat.family.report_files import render_queries, write_report

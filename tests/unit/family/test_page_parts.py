@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from switchablecompat.family.page.charts import Curve, Rule, line_chart
-from switchablecompat.family.page.pictures import data_uri
+from switchablecompat.family.page.page import data_uri
 
 SIZE = (138, 128)  # without labels: 100 units wide from 30, 100 units high from 8
 

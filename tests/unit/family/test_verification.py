@@ -12,7 +12,6 @@ from switchablecompat.evaluation.similarities import STEPS, SimilarityCounts, co
 from switchablecompat.family.verification import (
     MeasuredPoint,
     OperatingPoint,
-    measured_point,
     own_point,
     threshold_at,
     verify,
@@ -56,11 +55,11 @@ def test_hand_computed():
     impostor = [0.9, *[0.5] * 9, 0.4999, *[0.0] * 989]
     counts = counts_of([0.8, 0.5, 0.4999, 0.1], impostor)
     assert threshold_at(counts, 0.01) == (0.5, "")
-    assert measured_point(counts, 0.5) == MeasuredPoint(0.5, 50.0, 0.01)
+    assert MeasuredPoint.of(counts, 0.5) == MeasuredPoint(0.5, 50.0, 0.01)
     # An eleventh at 0.5: all of the ten must go, up to the step above them; one pair is left.
     crowded = counts_of([0.8, 0.5, 0.4999, 0.1], [0.5, *impostor[:-1]])
     assert threshold_at(crowded, 0.01) == (0.5001, "")
-    assert measured_point(crowded, 0.5001) == MeasuredPoint(0.5001, 25.0, 0.001)
+    assert MeasuredPoint.of(crowded, 0.5001) == MeasuredPoint(0.5001, 25.0, 0.001)
 
 
 def test_too_few_impostors_give_no_number_and_the_reason():

@@ -15,7 +15,7 @@ from ..data.findings import Finding, Item, LabelNames, errors_first, raise_on_er
 from ..data.opening import check_rows, check_test_set, data_root, label_names, open_dataset
 from ..data.overlap import check_contents, check_labels_of_contents
 from ..data.training_sets import check_training_sets
-from ..files import refuse_unwritable_file, write_json, writing_to
+from ..files import refuse_unwritable_file, write_json
 
 
 def check(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], list[Finding]]:
@@ -70,19 +70,12 @@ def count(name: str, split: str, items: list[Item]) -> dict[str, Any]:
     return {"data set": name, "split": split, **sizes}
 
 
-def write_result(path: str, counts: list[dict[str, Any]], findings: list[Finding]) -> None:
-    """Write the result as JSON; the file appears only when it is complete."""
-    content = {"format": 1, "counts": counts, "findings": [asdict(one) for one in findings]}
-    with writing_to(path, "a file"):
-        write_json(path, content)
-
-
 def main(arguments: argparse.Namespace) -> None:
-    """Run the command."""
     if arguments.json:
         refuse_unwritable_file(arguments.json, "--json")
     counts, findings = check(arguments)
     print(tabulate(counts, headers="keys"), summarise(findings), sep="\n\n", flush=True)
     if arguments.json:
-        write_result(arguments.json, counts, findings)
+        content = {"format": 1, "counts": counts, "findings": [asdict(one) for one in findings]}
+        write_json(arguments.json, content)
     raise_on_errors(findings)

@@ -19,18 +19,7 @@ from ..errors import InputError
 from ..files import refuse_unwritable
 
 
-def read_seeds(text: str | None, suite: Suite) -> list[int]:
-    """Parse seeds such as ``0,1``; None gives the suite's."""
-    if text is None:
-        return list(suite.seeds)
-    try:
-        return list(dict.fromkeys(int(part) for part in text.split(",")))
-    except ValueError:
-        raise InputError("--seeds", "must be integers with commas between them", repr(text)) from None
-
-
 def write_comparison(suite: Suite, folder: Path) -> None:
-    """Make tables and plots from the results that exist."""
     results = load_results(suite, folder)
     if not results:
         raise InputError(folder, "must hold results of the suite's methods and seeds", "none")
@@ -41,7 +30,6 @@ def write_comparison(suite: Suite, folder: Path) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run the command."""
     # `kill` then raises SystemExit, on which the runner ends its training processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     suite = load_suite(arguments.suite)
@@ -51,7 +39,7 @@ def main(arguments: argparse.Namespace) -> int:
     if not arguments.table_only:
         jobs_dir = Path(arguments.jobs_dir or Path("outputs") / "suites" / suite.name)
         refuse_unwritable(jobs_dir, "--jobs-dir")
-        jobs = plan(suite, jobs_dir, read_seeds(arguments.seeds, suite), arguments.only)
+        jobs = plan(suite, jobs_dir, arguments.seeds or list(suite.seeds), arguments.only)
         runner = Runner(suite, jobs, results_dir, jobs_dir, partial(print, flush=True), arguments.jobs)
         if arguments.dry_run:
             runner.dry_run()

@@ -11,22 +11,18 @@ import torch.nn.functional as F
 from tabulate import tabulate
 
 from ..choices import FULL
-from ..engine.screen import show_own_lines
-from ..engine.trained_task import open_task
 from ..evaluation.evaluator import evaluate_task
 from ..evaluation.grid import CompatibilityGrid
 from ..evaluation.task import RetrievalTask
 from ..files import write_json
-from .models import evaluation_of
+from .models import open_evaluation
 
 METRICS = ("mAP", "Rank-1")
 
 
 def measure(arguments: argparse.Namespace, precision: str) -> tuple[RetrievalTask, CompatibilityGrid]:
-    """Extract features in one precision, and evaluate their grid."""
-    options = [*arguments.opts, "TEST.PRECISION", precision]
-    found = open_task(**{**evaluation_of(arguments), "opts": options})
-    return found.task, evaluate_task(found.task)[0]
+    task = open_evaluation(arguments, "TEST.PRECISION", precision).task
+    return task, evaluate_task(task)[0]
 
 
 def compare(full: CompatibilityGrid, other: CompatibilityGrid) -> list[dict[str, Any]]:
@@ -46,8 +42,6 @@ def compare(full: CompatibilityGrid, other: CompatibilityGrid) -> list[dict[str,
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run the command."""
-    show_own_lines()
     full, full_grid = measure(arguments, FULL)
     other, other_grid = measure(arguments, arguments.precision)
     cells = compare(full_grid, other_grid)

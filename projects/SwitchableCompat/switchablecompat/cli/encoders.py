@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import Any
 
 import torch
 
@@ -14,21 +15,16 @@ from ..errors import name_some
 
 
 def read_encoder(arguments: argparse.Namespace) -> Encoder:
-    """Open the sub-model that the command line names."""
     if arguments.model:
         return open_encoder(arguments.model, precision=arguments.precision)
-    return open_encoder(
-        arguments.weights,
-        arguments.width,
-        config_file=arguments.config_file,
-        device=arguments.device or default_device(),
-        precision=arguments.precision,
-    )
+    own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+    options = {"config_file": arguments.config_file, "device": arguments.device or own}
+    return open_encoder(arguments.weights, arguments.width, precision=arguments.precision, **options)
 
 
-def default_device() -> str:
-    """The GPU of this process (by LOCAL_RANK), or the CPU."""
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+def reading_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """How images are read: options of :func:`~..deploy.encoder.encode`."""
+    return {"batch_size": arguments.batch_size, "workers": arguments.workers}
 
 
 def read_items(arguments: argparse.Namespace, split: str) -> tuple[list[LabelledImage], str]:

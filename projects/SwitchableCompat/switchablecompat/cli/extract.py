@@ -6,28 +6,24 @@ import argparse
 import logging
 
 from ..deploy.features.shards import Process, extract
-from ..files import writing_to
-from .encoders import read_encoder, read_items
+from .encoders import read_encoder, read_items, reading_of
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Run the command."""
     logging.basicConfig(format="%(levelname)s: %(message)s")
     process = Process.from_environment()
     items, source = read_items(arguments, arguments.split)
     encoder = read_encoder(arguments)
-    with writing_to("--output"):
-        written, skipped = extract(
-            encoder,
-            items,
-            arguments.output,
-            shard_size=arguments.shard_size,
-            first_id=arguments.first_id,
-            process=process,
-            batch_size=arguments.batch_size,
-            workers=arguments.workers,
-            skip_unreadable=arguments.skip_unreadable,
-        )
+    written, skipped = extract(
+        encoder,
+        items,
+        arguments.output,
+        shard_size=arguments.shard_size,
+        first_id=arguments.first_id,
+        process=process,
+        skip_unreadable=arguments.skip_unreadable,
+        **reading_of(arguments),
+    )
     print(
         f"process {process.rank} of {process.world_size}: {written} shards written, {skipped} were there "
         f"({len(items)} images in all, {source})"

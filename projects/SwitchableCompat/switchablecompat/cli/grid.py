@@ -5,25 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 
-from ..engine.screen import show_own_lines
-from ..engine.trained_task import open_task
 from ..evaluation.evaluator import evaluate_task
 from ..evaluation.grid_files import render_summary, write_grid
 from ..family.requirements import broken_requirements, read_requirements
-from ..files import writing_to
-from .models import evaluation_of
+from .models import open_evaluation
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run the command."""
-    evaluation = evaluation_of(arguments)
     requirements = read_requirements(arguments.require) if arguments.require else None
-    show_own_lines()
-    found = open_task(**evaluation)
+    found = open_evaluation(arguments)
     grid, queries = evaluate_task(found.task, found.refinement)
-    with writing_to("--output"):
-        files = write_grid(grid, arguments.output)
-        files.append(queries.write(os.path.join(arguments.output, "queries.npz")))
+    files = [*write_grid(grid, arguments.output), queries.write(os.path.join(arguments.output, "queries.npz"))]
     print(render_summary(grid), "Written: " + ", ".join(map(str, files)), sep="\n")
     if requirements is None:
         return 0

@@ -13,12 +13,11 @@ from ..data.folder import Picture, find_pictures
 from ..data.manifest import SPLITS, Row, write_manifest
 from ..data.split import Choice, Draw, assign_splits
 from ..errors import InputError, name_some
-from ..files import refuse_unwritable_file, writing_to
+from ..files import refuse_unwritable_file
 from . import typed
 
 
 def test_rule(arguments: argparse.Namespace) -> Choice | Draw | None:
-    """The rule that separates test images from training images."""
     share = arguments.test_share
     for option, value in (("--seed", arguments.seed), ("--draw-by", arguments.draw_by)):
         if value is not None and share is None:
@@ -33,7 +32,6 @@ def test_rule(arguments: argparse.Namespace) -> Choice | Draw | None:
 
 
 def query_rule(text: str | None) -> Choice | int | str | None:
-    """The rule that separates queries from the gallery."""
     if text is None or text == ONE_PER_CAMERA:
         return text
     if "=" in text:
@@ -52,7 +50,6 @@ def make_row(picture: Picture, split: str, folder: Path) -> Row:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Run the command."""
     refuse_unwritable_file(arguments.output, "--output")
     test, query = test_rule(arguments), query_rule(arguments.query)
     found = find_pictures(arguments.folders, arguments.pattern, arguments.exclude)
@@ -64,8 +61,7 @@ def main(arguments: argparse.Namespace) -> None:
     splits = assign_splits(pictures, test, query, arguments.only)
     folder = Path(os.path.abspath(arguments.output)).parent
     rows = [make_row(picture, split, folder) for picture, split in zip(pictures, splits, strict=True) if split]
-    with writing_to(arguments.output, "a file"):
-        write_manifest(rows, arguments.output)
+    write_manifest(rows, arguments.output)
     table = []
     for split in SPLITS:
         chosen = [row for row in rows if row.split == split]

@@ -19,7 +19,7 @@ from ..deploy.gallery.milvus_server import connection
 from ..deploy.gallery.search import AnyGallery
 from ..deploy.image_list import items_of_paths
 from ..errors import InputError, name_some
-from .encoders import read_encoder, read_items
+from .encoders import read_encoder, read_items, reading_of
 
 
 def parameters(texts: Sequence[str], option: str) -> dict[str, Any]:
@@ -35,7 +35,6 @@ def parameters(texts: Sequence[str], option: str) -> dict[str, Any]:
 
 
 def run_index(arguments: argparse.Namespace) -> None:
-    """Load images or shards into a collection."""
     build = parameters(arguments.index_parameters, "--index-parameters")
     if arguments.shards:
         files = open_shards(arguments.shards)
@@ -50,9 +49,7 @@ def run_index(arguments: argparse.Namespace) -> None:
             done, card = load_shards(target, files, name_some(arguments.shards, 1), arguments.key), files[0].card
         else:
             target = Target(*own, values, names, arguments.again)
-            done = load_images(
-                target, encoder, items, source, batch_size=arguments.batch_size, workers=arguments.workers
-            )
+            done = load_images(target, encoder, items, source, **reading_of(arguments))
             card = encoder.card
         gallery = MilvusGallery(client, arguments.collection)
         encoders = ", ".join(f"{number} by {name}" for name, number in gallery.encoders().items())
@@ -75,7 +72,6 @@ def open_gallery(arguments: argparse.Namespace) -> Iterator[AnyGallery]:
 
 
 def run_delete(arguments: argparse.Namespace) -> None:
-    """Delete the items that the command line names from a collection."""
     with connection(arguments.uri, token=arguments.token) as client:
         state = read_state(client, arguments.collection)
         if arguments.all:

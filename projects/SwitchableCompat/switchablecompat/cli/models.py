@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
-from typing import Any
 
+from ..engine.screen import show_own_lines
+from ..engine.trained_task import TrainedTask, open_task
 from ..errors import InputError
 from ..modeling.opened import Source
 from ..widths import width_name
@@ -23,32 +23,26 @@ def read_sources(arguments: argparse.Namespace) -> list[Source]:
     return sources
 
 
-def evaluation_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Keyword arguments of :func:`~..engine.trained_task.open_task` that the command line gives."""
-    return {
-        "sources": read_sources(arguments),
-        "undefined": read_pairs(arguments.undefined),
-        "opts": arguments.opts,
-        "dataset": arguments.dataset,
-        "method": arguments.method,
-        "diagonal_only": arguments.diagonal_only,
-    }
-
-
-def read_pairs(texts: Sequence[str]) -> list[tuple[float, float]]:
-    """The undefined cells as (query width, gallery width)."""
-    pairs = []
-    for text in texts:
-        widths = text.split(",")
-        if len(widths) != 2:
+def open_evaluation(arguments: argparse.Namespace, *opts: str) -> TrainedTask:
+    """Run the models that the command line names on their test set, with further config keys ``opts``."""
+    undefined = []
+    for text in arguments.undefined:
+        if text.count(",") != 1:
             raise InputError("--undefined", "must be QUERY,GALLERY widths, such as 1.0,1.0", text)
-        query, gallery = (read_width(width, "--undefined", text) for width in widths)
-        pairs.append((query, gallery))
-    return pairs
+        undefined.append(tuple(read_width(width, "--undefined", text) for width in text.split(",")))
+    sources = read_sources(arguments)
+    show_own_lines()
+    return open_task(
+        sources,
+        [*arguments.opts, *opts],
+        dataset=arguments.dataset,
+        method=arguments.method,
+        undefined=undefined,
+        diagonal_only=arguments.diagonal_only,
+    )
 
 
 def read_width(text: str, option: str, found: str) -> float:
-    """Parse a width multiplier."""
     try:
         width_name(float(text))
     except ValueError:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from functools import partial
+from pathlib import Path
 
 from ..deploy.profiles.submodels import profile, render_profile
+from ..files import write_json, write_texts
 from ..modeling.opened import open_model
-from .written import write_measured
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Run the command."""
     opts = [*arguments.opts, "MODEL.DEVICE", "cpu"]
     content = profile(
         open_model(arguments.weights, arguments.config_file, opts),
         batches=arguments.batch,
         threads=arguments.threads,
         repeats=arguments.repeats,
-        say=partial(print, flush=True),
     )
-    write_measured(arguments.output, "profile", content, render_profile(content))
+    text = render_profile(content)
+    files = [write_json(Path(arguments.output, "profile.json"), content)]
+    files += write_texts(arguments.output, {"profile.md": text})
+    print(f"\n{text}\nWritten: {files[0]}, {files[1]}")

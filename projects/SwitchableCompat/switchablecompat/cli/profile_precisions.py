@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from functools import partial
+from pathlib import Path
 
 from ..deploy.files.held_out import HeldOut, calibration_pictures
 from ..deploy.profiles.precisions import profile_precisions, render_precisions
+from ..files import write_json, write_texts
 from ..modeling.opened import open_model
-from .written import write_measured
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Run the command."""
     model = open_model(arguments.weights, arguments.config_file, [*arguments.opts, "MODEL.DEVICE", "cpu"])
     content = profile_precisions(
         model,
@@ -20,6 +19,8 @@ def main(arguments: argparse.Namespace) -> None:
         calibration_pictures(model, arguments.calibration_images),
         max_drop=arguments.max_map_drop,
         repeats=arguments.repeats,
-        say=partial(print, flush=True),
     )
-    write_measured(arguments.output, "precisions", content, render_precisions(content))
+    text = render_precisions(content)
+    files = [write_json(Path(arguments.output, "precisions.json"), content)]
+    files += write_texts(arguments.output, {"precisions.md": text})
+    print(f"\n{text}\nWritten: {files[0]}, {files[1]}")

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from ..engine.screen import show_own_lines
-from ..engine.trained_task import open_task
 from ..evaluation.grid_files import render_summary
 from ..family.report import build_report
 from ..family.report_files import write_report
-from ..files import writing_to
-from .models import evaluation_of
+from .models import open_evaluation
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Run the command."""
-    evaluation = evaluation_of(arguments)
-    show_own_lines()
-    found = open_task(**evaluation)
+    found = open_evaluation(arguments)
     report = build_report(found.task, found.images, refinement=found.refinement, labels=found.labels)
-    with writing_to("--output"):
-        files = write_report(report, arguments.output)
+    files = write_report(report, arguments.output)
     print(render_summary(report.grid), "Written: " + ", ".join(map(str, files)), sep="\n")

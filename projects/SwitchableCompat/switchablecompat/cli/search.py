@@ -13,18 +13,17 @@ from ..deploy.encoder import features_of
 from ..deploy.features.shards import open_shards
 from ..deploy.gallery.faiss_build import build_from_images, build_from_shards
 from ..deploy.gallery.picture import draw_rank_list
-from ..deploy.gallery.search import AnyGallery, Hit, Search, find, measure
+from ..deploy.gallery.search import AnyGallery, Hit, Search, check_top, find, measure
 from ..errors import InputError, name_some
-from ..files import atomic_write, refuse_unwritable, refuse_unwritable_file, write_json, writing_to
+from ..files import atomic_write, refuse_unwritable, refuse_unwritable_file, write_json
 from ..settings import check_comparable
 from . import milvus
-from .encoders import read_encoder, read_items
+from .encoders import read_encoder, read_items, reading_of
 
 DEFAULT_TOP = 10
 
 
 def run_index(arguments: argparse.Namespace) -> None:
-    """Make a gallery from images or from shards of features."""
     if arguments.engine == "milvus":
         milvus.run_index(arguments)
         return
@@ -36,8 +35,7 @@ def run_index(arguments: argparse.Namespace) -> None:
     else:
         items, source = read_items(arguments, "gallery")
         encoder = read_encoder(arguments)
-        reading = {"batch_size": arguments.batch_size, "workers": arguments.workers}
-        card = build_from_images(encoder, items, arguments.output, factory, source, **reading)
+        card = build_from_images(encoder, items, arguments.output, factory, source, **reading_of(arguments))
     model = ModelCard.from_dict(card["model"])
     print(
         f"{arguments.output}: {card['num_items']} items by {model.name} of family {model.family}, "
@@ -46,7 +44,6 @@ def run_index(arguments: argparse.Namespace) -> None:
 
 
 def run_query(arguments: argparse.Namespace) -> None:
-    """Open the gallery that the command line names, and search it."""
     for option in ("picture", "json"):
         if path := getattr(arguments, option):
             refuse_unwritable_file(path, f"--{option}")
@@ -59,11 +56,11 @@ def search_gallery(arguments: argparse.Namespace, gallery: AnyGallery) -> None:
     where = f"gallery {arguments.gallery}" if arguments.gallery else f"collection {arguments.collection}"
     top = min(DEFAULT_TOP, len(gallery)) if arguments.top is None else arguments.top
     for number in (top, arguments.depth or 1):
-        gallery.check_top(number)
+        check_top(gallery, number)
     queries, source = read_items(arguments, "query")
     encoder = read_encoder(arguments)
     check_comparable((f"the {where}", gallery.card.space), ("the query's sub-model", encoder.card.space))
-    features = features_of(encoder, queries, arguments.batch_size, workers=arguments.workers)
+    features = features_of(encoder, queries, **reading_of(arguments))
     found = find(gallery, queries, features, top)
     result = measure(gallery, queries, features, arguments.depth or gallery.deepest)
     metrics = result and {"Rank-1": result.rank_k(1), "Rank-5": result.rank_k(5), "mAP": result.mAP}
@@ -82,7 +79,6 @@ def search_gallery(arguments: argparse.Namespace, gallery: AnyGallery) -> None:
 
 
 def run_show(arguments: argparse.Namespace) -> None:
-    """Show the results of an earlier search, from its file."""
     if arguments.picture:
         refuse_unwritable_file(arguments.picture, "--picture")
     against = Search.read(arguments.against) if arguments.against else None
@@ -109,7 +105,6 @@ def show(arguments: argparse.Namespace, search: Search, against: Search | None =
 
 
 def table_rows(path: str, hits: Sequence[Hit]) -> list[dict[str, object]]:
-    """Rows of the table: the hits of one query."""
     return [
         {"query": Path(path).name if hit.rank == 1 else "", "rank": hit.rank, "score": f"{hit.score:.4f}",
          "match": hit.match or "-", "id": hit.id, "found": Path(hit.item.path).name}
@@ -118,7 +113,5 @@ def table_rows(path: str, hits: Sequence[Hit]) -> list[dict[str, object]]:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Run the command."""
-    with writing_to("files", "in folders"):
-        commands = {"index": run_index, "query": run_query, "show": run_show, "delete": milvus.run_delete}
-        commands[arguments.command](arguments)
+    commands = {"index": run_index, "query": run_query, "show": run_show, "delete": milvus.run_delete}
+    commands[arguments.command](arguments)

@@ -52,7 +52,6 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Run the command."""
     if 0 < torch.cuda.device_count() < args.num_gpus:
         raise InputError("--num-gpus", f"must be at most {torch.cuda.device_count()} on this machine", args.num_gpus)
     if PARENT in os.environ:

@@ -17,7 +17,7 @@ from ..deploy.gallery.faiss_index import create_index, set_parameters
 from ..deploy.gallery.scoring import exact_neighbours, recall
 from ..deploy.profiles.engines import peak_memory
 from ..errors import InputError, name_some
-from ..files import write_json, writing_to
+from ..files import write_json
 from ..settings import check_comparable
 
 NAMES = {
@@ -38,8 +38,7 @@ def check_search(arguments: argparse.Namespace, dimension: int, num_vectors: int
         raise InputError("--top", f"must be at most the number of vectors, {num_vectors}", arguments.top)
 
 
-def try_index(arguments: argparse.Namespace) -> None:
-    """Build the index, search it, and write memory and recall."""
+def main(arguments: argparse.Namespace) -> None:
     imports = peak_memory()
     output = Path(arguments.output)
     shards, queries = arguments.shards, arguments.queries
@@ -83,9 +82,3 @@ def try_index(arguments: argparse.Namespace) -> None:
         if result[f"{key}_bytes"] is not None:
             print(f"{NAMES[key]}: {result[f'{key}_bytes'] / 1e6:.0f} MB")
     print(tabulate(rows, headers="keys"))
-
-
-def main(arguments: argparse.Namespace) -> None:
-    """Run the command."""
-    with writing_to("--output"):
-        try_index(arguments)

@@ -29,8 +29,7 @@ class ModelCard:
         kind: ``checkpoint`` (FastReID's, with a config beside it), ``onnx`` or ``program`` (``torch.export``).
         file: name of the file, in the card's folder.
         family: digest of the switchable model that it is a slice of. Only members of one family are comparable.
-        width: its width multiplier.
-        widths: the width multipliers of the family, ascending.
+        width, widths: its width multiplier, and those of the family, ascending.
         dimension: D, the number of components of a feature.
         l2_normalised: whether the file's output already has length one. Otherwise the user must normalise it.
         preprocessing: ``size`` [height, width] to resize to (bicubic), ``center_crop`` to cut out after that, if given,
@@ -41,9 +40,7 @@ class ModelCard:
             activations). Features of one family are comparable in any precision.
         dynamic_size: whether the file accepts images of any height and width. Features are comparable at equal image
             sizes. ``preprocessing`` has the size of the test pipeline.
-        parameters: number of parameters.
-        macs: multiply-accumulate operations for one image.
-        file_bytes: size of the file.
+        parameters, macs, file_bytes: number of parameters, multiply-accumulates of one image, and size of the file.
         extra: further facts (parity, method, seed, config, versions, hardware...).
     """
 
@@ -83,11 +80,7 @@ class ModelCard:
 
     @classmethod
     def of_model(cls, model: OpenedModel, width: float, **own: Any) -> ModelCard:
-        """The card of one sub-model as a part of the opened model's checkpoint. ``own`` fields override the defaults.
-
-        Raises:
-            InputError: the model has no such sub-model, or no sub-models.
-        """
+        """The card of one sub-model as a part of the opened model's checkpoint; ``own`` fields override defaults."""
         fields = {"kind": "checkpoint", "file": Path(model.weights).name, "l2_normalised": False, **own}
         width = model.widths[model.index_of(width)]  # first: the record of an exported checkpoint has no method
         kept = {key: model.record[key] for key in ("method", "seed", "config")}
@@ -108,11 +101,7 @@ class ModelCard:
 
     @classmethod
     def from_dict(cls, content: Any, source: str = "model card") -> ModelCard:
-        """Restore a card from plain values. Unknown keys go to ``extra``.
-
-        Raises:
-            InputError: wrong format, missing key, or a value of the wrong type.
-        """
+        """Restore a card from plain values. Unknown keys go to ``extra``. What is no card raises InputError."""
         check_format(content, source, "a model card", FORMAT, REQUIRED)
         fields = {name for name in cls.__dataclass_fields__ if name != "extra"}
         extra = {key: value for key, value in content.items() if key not in fields and key != "format"}
@@ -123,11 +112,6 @@ class ModelCard:
 
     @classmethod
     def from_json(cls, text: str, source: str) -> ModelCard:
-        """Restore a card from JSON text.
-
-        Raises:
-            InputError: as :meth:`from_dict`, or the text is not JSON.
-        """
         try:
             return cls.from_dict(json.loads(text), source)
         except json.JSONDecodeError as error:
@@ -139,26 +123,16 @@ class ModelCard:
 
     @classmethod
     def read(cls, path: str | Path) -> ModelCard:
-        """Read a ``model.json``.
-
-        Raises:
-            InputError: no such file, or not a card.
-        """
-        return cls.from_dict(read_json(path, "a readable model card", FORMAT), str(path))
+        """Read a ``model.json``."""
+        return cls.from_dict(read_json(path, "a readable model card"), str(path))
 
 
-def read_json(path: str | Path, what: str, version: int, keys: Sequence[str] = ()) -> dict[str, Any]:
-    """Read a JSON file that states its ``format``.
-
-    Raises:
-        InputError: no such file, or not ``what``: wrong format or missing key.
-    """
+def read_json(path: str | Path, what: str) -> Any:
+    """Read a JSON file, which must be ``what``."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(path, f"must be {what}", error) from None
-    check_format(content, path, what, version, keys)
-    return content
 
 
 def check_format(content: Any, source: object, what: str, version: int, keys: Sequence[str]) -> None:

@@ -30,9 +30,7 @@ logger = logging.getLogger("fastreid.switchablecompat.encoder")
 class Encoder:
     """One sub-model that maps images to L2-normalised features.
 
-    Args:
-        card: Description of the sub-model.
-        forward: Maps images [N, 3, H, W] to features [N, D], normalised if the card says so.
+    ``forward`` maps images [N, 3, H, W] to features [N, D], normalised if the card says so.
     """
 
     def __init__(self, card: ModelCard, forward: Callable[[Tensor], Tensor]) -> None:
@@ -43,12 +41,8 @@ class Encoder:
     def __call__(self, images: Tensor) -> Tensor:
         """Features [N, D] of length one, float32 on the CPU.
 
-        Args:
-            images: [N, 3, H, W] float32, RGB, 0-255, of the card's size, or of any size if the card allows it. The
-                tensor is not changed.
-
-        Raises:
-            InputError: Wrong shape or type, or features that are not finite.
+        ``images`` are [N, 3, H, W] float32, RGB, 0-255, of the card's size, or of any size if the card allows it. The
+        tensor is not changed. A wrong shape or type, or features that are not finite, raise InputError.
         """
         size: tuple[object, ...] = (3, *input_size(self.card.preprocessing))
         fits = images.dim() == 4 and images.shape[1:] == size
@@ -64,11 +58,7 @@ class Encoder:
 
 
 def submodel_encoder(model: OpenedModel, width: float) -> Encoder:
-    """An encoder for one sub-model of an opened model, without an exported file.
-
-    Raises:
-        InputError: The model has no such sub-model, or the device does not support ``TEST.PRECISION``.
-    """
+    """An encoder for one sub-model of an opened model, without an exported file, in the model's ``TEST.PRECISION``."""
     card = ModelCard.of_model(model, width, precision=model.cfg.TEST.PRECISION)
     check_precision(card.precision, model.cfg.MODEL.DEVICE)
     return Encoder(card, partial(raw_features, model, width))
@@ -97,16 +87,9 @@ def encode(
     workers: int = 2,
     skip_unreadable: bool = False,
 ) -> Iterator[Encoded]:
-    """Encode images in order.
+    """Encode images in order, ``batch_size`` at a time, while ``workers`` threads read one batch each.
 
-    Args:
-        encoder, items: the sub-model and the images.
-        batch_size: images per batch.
-        workers: threads that read images, one batch each.
-        skip_unreadable: skip unreadable images with a warning instead of an error.
-
-    Raises:
-        InputError: an image cannot be read.
+    An unreadable image raises InputError, or with ``skip_unreadable`` is skipped with a warning.
     """
 
     def read(start: int) -> tuple[list[int], Tensor | None]:
@@ -137,12 +120,12 @@ def encode(
 
 
 def features_of(
-    encoder: Encoder, items: Sequence[LabelledImage], batch_size: int = 64, doing: str = "Encoding", **reading: Any
+    encoder: Encoder, items: Sequence[LabelledImage], doing: str = "Encoding", **reading: Any
 ) -> np.ndarray:
-    """Encode images to features ``[N, D]``, and show progress."""
+    """Encode images to features ``[N, D]``, and show progress; ``reading`` are options of :func:`encode`."""
     with tqdm(total=len(items), desc=doing, unit="image") as progress:
         blocks = []
-        for batch in encode(encoder, items, batch_size=batch_size, **reading):
+        for batch in encode(encoder, items, **reading):
             blocks.append(batch.features)
             progress.update(len(batch.items))
     return np.concatenate(blocks)

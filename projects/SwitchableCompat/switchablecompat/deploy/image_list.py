@@ -1,8 +1,4 @@
-"""The images of a gallery or of queries: files, folders, or one split of a data set.
-
-Folders are searched with their subfolders. Links are followed, hidden names are skipped, and the log says what was
-left out.
-"""
+"""The images of a gallery or of queries: files, folders with their subfolders, or one split of a data set."""
 
 from __future__ import annotations
 
@@ -12,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from ..data.folder import SUFFIXES
 from ..data.manifest import ManifestReID
@@ -30,12 +28,13 @@ class LabelledImage(NamedTuple):
     camid: str | None = None
 
 
-def items_of_paths(paths: Sequence[str | Path]) -> list[LabelledImage]:
-    """Files as given, and all images in and below folders, sorted by name.
+def labels_of(*sides: Sequence[LabelledImage]) -> list[np.ndarray]:
+    """The identities of each side, ``[n]``, then the cameras of each: the arguments of ``ProtocolMatches``."""
+    return [np.array([item[column] for item in side]) for column in (1, 2) for side in sides]
 
-    Raises:
-        InputError: no such path, a folder without images, or names that are not UTF-8.
-    """
+
+def items_of_paths(paths: Sequence[str | Path]) -> list[LabelledImage]:
+    """Files as given, and all images in and below folders, sorted by name."""
     items: list[LabelledImage] = []
     for path in map(Path, paths):
         items += [LabelledImage(str(image)) for image in ([path] if path.is_file() else list_images(path))]
@@ -50,15 +49,10 @@ def _writable(items: list[LabelledImage]) -> list[LabelledImage]:
 
 
 def items_of_dataset(name: str, split: str, manifest: str = "") -> list[LabelledImage]:
-    """One split of a data set of FastReID's registry, in its order, with identities and cameras.
+    """One split (``query``, ``gallery``) of a data set of FastReID's registry, in order, with identities and cameras.
 
     Identities of a manifest keep their names. Those of other data sets become ``NAME_number``, so that equal numbers in
-    two data sets do not mean the same identity.
-
-    ``split`` is ``query`` or ``gallery``; ``manifest`` is the CSV for ``ManifestReID``.
-
-    Raises:
-        InputError: unknown or incomplete data set, or an empty split.
+    two data sets do not mean the same identity. ``manifest`` is the CSV for ``ManifestReID``.
     """
     dataset, splits = open_dataset(name, data_root(), manifest)
     if not splits[split]:
@@ -72,12 +66,8 @@ def items_of_dataset(name: str, split: str, manifest: str = "") -> list[Labelled
 def list_images(folder: str | Path) -> list[Path]:
     """List the image files in a folder and its subfolders, by suffix, sorted by name; log how many are left out.
 
-    Links to files and folders are followed. Each folder is searched once, however many links lead to it. Names that
-    begin with a dot (thumbnails, ``.ipynb_checkpoints``, ``._`` of macOS), other suffixes, broken links and unreadable
-    folders are left out.
-
-    Raises:
-        InputError: Not a folder, or a folder without images.
+    Links are followed, but each folder is searched once. Names that begin with a dot (thumbnails,
+    ``.ipynb_checkpoints``, ``._`` of macOS), other suffixes, broken links and unreadable folders are left out.
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -22,11 +22,8 @@ def input_size(preprocessing: Mapping[str, Any]) -> tuple[int, int]:
 def read_images(paths: Sequence[str | Path], preprocessing: Mapping[str, Any]) -> Tensor:
     """Read, resize and stack one or more image files with FastReID's own reader and test transforms.
 
-    Returns:
-        [N, 3, H, W] float32, RGB, 0-255, as the ``preprocessing`` of a model's card says.
-
-    Raises:
-        InputError: A file is not a readable image, or neither RGB nor grey.
+    Returns [N, 3, H, W] float32, RGB, 0-255, as the ``preprocessing`` of a model's card says. An unreadable file, or
+    one that is neither RGB nor grey, raises InputError.
     """
     cfg = get_cfg()
     cfg.INPUT.SIZE_TEST = list(preprocessing["size"])

@@ -9,12 +9,8 @@ from ..errors import InputError
 
 
 def optional(package: str, use: str, extra: str = "deploy") -> ModuleType:
-    """Import an optional package.
-
-    Raises:
-        InputError: The package is not installed. The message says how to install it.
-    """
+    """Import an optional package. The error for a missing one says how to install it."""
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise InputError(package, f"is needed {use}: pip install '.[{extra}]'", error) from None
+        raise InputError(package, f"is needed {use}: pip install 'switchablecompat[{extra}]'", error) from None

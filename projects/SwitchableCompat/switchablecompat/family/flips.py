@@ -17,11 +17,8 @@ from ..evaluation.task import Cell
 class Flip:
     """A query that is right at rank 1 in its self-test and wrong in a cross-test.
 
-    Attributes:
-        query: index of the query.
-        q: index of the query's sub-model.
-        g: index of the gallery's sub-model in the cross-test.
-        rank: rank of the first right item in the cross-test, from 2.
+    All are indices: the ``query``, its sub-model ``q``, and the gallery's sub-model ``g`` in the cross-test, where the
+    first right item has ``rank``, from 2.
     """
 
     query: int
@@ -31,16 +28,11 @@ class Flip:
 
 
 def negative_flips(first_hit_rank: np.ndarray, defined: np.ndarray) -> list[list[float | None]]:
-    """Share of queries that are right at rank 1 under (i, i) and wrong under (i, j), in per cent.
+    """Share of queries that are right at rank 1 under (i, i) and wrong under (i, j), in per cent, ``[m][m]``.
 
-    These are the queries of sub-model i that are lost if sub-model j encodes the gallery instead of i.
-
-    Args:
-        first_hit_rank: rank of the best match, from 1, ``[m, m, Nq]``; 0 for queries that are not counted.
-        defined: whether each cell is defined, ``[m, m]`` bool.
-
-    Returns:
-        ``[m][m]``; None on the diagonal, and if a cell or its query sub-model's self-test is not defined.
+    These are the queries of sub-model i that are lost if sub-model j encodes the gallery instead of i. None on the
+    diagonal, and if a cell or its query sub-model's self-test is not ``defined``, ``[m, m]`` bool. ``first_hit_rank``
+    is the rank of the best match, from 1, ``[m, m, Nq]``; 0 for queries that are not counted.
     """
     flips: list[list[float | None]] = [[None] * len(defined) for _ in defined]
     for (q, g), lost in _lost(first_hit_rank, defined).items():
@@ -72,11 +64,7 @@ def _lost(first_hit_rank: np.ndarray, defined: np.ndarray) -> dict[Cell, np.ndar
 def best_match(number: int, query: Tensor, gallery: Tensor, matches: ProtocolMatches) -> int:
     """Index of the gallery item at rank 1 of a query, junk left out. Among ties, the lowest index.
 
-    Args:
-        number: index of the query.
-        query: features of the query, ``[D]``.
-        gallery: features of the gallery, ``[Ng, D]``.
-        matches: matches of their labels.
+    ``number`` is the index of the query, ``query`` its features ``[D]``, and ``gallery`` the gallery's ``[Ng, D]``.
     """
     similarity = gallery @ query
     _, col, junk = matches.pairs(number, number + 1)

@@ -1,10 +1,7 @@
 """A mixed gallery: retrieval while a gallery is being re-encoded by a larger sub-model, item by item.
 
-A cell of the grid has a gallery of one sub-model. During an upgrade the gallery holds features of two sub-models, and
-similarities from two different cells compete. If these are not on the same scale, a mixed gallery can be worse than the
-gallery before or after the upgrade. The grid cannot show that.
-
-Shapes: ``Nq`` queries, ``Ng`` gallery items, ``D`` dimensions.
+During an upgrade similarities from two cells of the grid compete. If these are not on the same scale, a mixed gallery
+can be worse than before or after the upgrade. Shapes: ``Nq`` queries, ``Ng`` gallery items, ``D`` dimensions.
 """
 
 from __future__ import annotations
@@ -30,14 +27,10 @@ logger = logging.getLogger("fastreid.switchablecompat.evaluation")
 
 @dataclass(frozen=True)
 class MixedGallery:
-    """mAP in per cent while the smallest sub-model's gallery is re-encoded by the largest.
+    """mAP in per cent while the ``old``, smallest sub-model's gallery is re-encoded by the ``new``, largest.
 
-    Attributes:
-        old: name of the sub-model that the gallery starts with.
-        new: name of the sub-model that the gallery ends with.
-        shares: shares of the gallery that are re-encoded, in per cent.
-        random: by name of the query sub-model, one curve per random order (seeds 0, 1, ...).
-        isolated: by name of the query sub-model, the curve for the order of :func:`isolated_first`.
+    By name of the query sub-model, ``random`` has one curve over the ``shares`` (in per cent) per random order (seeds
+    0, 1, ...), and ``isolated`` the curve for the order of :func:`isolated_first`.
     """
 
     old: str
@@ -78,26 +71,22 @@ def mixed_gallery_map(
     order: np.ndarray,
     *,
     shares: Sequence[float] = SHARES,
-    block_bytes: int = BLOCK_BYTES,
 ) -> list[float]:
     """mAP in per cent at each share of the gallery that is re-encoded.
 
     Args:
         query_features: ``[Nq, D]``, float32, L2-normalised, as all features here.
-        old: the gallery before, ``[Ng, D]``.
-        new: the gallery after, ``[Ng, D]``.
+        old, new: the gallery before and after, ``[Ng, D]``.
         matches: matches of the labels.
         order: order in which the items are re-encoded, a permutation of their indices, ``[Ng]``.
         shares: in per cent, ascending. At a share the first ``round(share * Ng / 100)`` items of the order are new.
-        block_bytes: see :func:`~.ranking.rank_matches`. A copy of the gallery is needed in addition.
     """
     gallery, values = old.clone(), []
-    buffer = similarity_buffer(query_features, matches, block_bytes)
+    buffer = similarity_buffer(query_features, matches)
     for share in shares:
         renewed = torch.as_tensor(order[: round(share * len(order) / 100)], dtype=torch.long, device=old.device)
         gallery[renewed] = new[renewed]
-        ranking = rank_matches(query_features, gallery, matches, block_bytes=block_bytes, buffer=buffer)
-        values.append(ranking.mAP)
+        values.append(rank_matches(query_features, gallery, matches, buffer=buffer).mAP)
     return values
 
 
@@ -110,13 +99,9 @@ def random_order(num_gallery: int, seed: int) -> np.ndarray:
 def isolated_first(old: Tensor, *, neighbours: int = NEIGHBOURS, block_bytes: int = BLOCK_BYTES) -> np.ndarray:
     """Gallery items in ascending order of their mean similarity to their nearest neighbours, ``[Ng]``.
 
-    Needs only the old features: no labels, no queries, no new features. An item far from all others is one that the old
-    sub-model encoded badly. Queries of the new sub-model gain most if such items are re-encoded first.
-
-    Args:
-        old: the gallery before, ``[Ng, D]``, float32, L2-normalised.
-        neighbours: number of neighbours to average over.
-        block_bytes: bound on the extra memory; the minimum is one row of similarities.
+    Needs only the old features ``[Ng, D]``: no labels, no queries, no new features. An item far from all others is one
+    that the old sub-model encoded badly. Queries of the new sub-model gain most if such items are re-encoded first.
+    ``block_bytes`` bounds the extra memory; the minimum is one row of similarities.
     """
     count = len(old)
     neighbours = min(neighbours, count - 1)

@@ -54,14 +54,11 @@ class FamilyReport:
     """A family's behaviour on one test set.
 
     Attributes:
-        grid: its compatibility grid, with provenance.
-        queries: results of each query in each cell.
+        grid, queries: its compatibility grid, with provenance, and the results of each query in each cell.
         items: images of the queries, in order.
-        cmc: ``CMC(1), ...`` of each defined cell, in per cent.
-        counts: similarities of the pairs of each defined cell.
+        cmc, counts: ``CMC(1), ...`` of each defined cell, in per cent, and the similarities of its pairs.
         verifications: one per target FAR, the highest FAR first.
-        flips: shares of negative flips, ``[m][m]`` in per cent.
-        lost: the worst negative flips.
+        flips, lost: shares of negative flips, ``[m][m]`` in per cent, and the worst of them.
         mixed_gallery: None if a cell that it needs is not defined, or there is only one sub-model.
         labels: names of identities and cameras for readers.
     """
@@ -143,11 +140,8 @@ def build_report(
 ) -> FamilyReport:
     """Measure a family.
 
-    Args:
-        task: the queries and galleries to rank.
-        images: file, identity and camera of the queries, then of the gallery items.
-        refinement: see :func:`~switchablecompat.evaluation.evaluator.evaluate_task`.
-        labels: names of the data set's identities and cameras for readers.
+    ``images`` are file, identity and camera of the queries, then of the gallery items; ``labels`` are the names of the
+    identities and cameras for readers. For ``refinement`` see :func:`~..evaluation.evaluator.evaluate_task`.
     """
     grid, queries = evaluate_task(task, refinement)
     logger.info("Grid done; similarities of all pairs")

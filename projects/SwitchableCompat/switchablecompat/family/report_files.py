@@ -8,16 +8,12 @@ import json
 from pathlib import Path
 
 from ..files import write_texts
-from .page import render_page
+from .page.page import render_page
 from .report import FamilyReport
 
 
 def write_report(report: FamilyReport, folder: str | Path) -> list[Path]:
-    """Write the three files into ``folder``. Each appears complete or not at all.
-
-    Returns:
-        Their paths.
-    """
+    """Write the three files into ``folder``, each complete or not at all; returns their paths."""
     texts = {
         "report.json": json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n",
         "queries.csv": render_queries(report),

@@ -51,11 +51,14 @@ class Requirements:
 def broken_requirements(requirements: Requirements, grid: CompatibilityGrid) -> list[str]:
     """One line per requirement that the grid does not meet. A cell that is not defined meets no requirement.
 
-    Raises:
-        InputError: an unknown cell, or a baseline of another test set or other widths.
+    An unknown cell, or a baseline of another test set or other widths, raises InputError.
     """
-    if requirements.baseline is not None:
-        _check_baseline(requirements.baseline, grid, requirements.source)
+    if (baseline := requirements.baseline) is not None:
+        pairs = [("data set", grid.dataset, baseline.dataset), ("sub-models", grid.names, baseline.names)]
+        known = [key for key in TEST_SET if key in grid.metadata and key in baseline.metadata]
+        for key, ours, theirs in [*pairs, *((key, grid.metadata[key], baseline.metadata[key]) for key in known)]:
+            if ours != theirs:
+                raise InputError(f"{requirements.source}: baseline", f"must have the grid's {key} {ours}", theirs)
     broken = []
     for one in requirements.each:
         values = {"": grid.compatibility()["AC"]} if one.metric == "AC" else _cells(grid, one.metric)
@@ -69,11 +72,7 @@ def broken_requirements(requirements: Requirements, grid: CompatibilityGrid) -> 
 
 
 def read_requirements(path: str | Path) -> Requirements:
-    """Read and check a requirements file and its baseline.
-
-    Raises:
-        InputError: with the file and key, the rule, and the value found.
-    """
+    """Read and check a requirements file and its baseline."""
     path = Path(path)
     content = _load(path)
     if not isinstance(content, Mapping) or not content:
@@ -92,7 +91,11 @@ def read_requirements(path: str | Path) -> Requirements:
     ]
     if "baseline" not in content:
         return Requirements(each, None, str(path))
-    baseline = _read_grid(path.parent / str(content["baseline"]), f"{path}: baseline")
+    try:
+        stored = json.loads((path.parent / str(content["baseline"])).read_text(encoding="utf-8"))
+        baseline = CompatibilityGrid.from_dict(stored)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: baseline", "must be a readable grid.json", error) from None
     each += [
         Requirement(metric, cell, before - drop - ROUNDING, f"at most {drop:g} below the baseline's {_text(before)}")
         for metric, drop in _max_drop(content["max_drop"], baseline, f"{path}: max_drop").items()
@@ -132,16 +135,6 @@ def _cells(grid: CompatibilityGrid, metric: str) -> dict[str, float | None]:
     return {f"{q}/{g}": value for q, row in rows for g, value in zip(grid.names, row, strict=True)}
 
 
-def _check_baseline(baseline: CompatibilityGrid, grid: CompatibilityGrid, source: str) -> None:
-    """Reject a baseline whose values are not comparable with the grid's."""
-    pairs = [("data set", grid.dataset, baseline.dataset), ("sub-models", grid.names, baseline.names)]
-    pairs += [(key, grid.metadata[key], baseline.metadata[key]) for key in TEST_SET
-              if key in grid.metadata and key in baseline.metadata]  # fmt: skip
-    for key, ours, theirs in pairs:
-        if ours != theirs:
-            raise InputError(f"{source}: baseline", f"must have the grid's {key} {ours}", theirs)
-
-
 def _text(value: float | None) -> str:
     """Format with four decimals: with two, a value just below its minimum would look equal to it."""
     return "-" if value is None else f"{value:.4f}"
@@ -159,13 +152,6 @@ def _load(path: Path) -> Any:
         raise InputError(
             path, "must be valid yaml or JSON, without a key twice", " ".join(str(error).split())
         ) from None
-
-
-def _read_grid(path: Path, where: str) -> CompatibilityGrid:
-    try:
-        return CompatibilityGrid.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(where, "must be a readable grid.json", error) from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,13 +1,9 @@
 """One-to-one verification at a fixed false accept rate: one threshold per cell, and one for the whole family.
 
-The definitions are the conventional ones. A pair is accepted iff its similarity is at or above the threshold ``t``:
-
-* ``FAR(t)`` = share of the impostor pairs that are accepted,
-* ``TAR(t)`` = share of the genuine pairs that are accepted (1 - FRR),
-* the threshold at a target FAR is the smallest ``t`` of four decimals with ``FAR(t) <= target``.
-
-Pairs are those of :mod:`~switchablecompat.evaluation.similarities`. FastReID's own ``TPR@FPR`` is not used, because it
-swaps the two kinds of pairs.
+A pair of :mod:`~switchablecompat.evaluation.similarities` is accepted iff its similarity is at or above the threshold
+``t``. ``FAR(t)`` is the share of the impostor pairs that are accepted, and ``TAR(t)`` that of the genuine pairs. The
+threshold at a target FAR is the smallest ``t`` of four decimals with ``FAR(t) <= target``. FastReID's own ``TPR@FPR``
+is not used, because it swaps the two kinds of pairs.
 """
 
 from __future__ import annotations
@@ -48,6 +44,13 @@ class MeasuredPoint(OperatingPoint):
     tar: float
     far: float
 
+    @classmethod
+    def of(cls, counts: SimilarityCounts, threshold: float) -> MeasuredPoint:
+        """TAR and FAR of a threshold of four decimals."""
+        step = round(threshold * STEPS) + STEPS
+        tar = 100.0 * int(counts.genuine[step:].sum()) / counts.num_genuine
+        return cls(threshold, tar, int(counts.impostor[step:].sum()) / counts.num_impostor)
+
 
 @dataclass(frozen=True)
 class SharedThreshold:
@@ -56,6 +59,11 @@ class SharedThreshold:
     threshold: float | None
     points: Mapping[Cell, MeasuredPoint]
     reason: str = ""
+
+    @classmethod
+    def of(cls, cells: Mapping[Cell, SimilarityCounts], threshold: float) -> SharedThreshold:
+        """Measure a threshold in all cells."""
+        return cls(threshold, {cell: MeasuredPoint.of(pairs, threshold) for cell, pairs in cells.items()})
 
     @property
     def highest_far(self) -> Cell | None:
@@ -70,14 +78,10 @@ class SharedThreshold:
 
 @dataclass(frozen=True)
 class Verification:
-    """All cells at one target FAR.
+    """All cells at the FAR ``target`` that thresholds must keep: each at its ``own`` threshold, and at shared ones.
 
-    Attributes:
-        target: the FAR that thresholds must keep.
-        own: each defined cell at its own threshold.
-        pooled: the threshold that keeps the target on the impostor pairs of all cells together. It holds on average;
-            single cells may accept more or fewer.
-        strictest: the largest of the cells' own thresholds, which keeps the target in every cell.
+    ``pooled`` keeps the target on the impostor pairs of all cells together, that is on average; single cells may accept
+    more or fewer. ``strictest`` is the largest of the cells' own thresholds, which keeps the target in every cell.
     """
 
     target: float
@@ -89,21 +93,18 @@ class Verification:
 def verify(cells: Mapping[Cell, SimilarityCounts], target: float) -> Verification:
     """Choose the thresholds for a target FAR, and measure them in every cell.
 
-    Args:
-        cells: counts of the pairs of each defined cell ``(q, g)``; at least one cell.
-        target: FAR in (0, 1).
+    ``cells`` are the counts of the pairs of each defined cell ``(q, g)``, at least one; ``target`` is in (0, 1).
     """
     if not 0.0 < target < 1.0:
         raise InputError("target FAR", "must be in (0, 1)", target)
     own = {cell: own_point(pairs, target) for cell, pairs in cells.items()}
-    missing = next((point.reason for point in own.values() if point.reason), "")
-    if missing:
+    if missing := next((point.reason for point in own.values() if point.reason), ""):
         nowhere = SharedThreshold(None, {}, missing)
         return Verification(target, own, nowhere, nowhere)
     pooled, _ = threshold_at(functools.reduce(operator.add, cells.values()), target)
     assert pooled is not None  # it exists if each cell has a threshold
     strictest = max(point.threshold for point in own.values() if point.threshold is not None)
-    return Verification(target, own, _shared(cells, pooled), _shared(cells, strictest))
+    return Verification(target, own, *(SharedThreshold.of(cells, threshold) for threshold in (pooled, strictest)))
 
 
 def threshold_at(counts: SimilarityCounts, target: float) -> tuple[float | None, str]:
@@ -121,15 +122,4 @@ def threshold_at(counts: SimilarityCounts, target: float) -> tuple[float | None,
 def own_point(counts: SimilarityCounts, target: float) -> OperatingPoint:
     """A cell at its own threshold, or a point with the reason why there is none."""
     threshold, reason = threshold_at(counts, target)
-    return OperatingPoint(None, None, None, reason) if threshold is None else measured_point(counts, threshold)
-
-
-def measured_point(counts: SimilarityCounts, threshold: float) -> MeasuredPoint:
-    """TAR and FAR of a threshold of four decimals."""
-    step = round(threshold * STEPS) + STEPS
-    tar = 100.0 * int(counts.genuine[step:].sum()) / counts.num_genuine
-    return MeasuredPoint(threshold, tar, int(counts.impostor[step:].sum()) / counts.num_impostor)
-
-
-def _shared(cells: Mapping[Cell, SimilarityCounts], threshold: float) -> SharedThreshold:
-    return SharedThreshold(threshold, {cell: measured_point(pairs, threshold) for cell, pairs in cells.items()})
+    return OperatingPoint(None, None, None, reason) if threshold is None else MeasuredPoint.of(counts, threshold)

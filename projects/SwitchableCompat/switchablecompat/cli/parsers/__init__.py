@@ -1,11 +1,10 @@
 """The options of each command. Nothing here loads torch or FastReID."""
 
 from . import data, deployment, galleries, training
-from .shared import Command
 
-COMMANDS: dict[str, Command] = {
-    command.name: command
-    for command in (
+COMMANDS = {
+    add_options.__name__.replace("_", "-"): add_options
+    for add_options in (
         *(training.train, training.grid, training.compare, training.report, training.compare_precision),
         *(data.check, data.manifest),
         *(deployment.export, deployment.profile, deployment.profile_precisions, deployment.rehearse),

@@ -6,10 +6,9 @@ import argparse
 
 from ...choices import ONE_PER_CAMERA
 from ...files import shipped
-from .shared import Command, Parser, add_opts, bad_usage
+from .shared import Parser, add_opts, bad_usage
 
 
-@Command
 def check(parser: Parser) -> None:
     """Find errors in a data set before training.
 
@@ -38,7 +37,6 @@ def _check_opts(arguments: argparse.Namespace) -> None:
         raise bad_usage(f"KEY VALUE needs --config-file, found {' '.join(arguments.opts)}")
 
 
-@Command
 def manifest(parser: Parser) -> None:
     r"""Make a manifest (path, pid, camid, split) from folders of images whose paths name identity and camera.
 

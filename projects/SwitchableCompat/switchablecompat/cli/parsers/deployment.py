@@ -7,30 +7,21 @@ from typing import Any
 
 from ...choices import CALIBRATION, FULL, KINDS, MAX_DROP, REDUCED, TOLERANCE
 from ...errors import InputError
-from .shared import (
-    Command,
-    Parser,
-    add_config,
-    add_opts,
-    add_output,
-    add_trained,
-    bad_usage,
-    check_counts,
-    check_limit,
-    positive,
-)
-
-DROP_HELP = "int8, float16: mAP that a cell may lose, in percentage points (default %(default)g)"
-CALIBRATION_HELP = "int8: training images that determine the ranges of activations (default %(default)s)"
+from .shared import Parser, add_config, add_opts, add_output, add_trained, bad_usage, limit, positive
 
 
 def _add_limits(parser: Parser) -> None:
-    """Add the options for lower precisions: the allowed loss of mAP, and the calibration images."""
-    parser.add_argument("--max-map-drop", type=float, default=MAX_DROP, metavar="P", help=DROP_HELP)
-    parser.add_argument("--calibration-images", type=int, default=CALIBRATION, metavar="N", help=CALIBRATION_HELP)
+    drop = "int8, float16: mAP that a cell may lose, in percentage points (default %(default)g)"
+    parser.add_argument("--max-map-drop", type=limit, default=MAX_DROP, metavar="P", help=drop)
+    images = "int8: training images that determine the ranges of activations (default %(default)s)"
+    parser.add_argument("--calibration-images", type=positive, default=CALIBRATION, metavar="N", help=images)
 
 
-@Command
+def _add_repeats(parser: Parser) -> None:
+    runs = "runs per timing (default %(default)s)"
+    parser.add_argument("--repeats", type=positive, default=50, metavar="N", help=runs)
+
+
 def export(parser: Parser) -> None:
     """Export one or all widths of a switchable model to files that need no switchable network.
 
@@ -56,7 +47,7 @@ def export(parser: Parser) -> None:
         "--images", default="", metavar="DIR", help="images to compare features on (default: the config's test set)"
     )
     accepted = "onnx, program: largest allowed error of a component of the features (default %(default)g)"
-    parser.add_argument("--tolerance", type=float, default=TOLERANCE, metavar="T", help=accepted)
+    parser.add_argument("--tolerance", type=limit, default=TOLERANCE, metavar="T", help=accepted)
     precisions = "precision of ONNX files; may be repeated (default float32)"
     parser.add_argument("--precision", **several, choices=(FULL, *REDUCED), help=precisions)
     _add_limits(parser)
@@ -71,17 +62,13 @@ def export(parser: Parser) -> None:
 def _check_export(arguments: argparse.Namespace) -> None:
     if bool(arguments.width) == arguments.all:
         raise bad_usage("either --width or --all must be given")
-    check_limit(arguments, "tolerance")
     for option, use in (("precision", arguments.precision), ("dynamic-size", arguments.dynamic_size)):
         if use and {*arguments.kind} - {"onnx"}:
             raise InputError(f"--{option}", "is for --kind onnx alone", ", ".join(arguments.kind))
-    check_limit(arguments, "max_map_drop")
-    check_counts(arguments, "calibration_images")
     if arguments.exclude and "int8" not in arguments.precision:
         raise InputError("--exclude", "needs --precision int8")
 
 
-@Command
 def profile(parser: Parser) -> None:
     """Measure the cost of each width of a switchable model: parameters, operations, file sizes and latency.
 
@@ -97,10 +84,10 @@ def profile(parser: Parser) -> None:
     parser.add_argument("--weights", default="", metavar="W", help="checkpoint; --config-file may then be left out")
     add_output(parser, "folder for profile.json and profile.md")
     batches = "batch size; may be repeated (default 1, 8)"
-    parser.add_argument("--batch", action="append", default=[], type=int, metavar="N", help=batches)
+    parser.add_argument("--batch", action="append", default=[], type=positive, metavar="N", help=batches)
     threads = "threads of PyTorch and of onnxruntime (default %(default)s)"
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help=threads)
-    parser.add_argument("--repeats", type=int, default=50, metavar="N", help="runs per timing (default %(default)s)")
+    parser.add_argument("--threads", type=positive, default=1, metavar="N", help=threads)
+    _add_repeats(parser)
     add_opts(parser)
     parser.checks.append(_check_profile)
 
@@ -109,10 +96,8 @@ def _check_profile(arguments: argparse.Namespace) -> None:
     if not arguments.config_file and not arguments.weights:
         raise bad_usage("--config-file or --weights must be given")
     arguments.batch = list(dict.fromkeys(arguments.batch)) or [1, 8]
-    check_counts(arguments, "batch", "threads", "repeats")
 
 
-@Command
 def profile_precisions(parser: Parser) -> None:
     """Measure int8 and float16 at each width: file size, latency on one thread, and mAP in each cell.
 
@@ -124,14 +109,11 @@ def profile_precisions(parser: Parser) -> None:
     """
     add_trained(parser)
     add_output(parser, "folder for precisions.json and precisions.md")
-    parser.add_argument("--repeats", type=int, default=50, metavar="N", help="runs per timing (default %(default)s)")
+    _add_repeats(parser)
     _add_limits(parser)
     add_opts(parser)
-    parser.checks.append(lambda arguments: check_counts(arguments, "repeats", "calibration_images"))
-    parser.checks.append(lambda arguments: check_limit(arguments, "max_map_drop"))
 
 
-@Command
 def rehearse(parser: Parser) -> None:
     """Rehearse an upgrade of a gallery in Milvus end to end, with exported files and one threshold.
 
@@ -156,7 +138,7 @@ def rehearse(parser: Parser) -> None:
     )
     number = "evenly spaced queries; each ranks the whole gallery after each tenth (default %(default)s)"
     parser.add_argument("--queries", type=positive, default=100, metavar="N", help=number)
-    parser.add_argument("--max-map-drop", type=float, default=MAX_DROP, metavar="P", help="int8: as for export")
+    parser.add_argument("--max-map-drop", type=limit, default=MAX_DROP, metavar="P", help="int8: as for export")
     parser.add_argument("--uri", metavar="URI", help="Milvus server (default: gallery.db in --output, embedded)")
     parser.add_argument("--token", default="", metavar="TEXT", help="user:password, if the server requires it")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the order (default %(default)s)")

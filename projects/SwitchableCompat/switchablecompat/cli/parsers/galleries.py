@@ -7,24 +7,13 @@ from collections.abc import Sequence
 
 from ...choices import ITEM_KEYS, PICKS
 from ...errors import InputError
-from .shared import (
-    Command,
-    Parser,
-    add_encoder,
-    add_images,
-    add_output,
-    bad_usage,
-    check_encoding,
-    natural,
-    positive,
-)
+from .shared import Parser, add_encoder, add_images, add_output, bad_usage, check_encoding, natural, positive
 
 # Milvus's names. Milvus Lite has FLAT, IVF_FLAT, IVF_SQ8, HNSW and HNSW_SQ, but also accepts names that it lacks.
 INDEX_TYPES = ("FLAT", "IVF_FLAT", "IVF_SQ8", "IVF_PQ", "IVF_RABITQ", "HNSW", "HNSW_SQ", "HNSW_PQ", "SCANN", "DISKANN",
                "AUTOINDEX", "GPU_CAGRA", "GPU_IVF_FLAT", "GPU_IVF_PQ")  # fmt: skip
 
 
-@Command
 def extract(parser: Parser) -> None:
     """Extract features of very many images into Parquet shards, with any number of processes and machines.
 
@@ -51,7 +40,6 @@ def extract(parser: Parser) -> None:
     parser.checks.append(check_encoding)
 
 
-@Command
 def search(parser: Parser) -> None:
     """Search a gallery encoded by one sub-model of a family with queries of another.
 
@@ -116,7 +104,6 @@ def search(parser: Parser) -> None:
 
 
 def _add_engine(parser: Parser) -> None:
-    """Add the engine that holds the gallery, and its address."""
     engines = "engine that holds the gallery (default faiss)"
     parser.add_argument("--engine", choices=("faiss", "milvus"), default="faiss", help=engines)
     parser.add_argument("--uri", metavar="URI", help="milvus: outputs/gallery.db (embedded), or http://host:19530")
@@ -125,12 +112,10 @@ def _add_engine(parser: Parser) -> None:
 
 
 def _add_filter(parser: Parser) -> None:
-    """Add a filter for items."""
     parser.add_argument("--filter", default="", metavar="EXPR", help="milvus: such as 'camid == \"c1\" and time > 900'")
 
 
 def _add_showing(parser: Parser, picks: Sequence[str]) -> None:
-    """Add the choice of queries to print and to draw."""
     parser.add_argument("--show", type=positive, default=5, metavar="N", help="queries in the table (default 5)")
     parser.add_argument("--picture", metavar="PNG", help="draw the results of some queries")
     parser.add_argument("--rows", type=positive, default=8, metavar="N", help="queries in the picture (default 8)")
@@ -178,7 +163,6 @@ def _check_engine(arguments: argparse.Namespace, faiss: Sequence[str]) -> None:
             raise InputError(f"--{name}", "is for --engine milvus", getattr(arguments, name))
 
 
-@Command
 def try_index(parser: Parser) -> None:
     """Measure a large FAISS index: its memory while it is built, and its recall against exact ranking.
 

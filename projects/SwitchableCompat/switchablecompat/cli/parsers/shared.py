@@ -5,57 +5,33 @@ from __future__ import annotations
 import argparse
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn
 
 from ...choices import FULL, PRECISIONS
 from ...errors import InputError
 from ...files import refuse_unwritable, shipped
 
+FORMATTER = partial(argparse.RawDescriptionHelpFormatter, max_help_position=32)  # room for long option names
 CONFIG_HELP = "its config (default: the one stored in the checkpoint, or config.yaml beside it)"
 
 
-@dataclass(frozen=True)
-class Command:
-    """A command: a function that adds the options to a parser. The function's docstring is the command's help."""
-
-    add: Callable[[Parser], None]
-
-    @property
-    def name(self) -> str:
-        """The command as the user types it."""
-        return self.add.__name__.replace("_", "-")
-
-    @property
-    def summary(self) -> str:
-        """The first line of the help."""
-        return (inspect.getdoc(self.add) or "").partition("\n")[0]
-
-
-class Formatter(argparse.RawDescriptionHelpFormatter):
-    """Formats help: keeps the line breaks of texts, and leaves room for long option names."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=32)
-
-
 class Parser(argparse.ArgumentParser):
-    """The parser of a command line.
+    """The parser of a command line, with the options that a ``command`` adds, or with own ``options`` of ``argparse``.
 
-    Args:
-        command: The command, if any. The part of its docstring from ``example`` on is shown last.
-        prog: What the user types to start it.
-        options: Options of ``argparse``, for parsers without a command.
+    A command's docstring is its help, whose part from ``example`` on comes last; ``prog`` is what the user types.
     """
 
-    def __init__(self, command: Command | None = None, prog: str | None = None, **options: Any) -> None:
+    def __init__(
+        self, command: Callable[[Parser], None] | None = None, prog: str | None = None, **options: Any
+    ) -> None:
         self.checks: list[Callable[[argparse.Namespace], None]] = []
         if command:
-            text, mark, examples = (inspect.getdoc(command.add) or "").partition("\nexample")
+            text, mark, examples = (inspect.getdoc(command) or "").partition("\nexample")
             options |= {"description": text, "epilog": (mark + examples).strip()}
-        super().__init__(prog, formatter_class=Formatter, **options)
+        super().__init__(prog, formatter_class=FORMATTER, **options)
         if command:
-            command.add(self)
+            command(self)
             self.usage = self._short_usage()
 
     def _short_usage(self) -> str | None:
@@ -71,11 +47,7 @@ class Parser(argparse.ArgumentParser):
         return " ".join([*parts, "[options]", *last])
 
     def read(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
-        """Parse a command line and run all checks.
-
-        Raises:
-            InputError: Bad usage.
-        """
+        """Parse a command line and run all checks. Bad usage raises InputError."""
         mixed = any(action.dest == "opts" and action.nargs == "*" for action in self._actions)
         arguments = self.parse_intermixed_args(argv) if mixed else self.parse_args(argv)
         for check in self.checks:
@@ -88,7 +60,6 @@ class Parser(argparse.ArgumentParser):
 
 
 def bad_usage(message: str) -> InputError:
-    """The error for a wrong command line."""
     return InputError("command line", f"{message} (see --help)")
 
 
@@ -100,22 +71,18 @@ def positive(text: str, least: int = 1) -> int:
 
 
 def natural(text: str) -> int:
-    """Parse a whole number of at least zero."""
     return positive(text, least=0)
 
 
-def check_counts(arguments: argparse.Namespace, *names: str) -> None:
-    """Reject counts below one."""
-    for name in names:
-        value = getattr(arguments, name)
-        if (smallest := min(value) if isinstance(value, list) else value) < 1:
-            raise InputError(f"--{name.replace('_', '-')}", "must be at least 1", smallest)
-
-
-def check_limit(arguments: argparse.Namespace, name: str) -> None:
-    """Reject a limit that is negative or NaN."""
-    if not getattr(arguments, name) >= 0:
-        raise InputError(f"--{name.replace('_', '-')}", "must not be negative", getattr(arguments, name))
+def limit(text: str) -> float:
+    """Parse a number that is neither negative nor NaN."""
+    try:
+        accepted = float(text) >= 0
+    except ValueError:
+        accepted = False
+    if not accepted:
+        raise argparse.ArgumentTypeError(f"must be a number of at least 0, found {text!r}")
+    return float(text)
 
 
 def add_config(parser: Parser, *, help: str = CONFIG_HELP, **options: Any) -> None:
@@ -124,7 +91,6 @@ def add_config(parser: Parser, *, help: str = CONFIG_HELP, **options: Any) -> No
 
 
 def add_trained(parser: Parser) -> None:
-    """Add the options for one trained switchable model."""
     parser.add_argument("--weights", required=True, metavar="W", help="checkpoint of the trained model")
     add_config(parser)
 

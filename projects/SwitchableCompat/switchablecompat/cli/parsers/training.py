@@ -7,10 +7,9 @@ import argparse
 from ...choices import PRECISIONS
 from ...errors import InputError
 from ...files import shipped
-from .shared import Command, Parser, add_config, add_models, check_counts
+from .shared import Parser, add_config, add_models, positive
 
 
-@Command
 def train(parser: Parser) -> None:
     """Train or evaluate a switchable model; writes checkpoints, metrics, log and grid to OUTPUT_DIR.
 
@@ -23,8 +22,8 @@ def train(parser: Parser) -> None:
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR")
     parser.add_argument("--eval-only", action="store_true", help="only evaluate MODEL.WEIGHTS")
     parser.add_argument("--verbose", action="store_true", help="print the full log")
-    parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="GPUs of this machine (default 1)")
-    parser.add_argument("--num-machines", type=int, default=1, metavar="N", help="machines (default 1)")
+    parser.add_argument("--num-gpus", type=positive, default=1, metavar="N", help="GPUs of this machine (default 1)")
+    parser.add_argument("--num-machines", type=positive, default=1, metavar="N", help="machines (default 1)")
     parser.add_argument("--machine-rank", type=int, default=0, metavar="N", help="this machine, from 0 (default 0)")
     parser.add_argument(
         "--dist-url", default="auto", metavar="URL", help="tcp://HOST:PORT for several machines (default: a free port)"
@@ -35,7 +34,6 @@ def train(parser: Parser) -> None:
 
 def _check_processes(arguments: argparse.Namespace) -> None:
     """Reject numbers of processes that would wait for each other forever."""
-    check_counts(arguments, "num_gpus", "num_machines")
     rank, machines = arguments.machine_rank, arguments.num_machines
     if not 0 <= rank < machines:
         raise InputError("--machine-rank", f"must be below --num-machines {machines}", rank)
@@ -43,7 +41,6 @@ def _check_processes(arguments: argparse.Namespace) -> None:
         raise InputError("--dist-url", "must be given for several machines, such as tcp://HOST:PORT", "auto")
 
 
-@Command
 def grid(parser: Parser) -> None:
     """Evaluate the compatibility grid of trained models: one switchable checkpoint, separate ones, or a mix.
 
@@ -63,7 +60,6 @@ def grid(parser: Parser) -> None:
     parser.add_argument("--require", metavar="FILE", help="yaml or JSON with requirements for the grid")
 
 
-@Command
 def compare(parser: Parser) -> None:
     """Run every method of a suite on every seed, then make the table, the statistics and the plots.
 
@@ -86,15 +82,20 @@ def compare(parser: Parser) -> None:
     parser.add_argument(
         "--only", action="append", default=[], metavar="METHOD", help="run only this method; may be repeated"
     )
-    parser.add_argument("--seeds", metavar="0,1", help="run only these seeds (default: all of the suite)")
+    parser.add_argument("--seeds", type=_seeds, metavar="0,1", help="run only these seeds (default: all of the suite)")
     jobs = "runs at once, each with cores / N threads and one GPU (default 1)"
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help=jobs)
+    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help=jobs)
     parser.add_argument("--dry-run", action="store_true", help="only print what would be run")
     parser.add_argument("--table-only", action="store_true", help="run nothing, only make tables and plots again")
-    parser.checks.append(lambda arguments: check_counts(arguments, "jobs"))
 
 
-@Command
+def _seeds(text: str) -> list[int]:
+    try:
+        return list(dict.fromkeys(map(int, text.split(","))))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be integers with commas between them, found {text!r}") from None
+
+
 def report(parser: Parser) -> None:
     """Report on a family of sub-models: which cells are compatible, which fail, and which thresholds to use.
 
@@ -110,7 +111,6 @@ def report(parser: Parser) -> None:
     add_models(parser)
 
 
-@Command
 def compare_precision(parser: Parser) -> None:
     """Measure the effect of half precision: every cell of a trained model in float32 and in another precision.
 

@@ -105,12 +105,9 @@ def write_features(
 
 
 class FeatureFile:
-    """One Parquet file of features, read block by block.
+    """One Parquet file of features, read block by block. What is not whole, or not such a file, raises InputError.
 
     Attributes are its ``path``, the ``card`` of the sub-model, the schema's ``metadata``, and ``num_rows`` images.
-
-    Raises:
-        InputError: an incomplete Parquet file, wrong columns, or no model card.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -128,11 +125,7 @@ class FeatureFile:
             raise InputError(self.path, rule, _columns(schema))
 
     def blocks(self) -> Iterator[pa.RecordBatch]:
-        """Yield all rows in order, some thousands at a time.
-
-        Raises:
-            InputError: a damaged file, or rows whose family or width is not the file's.
-        """
+        """Yield all rows in order, some thousands at a time; reject rows whose family or width is not the file's."""
         with whole_parquet(self.path), pq.ParquetFile(self.path) as file:
             for batch in file.iter_batches(GROUP_ROWS):
                 for key, own in (("family", self.card.family), ("width", self.card.width)):
@@ -142,11 +135,7 @@ class FeatureFile:
                 yield batch
 
     def features(self, batch: pa.RecordBatch) -> np.ndarray:
-        """The features of a block, ``[n, D]`` float32.
-
-        Raises:
-            InputError: features are not finite, or do not have length one.
-        """
+        """The features of a block, ``[n, D]`` float32; reject those that do not have length one."""
         values = batch["feature"].flatten().to_numpy(zero_copy_only=False).reshape(-1, self.card.dimension)
         length = np.linalg.norm(values, axis=1)
         wrong = np.flatnonzero(~(np.abs(length - 1) <= UNIT_TOLERANCE))  # true for NaN too
@@ -167,12 +156,7 @@ def _columns(schema: pa.Schema) -> str:
 
 
 def check_shards(files: Sequence[FeatureFile]) -> None:
-    """Reject shards that cannot form one gallery. Uses 8 bytes of memory per image.
-
-    Raises:
-        InputError: families, widths, dimensions, metrics or preprocessings differ (with both values), or an id occurs
-            twice (with the files that have it).
-    """
+    """Reject shards that cannot form one gallery: of several sub-models, or with an id twice. Uses 8 bytes an image."""
     check_comparable(*((file.path, file.card.space) for file in files))
     own = ((file.path, {"width": file.card.width, "precision": file.card.precision}) for file in files)
     check_comparable(*own, why="in all shards of a gallery")

@@ -1,10 +1,9 @@
 """Restartable extraction of features into shards, by any number of processes on any number of machines.
 
-The list of images is cut into shards of fixed size, independent of the number of processes. Process ``r`` of ``n``
-takes the shards ``r, r + n, ...``. A shard gets its name only when it is complete. So a restart after an interruption
-writes the missing shards, with any number of processes. The processes exchange nothing: all read the same list, and
-``extract.json`` in the folder identifies it. A shard also records the sizes and times of its image files, and is
-written again if a file has changed.
+The list of images is cut into shards of fixed size; process ``r`` of ``n`` takes the shards ``r, r + n, ...``. A shard
+gets its name only when it is complete, so a restart, with any number of processes, writes the missing ones. The
+processes exchange nothing: all read the same list, which ``extract.json`` in the folder identifies. A shard also
+records the sizes and times of its image files, and is written again if a file has changed.
 """
 
 from __future__ import annotations
@@ -40,18 +39,11 @@ class Process(NamedTuple):
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Process:
-        """Read the numbers that ``torchrun`` sets; without them, this is the only process.
-
-        Raises:
-            InputError: RANK or WORLD_SIZE is not a valid number.
-        """
+        """Read the numbers that ``torchrun`` sets; without them, this is the only process."""
         rank, size = environment.get("RANK", "0"), environment.get("WORLD_SIZE", "1")
         if not (rank.isdecimal() and size.isdecimal() and int(rank) < int(size)):
             raise InputError("RANK, WORLD_SIZE", "must be a process's number and how many there are", f"{rank}, {size}")
         return cls(int(rank), int(size))
-
-
-ALONE = Process()
 
 
 def extract(
@@ -61,20 +53,17 @@ def extract(
     *,
     shard_size: int,
     first_id: int = 0,
-    process: Process = ALONE,
+    process: Process = Process(),  # noqa: B008  (immutable)
     **reading: Any,
 ) -> tuple[int, int]:
-    """Write the missing shards among this process's.
+    """Write the missing shards among this process's; return how many, and how many existed already.
 
     Args:
-        items: all images, the same list in every process.
-        folder: of the shards; created if needed.
-        shard_size: images per shard.
+        encoder, items: the sub-model, and all images, the same list in every process.
+        folder, shard_size: of the shards, which is created if needed; images per shard.
         first_id: id of the first image. The ids of the others follow, so that separate extractions can be joined.
+        process: this process, of all that extract.
         **reading: ``batch_size``, ``workers`` and ``skip_unreadable`` of :func:`~..encoder.encode`.
-
-    Returns:
-        How many shards were written, and how many existed already.
 
     Raises:
         InputError: the folder is of another extraction, or an image cannot be read.
@@ -91,13 +80,13 @@ def extract(
         "shard_size": shard_size,
         "images": _digest(json.dumps([*item]) for item in items),
     })  # fmt: skip
-    shards = {start: items[start : start + shard_size] for start in range(0, len(items), shard_size)}
-    own = list(zip(names, shards, strict=True))[process.rank :: process.world_size]
-    missing = [(name, start) for name, start in own if not _is_written(folder / name, job, shards[start])]
-    total = sum(len(shards[start]) for _, start in missing)
+    starts = range(0, len(items), shard_size)
+    shards = [(name, start, items[start : start + shard_size]) for name, start in zip(names, starts, strict=True)]
+    own = shards[process.rank :: process.world_size]
+    missing = [shard for shard in own if not _is_written(folder / shard[0], job, shard[2])]
+    total = sum(len(images) for *_, images in missing)
     with tqdm(total=total, desc=f"Process {process.rank}/{process.world_size}", unit="image") as progress:
-        for name, start in missing:
-            images = shards[start]
+        for name, start, images in missing:
             metadata = {JOB_KEY: job, STATE_KEY: _state(images)}  # taken before reading, to notice changes meanwhile
             batches = encode(encoder, images, **reading)
             write_features(folder / name, encoder, batches, progress, first_id + start, metadata)
@@ -111,11 +100,7 @@ def shard_names(num_items: int, shard_size: int) -> list[str]:
 
 
 def open_shards(folders: Sequence[str | Path]) -> list[FeatureFile]:
-    """Open the feature files of folders, in the order of their names.
-
-    Raises:
-        InputError: no folder, no files in it, an incomplete file, or an unfinished extraction.
-    """
+    """Open the feature files of folders, in the order of their names. A folder must hold a whole extraction."""
     files: list[FeatureFile] = []
     for folder in map(Path, folders):
         if not folder.is_dir():
@@ -126,7 +111,7 @@ def open_shards(folders: Sequence[str | Path]) -> list[FeatureFile]:
             expected = shard_names(job["num_images"], job["shard_size"])
             lacking = sorted({*expected} - {path.name for path in found})
             if lacking:
-                rule = f"must hold all {len(expected)} shards: start tools/extract.py again"
+                rule = f"must hold all {len(expected)} shards: start the extraction again"
                 raise InputError(folder, rule, f"{len(expected) - len(lacking)}, without {lacking[0]}")
         if not found:
             raise InputError(folder, "must hold feature files (*.parquet)", "none")
@@ -152,16 +137,12 @@ def _read_job(folder: Path) -> dict[str, Any]:
         job = json.loads((folder / JOB).read_text(encoding="utf-8"))
         shard_names(job["num_images"], job["shard_size"])
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(folder / JOB, "must be what tools/extract.py wrote", error) from None
+        raise InputError(folder / JOB, "must be what the command extract wrote", error) from None
     return job
 
 
 def _is_written(path: Path, job: str, images: Sequence[LabelledImage]) -> bool:
-    """Whether a shard need not be written again. A damaged one, or one of changed images, must be.
-
-    Raises:
-        InputError: the shard is whole but belongs to another extraction.
-    """
+    """Whether a shard need not be written again. A damaged one, or one of changed images, must be."""
     if not path.exists():
         return False
     try:

@@ -27,7 +27,6 @@ from .parity import differences_of_sizes, largest_differences
 from .writers import write_checkpoint, write_onnx, write_program
 
 FILES = {"checkpoint": "model.pth", "onnx": "model.onnx", "program": "model.pt2"}
-PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
 # Runtimes fold batch norms into convolutions and sum in another order. In float32 this changes features by 2e-7 in a
 # small trained network, and by 2e-5 to 4e-5 in an untrained ResNet-50. There, PyTorch's own float32 features are 2e-5
 # from those in double precision, so no tolerance for all networks can be smaller.
@@ -64,7 +63,6 @@ def export_submodel(
 
     Raises:
         InputError: Unknown width, missing package, or features that differ. No file is written then.
-        OSError: The folder cannot be written.
     """
     folder = export_folder(output, width, kind)
     network = standalone(model, width)
@@ -124,9 +122,6 @@ def export_folder(output: str | Path, width: float, kind: str, precision: str = 
 
 
 def packages(kind: str) -> dict[str, str]:
-    """The optional packages that a kind of file needs, with their versions.
-
-    Raises:
-        InputError: A package is missing. The message says how to install it.
-    """
-    return {name: optional(name, f"for --kind {kind}").__version__ for name in PACKAGES.get(kind, ())}
+    """The optional packages that a kind of file needs, with their versions; a missing one raises InputError."""
+    names = ("onnx", "onnxscript", "onnxruntime") if kind == "onnx" else ()
+    return {name: optional(name, f"for --kind {kind}").__version__ for name in names}

@@ -1,7 +1,7 @@
 """Convert an exported ONNX file to float16, for GPUs, by onnxruntime's own converter. Input and output stay float32.
 
-Pixel normalisation and all operations after the backbone's last layer stay in float32, because powers and sums of
-squares there (GeM, L2 normalisation) leave float16's range.
+So do pixel normalisation and all after the backbone's last layer: powers and sums of squares there (GeM, L2
+normalisation) leave float16's range.
 """
 
 from __future__ import annotations
@@ -16,11 +16,7 @@ FLOAT, FLOAT16 = 1, 10  # ONNX's type numbers
 
 
 def write_half(source: Path, target: Path) -> None:
-    """Convert ``source`` to float16, without its metadata. Weights out of range become float16's largest number.
-
-    Raises:
-        InputError: a package is missing.
-    """
+    """Convert ``source`` to float16, without its metadata. Weights out of range become float16's largest number."""
     onnx: Any = optional("onnx", "for --precision float16")
     converter: Any = optional("onnxruntime.transformers.float16", "for --precision float16")
     model = onnx.load(source)

@@ -36,11 +36,7 @@ class PixelsToFeatures(nn.Module):
 
 
 def standalone(model: OpenedModel, width: float) -> Baseline:
-    """Extract one sub-model as a plain network in evaluation mode. Its classifier is empty (has no rows).
-
-    Raises:
-        InputError: The model has no such sub-model.
-    """
+    """Extract one sub-model as a plain network in evaluation mode. Its classifier is empty (has no rows)."""
     network = extract_submodel(model.network, model.widths[model.index_of(width)])
     network.heads.weight = nn.Parameter(network.heads.weight.detach()[:0].clone())
     return network

@@ -25,16 +25,13 @@ class HeldOut:
     """The first test set of a run's config, with the float32 features of its sub-models.
 
     Each sub-model encodes the test set when its features are first used.
-
-    Raises:
-        InputError: the test set is missing, or has no query with a match.
     """
 
-    def __init__(self, model: OpenedModel, batch_size: int = 64) -> None:
+    def __init__(self, model: OpenedModel) -> None:
         self.source = model.cfg.DATASETS.TESTS[0]
         _, splits = open_dataset(self.source, data_root(), model.cfg.DATASETS.MANIFEST)
         query, gallery = splits["query"], splits["gallery"]
-        self._model, self._batch = model, batch_size
+        self._model = model
         self._items = [LabelledImage(item[0]) for item in (*query, *gallery)]
         self._num_query = len(query)
         labels = [np.array([item[column] for item in side]) for column in (1, 2) for side in (query, gallery)]
@@ -53,10 +50,9 @@ class HeldOut:
     def compare(self, encoder: Encoder) -> dict[str, Any]:
         """Compare a sub-model of this run in another precision with float32.
 
-        Returns:
-            ``cosine``: ``mean`` and ``lowest`` over all images, between its features and the float32 features of the
-            same width. ``mAP``: mAP of its queries in per cent, on the float32 gallery of each width and on its own
-            gallery; each with the value of float32 queries, and the ``drop``.
+        Returns ``cosine``: ``mean`` and ``lowest`` over all images, between its features and the float32 features of
+        the same width; and ``mAP`` of its queries in per cent, on the float32 gallery of each width and on its own
+        gallery, each with the value of float32 queries, and the ``drop``.
         """
         card = encoder.card
         name = f"{card.name} {card.precision}"
@@ -83,7 +79,7 @@ class HeldOut:
         return {"gallery": name, "mAP": changed, "float32": former, "drop": former - changed}
 
     def _encode(self, encoder: Encoder, name: str) -> Tensor:
-        return torch.from_numpy(features_of(encoder, self._items, self._batch, f"Held-out images by {name}"))
+        return torch.from_numpy(features_of(encoder, self._items, doing=f"Held-out images by {name}"))
 
 
 def largest_drop(row: Sequence[dict[str, Any]]) -> float:
@@ -92,14 +88,7 @@ def largest_drop(row: Sequence[dict[str, Any]]) -> float:
 
 
 def calibration_pictures(model: OpenedModel, number: int = CALIBRATION) -> tuple[Tensor, str]:
-    """Evenly spaced images of the training sets, read by the test pipeline.
-
-    Returns:
-        ``[n, 3, H, W]``, and where they come from.
-
-    Raises:
-        InputError: a training set is missing, or has no images.
-    """
+    """Evenly spaced training images, read by the test pipeline: ``[n, 3, H, W]``, and where they come from."""
     names = list(dict.fromkeys(model.cfg.DATASETS.NAMES))
     paths = [
         item[0] for name in names for item in open_dataset(name, data_root(), model.cfg.DATASETS.MANIFEST)[1]["train"]

@@ -1,9 +1,9 @@
 """Static quantisation of an exported ONNX file by onnxruntime's own tools.
 
-Weights become int8 with a scale for each output channel, and activations become uint8. The convolutions and matrix
-products of the backbone are quantised, with the operations between them. The head (a few numbers per image), pixel
-normalisation and L2 normalisation stay in float32. Weights use 7 bits: processors without VNNI instructions add two
-products in 16 bits, which 8-bit weights overflow, and a file that was checked on one machine must be right on another.
+Weights become int8 with a scale for each output channel, and activations uint8, in the convolutions and matrix products
+of the backbone and the operations between them. The head, pixel normalisation and L2 normalisation stay in float32.
+Weights use 7 bits: without VNNI instructions, processors add two products in 16 bits, which 8-bit weights overflow, and
+a file must be right on every machine.
 """
 
 from __future__ import annotations
@@ -35,19 +35,17 @@ class Layer(NamedTuple):
 class Quantiser:
     """Measures the ranges of an ONNX file's activations once, and quantises the file any number of times.
 
-    Args:
-        source: the float32 file, by :func:`~.writers.write_onnx`.
-        pictures: calibration images ``[N, 3, H, W]``, as the file takes them.
-
-    Raises:
-        InputError: a package is missing, or the graph has no layers that can be quantised.
+    ``source`` is a float32 file of :func:`~.writers.write_onnx`; ``pictures`` are images ``[N, 3, H, W]`` to calibrate
+    on. A graph without layers that can be quantised raises InputError.
     """
 
     def __init__(self, source: Path, pictures: Tensor) -> None:
         onnx = optional("onnx", "for --precision int8")
         self._tools: Any = optional("onnxruntime.quantization", "for --precision int8")
         self._model = onnx.shape_inference.infer_shapes(onnx.load(source))
-        self._types = _operation_types(self._model)
+        # With attention only products with weights: its sums and softmax lose most, and cost little.
+        attention = any(node.op_type == "Softmax" for node in self._model.graph.node)
+        self._types = WEIGHTED if attention else (*WEIGHTED, *BETWEEN)
         every = list(weighted_layers(self._model))
         self.layers = [layer for layer in every if not layer.name.startswith(HEAD)]
         self._head = [layer.node for layer in every if layer not in self.layers]
@@ -61,11 +59,7 @@ class Quantiser:
             self._ranges = calibrator.compute_data()
 
     def named(self, names: Sequence[str]) -> list[Layer]:
-        """The layers with these names; the name of a module stands for all layers in it.
-
-        Raises:
-            InputError: no layer has such a name.
-        """
+        """The layers with these names; the name of a module stands for all layers in it."""
         found: list[Layer] = []
         for name in names:
             below = [layer for layer in self.layers if layer.name == name or layer.name.startswith(f"{name}.")]
@@ -96,12 +90,6 @@ class Quantiser:
         quantizer.quantize_model()
         quantizer.model.save_model_to_file(str(target))
         onnx.checker.check_model(target, full_check=True)
-
-
-def _operation_types(model: Any) -> tuple[str, ...]:
-    """Types to quantise. With attention only products with weights: its sums and softmax lose most, and cost little."""
-    attention = any(node.op_type == "Softmax" for node in model.graph.node)
-    return WEIGHTED if attention else (*WEIGHTED, *BETWEEN)
 
 
 def weighted_layers(model: Any) -> Iterator[Layer]:

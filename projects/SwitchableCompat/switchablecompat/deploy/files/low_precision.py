@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
+from tqdm import tqdm
 
 from ...choices import MAX_DROP
 from ...errors import InputError
@@ -27,17 +28,11 @@ from .opening import CARD_NAME, open_encoder, openvino_encoder
 from .writers import write_onnx
 
 RANKED = 32  # calibration images that rank the layers by their error
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The mAP that a lower precision may lose, and the layers that stay in float32.
-
-    Attributes:
-        max_drop: mAP that any cell of the row may lose, in percentage points.
-        exclude: modules to keep in float32 from the start.
-    """
+    """The mAP that any cell may lose, in percentage points, and the modules to keep in float32 from the start."""
 
     max_drop: float = MAX_DROP
     exclude: Sequence[str] = ()
@@ -55,7 +50,6 @@ def export_precision(
     source: Path | None = None,
     dynamic_size: bool = False,
     openvino: bool = False,
-    say: Say = lambda _: None,
 ) -> tuple[Path, ModelCard]:
     """Write one sub-model in a lower precision and its card to ``output/w025-onnx-int8/``.
 
@@ -77,7 +71,6 @@ def export_precision(
 
     Raises:
         InputError: unknown width or layer, missing package, or a loss above the limit. No file is written then.
-        OSError: the folder cannot be written.
     """
     folder = export_folder(output, width, "onnx", precision)
     network = standalone(model, width)
@@ -95,7 +88,7 @@ def export_precision(
             proof = held_out.compare(open_encoder(staging))
         else:
             quantiser = Quantiser(source, calibration[0])
-            proof, kept = _within(quantiser, path, card, held_out, limits, calibration[0], say)
+            proof, kept = _within(quantiser, path, card, held_out, limits, calibration[0])
             own = {
                 "calibration": {"images": len(calibration[0]), "source": calibration[1]},
                 "float32_layers": [layer.name for layer in kept],
@@ -114,7 +107,7 @@ def export_precision(
 
 
 def _within(
-    quantiser: Quantiser, path: Path, card: ModelCard, held_out: HeldOut, limits: Limits, pictures: Tensor, say: Say
+    quantiser: Quantiser, path: Path, card: ModelCard, held_out: HeldOut, limits: Limits, pictures: Tensor
 ) -> tuple[dict[str, Any], list[Layer]]:
     """Quantise with as few layers in float32 as the limit needs; return the last measurement and these layers."""
     fixed = quantiser.named(limits.exclude)
@@ -129,7 +122,7 @@ def _within(
         number = max(1, 2 * number)
         if drop <= limits.max_drop or number > len(quantiser.layers) // 2:
             return proof, kept
-        say(f"{card.name} int8 loses {drop:.2f} points of mAP: {number} more of its layers stay in float32")
+        tqdm.write(f"{card.name} int8 loses {drop:.2f} points of mAP: {number} more of its layers stay in float32")
         if worst is None:
             worst = _by_error(quantiser, path, card, pictures[:RANKED])
 

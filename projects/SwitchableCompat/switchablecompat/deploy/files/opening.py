@@ -59,11 +59,7 @@ def open_encoder(
 
 
 def openvino_encoder(path: Path) -> Encoder:
-    """Open an exported ONNX file in OpenVINO, on the CPU in the file's own precision.
-
-    Raises:
-        InputError: OpenVINO is missing, or rejects the file.
-    """
+    """Open an exported ONNX file in OpenVINO, on the CPU in the file's own precision."""
     openvino: Any = optional("openvino", "for --openvino", extra="openvino")
     core = openvino.Core()
     try:
@@ -125,7 +121,7 @@ def _open_checkpoint(path: Path, precision: str) -> Encoder:
 def _card(path: Path, inside: str | None) -> ModelCard:
     """The card beside a file, which must agree with the card inside it; without one, the card inside."""
     if not inside:
-        raise InputError(path, "must be exported by tools/export_submodel.py", "no model card in it")
+        raise InputError(path, "must be written by the command export", "no model card in it")
     own = ModelCard.from_json(inside, str(path))
     beside = path.with_name(CARD_NAME)
     if not beside.exists():

@@ -25,11 +25,7 @@ STEP = 16  # other image sizes are multiples of it
 def largest_differences(
     candidate: Callable[[Tensor], Tensor], reference: Callable[[Tensor], Tensor], images: Tensor
 ) -> dict[str, float]:
-    """Largest absolute difference of any component of the L2-normalised features [N, D], for each batch size.
-
-    Returns:
-        ``{"batch_1": ..., "batch_8": ...}``
-    """
+    """Largest absolute difference of any component of the L2-normalised features [N, D], by ``batch_SIZE``."""
     found = {}
     for size in BATCHES:
         differences = [(candidate(batch) - reference(batch)).abs().max() for batch in images.split(size)]
@@ -40,11 +36,7 @@ def largest_differences(
 def differences_of_sizes(
     candidate: Callable[[Tensor], Tensor], reference: Callable[[Tensor], Tensor], images: Tensor
 ) -> dict[str, float]:
-    """The same at a smaller and a larger image size. The reference's features need not be normalised.
-
-    Returns:
-        Such as ``{"size_192x96": ..., "size_384x192": ...}``.
-    """
+    """The same at a smaller and a larger image size (``size_192x96``, ...). The reference need not be normalised."""
     found = {}
     for scale in SCALES:
         size = [max(STEP, round(scale * side / STEP) * STEP) for side in images.shape[2:]]
@@ -57,11 +49,7 @@ def differences_of_sizes(
 def parity_images(cfg: CfgNode, folder: str = "") -> tuple[Tensor, str]:
     """Real images for comparing features, evenly spaced over a folder or over the config's first test set.
 
-    Returns:
-        [8, 3, H, W], and where they come from.
-
-    Raises:
-        InputError: There are fewer than 8 images, or they cannot be read.
+    Returns [8, 3, H, W], and where they come from. Fewer than 8 images, or unreadable ones, raise InputError.
     """
     paths: Sequence[str | Path]
     if folder:

@@ -50,10 +50,7 @@ def write_program(model: Baseline, path: Path, card: ModelCard) -> None:
 def write_onnx(model: Baseline, path: Path, card: ModelCard) -> None:
     """Write one ONNX file: input ``images``, output ``features``, any batch size, card and its main fields as metadata.
 
-    Height and width are open too if the card says ``dynamic_size``.
-
-    Raises:
-        InputError: A package is missing, or the network works only at its image size.
+    Height and width are open too if the card says ``dynamic_size``; a network that needs its image size is rejected.
     """
     checker = optional("onnx.checker", "to write an ONNX file")
     optional("onnxscript", "to write an ONNX file")
@@ -126,7 +123,6 @@ def plain_config(cfg: CfgNode, width: float, weights: str) -> CfgNode:
 
 
 def _copy(source: CfgNode, target: CfgNode) -> None:
-    """Copy the values of all keys that ``target`` has from ``source``."""
     for key, value in target.items():
         if isinstance(value, CfgNode):
             _copy(source[key], value)

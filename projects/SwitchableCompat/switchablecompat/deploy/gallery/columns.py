@@ -15,11 +15,8 @@ from ..image_list import LabelledImage
 def read_columns(path: str | Path, items: Sequence[LabelledImage]) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Values of items by their paths and columns, and the names of the columns.
 
-    The CSV has a column ``path`` (absolute, or relative to the CSV's folder) and others. A column holds whole numbers
-    if all its values are, else numbers if all are, else text. Empty values are left out.
-
-    Raises:
-        InputError: not a CSV with such columns, or an item is not in it.
+    The CSV has a column ``path`` (absolute, or relative to the CSV's folder), with a line for each item, and others. A
+    column holds whole numbers if all its values are, else numbers if all are, else text. Empty values are left out.
     """
     path = Path(path)
     try:

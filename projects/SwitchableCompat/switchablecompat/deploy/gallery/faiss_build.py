@@ -1,7 +1,6 @@
 """Build a gallery from images or from shards of features, block by block.
 
-Memory holds the index itself, a sample to train it if it needs training, one block, and 8 bytes per image to find
-duplicate ids.
+Memory holds the index, a sample to train it if needed, one block, and 8 bytes per image to find duplicate ids.
 """
 
 from __future__ import annotations
@@ -36,17 +35,13 @@ from .faiss_index import check_factory, create_index, default_parameters, faiss_
 def build_from_images(
     encoder: Encoder, items: Sequence[LabelledImage], output: str | Path, factory: str, source: str, **reading: Any
 ) -> dict[str, Any]:
-    """Encode images and write them as a gallery, features included.
+    """Encode images and write them as a gallery, features included; return its card.
 
     Args:
-        items: the images; their ids are their positions.
+        encoder, items: the sub-model, and the images; their ids are their positions.
         output: folder. Its files appear when all are complete, and replace an existing gallery.
-        factory: FAISS's index factory string.
-        source: description of the images' origin, for the card.
+        factory, source: FAISS's index factory string, and a description of the images' origin, for the card.
         **reading: ``batch_size`` and ``workers`` of :func:`~..encoder.encode`.
-
-    Returns:
-        The card.
 
     Raises:
         InputError: an unreadable image, an unsuitable factory string, or a folder with other content.
@@ -60,25 +55,20 @@ def build_from_images(
 
 
 def build_from_shards(files: Sequence[FeatureFile], output: str | Path, factory: str, source: str) -> dict[str, Any]:
-    """Write the images of one or more feature files as a gallery. The features stay in their files.
-
-    Raises:
-        InputError: shards that cannot form one gallery, or an unsuitable factory string.
-    """
-    create_index(files[0].card.dimension, factory)
-    check_shards(files)
+    """Write the images of one or more feature files as a gallery. The features stay in their files."""
     _check_output(Path(output))
+    check_shards(files)
     check_factory(files[0].card.dimension, factory, sum(file.num_rows for file in files))
     with atomic_folder(output, last=CARD) as folder:
         return _write(folder, files, factory, source)
 
 
-def sample_features(files: Sequence[FeatureFile], size: int, seed: int = 0) -> np.ndarray:
+def sample_features(files: Sequence[FeatureFile], size: int) -> np.ndarray:
     """Sample ``size`` features from all parts of the files, ``[n, D]``; take all if there are fewer."""
     num_items = sum(file.num_rows for file in files)
     size = min(size, num_items)
     sample = np.empty((size, files[0].card.dimension), dtype=np.float32)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     seen = taken = 0
     for _, features in feature_blocks(files, "Sampling"):
         seen += len(features)

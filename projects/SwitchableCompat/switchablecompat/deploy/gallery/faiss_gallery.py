@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from ...errors import InputError
-from ..card import ModelCard, read_json
+from ..card import ModelCard, check_format, read_json
 from ..features.feature_file import whole_parquet
 from ..image_list import LabelledImage
 from .faiss_index import read_index, set_parameters
@@ -41,17 +41,16 @@ class Gallery:
     def open(cls, folder: str | Path, parameters: str = "") -> Gallery:
         """Open a gallery by :mod:`.faiss_build`, with search parameters such as ``nprobe=32``, or the index's own.
 
-        Raises:
-            InputError: no such folder, a file in it that is missing, truncated or from another gallery, or parameters
-                that the index does not have.
+        A file that is missing, truncated or of another gallery, or an unknown parameter, raises InputError.
         """
         folder = Path(folder)
         path = folder / CARD
-        description = read_json(path, "the readable card of a gallery", FORMAT, ("num_items", "index_bytes", "model"))
+        description = read_json(path, "the readable card of a gallery")
+        check_format(description, path, "the readable card of a gallery", FORMAT, ("num_items", "index_bytes", "model"))
         card = ModelCard.from_dict(description["model"], f"{path}: model")
         gallery = cls(folder, card, read_index(folder / INDEX, description["index_bytes"]), description)
-        with whole_parquet(gallery.items_path), pq.ParquetFile(gallery.items_path) as file:
-            sizes = {INDEX: gallery.index.ntotal, ITEMS: file.metadata.num_rows}
+        with whole_parquet(folder / ITEMS):
+            sizes = {INDEX: gallery.index.ntotal, ITEMS: pq.read_metadata(folder / ITEMS).num_rows}
         for name, size in sizes.items():
             if size != description["num_items"]:
                 raise InputError(folder / name, f"must have the {description['num_items']} items of {CARD}", size)
@@ -62,7 +61,6 @@ class Gallery:
 
     @property
     def encoded_by(self) -> str:
-        """Name of the sub-model that encoded the gallery."""
         return self.card.name
 
     @property
@@ -70,34 +68,20 @@ class Gallery:
         """The most items that a search can rank: all."""
         return len(self)
 
-    @property
-    def items_path(self) -> Path:
-        """Path of the file with the items."""
-        return self.folder / ITEMS
-
-    def check_top(self, top: int) -> None:
-        """Reject ``top`` below one or above the size of the gallery."""
-        if not 1 <= top <= len(self):
-            raise InputError("number of items to find", f"must be from 1 to the {len(self)} of the gallery", top)
-
     def search(self, features: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
         """The ``top`` most similar items of queries ``[Nq, D]`` (L2-normalised).
 
         Returns:
             Inner products, descending, and row numbers, both ``[Nq, top]``. Row -1 fills the end if an approximate
             index found fewer.
-
-        Raises:
-            InputError: ``top`` below one or above the size of the gallery.
         """
-        self.check_top(top)
         return self.index.search(np.ascontiguousarray(features, dtype=np.float32), top)
 
     def items(self, rows: np.ndarray) -> dict[int, tuple[int, LabelledImage]]:
         """Ids and items by row number. Reads only the parts of the file around these rows."""
         wanted = np.unique(rows[rows >= 0])
         found = {}
-        with whole_parquet(self.items_path), pq.ParquetFile(self.items_path) as file:
+        with whole_parquet(self.folder / ITEMS), pq.ParquetFile(self.folder / ITEMS) as file:
             start = 0
             for group in range(file.num_row_groups):
                 stop = start + file.metadata.row_group(group).num_rows
@@ -111,8 +95,8 @@ class Gallery:
 
     def labels(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Identities and cameras of all items in order, two arrays of strings; None unless all have both."""
-        with whole_parquet(self.items_path):
-            table = pq.read_table(self.items_path, columns=["pid", "camid"])
+        with whole_parquet(self.folder / ITEMS):
+            table = pq.read_table(self.folder / ITEMS, columns=["pid", "camid"])
         if table["pid"].null_count or table["camid"].null_count:
             return None
         return table["pid"].to_numpy().astype(str), table["camid"].to_numpy().astype(str)

@@ -18,11 +18,7 @@ TRAIN_LEAST = 65536  # the most vectors that FAISS uses for the codebooks of a p
 
 
 def create_index(dimension: int, factory: str) -> faiss.Index:
-    """An empty index for inner products, from FAISS's string such as ``Flat``, ``HNSW32`` or ``IVF4096,PQ32``.
-
-    Raises:
-        InputError: FAISS does not know the string, or does not support it for this dimension or metric.
-    """
+    """An empty index for inner products, from FAISS's string such as ``Flat``, ``HNSW32`` or ``IVF4096,PQ32``."""
     with faiss_errors("--factory", f"must be an index of FAISS for inner products in {dimension} dimensions"):
         index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
     set_parameters(index, default_parameters(index))
@@ -30,11 +26,7 @@ def create_index(dimension: int, factory: str) -> faiss.Index:
 
 
 def check_factory(dimension: int, factory: str, num_features: int) -> None:
-    """Reject a string that cannot become a gallery's index, before any feature is computed.
-
-    Raises:
-        InputError: as :func:`create_index`, or the index cannot be trained, filled, stored or searched.
-    """
+    """Reject a string whose index cannot be trained, filled, stored or searched, before any feature is computed."""
     create_index(dimension, factory)
     if num_features and factory != "Flat" and (reason := reason_against(factory, dimension, num_features)):
         raise InputError("--factory", f"{factory} must suit a gallery of {num_features} features", reason)
@@ -47,11 +39,7 @@ def default_parameters(index: faiss.Index) -> str:
 
 
 def set_parameters(index: faiss.Index, parameters: str) -> None:
-    """Set search parameters such as ``nprobe=32`` or ``efSearch=64``. An empty string changes nothing.
-
-    Raises:
-        InputError: the index has no such parameter.
-    """
+    """Set search parameters such as ``nprobe=32`` or ``efSearch=64``. An empty string changes nothing."""
     if parameters:
         with faiss_errors("--parameters", f"must be NAME=VALUE that this index has, not {parameters}"):
             space: Any = faiss.ParameterSpace()  # its annotations allow only numbers
@@ -65,11 +53,7 @@ def sample_size(index: faiss.Index) -> int:
 
 
 def read_index(path: Path, size: int) -> faiss.Index:
-    """Read FAISS's file of ``size`` bytes.
-
-    Raises:
-        InputError: missing, truncated, or not an index.
-    """
+    """Read FAISS's file of ``size`` bytes."""
     found = path.stat().st_size if path.is_file() else "no such file"
     if found != size:
         raise InputError(path, f"must be a FAISS index of {size} bytes", found)

@@ -1,7 +1,7 @@
 """Try an index early: FAISS accepts some that it cannot train, fill, store or search by inner products.
 
-Some factory strings crash the process (a segmentation fault, an assertion in C++). So a separate process tries them on
-random features: it runs this file as a script, which imports only FAISS and NumPy.
+Some factory strings crash the process. So a separate process tries them on random features: it runs this file as a
+script, which imports only FAISS and NumPy.
 """
 
 from __future__ import annotations

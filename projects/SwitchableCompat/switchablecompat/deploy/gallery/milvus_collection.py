@@ -61,11 +61,7 @@ def create_collection(
 
 
 def check_names(name: str, columns: Sequence[str]) -> None:
-    """Reject names of a collection or of further columns that Milvus does not accept, or that are in use.
-
-    Raises:
-        InputError: with the name.
-    """
+    """Reject names of a collection or of further columns that Milvus does not accept, or that are in use."""
     for text, what in ((name, "--collection"), *((column, "--columns") for column in columns)):
         if not NAME.match(text) or text in (*FIXED, "feature"):
             taken = ", ".join((*FIXED, "feature"))
@@ -73,11 +69,7 @@ def check_names(name: str, columns: Sequence[str]) -> None:
 
 
 def read_state(client: Any, name: str) -> dict[str, Any]:
-    """Read the state of a gallery from the collection's properties.
-
-    Raises:
-        InputError: no such collection, or one that this plug-in did not make.
-    """
+    """Read the state of a gallery from the collection's properties; reject a collection that is not a gallery."""
     if not client.has_collection(name):
         known = ", ".join(client.list_collections()) or "none"
         raise InputError(f"collection {name}", f"must be in this database, which has {known}", "no such collection")
@@ -87,13 +79,12 @@ def read_state(client: Any, name: str) -> dict[str, Any]:
         if state["format"] != 1 or "model" not in state:
             raise KeyError("format")
     except (TypeError, ValueError, KeyError):
-        rule = "must be a gallery that tools/search.py index made"
+        rule = "must be a gallery that the command search index made"
         raise InputError(f"collection {name}", rule, "no model card in its properties") from None
     return state
 
 
 def write_state(client: Any, name: str, state: Mapping[str, Any]) -> None:
-    """Write the state that :func:`read_state` reads."""
     client.alter_collection_properties(name, {PROPERTY: json.dumps(state)})
 
 
@@ -126,11 +117,7 @@ def every(client: Any, name: str, fields: Sequence[str], filter: str = "") -> It
 
 
 def check_filter(expression: str, columns: Sequence[str]) -> None:
-    """Reject an expression with an unknown column, for which Milvus would silently find nothing.
-
-    Raises:
-        InputError: with the known columns.
-    """
+    """Reject an expression with an unknown column, for which Milvus would silently find nothing."""
     bare = re.sub(r'"(?:[^"\\]|\\.)*"|' + r"'(?:[^'\\]|\\.)*'", "", expression)
     for name in re.findall(r"(?<![\w.])[A-Za-z_]\w*(?!\s*\(|\w)", bare):
         if name.lower() not in WORDS and name not in columns:

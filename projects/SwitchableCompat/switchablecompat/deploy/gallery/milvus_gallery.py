@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,10 +21,8 @@ CELLS = 65536  # results of one call: far below Milvus's limit of 256 MB per mes
 class MilvusGallery:
     """An opened collection, limited to the items that match ``filter``, an expression of Milvus.
 
-    ``client`` is from :func:`~.milvus_server.connection`; ``parameters`` are for the search, such as ``{"ef": 64}``.
-
-    Raises:
-        InputError: no such collection, not a gallery, an unfinished first load, or a filter over unknown columns.
+    ``client`` is from :func:`~.milvus_server.connection`; ``parameters`` are for the search, such as ``{"ef": 64}``. An
+    unfinished first load, or a filter over unknown columns, raises InputError.
     """
 
     def __init__(
@@ -48,7 +47,6 @@ class MilvusGallery:
 
     @property
     def description(self) -> dict[str, Any]:
-        """Description of the gallery for a search's JSON."""
         return {
             "engine": "milvus",
             "collection": self.name,
@@ -72,24 +70,15 @@ class MilvusGallery:
 
     def encoders(self) -> dict[str, int]:
         """Number of items by sub-model that encoded them (such as ``w050 int8``), without those that have none."""
-        numbers = {
-            f"{width_name(width)} {precision}".removesuffix(" float32"): count(
-                self.client, self.name, _both(self.filter, f'width == {width} and precision == "{precision}"')
-            )
-            for width in self.card.widths
-            for precision in PRECISIONS
-        }
+        numbers = {}
+        for width, precision in itertools.product(self.card.widths, PRECISIONS):
+            own = f'width == {width} and precision == "{precision}"'
+            number = count(self.client, self.name, f"({self.filter}) and {own}" if self.filter else own)
+            numbers[f"{width_name(width)} {precision}".removesuffix(" float32")] = number
         return {name: number for name, number in numbers.items() if number}
-
-    def check_top(self, top: int) -> None:
-        """Reject ``top`` below one, above the size of the gallery, or above Milvus's limit."""
-        if not 1 <= top <= self.deepest:
-            what = f"{len(self)} of the gallery" if self.deepest == len(self) else f"{DEEPEST} that Milvus finds"
-            raise InputError("number of items to find", f"must be from 1 to the {what}", top)
 
     def search(self, features: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
         """As :meth:`~.faiss_gallery.Gallery.search`. This object numbers rows in the order in which it meets items."""
-        self.check_top(top)
         scores = np.full((len(features), top), -np.inf, dtype=np.float32)
         rows = np.full(scores.shape, -1, dtype=np.int64)
         step = max(1, CELLS // top)
@@ -141,7 +130,3 @@ class MilvusGallery:
             self._rows[key] = len(self._keys)
             self._keys.append(key)
         return self._rows[key]
-
-
-def _both(first: str, second: str) -> str:
-    return f"({first}) and {second}" if first else second

@@ -1,7 +1,7 @@
 """Load images or shards into a collection of Milvus. Any load may be interrupted and restarted.
 
-Keys identify items. Items that the same sub-model has encoded are skipped. Items that another width has encoded are
-re-encoded and replaced, so that a gallery can be upgraded in parts while it is in use.
+Keys identify items. Items that the same sub-model has encoded are skipped; those of another width are re-encoded and
+replaced, so that a gallery can be upgraded in parts while it is in use.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
-from ...errors import InputError, name_some
+from ...errors import InputError
 from ...settings import check_comparable
 from ..card import ModelCard
 from ..encoder import Encoder, encode
@@ -30,15 +32,11 @@ BLOCK = 4096  # items that are looked up in the collection at a time
 
 @dataclass(frozen=True)
 class Target:
-    """A collection to load into.
+    """A collection to load into, by pymilvus's client; it is created if needed.
 
     Attributes:
-        client: client of pymilvus.
-        name: name of the collection, which is created if needed.
-        index_type: Milvus's name of a new collection's index, such as ``FLAT`` (exact) or ``HNSW``.
-        build: parameters of a new index.
-        columns: further values of items, by path, see :mod:`.columns`.
-        column_names: names of these columns.
+        index_type, build: Milvus's name of a new collection's index, such as ``FLAT`` (exact), and its parameters.
+        columns, column_names: further values of items, by path, see :mod:`.columns`, and their names.
         again: also replace items that the same sub-model has encoded.
     """
 
@@ -61,24 +59,22 @@ class Loaded:
 
 
 def load_images(
-    target: Target, encoder: Encoder, items: Sequence[LabelledImage], source: str, *, batch_size: int, workers: int
+    target: Target, encoder: Encoder, items: Sequence[LabelledImage], source: str, **reading: Any
 ) -> Loaded:
     """Encode and write images that the collection lacks, or that another sub-model has encoded.
 
     Paths give the keys. A replaced item keeps its id, and keeps labels and columns for which there are no new values.
-
-    Raises:
-        InputError: an unreadable image, a duplicate path, or a collection of another family.
+    ``reading`` are ``batch_size`` and ``workers`` of :func:`~..encoder.encode`.
+    A path that occurs twice, or a collection of another family, raises InputError.
     """
-    keys = [key_of(item.path) for item in items]
-    _once(keys, [item.path for item in items], "path")
+    keys = _keys_of([item.path for item in items], "path")
     load = _Load(target, encoder.card, source, keys)
     with tqdm(total=len(keys), desc=f"Encoding for {target.name}", unit="image") as progress:
         for start in range(0, len(keys), BLOCK):
             block = range(start, min(start + BLOCK, len(keys)))
             chosen = load.choose(block)
             progress.update(len(block) - len(chosen))
-            batches = encode(encoder, [items[i] for i in chosen], batch_size=batch_size, workers=workers)
+            batches = encode(encoder, [items[i] for i in chosen], **reading)
             rows = (row for batch in batches for row in zip(*batch, strict=True))
             load.write(((chosen[number], None, *row) for number, *row in rows), progress)
     return load.end()
@@ -88,14 +84,9 @@ def load_shards(target: Target, files: Sequence[FeatureFile], source: str, key: 
     """Write the items of feature files, with their ids.
 
     ``key`` is the column that identifies items: ``path``, or ``id`` if several items come from one file.
-
-    Raises:
-        InputError: shards that cannot form one gallery, a duplicate key, or a collection of another family.
     """
     check_shards(files)
-    texts = [str(value) for file in files for batch in file.blocks() for value in batch[key].to_pylist()]
-    keys = [key_of(text) for text in texts]
-    _once(keys, texts, key)
+    keys = _keys_of((str(value) for file in files for batch in file.blocks() for value in batch[key].to_pylist()), key)
     load = _Load(target, files[0].card, source, keys)
     with tqdm(total=len(keys), desc=f"Loading into {target.name}", unit="item") as progress:
         start = 0
@@ -159,32 +150,26 @@ class _Load:
     def write(self, rows: Iterable[Any], progress: tqdm) -> None:
         """Upsert rows (position, id or None for any, item, feature) in messages of a size that servers accept."""
         size = min(ROWS, max(1, MESSAGE // (4 * self.card.dimension + OTHER)))
-        entities: list[dict[str, Any]] = []
+        entities = (self._entity(*row) for row in rows)
+        while message := list(islice(entities, size)):
+            self.target.client.upsert(self.target.name, message)
+            progress.update(len(message))
 
-        def send() -> None:
-            self.target.client.upsert(self.target.name, entities)
-            progress.update(len(entities))
-            entities.clear()
-
-        for position, number, item, feature in rows:
-            former = self._there.get(self.keys[position])
-            self._done.replaced += former is not None
-            self._done.added += former is None
-            entities.append({
-                "id": position if self._first else self._next + position,
-                **({name: former[name] for name in self._kept if name in former} if former else {}),
-                **({} if number is None else {"id": number}),
-                **{name: value for name, value in item._asdict().items() if value is not None or not former},
-                **self.target.columns.get(item.path, {}),
-                "key": self.keys[position],
-                "width": self.card.width,
-                "precision": self.card.precision,
-                "feature": feature.tolist(),
-            })  # fmt: skip
-            if len(entities) == size:
-                send()
-        if entities:
-            send()
+    def _entity(self, position: int, number: int | None, item: LabelledImage, feature: np.ndarray) -> dict[str, Any]:
+        former = self._there.get(self.keys[position], {})
+        self._done.replaced += bool(former)
+        self._done.added += not former
+        return {
+            "id": position if self._first else self._next + position,
+            **{name: former[name] for name in self._kept if name in former},
+            **({} if number is None else {"id": number}),
+            **{name: value for name, value in item._asdict().items() if value is not None or not former},
+            **self.target.columns.get(item.path, {}),
+            "key": self.keys[position],
+            "width": self.card.width,
+            "precision": self.card.precision,
+            "feature": feature.tolist(),
+        }
 
     def end(self) -> Loaded:
         """Make the load durable, mark it as complete, and return its result."""
@@ -195,11 +180,7 @@ class _Load:
 
 
 def delete_items(client: Any, name: str, *, paths: Sequence[str] = (), filter: str = "") -> int:
-    """Delete items by their paths or by an expression; return the number of deleted items.
-
-    Raises:
-        InputError: no such collection.
-    """
+    """Delete items by their paths or by an expression; return the number of deleted items."""
     read_state(client, name)
     client.load_collection(name)
     before = count(client, name)
@@ -217,9 +198,12 @@ def key_of(text: str) -> str:
     return hashlib.sha256(os.path.normpath(text).encode("utf-8", "surrogateescape")).hexdigest()[: LENGTHS["key"]]
 
 
-def _once(keys: Sequence[str], texts: Sequence[str], what: str) -> None:
-    if len({*keys}) < len(keys):
-        seen: set[str] = set()
-        twice = [text for text in texts if text in seen or seen.add(text)]  # type: ignore[func-returns-value]  # None
-        advice = "; for several items of one file use --key id" if what == "path" else ""
-        raise InputError(what, f"must occur once in a gallery{advice}", f"{name_some(twice, 1)} again")
+def _keys_of(texts: Iterable[str], what: str) -> list[str]:
+    """The keys of all items, each of which must occur once."""
+    keys: dict[str, None] = {}
+    for text in texts:
+        if (key := key_of(text)) in keys:
+            advice = "; for several items of one file use --key id" if what == "path" else ""
+            raise InputError(what, f"must occur once in a gallery{advice}", f"{text} again")
+        keys[key] = None
+    return list(keys)

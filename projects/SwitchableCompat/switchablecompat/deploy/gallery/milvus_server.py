@@ -15,25 +15,16 @@ SUFFIX = ".db"
 TIMEOUT = 10.0  # seconds in which a server must accept a connection
 
 
-def is_embedded(uri: str) -> bool:
-    """Whether a URI is a file of Milvus Lite."""
-    return "://" not in uri
-
-
 @contextmanager
 def connection(uri: str, *, create: bool = False, token: str = "") -> Iterator[Any]:
     """Yield a client of pymilvus. When the block ends, an embedded database is complete on disk and unlocked.
 
-    Args:
-        uri: a file that ends in ``.db``, or ``http://host:19530``.
-        create: create the file if it does not exist.
-        token: ``user:password``, for servers that require it.
-
-    Raises:
-        InputError: a missing package, file or server, or an error of Milvus.
+    ``uri`` is a file that ends in ``.db``, which ``create`` allows to be new, or ``http://host:19530``, where ``token``
+    is ``user:password`` if the server requires it. Any failure of Milvus raises InputError.
     """
     client_module: Any = optional("pymilvus", "for --engine milvus", extra="milvus")
-    if is_embedded(uri):
+    embedded = "://" not in uri
+    if embedded:
         optional("milvus_lite", "for a file of Milvus Lite", extra="milvus")
         if not uri.endswith(SUFFIX):
             raise InputError("--uri", f"must be a file that ends in {SUFFIX}, or http://host:19530", uri)
@@ -44,15 +35,14 @@ def connection(uri: str, *, create: bool = False, token: str = "") -> Iterator[A
         try:
             client = client_module.MilvusClient(uri, token=token, timeout=TIMEOUT)
         except client_module.MilvusException as error:
-            rule = "must be a running Milvus server"
-            if is_embedded(uri):
-                rule = "must be a whole database of Milvus Lite that no other process has open"
+            whole = "must be a whole database of Milvus Lite that no other process has open"
+            rule = whole if embedded else "must be a running Milvus server"
             raise InputError(uri, rule, _first_line(error)) from None
         try:
             yield client
         finally:
             client.close()
-            if is_embedded(uri):
+            if embedded:
                 optional("milvus_lite.server_manager", "").server_manager_instance.release_server(uri)
 
 
@@ -74,6 +64,5 @@ def milvus_errors(uri: str) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    """The message of an error without its wrapping."""
     text = str(getattr(error, "message", "") or getattr(error, "details", lambda: "")() or error)
     return text.strip().split("\n")[0]

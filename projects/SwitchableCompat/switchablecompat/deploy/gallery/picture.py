@@ -1,7 +1,7 @@
 """A picture of search results, one row per query: the query on the left, its results on the right, best first.
 
-Frames: green for a hit, red for a miss, grey for junk (same identity and same camera, which the protocol leaves out),
-blue if identities are not known, black for the query. Captions give the same information without colour.
+Frames: green for a hit, red for a miss, grey for junk (same identity and camera, which does not count), blue if
+identities are not known, black for the query. Captions give the same information without colour.
 """
 
 from __future__ import annotations
@@ -49,11 +49,7 @@ class RankListLayout:
 def draw_rank_list(
     queries: Sequence[LabelledImage], hits: Sequence[Sequence[Hit]], title: str, subtitle: str = "", aspect: float = 0.5
 ) -> Image.Image:
-    """Draw the results of one or more queries, one row each, with at least one item; ``aspect`` is width by height.
-
-    Raises:
-        InputError: an image no longer exists.
-    """
+    """Draw the results of one or more queries, one row each, with at least one item; ``aspect`` is width by height."""
     layout = RankListLayout(len(queries), max(map(len, hits)), aspect)
     page = Image.new("RGB", layout.size, "white")
     draw = ImageDraw.Draw(page)
@@ -73,7 +69,6 @@ def draw_rank_list(
 def _draw_cell(
     page: Image.Image, box: tuple[int, int, int, int], item: LabelledImage, kind: str | None, caption: str
 ) -> None:
-    """Draw a framed image with its caption and file name."""
     left, top, right, bottom = box
     size = (right - left + 1 - 2 * FRAME, bottom - top + 1 - 2 * FRAME)
     draw = ImageDraw.Draw(page)

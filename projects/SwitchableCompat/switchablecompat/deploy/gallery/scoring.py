@@ -1,8 +1,8 @@
 """Metrics of rankings that a search engine returned, possibly incomplete: FastReID's metrics, and recall.
 
-The definitions are those of :mod:`switchablecompat.evaluation.ranking`, which ranks features itself; here the rankings
-are given. A positive that was not returned has no rank. It counts as never found, and adds nothing to the average
-precision ``AP = 1/n * sum of i / r_i over the found positives``. For complete rankings both modules give the same.
+The definitions are those of :mod:`switchablecompat.evaluation.ranking`, which ranks features itself. A positive that
+was not returned has no rank, and adds nothing to the average precision ``AP = 1/n * sum of i / r_i over the found
+positives``. For complete rankings both modules give the same.
 """
 
 from __future__ import annotations
@@ -25,15 +25,11 @@ def score_lists(
 
     Args:
         lists: Blocks ``[B, k]`` of gallery indices, best first, -1 for no item; together one row per query.
-        query_pids, query_camids: identities and cameras of the queries, ``[Nq]``, of any type that NumPy can sort.
-        gallery_pids, gallery_camids: the same of the gallery items, ``[Ng]``.
+        query_pids, gallery_pids, query_camids, gallery_camids: labels ``[Nq]``, ``[Ng]`` that NumPy can sort.
 
     Returns:
         The metrics. If a valid query found none of its positives, its ``first_hit_rank`` is the size of the gallery
-        plus one, and its inverse negative penalty is 0.
-
-    Raises:
-        InputError: if lengths differ, or no query has a positive in the gallery.
+        plus one, and its inverse negative penalty is 0. Without any valid query, InputError is raised.
     """
     positives = ProtocolMatches(query_pids, gallery_pids, query_camids, gallery_camids).num_positives
     query_pid, gallery_pid = _numbered(query_pids, gallery_pids)

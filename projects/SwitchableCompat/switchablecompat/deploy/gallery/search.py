@@ -5,7 +5,6 @@ Shapes: ``Nq`` queries, ``Ng`` gallery items, ``k`` items found for each query.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +15,14 @@ from tqdm import tqdm
 
 from ...errors import InputError
 from ...evaluation.ranking import RankingResult
-from ..card import ModelCard
-from ..image_list import LabelledImage
+from ..card import ModelCard, check_format, read_json
+from ..image_list import LabelledImage, labels_of
 from .faiss_gallery import Gallery
 from .milvus_gallery import MilvusGallery
 from .scoring import score_lists
 
 FORMAT = 1
+RESULTS = "what the command search query --json wrote"
 BLOCK_CELLS = 2_000_000  # ranked items in a block of queries, some dozen bytes each
 METRICS = ("average_precision", "first_hit_rank")  # metrics of each query in a file
 AnyGallery = Gallery | MilvusGallery
@@ -32,13 +32,8 @@ AnyGallery = Gallery | MilvusGallery
 class Hit:
     """One item that a search found.
 
-    Attributes:
-        rank: rank, from 1.
-        id: id of the item.
-        item: its file, identity and camera.
-        score: inner product, the cosine.
-        match: ``hit`` (same identity, another camera), ``junk`` (same identity and same camera: counts nowhere),
-            ``miss``; None if identities are not known.
+    ``rank`` counts from 1, ``score`` is the inner product, the cosine. ``match`` is ``hit`` (same identity, another
+    camera), ``junk`` (same identity and same camera: counts nowhere) or ``miss``; None if identities are not known.
     """
 
     rank: int
@@ -48,13 +43,20 @@ class Hit:
     match: str | None
 
     def to_dict(self) -> dict[str, Any]:
-        """The hit and its item as plain values."""
+        """The hit and its item as plain values; :meth:`from_dict` restores them."""
         return {"rank": self.rank, "id": self.id, **self.item._asdict(), "score": self.score, "match": self.match}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Hit:
-        """The inverse of :meth:`to_dict`."""
         return cls(content["rank"], content["id"], _image(content), content["score"], content["match"])
+
+
+def check_top(gallery: AnyGallery, top: int) -> None:
+    """Reject a number of items to find below one, or above what the gallery has or its engine finds."""
+    if not 1 <= top <= gallery.deepest:
+        whole = gallery.deepest == len(gallery)
+        what = f"{len(gallery)} of the gallery" if whole else f"{gallery.deepest} that Milvus finds"
+        raise InputError("number of items to find", f"must be from 1 to the {what}", top)
 
 
 def find(gallery: AnyGallery, queries: Sequence[LabelledImage], features: np.ndarray, top: int) -> list[list[Hit]]:
@@ -83,25 +85,18 @@ def match_of(query: LabelledImage, item: LabelledImage) -> str | None:
 def measure(
     gallery: AnyGallery, queries: Sequence[LabelledImage], features: np.ndarray, depth: int | None = None
 ) -> RankingResult | None:
-    """Metrics of the searches, in FastReID's protocol.
+    """Metrics of the searches, in FastReID's protocol; None if identities or cameras are not known on both sides.
 
-    Args:
-        queries, features: the queries ``[Nq]``, and their L2-normalised features ``[Nq, D]``.
-        depth: how many items to rank for each query. Default: the whole gallery, which with an exact index gives the
-            values of the grid's cell. Positives beyond this depth count as never found.
-
-    Returns:
-        The metrics; None if identities or cameras are not known on both sides.
-
-    Raises:
-        InputError: no query has a positive in the gallery.
+    ``features`` are the queries' ``[Nq, D]``, L2-normalised. ``depth`` is how many items to rank for each; positives
+    beyond it count as never found. By default it is the whole gallery, which with an exact index gives the values of
+    the grid's cell. Without any query that has a positive, InputError is raised.
     """
     labels = None if any(None in query for query in queries) else gallery.labels()
     if labels is None:
         return None
     depth = depth or len(gallery)
     step = max(1, BLOCK_CELLS // depth)
-    query_pids, query_camids = (np.array([query[column] for query in queries]) for column in (1, 2))
+    query_pids, query_camids = labels_of(queries)
     with tqdm(range(0, len(queries), step), desc=f"Ranking {depth} items of the gallery", unit="block") as starts:
         lists = (gallery.search(features[start : start + step], depth)[1] for start in starts)
         return score_lists(lists, query_pids, labels[0], query_camids, labels[1])
@@ -112,10 +107,8 @@ class Search:
     """A finished search.
 
     Attributes:
-        title: the sub-models of queries and gallery.
-        subtitle: numbers of queries and items, and the metrics.
-        queries: the queries, ``[Nq]``.
-        found: the hits of each query, best first.
+        title, subtitle: the sub-models of queries and gallery; numbers of queries and items, and the metrics.
+        queries, found: the queries, ``[Nq]``, and the hits of each, best first.
         result: metrics of each query, ``[Nq]`` each; None if identities or cameras are not known.
         aspect: width of an image divided by its height.
     """
@@ -149,15 +142,10 @@ class Search:
 
     @classmethod
     def read(cls, path: str | Path) -> Search:
-        """Read a file of ``tools/search.py query --json``.
-
-        Raises:
-            InputError: no such file, or other content.
-        """
+        """Read a file of ``switchablecompat search query --json``."""
+        content = read_json(path, RESULTS)
+        check_format(content, path, RESULTS, FORMAT, ("title", "subtitle", "queries", "query_model"))
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            if content["format"] != FORMAT:
-                raise InputError(f"{path}: format", f"must be {FORMAT}", content["format"])
             queries = content["queries"]
             height, width = content["query_model"]["preprocessing"]["size"]
             return cls(
@@ -168,23 +156,15 @@ class Search:
                 _result(queries),
                 width / height,
             )
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            if isinstance(error, InputError):
-                raise
-            reason = f"{type(error).__name__}: {error}"
-            raise InputError(path, "must be what tools/search.py query --json wrote", reason) from None
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(path, f"must be {RESULTS}", f"{type(error).__name__}: {error}") from None
 
     def pick(self, order: str, number: int, against: Search | None = None) -> list[int]:
-        """Choose queries to show; returns their indices.
+        """Choose at most ``number`` queries to show; returns their indices.
 
-        Args:
-            order: ``spread`` evenly over all; the ``best`` or ``worst`` by average precision; or ``flipped``: right at
-                rank 1 in ``against`` and wrong here, those that fall furthest first.
-            number: how many at most.
-            against: another search of the same queries.
-
-        Raises:
-            InputError: the order needs metrics or another search, or the other search has other queries.
+        ``order`` is ``spread`` evenly over all; the ``best`` or ``worst`` by average precision; or ``flipped``: right
+        at rank 1 in ``against``, a search of the same queries, and wrong here, those that fall furthest first. An order
+        whose metrics or other search are missing raises InputError.
         """
         if order == "spread":
             return np.linspace(0, len(self.queries) - 1, min(number, len(self.queries))).round().astype(int).tolist()

@@ -1,17 +1,16 @@
 """A deployment rehearsed on a data set: cameras query a gallery in Milvus while a larger sub-model re-encodes it.
 
-:mod:`switchablecompat.family.mixed_gallery` mixes features in memory. Here every part is the one that a deployment
-would use: exported files, their readers, the engine and its loads, and one threshold for all stages.
+Unlike in :mod:`switchablecompat.family.mixed_gallery`, which mixes features in memory, every part is the one that a
+deployment would use: exported files, their readers, the engine and its loads, and one threshold for all stages.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from ...evaluation.similarities import count_similarities
 from ...family.mixed_gallery import random_order
 from ...family.verification import verify
 from ..encoder import Encoder, features_of
-from ..image_list import LabelledImage
+from ..image_list import LabelledImage, labels_of
 from .milvus_gallery import MilvusGallery
 from .milvus_load import Target, load_images
 from .scoring import score_lists
@@ -39,8 +38,7 @@ class Stage:
     Attributes:
         share: share of the items that the new sub-model has encoded, in per cent.
         mAP: mAP of the cameras' queries, in per cent.
-        tar: share of genuine pairs that the threshold accepts, in per cent.
-        far: share of impostor pairs that the threshold accepts, in [0, 1].
+        tar, far: shares of genuine pairs, in per cent, and of impostor pairs, in [0, 1], that the threshold accepts.
         answered: number of queries that were answered while the items of this stage were written.
     """
 
@@ -54,14 +52,9 @@ class Stage:
 def family_threshold(
     encoders: Sequence[Encoder], queries: Sequence[LabelledImage], gallery: Sequence[LabelledImage], far: float
 ) -> float:
-    """The threshold that keeps a false accept rate in every cell of these sub-models: the highest of the cells' own.
-
-    Raises:
-        InputError: too few impostor pairs for this rate.
-    """
+    """The threshold that keeps a false accept rate in every cell of these sub-models: the highest of the cells' own."""
     features = [[torch.from_numpy(features_of(encoder, side)) for side in (queries, gallery)] for encoder in encoders]
-    labels = [np.array([item[column] for item in side]) for column in (1, 2) for side in (queries, gallery)]
-    matches = ProtocolMatches(*labels)
+    matches = ProtocolMatches(*labels_of(queries, gallery))
     counts = {
         (q, g): count_similarities(features[q][0], features[g][1], matches)
         for q in range(len(encoders))
@@ -76,16 +69,12 @@ def family_threshold(
 def measure_stage(
     gallery: MilvusGallery, queries: Sequence[LabelledImage], features: np.ndarray, threshold: float
 ) -> tuple[float, float, float]:
-    """mAP in per cent, TAR in per cent and FAR in [0, 1], from one search of the whole gallery for each query.
-
-    Raises:
-        InputError: a gallery without labels, or larger than Milvus can rank.
-    """
+    """mAP in per cent, TAR in per cent and FAR in [0, 1], from one search of the whole gallery for each query."""
     labels = gallery.labels()
     if labels is None or gallery.deepest < len(gallery):
         rule = f"must have identities and cameras, and at most {gallery.deepest} items"
         raise InputError("gallery of a rehearsal", rule, len(gallery))
-    pids, camids = (np.array([item[column] for item in queries]) for column in (1, 2))
+    pids, camids = labels_of(queries)
     step = max(1, BLOCK_CELLS // len(gallery))
     lists, accepted, pairs = [], np.zeros(2, dtype=np.int64), np.zeros(2, dtype=np.int64)
     for start in range(0, len(queries), step):
@@ -112,8 +101,7 @@ def rehearse(
     threshold: float,
     *,
     seed: int = 0,
-    say: Callable[[Stage], None] = lambda _: None,
-) -> list[Stage]:
+) -> Iterator[Stage]:
     """Load a gallery with the old sub-model, and re-encode it by tenths in a random order while cameras query it.
 
     Args:
@@ -122,37 +110,25 @@ def rehearse(
         queries, gallery: images with identities and cameras.
         threshold: a pair is accepted at or above this cosine.
 
-    Returns:
-        The stages, from 0 to 100 per cent.
-
-    Raises:
-        InputError: a query was not answered in full, or any part failed.
+    Yields:
+        The stages, from 0 to 100 per cent. A query that is not answered in full raises InputError.
     """
     features = features_of(camera, queries)
-    reading: dict[str, Any] = {"batch_size": 64, "workers": 2}
-    load_images(target, old, gallery, "rehearsal", **reading)
+    load_images(target, old, gallery, "rehearsal")
     order = random_order(len(gallery), seed)
-    stages = []
     for number in range(STAGES + 1):
         first, last = (round(max(0, stage) * len(order) / STAGES) for stage in (number - 1, number))
         with _searching(MilvusGallery(target.client, target.name), features) as answered:
-            load_images(target, new, [gallery[i] for i in order[first:last]], "rehearsal", **reading)
+            load_images(target, new, [gallery[i] for i in order[first:last]], "rehearsal")
         state = MilvusGallery(target.client, target.name)
         if len(state) != len(gallery):
             raise InputError("gallery of a rehearsal", f"must keep its {len(gallery)} items", len(state))
-        stage = Stage(100 * number / STAGES, *measure_stage(state, queries, features, threshold), answered.result())
-        say(stage)
-        stages.append(stage)
-    return stages
+        yield Stage(100 * number / STAGES, *measure_stage(state, queries, features, threshold), answered.result())
 
 
 @contextmanager
 def _searching(gallery: MilvusGallery, features: np.ndarray) -> Iterator[Future[int]]:
-    """Search in another thread until the block ends; yield a future of the number of answers.
-
-    Raises:
-        InputError: a search failed.
-    """
+    """Search in another thread until the block ends; yield a future of the number of answers."""
     stop, top = threading.Event(), min(10, len(gallery))
 
     def search() -> int:

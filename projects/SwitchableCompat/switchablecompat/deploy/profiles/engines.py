@@ -37,10 +37,9 @@ def profile_engine(
     """Measure one engine in this process. Peak memory is that of the whole process so far.
 
     Args:
-        engine: ``faiss`` or ``milvus lite``.
-        index: FAISS's factory string, or Milvus's name of an index.
-        files: feature files of the gallery.
-        queries, exact: features of the queries ``[Nq, D]``, and rows of their exact neighbours ``[Nq, k]``.
+        engine, index: ``faiss`` and its factory string, or ``milvus lite`` and Milvus's name of an index.
+        files, queries, exact: feature files of the gallery, features of the queries ``[Nq, D]``, and rows of their
+            exact neighbours ``[Nq, k]``.
         folder: empty folder for the gallery.
         build, parameters: parameters of Milvus's index, and of the search.
 

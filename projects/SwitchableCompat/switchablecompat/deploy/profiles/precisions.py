@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,29 +26,16 @@ from . import timing
 
 
 def profile_precisions(
-    model: OpenedModel,
-    held_out: HeldOut,
-    calibration: tuple[Tensor, str],
-    *,
-    max_drop: float,
-    repeats: int = 50,
-    say: Callable[[str], None] = lambda _: None,
+    model: OpenedModel, held_out: HeldOut, calibration: tuple[Tensor, str], *, max_drop: float, repeats: int = 50
 ) -> dict[str, Any]:
     """Write every width in every precision to a temporary folder, and measure the files on one thread of the CPU.
 
-    Args:
-        model: the opened run, on the CPU.
-        held_out, calibration: the test set that gives the mAP, and training images with their source.
-        max_drop: mAP, in percentage points, that int8 may lose before layers stay in float32; a larger loss is
-            rejected.
-        repeats: how often each file is timed, on one image.
+    The arguments are those of :func:`~..files.low_precision.export_precision`; a file that loses more than ``max_drop``
+    points of mAP is rejected. Each file is timed ``repeats`` times, on one image.
 
     Returns:
         The content of ``precisions.json``: the setting, and for each file its ``width``, ``precision``,
         ``file_bytes``, ``latency_ms`` and the result of :meth:`~.held_out.HeldOut.compare`.
-
-    Raises:
-        InputError: a package is missing, or a file loses more than the limit.
     """
     entries: list[dict[str, Any]] = []
     calls: dict[tuple[float, str], Callable[[], object]] = {}
@@ -61,10 +47,9 @@ def profile_precisions(
             source = Path(folder) / f"{width_name(width)}.onnx"
             write_onnx(network, source, describe(model, network, width, "onnx", file=source.name))
             files = {"float32": source}
-            options: dict[str, Any] = {"source": source, "say": say}
+            inputs = (held_out, calibration, limits)
             for precision in REDUCED:
-                say(f"{width_name(width)} {precision}")
-                target, _ = export_precision(model, width, precision, folder, held_out, calibration, limits, **options)
+                target, _ = export_precision(model, width, precision, folder, *inputs, source=source)
                 files[precision] = target / FILES["onnx"]
             for precision, file in files.items():
                 encoder = open_encoder(file)
@@ -77,10 +62,10 @@ def profile_precisions(
                     **(extra["proof"] if "proof" in extra else held_out.compare(encoder)),
                 })  # fmt: skip
                 calls[width, precision] = partial(encoder, image)
-        seconds = timing.take_turns(calls, repeats, say=say)
+        seconds = timing.take_turns(calls, repeats)
     for entry in entries:
         own, full = (seconds[entry["width"], precision] for precision in (entry["precision"], "float32"))
-        entry["latency_ms"] = asdict(timing.Timing.of(own, full))
+        entry["latency_ms"] = timing.latency(own, full)
     return {
         "format": 1,
         "entries": entries,
@@ -100,7 +85,9 @@ def render_precisions(content: dict[str, Any]) -> str:
         time = entry["latency_ms"]
         row = [f"{width_name(entry['width'])} {entry['precision']}", f"{entry['file_bytes']:,}"]
         row += [f"{time['median']:.3f}", f"{time['relative']:.2f}", f"{entry['cosine']['lowest']:.4f}"]
-        row += [_cell(cell, entry["precision"]) for cell in entry["mAP"]]
+        for cell in entry["mAP"]:
+            loss = "" if entry["precision"] == "float32" else f" ({signed(-cell['drop'])})"
+            row.append(f"{cell['mAP']:.2f}{loss}")
         rows.append([*row, str(len(entry["float32_layers"])) if entry["precision"] == "int8" else "-"])
     headers = ["query sub-model", "file (bytes)", "median (ms)", "rel. to float32", "lowest cosine to float32"]
     headers += [f"mAP on {name}" for name in galleries] + ["mAP on itself", "layers left in float32"]
@@ -119,8 +106,3 @@ def render_precisions(content: dict[str, Any]) -> str:
 def signed(points: float) -> str:
     """Format a number with two decimals and its sign; zero has no sign."""
     return f"{points:+.2f}" if round(points, 2) else "0.00"
-
-
-def _cell(cell: dict[str, Any], precision: str) -> str:
-    loss = "" if precision == "float32" else f" ({signed(-cell['drop'])})"
-    return f"{cell['mAP']:.2f}{loss}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,42 +25,31 @@ RUNTIMES = ("pytorch", "onnxruntime")
 
 
 def profile(
-    model: OpenedModel,
-    *,
-    batches: Sequence[int] = (1, 8),
-    threads: int = 1,
-    repeats: int = 50,
-    say: Callable[[str], None] = lambda _: None,
+    model: OpenedModel, *, batches: Sequence[int] = (1, 8), threads: int = 1, repeats: int = 50
 ) -> dict[str, Any]:
     """Profile all sub-models of a run, trained or not, on the CPU with ``threads`` threads of PyTorch and onnxruntime.
 
     Returns:
         The content of ``profile.json``: the setting, and for each sub-model ``parameters``, ``macs`` (for one image),
         ``checkpoint_bytes``, ``onnx_bytes`` and ``latency_ms`` by runtime and batch size.
-
-    Raises:
-        InputError: A package is missing.
     """
     packages("onnx")
     submodels: list[dict[str, Any]] = []
     calls: dict[tuple[str, int, int], Callable[[], object]] = {}
     with timing.threads(threads), tempfile.TemporaryDirectory() as folder:
         for index, width in enumerate(model.widths):
-            say(f"{width_name(width)}: counting, writing its files")
             entry, models = _submodel(model, width, Path(folder))
             submodels.append(entry)
             for runtime, batch in itertools.product(RUNTIMES, batches):
                 images = torch.rand(batch, 3, *input_size(preprocessing_of(model.cfg))) * 255
                 calls[runtime, batch, index] = partial(models[runtime], images)
-        say(f"timing {len(calls)} combinations {repeats} times")
         with torch.inference_mode():
-            seconds = timing.take_turns(calls, repeats, say=say)
+            seconds = timing.take_turns(calls, repeats)
     for index, entry in enumerate(submodels):
         entry["latency_ms"] = {runtime: {} for runtime in RUNTIMES}
         for runtime, batch in itertools.product(RUNTIMES, batches):
             full = seconds[runtime, batch, len(submodels) - 1]
-            found = timing.Timing.of(seconds[runtime, batch, index], full)
-            entry["latency_ms"][runtime][str(batch)] = asdict(found)
+            entry["latency_ms"][runtime][str(batch)] = timing.latency(seconds[runtime, batch, index], full)
     own = {"submodels": submodels, "batches": list(batches), "threads": threads, "repeats": repeats}
     return {"format": 1, **own, **timing.measured_on(model)}
 

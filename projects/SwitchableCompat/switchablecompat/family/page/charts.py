@@ -48,14 +48,10 @@ def line_chart(
     rules: Sequence[Rule] = (),
     size: tuple[int, int] = (360, 230),
 ) -> Markup:
-    """Draw curves, clipped to the ranges.
+    """Draw curves in this order, clipped to the ranges.
 
-    Args:
-        curves: curves, drawn in this order.
-        alt: alternative text for readers who cannot see the chart.
-        x_range: range of the horizontal axis. ``y_range`` and the labels are named in the same way.
-        x_ticks: positions of the numbers on the axis; chosen automatically if empty.
-        size: width and height in units of the drawing; one unit is about one pixel.
+    ``alt`` is the text for readers who cannot see the chart, ``x_ticks`` are the positions of the numbers on the axis
+    (chosen automatically if empty), and ``size`` is width and height, about in pixels.
     """
     width, height = size
     left, right, top, bottom = (44 if y_label else 30), width - 8, 8, height - (36 if x_label else 20)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping
 from typing import Any
 
 import jinja2
 import numpy as np
+from fastreid.data import common
+from PIL import Image
 
 from ...evaluation.grid import REFINED, CompatibilityGrid, format_value
 from ...evaluation.grid_files import describe_refinement
@@ -14,12 +18,12 @@ from ..mixed_gallery import MixedGallery
 from ..report import FamilyReport, LostQuery
 from ..verification import Verification
 from .charts import STYLES
-from .pictures import data_uri
 from .plots import cmc_charts, histogram_charts, mixed_gallery_charts
 from .tables import Matrix, format_far, rule_line, value_matrix, verification_tables
 
 HEADLINE_FAR = 1e-3  # the target FAR of the verdict and the histograms
 FIRST_KEYS = ("method", "seed", "family", "families", "config")
+PICTURE = (240, 160)  # largest width and height in pixels
 
 
 def render_page(report: FamilyReport) -> str:
@@ -66,10 +70,7 @@ def render_page(report: FamilyReport) -> str:
 
 
 def _metrics(grid: CompatibilityGrid) -> dict[str, Matrix]:
-    return {
-        "mAP": value_matrix(grid.values["mAP"], grid.failed_cells()),
-        "Rank-1": value_matrix(grid.values["Rank-1"]),
-    }
+    return {"mAP": value_matrix(grid.values["mAP"], grid.failed_cells()), "Rank-1": value_matrix(grid.values["Rank-1"])}
 
 
 def _threshold_verdict(report: FamilyReport, one: Verification) -> dict[str, Any]:
@@ -123,6 +124,15 @@ def _lost(report: FamilyReport, one: LostQuery) -> dict[str, Any]:
         for what, item in items.items()
     ]
     return {"cell": f"{q}/{g}", "rank": one.flip.rank, "pictures": pictures}
+
+
+def data_uri(path: str) -> str:
+    """Read an image as FastReID does, shrink it to fit, and return it as a ``data:`` address of a JPEG."""
+    image = common.read_image(path).convert("RGB")
+    image.thumbnail(PICTURE, Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _plain(value: Any) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ...evaluation.grid import format_value
 from ...evaluation.task import Cell
 from ..report import FamilyReport
-from ..verification import SharedThreshold, Verification
+from ..verification import OperatingPoint, SharedThreshold, Verification
 
 
 @dataclass(frozen=True)
@@ -38,32 +38,26 @@ def value_matrix(values: Sequence[Sequence[float | None]], bad: Collection[Cell]
 
 def verification_tables(report: FamilyReport, one: Verification) -> dict[str, Any]:
     """The three matrices of one target FAR, and one line per rule for a shared threshold."""
-    tar = [point.tar for rule in (one.own, one.pooled.points, one.strictest.points) for point in rule.values()]
-    shade = _shading(tar)
-
-    def own(cell: Cell) -> Field:
-        point = one.own.get(cell)
-        if point is None or point.tar is None:
-            return Field("-")
-        return Field(format_value(point.tar), f"at {point.threshold:.4f}", shade(point.tar))
-
-    def shared(rule: SharedThreshold) -> Callable[[Cell], Field]:
-        def field(cell: Cell) -> Field:
-            point = rule.points.get(cell)
-            if point is None:
-                return Field("-")
-            times = f"FAR {point.far / one.target:.2f}{TIMES}"
-            return Field(format_value(point.tar), times, shade(point.tar), bad=point.far > one.target)
-
-        return field
-
     rules = {"pooled": one.pooled, "strictest": one.strictest}
+    all_points: list[Mapping[Cell, OperatingPoint]] = [one.own, *(rule.points for rule in rules.values())]
+    shade = _shading([point.tar for points in all_points for point in points.values()])
+    size = range(len(report.grid.names))
+
+    def field(point: OperatingPoint | None, small: str) -> Field:
+        if point is None or point.tar is None or point.far is None:
+            return Field("-")
+        text = small.format(threshold=point.threshold, times=point.far / one.target)
+        return Field(format_value(point.tar), text, shade(point.tar), bad=point.far > one.target)
+
+    def matrix(points: Mapping[Cell, OperatingPoint], small: str) -> Matrix:
+        return [[field(points.get((q, g)), small) for g in size] for q in size]
+
     return {
         "target": f"{one.target:g}",
         "reason": next((point.reason for point in one.own.values() if point.reason), ""),
-        "own": _matrix(report, own),
+        "own": matrix(one.own, "at {threshold:.4f}"),
         "shared": [
-            rule_line(report, one, name, rule) | {"fields": _matrix(report, shared(rule))}
+            rule_line(report, one, name, rule) | {"fields": matrix(rule.points, f"FAR {{times:.2f}}{TIMES}")}
             for name, rule in rules.items()
             if rule.points
         ],
@@ -71,7 +65,6 @@ def verification_tables(report: FamilyReport, one: Verification) -> dict[str, An
 
 
 def rule_line(report: FamilyReport, one: Verification, name: str, rule: SharedThreshold) -> dict[str, str]:
-    """One line of the table of shared thresholds."""
     far, tar = rule.highest_far, rule.lowest_tar
     assert far is not None  # for this and the next: an existing threshold has been measured
     assert tar is not None
@@ -92,11 +85,6 @@ def rule_line(report: FamilyReport, one: Verification, name: str, rule: SharedTh
 def format_far(value: float) -> str:
     """Format a false accept rate with two digits."""
     return f"{value:.1e}".replace("e-0", "e-") if value else "0"
-
-
-def _matrix(report: FamilyReport, field: Callable[[Cell], Field]) -> Matrix:
-    size = range(len(report.grid.names))
-    return [[field((q, g)) for g in size] for q in size]
 
 
 def _shading(values: Sequence[float | None]) -> Callable[[float | None], float]:
