@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from builders import TINY, Hostile, tiny_config, tiny_model
-from switchablecompat.fastreid_shims import use_cpu_loader
+from switchablecompat.fastreid_shims.loading import use_cpu_loader
 from switchablecompat.modeling.checkpoint import RECORD_KEY
 from switchablecompat.modeling.trained import run_record
 

@@ -12,7 +12,7 @@ from switchablecompat.config import load_config
 from switchablecompat.deploy.files.opening import open_encoder
 from switchablecompat.engine.output_folder import unlock
 from switchablecompat.errors import InputError
-from switchablecompat.fastreid_shims import use_cpu_loader
+from switchablecompat.fastreid_shims.loading import use_cpu_loader
 
 OUT = ["--output", "{out}"]
 FILES = ["{config}", "--weights", "{run}/model_final.pth"]  # {config}: the option with its file, or nothing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
 from fastreid.utils import comm
@@ -32,9 +33,12 @@ def run_epochs(trainer: SwitchableTrainer) -> None:
     if trainer.progress.steps == length:  # torch warns if a schedule steps before the optimiser of this process
         trainer._trainer.optimizer._opt_called = True
     trainer.progress.steps = 0
-    with EventStorage(trainer.start_iter) as trainer.storage:
+    with EventStorage(trainer.start_iter) as trainer.storage, ExitStack() as ending:
+        trainer.before_train()
+        ending.callback(trainer.after_train)  # however the training ends
+        if comm.get_world_size() == 1:  # of several processes, only some may be here
+            ending.callback(trainer._trainer.write_rest)
         try:
-            trainer.before_train()
             for epoch in range(first, trainer.max_epoch):
                 trainer.epoch = epoch
                 trainer.before_epoch()
@@ -57,8 +61,6 @@ def run_epochs(trainer: SwitchableTrainer) -> None:
         except Exception:
             logger.exception("Exception during training:")
             raise
-        finally:
-            trainer.after_train()
 
 
 def _leave(trainer: SwitchableTrainer) -> NoReturn:

@@ -17,6 +17,7 @@ from fastreid.engine import default_setup
 from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
 
+from .. import fastreid_shims
 from ..config import check_switchablecompat_config, merge_config, merge_kept
 from ..config_check import check_share, check_training_sizes
 from ..data.check import check_items
@@ -26,7 +27,6 @@ from ..data.training_sets import check_training_sets
 from ..errors import InputError
 from ..evaluation.gallery_draws import check_drawable
 from ..evaluation.precision import check_precision
-from ..fastreid_shims import applied
 from ..fastreid_shims.loading import use_cpu_loader
 from ..files import shipped
 from ..modeling.opened import check_available
@@ -82,7 +82,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
         if not getattr(args, "verbose", False):
             show_own_lines(cfg.OUTPUT_DIR)
         default_setup(cfg, args)
-    logger.debug(f"FastReID shims in use: {', '.join(applied()) or 'none'}")
+    logger.debug(f"FastReID shims in use: {', '.join(fastreid_shims.apply()) or 'none'}")
     logger.info(f"Seed {cfg.SEED}, device {cfg.MODEL.DEVICE}; all details are in {cfg.OUTPUT_DIR}/log.txt")
     if amp_off:
         logger.warning("SOLVER.AMP.ENABLED is set to False: float16 needs a CUDA device (SOLVER.AMP.DTYPE)")

@@ -160,6 +160,10 @@ class SwitchableTrainLoop(SimpleTrainer):
             scaler.step(self.optimizer)
             scaler.update()
         elif self.log.every > 1:  # nobody has looked yet
+            if comm.get_world_size() > 1:  # the averaged gradients may hide that one process's loss is not finite
+                everywhere = finite.float()
+                torch.distributed.all_reduce(everywhere, torch.distributed.ReduceOp.MIN)
+                finite = everywhere.bool()
             step_if(self.optimizer, finite)
         else:
             self.optimizer.step()

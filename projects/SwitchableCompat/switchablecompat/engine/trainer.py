@@ -33,15 +33,7 @@ from .certainty import ClassCertainty
 from .checkpointer import SwitchableCheckpointer
 from .epochs import run_epochs
 from .fused_optimizer import fuse
-from .hooks import (
-    BNCalibration,
-    CompleteJSONWriter,
-    CompleteTensorboardWriter,
-    ShortRunMetricPrinter,
-    StatisticsOverRanks,
-    StepSeed,
-    SwitchableLayerFreeze,
-)
+from .hooks import BNCalibration, StartCalibration, StatisticsOverRanks, StepSeed, SwitchableLayerFreeze
 from .interruption import Interruption
 from .priorities import UncertaintyPriorities
 from .resume import check_state, follow_new_length, training_set_digest
@@ -49,9 +41,9 @@ from .saving import BestCheckpointer, EpochCheckpointer, EpochEvaluation, Progre
 from .schedule_check import check_schedule
 from .screen import EpochLine
 from .step_plan import StepPlan
-from .submodel_start import start_hooks
 from .train_loop import SwitchableTrainLoop, unwrapped
 from .trial_evaluation import try_evaluation
+from .writers import JSONWriter, MetricPrinter, TensorboardWriter
 
 logger = logging.getLogger("fastreid.switchablecompat.trainer")
 
@@ -131,7 +123,9 @@ class SwitchableTrainer(DefaultTrainer):
         self.interruption = Interruption()
         self._saving = EpochCheckpointer(self.checkpointer, self.cfg.SOLVER.CHECKPOINT_PERIOD)
         ours: list[hooks.HookBase] = [StepSeed(self.cfg.SEED)]
-        ours += start_hooks(self.cfg, model, self.build_train_loader)
+        if self.cfg.MODEL.SWITCHABLE.SUBMODEL_START == "calibrated":
+            batches = self.cfg.TEST.PRECISE_BN.NUM_ITER
+            ours.append(StartCalibration(model, lambda: self.build_train_loader(self.cfg), batches))
         for hook in super().build_hooks():
             if isinstance(hook, hooks.PreciseBN):
                 hook = BNCalibration(model, hook._data_loader, hook._num_iter)
@@ -180,9 +174,9 @@ class SwitchableTrainer(DefaultTrainer):
     def build_writers(self) -> list:
         """Writers for the screen, ``metrics.json`` and TensorBoard."""
         return [
-            ShortRunMetricPrinter(self.max_iter),
-            CompleteJSONWriter(os.path.join(self.cfg.OUTPUT_DIR, "metrics.json")),
-            CompleteTensorboardWriter(self.cfg.OUTPUT_DIR),
+            MetricPrinter(self.max_iter),
+            JSONWriter(os.path.join(self.cfg.OUTPUT_DIR, "metrics.json")),
+            TensorboardWriter(self.cfg.OUTPUT_DIR),
         ]
 
     @classmethod

@@ -9,21 +9,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import warnings
+from collections.abc import Iterator
 
-from . import backbones, checkpoints, deprecations, distributed, imports, loading
+from . import imports
 from .base import Shim
-from .loading import cpu_loader_in_use, use_cpu_loader
-
-__all__ = ["SHIMS", "Shim", "applied", "apply", "cpu_loader_in_use", "use_cpu_loader"]
-
-SHIMS: tuple[Shim, ...] = (
-    *imports.SHIMS,
-    *loading.SHIMS,
-    *checkpoints.SHIMS,
-    *backbones.SHIMS,
-    *distributed.SHIMS,
-    *deprecations.SHIMS,
-)
 
 MISSING = (
     "FastReID is not installed: pip install --no-deps fastreid==1.4.0 "
@@ -31,6 +21,17 @@ MISSING = (
 )
 
 _applied: tuple[str, ...] | None = None
+
+
+def shims() -> Iterator[Shim]:
+    """All shims. FastReID is imported when those are applied without which it cannot be."""
+    yield from imports.SHIMS
+    with warnings.catch_warnings():  # it advises to compile a tool; this plug-in ranks without one, and faster
+        warnings.filterwarnings("ignore", message=r"Cython (rank|roc) evaluation .* is unavailable")
+        for name in ("data", "engine", "evaluation", "modeling"):
+            importlib.import_module(f"fastreid.{name}")
+    for name in ("loading", "checkpoints", "backbones", "distributed", "deprecations"):
+        yield from importlib.import_module(f".{name}", __name__).SHIMS
 
 
 def apply() -> tuple[str, ...]:
@@ -46,14 +47,5 @@ def apply() -> tuple[str, ...]:
     if _applied is None:
         if importlib.util.find_spec("fastreid") is None:
             raise ImportError(MISSING, name="fastreid")
-        before = [shim.name for shim in SHIMS if shim.before_import and shim.apply()]
-        for name in ("data", "engine", "evaluation", "modeling"):
-            importlib.import_module(f"fastreid.{name}")
-        after = [shim.name for shim in SHIMS if not shim.before_import and shim.apply()]
-        _applied = (*before, *after)
+        _applied = tuple(shim.name for shim in shims() if shim.apply())
     return _applied
-
-
-def applied() -> tuple[str, ...]:
-    """The names of the shims that :func:`apply` found to be needed, for logs and provenance."""
-    return _applied or ()

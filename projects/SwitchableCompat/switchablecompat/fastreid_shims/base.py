@@ -14,13 +14,11 @@ class Shim:
         name: What logs and tests call it.
         needed: The feature test. True while the symptom exists, False where upstream works or the patch is in place.
         patch: Removes the symptom.
-        before_import: FastReID cannot be imported without it; ``needed`` and ``patch`` must not import FastReID.
     """
 
     name: str
     needed: Callable[[], bool]
     patch: Callable[[], None]
-    before_import: bool = False
 
     def apply(self) -> bool:
         """Patch if needed; returns whether it was."""

@@ -11,12 +11,27 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from fastreid.data.transforms import functional, transforms
+from fastreid.engine import defaults
+from fastreid.engine.train_loop import AMPTrainer
+from fastreid.utils import comm
 from PIL import Image
 from torch import nn
 
 from .base import Shim
 
 _OTHER_LAYOUT = ("I", "I;16", "F", "1")  # modes with more or less than one byte per channel
+
+
+def _warns(call: Callable[[], object]) -> bool:
+    """Whether a call warns, or is no longer possible."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # raised, not shown: torch warns once, and that one belongs to the user
+            call()
+    except (AttributeError, Warning):
+        return True
+    return False
 
 
 def byte_to_tensor(original: Callable[[Any], torch.Tensor]) -> Callable[[Any], torch.Tensor]:
@@ -39,18 +54,7 @@ def serialize_to_tensor(data: object, group: dist.ProcessGroup) -> torch.Tensor:
 
 
 def _byte_storage_deprecated() -> bool:
-    from fastreid.data.transforms import functional
-    from fastreid.utils import comm
-
-    if comm._serialize_to_tensor is serialize_to_tensor and hasattr(functional.to_tensor, "__wrapped__"):
-        return False
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # raised, not shown: torch warns once, and that one belongs to the user
-            torch.ByteStorage.from_buffer(b"0")
-    except (AttributeError, UserWarning, DeprecationWarning, FutureWarning):
-        return True
-    return False
+    return comm._serialize_to_tensor is not serialize_to_tensor and _warns(lambda: torch.ByteStorage.from_buffer(b"0"))
 
 
 def _patch_byte_storage() -> None:
@@ -58,43 +62,23 @@ def _patch_byte_storage() -> None:
 
     ``UserWarning: TypedStorage is deprecated. It will be removed in the future``, once in every loader worker.
     """
-    from fastreid.data.transforms import functional, transforms
-    from fastreid.utils import comm
-
     functional.to_tensor = transforms.to_tensor = byte_to_tensor(functional.to_tensor)
     comm._serialize_to_tensor = serialize_to_tensor
 
 
-def current_amp_trainer(original: Any) -> Any:
-    """``original`` (FastReID's ``AMPTrainer``) whose gradient scaler is made by ``torch.amp``."""
+class CurrentAMPTrainer(AMPTrainer):
+    """FastReID's ``AMPTrainer`` with the gradient scaler of ``torch.amp`` for the model's device."""
 
-    class AMPTrainer(original):
-        """FastReID's ``AMPTrainer``; the scaler is that of the model's device."""
-
-        current_scaler = True
-
-        def __init__(
-            self, model: nn.Module, data_loader: Any, optimizer: Any, param_wrapper: Any, grad_scaler: Any = None
-        ) -> None:
-            if grad_scaler is None:
-                grad_scaler = torch.amp.GradScaler(next(model.parameters()).device.type)
-            super().__init__(model, data_loader, optimizer, param_wrapper, grad_scaler)
-
-    return AMPTrainer
+    def __init__(
+        self, model: nn.Module, data_loader: Any, optimizer: Any, param_wrapper: Any, grad_scaler: Any = None
+    ) -> None:
+        if grad_scaler is None:
+            grad_scaler = torch.amp.GradScaler(next(model.parameters()).device.type)
+        super().__init__(model, data_loader, optimizer, param_wrapper, grad_scaler)
 
 
 def _scaler_deprecated() -> bool:
-    from fastreid.engine import defaults
-
-    if getattr(defaults.AMPTrainer, "current_scaler", False):
-        return False
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            torch.cuda.amp.GradScaler(enabled=False)
-    except (AttributeError, UserWarning, DeprecationWarning, FutureWarning):
-        return True
-    return False
+    return defaults.AMPTrainer is not CurrentAMPTrainer and _warns(lambda: torch.cuda.amp.GradScaler(enabled=False))
 
 
 def _patch_scaler() -> None:
@@ -103,9 +87,7 @@ def _patch_scaler() -> None:
     ``FutureWarning: torch.cuda.amp.GradScaler(args...) is deprecated`` with ``SOLVER.AMP.ENABLED``; on the CPU also
     ``UserWarning: torch.cuda.amp.GradScaler is enabled, but CUDA is not available.``
     """
-    from fastreid.engine import defaults
-
-    defaults.AMPTrainer = current_amp_trainer(defaults.AMPTrainer)
+    defaults.AMPTrainer = CurrentAMPTrainer
 
 
 SHIMS = (

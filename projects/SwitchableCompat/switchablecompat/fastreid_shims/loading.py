@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import queue
-import threading
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from fastreid.data import build, common, data_utils
+from fastreid.data.transforms import build as transform_builder
 from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision import transforms
@@ -39,49 +39,40 @@ def cpu_loader_in_use() -> bool:
     return not torch.cuda.is_available() if _cpu_loader is None else _cpu_loader
 
 
-def device_aware_loader(original: type[DataLoader]) -> type[DataLoader]:
-    """``original`` (FastReID's ``DataLoaderX``) with a mode for the CPU, in which it is a plain ``DataLoader``."""
+class DeviceAwareLoader(data_utils.DataLoaderX):
+    """FastReID's ``DataLoaderX`` where batches go to a GPU, a plain ``DataLoader`` otherwise."""
 
-    class DataLoaderX(original):  # type: ignore[misc, valid-type]  # a base chosen at run time
-        """FastReID's ``DataLoaderX`` where batches go to a GPU, a plain ``DataLoader`` otherwise."""
+    def __init__(self, local_rank: int, **kwargs: Any) -> None:
+        self.on_cpu = cpu_loader_in_use()
+        if self.on_cpu:
+            # Pinning needs a CUDA context, and there is no copy to the GPU that it could speed up.
+            DataLoader.__init__(self, **{**kwargs, "pin_memory": False})
+        else:
+            super().__init__(local_rank, **kwargs)
 
-        device_aware = True
+    def __iter__(self) -> Iterator[Any]:
+        return DataLoader.__iter__(self) if self.on_cpu else super().__iter__()
 
-        def __init__(self, local_rank: int, **kwargs: Any) -> None:
-            self.on_cpu = cpu_loader_in_use()
-            if self.on_cpu:
-                # Pinning needs a CUDA context, and there is no copy to the GPU that it could speed up.
-                DataLoader.__init__(self, **{**kwargs, "pin_memory": False})
-            else:
-                super().__init__(local_rank, **kwargs)
+    def __next__(self) -> Any:
+        """The batch that was copied meanwhile; its memory is not used anew before this stream is done with it.
 
-        def __iter__(self) -> Iterator[Any]:
-            return DataLoader.__iter__(self) if self.on_cpu else super().__iter__()
+        FastReID copies on a stream of its own and does not say who reads the copy. A step that never waits for the
+        device would then be overtaken by the copy of a later batch into the same memory.
+        """
+        batch = super().__next__()
+        for value in batch.values():
+            if isinstance(value, torch.Tensor) and value.is_cuda:
+                value.record_stream(torch.cuda.current_stream(value.device))
+        return batch
 
-        def __next__(self) -> Any:
-            """The batch that was copied meanwhile; its memory is not used anew before this stream is done with it.
-
-            FastReID copies on a stream of its own and does not say who reads the copy. A step that never waits for the
-            device would then be overtaken by the copy of a later batch into the same memory.
-            """
-            batch = super().__next__()
-            for value in batch.values():
-                if isinstance(value, torch.Tensor) and value.is_cuda:
-                    value.record_stream(torch.cuda.current_stream(value.device))
-            return batch
-
-        def shutdown(self) -> None:
-            """End the background thread, if there is one."""
-            if not self.on_cpu:
-                super().shutdown()
-
-    return DataLoaderX
+    def shutdown(self) -> None:
+        """End the background thread, if there is one."""
+        if not self.on_cpu:
+            super().shutdown()
 
 
 def _loader_needs_cuda() -> bool:
-    from fastreid.data import build, data_utils
-
-    return not all(getattr(module.DataLoaderX, "device_aware", False) for module in (build, data_utils))
+    return build.DataLoaderX is not DeviceAwareLoader
 
 
 def _patch_loader() -> None:
@@ -90,11 +81,7 @@ def _patch_loader() -> None:
     Without a GPU: ``RuntimeError: Found no NVIDIA driver on your system``. With one and ``MODEL.DEVICE cpu``, batches
     land on ``cuda:0`` all the same.
     """
-    from fastreid.data import build, data_utils
-
-    if not getattr(data_utils.DataLoaderX, "device_aware", False):
-        data_utils.DataLoaderX = device_aware_loader(data_utils.DataLoaderX)
-    build.DataLoaderX = data_utils.DataLoaderX
+    build.DataLoaderX = data_utils.DataLoaderX = DeviceAwareLoader
 
 
 class _Failure:
@@ -104,37 +91,27 @@ class _Failure:
         self.error = error
 
 
-def error_forwarding_generator(original: type[threading.Thread]) -> type[threading.Thread]:
-    """``original`` (FastReID's ``BackgroundGenerator``) whose exceptions reach the thread that reads from it."""
+class ForwardingGenerator(data_utils.BackgroundGenerator):
+    """FastReID's ``BackgroundGenerator``; what fails in its thread is raised by ``next``."""
 
-    class BackgroundGenerator(original):  # type: ignore[misc, valid-type]  # a base chosen at run time
-        """FastReID's ``BackgroundGenerator``; what fails in its thread is raised by ``next``."""
+    def run(self) -> None:
+        try:
+            super().run()
+        except BaseException as error:  # whatever it is, the reader must not wait for a batch that never comes
+            self.queue.put(_Failure(error))
+            self.queue.put(None)  # the end of the data for a reader that goes on, e.g. shutdown()
 
-        forwards_errors = True
-        queue: queue.Queue
-
-        def run(self) -> None:
-            try:
-                super().run()
-            except BaseException as error:  # whatever it is, the reader must not wait for a batch that never comes
-                self.queue.put(_Failure(error))
-                self.queue.put(None)  # the end of the data for a reader that goes on, e.g. shutdown()
-
-        def next(self) -> Any:
-            item = super().next()
-            if not isinstance(item, _Failure):
-                return item
-            if self.exit_event.is_set():  # shutdown() only drains the queue: nobody is left to tell
-                raise StopIteration
-            raise item.error
-
-    return BackgroundGenerator
+    def next(self) -> Any:
+        item = super().next()
+        if not isinstance(item, _Failure):
+            return item
+        if self.exit_event.is_set():  # shutdown() only drains the queue: nobody is left to tell
+            raise StopIteration
+        raise item.error
 
 
 def _errors_are_lost() -> bool:
-    from fastreid.data import data_utils
-
-    return not getattr(data_utils.BackgroundGenerator, "forwards_errors", False)
+    return data_utils.BackgroundGenerator is not ForwardingGenerator
 
 
 def _patch_background_generator() -> None:
@@ -142,9 +119,7 @@ def _patch_background_generator() -> None:
 
     On CUDA a corrupt image ends the background thread with a traceback, and the main thread waits for ever.
     """
-    from fastreid.data import data_utils
-
-    data_utils.BackgroundGenerator = error_forwarding_generator(data_utils.BackgroundGenerator)
+    data_utils.BackgroundGenerator = ForwardingGenerator
 
 
 READ_RIGHT = ("RGB", "L", "1")  # of Pillow's modes
@@ -173,14 +148,12 @@ def naming_read_image(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _unreadable_image_unnamed() -> bool:
-    from fastreid.data import common
-
     try:
         common.read_image("")
     except InputError:
         return False
     except OSError:
-        return True
+        pass
     return True
 
 
@@ -192,8 +165,6 @@ def _patch_read_image() -> None:
     palette are read as brightness, and those of other colour spaces as red, green and blue, without a word. One with
     one bit per pixel ends in ``TypeError: Cannot handle this data type: (1, 1, 3), |b1``; here it is black and white.
     """
-    from fastreid.data import common
-
     common.read_image = naming_read_image(common.read_image)
 
 
@@ -209,10 +180,8 @@ class RandomAffine(transforms.RandomAffine):
 
 
 def _affine_fails() -> bool:
-    from fastreid.data.transforms import build
-
     try:
-        build.T.RandomAffine(degrees=10, resample=False, fillcolor=0)
+        transform_builder.T.RandomAffine(degrees=10, resample=False, fillcolor=0)
     except TypeError:
         return True
     return False
@@ -224,11 +193,9 @@ def _patch_affine() -> None:
     ``INPUT.AFFINE.ENABLED True``: ``TypeError: RandomAffine.__init__() got an unexpected keyword argument 'resample'``.
     FastReID gets a copy of the module's names with this one class exchanged; torchvision itself stays as it is.
     """
-    from fastreid.data.transforms import build
-
     namespace = types.ModuleType(transforms.__name__, transforms.__doc__)
-    namespace.__dict__.update(vars(build.T), RandomAffine=RandomAffine)
-    build.T = namespace
+    namespace.__dict__.update(vars(transform_builder.T), RandomAffine=RandomAffine)
+    transform_builder.T = namespace
 
 
 SHIMS = (
