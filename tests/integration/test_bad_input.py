@@ -130,7 +130,7 @@ TRAIN = [
     (weights("code.pth"), "code.pth: must be a whole checkpoint of tensors"),
     (weights("pickle.pth"), "pickle.pth: must be a whole checkpoint of tensors"),
     (weights("list.pth"), "list.pth: must be a checkpoint or a state dict of tensors, found list"),
-    (weights("two_widths.pth"), "two_widths.pth: must be a checkpoint of this config (same backbone, widths and"),
+    (weights("two_widths.pth"), f"two_widths.pth: must be a checkpoint of {TINY} (same backbone, widths and"),
     ([*CONFIG, "MODEL.WEIGHTS", "{bad}/half.pth"], "half.pth: must hold the whole backbone of this config"),
     ([*CONFIG, "MODEL.WEIGHTS", "{bad}/code.pth"], "code.pth: must be a whole checkpoint of tensors"),
     ([*CONFIG, *PRETRAIN, "/nowhere.pth"], "MODEL.BACKBONE.PRETRAIN_PATH: must be an existing file"),

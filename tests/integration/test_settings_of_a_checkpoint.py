@@ -127,6 +127,16 @@ def test_no_tool_needs_a_config_file(name, places, run_tool_on):
     assert code == 0, err[-2000:]
 
 
+def test_an_evaluation_reads_no_settings_of_the_training(places, tmp_path, run_tool):
+    """Neither a loss that they contradict nor a batch that its identities do not divide."""
+    options = ("MODEL.LOSSES.COMPAT.KIND", "ce", "MODEL.LOSSES.COMPAT.PRIORITY", "1.0", "DATALOADER.NUM_INSTANCE", "5")
+    weights = places[0]["run"] / "model_final.pth"
+    code, _, err = run_tool("train_net.py", "--eval-only", "MODEL.WEIGHTS", weights, "OUTPUT_DIR", tmp_path, *options)
+    unlock(str(tmp_path))
+    assert code == 0, err[-2000:]
+    assert (tmp_path / "grid.json").is_file()
+
+
 def make_gallery(places, run_tool_on):
     """The gallery that is searched, if it is not there yet."""
     if not places[0]["gallery"].exists():

@@ -10,7 +10,7 @@ import torch
 from fastreid.config import CfgNode as CN  # noqa: N817  (FastReID's own abbreviation)
 from fastreid.layers import any_softmax, pooling
 
-from .config_unread import value_of
+from .config_unread import getter
 from .errors import InputError
 
 Rule = tuple[str, Callable[[Any], bool]]  # the rule as a message states it, and whether a value meets it
@@ -51,7 +51,7 @@ def check_rules(cfg: CN, rules: Mapping[str, Rule], node: str = "") -> None:
         InputError: With the key, the rule and the value found.
     """
     for key, (text, keeps) in rules.items():
-        value = value_of(cfg, node + key)
+        value = getter(cfg)(node + key)
         if not keeps(value):
             raise InputError(node + key, text, repr(value))
 
@@ -122,7 +122,7 @@ RULES: Mapping[str, Rule] = {
     **{f"INPUT.CJ.{name}": NOT_NEGATIVE for name in ("BRIGHTNESS", "CONTRAST", "SATURATION")},
     "INPUT.SIZE_TRAIN": PIXELS,
     "INPUT.SIZE_TEST": PIXELS,
-    "INPUT.CJ.HUE": ("must be from 0 to 0.5", _within(0, 0.5)),
+    "INPUT.CJ.HUE": between(0, 0.5),
     "INPUT.PADDING.MODE": one_of("constant", "edge", "reflect", "symmetric"),  # torchvision's
     "INPUT.PADDING.SIZE": ("must be a number of pixels, not negative", lambda value: value >= 0),
     "INPUT.REA.VALUE": (
@@ -143,7 +143,7 @@ RULES: Mapping[str, Rule] = {
     "SOLVER.STEPS": ("must be epochs, whole numbers from 1", _whole),
     "SOLVER.GAMMA": ("must be above 0 and up to 1", lambda value: 0 < value <= 1),
     "SOLVER.WARMUP_METHOD": one_of("constant", "linear", "exp"),
-    "SOLVER.WARMUP_FACTOR": ("must be from 0 to 1", _within(0, 1)),
+    "SOLVER.WARMUP_FACTOR": between(0, 1),
     "SOLVER.WARMUP_ITERS": between(0),
     "SOLVER.MAX_EPOCH": between(1),
     "SOLVER.CHECKPOINT_PERIOD": between(1),
@@ -154,8 +154,8 @@ RULES: Mapping[str, Rule] = {
                      "ETA_MIN_LR", "DELAY_EPOCHS", "FREEZE_ITERS")
     },
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": one_of("norm", "value"),
-    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": ("must be above 0", lambda value: value > 0),
-    "SOLVER.CLIP_GRADIENTS.NORM_TYPE": ("must be above 0", lambda value: value > 0),
+    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": POSITIVE,
+    "SOLVER.CLIP_GRADIENTS.NORM_TYPE": POSITIVE,
     "DATASETS.TESTS": ("must name a data set to evaluate on", bool),
     "TEST.METRIC": ("must be cosine: sub-models' feature lengths are not comparable", lambda name: name == "cosine"),
     "TEST.EVAL_PERIOD": between(1),

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from ..config import merge_kept
 from ..config_unread import why_unread
 from ..errors import InputError
-from ..modeling.checkpoint import RECORD_KEY, read_checkpoint
+from ..modeling.checkpoint import RECORD_KEY
 from ..modeling.trained import run_record
 from ..settings import RUN_KEYS, Difference, differences, flat_settings, refuse_differences
 
@@ -33,15 +33,6 @@ def last_checkpoint(folder: str) -> str:
         return ""
     with open(name) as file:
         return os.path.join(folder, file.read().strip())
-
-
-def read_record(path: str) -> dict[str, Any]:
-    """Read the record of its run from a checkpoint.
-
-    Raises:
-        InputError: The file is no complete checkpoint.
-    """
-    return read_checkpoint(path).get(RECORD_KEY, {})
 
 
 def check_settings(cfg: CfgNode, record: Mapping[str, Any], path: str) -> list[str]:
@@ -65,8 +56,7 @@ def check_settings(cfg: CfgNode, record: Mapping[str, Any], path: str) -> list[s
     if seed is not None and cfg.SEED not in (seed, -1):
         raise InputError("SEED", f"must be {seed} to resume {path}, or -1", cfg.SEED)
     if "settings" not in record:
-        _refuse_other_widths(cfg, record, path)
-        return [f"{path} keeps no settings (an earlier version's): only seed and shapes can be compared"]
+        return [f"{path} keeps no settings: only shapes can be compared"]
     there, here = flat_settings(merge_kept(record["settings"], path)), flat_settings(cfg)
     found = [one for one in differences(there, here) if not _means_the_same(one, there, here)]
     taken = [one for one in found if one.key in RUN_KEYS or (one.key == LENGTH and one.here > one.there)]
@@ -159,12 +149,6 @@ def _means_the_same(one: Difference, there: Mapping[str, Any], here: Mapping[str
     if one.key == "OUTPUT_DIR" or (one.key, one.here) in (("SEED", -1), ("MODEL.HEADS.NUM_CLASSES", 0)):
         return True
     return bool(why_unread(one.key, there.__getitem__) and why_unread(one.key, here.__getitem__))
-
-
-def _refuse_other_widths(cfg: CfgNode, record: Mapping[str, Any], path: str) -> None:
-    widths = [float(width) for width in cfg.MODEL.SWITCHABLE.WIDTHS]
-    if record.get("widths", widths) != widths:
-        raise InputError("MODEL.SWITCHABLE.WIDTHS", f"must be {record['widths']} to resume {path}", widths)
 
 
 def _shape(group: Mapping[str, Any]) -> tuple[int, set[str]]:
