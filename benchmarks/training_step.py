@@ -62,7 +62,7 @@ class SwitchableStep:
         autocast = _autocast(cfg)
         trainer = AMPTrainer if autocast == torch.float16 else SimpleTrainer
         inner = trainer(self.model, Endless(batch), optimizer, None)
-        self._loop = SwitchableTrainLoop.take_over(inner, build_aggregation(cfg, self.model), autocast=autocast)
+        self._loop = SwitchableTrainLoop(inner, build_aggregation(cfg, self.model), autocast=autocast)
         self._storage = EventStorage(0)
         self._loop.iter = 0
 

@@ -90,7 +90,7 @@ class Run:
             if half
             else SimpleTrainer(self.model, loader, optimizer, None)
         )
-        self.loop = SwitchableTrainLoop.take_over(
+        self.loop = SwitchableTrainLoop(
             inner,
             build_aggregation(self.cfg, self.model),
             StepPlan.from_config(self.cfg, len(self.model.switch), steps),

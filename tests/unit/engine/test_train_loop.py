@@ -63,7 +63,7 @@ def make(aggregator=None, spoil=None, lr=0.1, plan=None, priorities=None):
     aggregation = GradientAggregation(
         shared, model.switch.names, aggregator or GradientProjection(), granularity="layer"
     )
-    loop = SwitchableTrainLoop.take_over(inner, aggregation, plan, priorities)
+    loop = SwitchableTrainLoop(inner, aggregation, plan, priorities)
     loop.iter = 0
     return loop
 

@@ -39,11 +39,9 @@ class ClassCertainty:
         return cls(len(model.switch), len(model.heads.weight), cfg.MODEL.LOSSES.COMPAT.CERTAINTY_POWER)
 
     def state_dict(self) -> dict[str, Any]:
-        """The running means, [K, m]."""
         return {"probabilities": self.probabilities}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`state_dict`."""
         self.probabilities = state["probabilities"]
 
     @torch.no_grad()

@@ -21,20 +21,17 @@ class SwitchableCheckpointer(Checkpointer):
 
     The record (:func:`~switchablecompat.modeling.trained.run_record`) is below the key ``switchablecompat``, with the
     family digest of the weights.
+
+    Args:
+        plain: FastReID's checkpointer, which this one takes over.
+        record: The run's record.
+        **checkpointables: Further objects to save.
     """
 
-    record: dict[str, Any]
-
-    @classmethod
-    def take_over(
-        cls, plain: Checkpointer, record: dict[str, Any], **checkpointables: object
-    ) -> SwitchableCheckpointer:
-        """Make a checkpointer from FastReID's, with a record and further objects to save."""
-        new = cls.__new__(cls)
-        new.__dict__.update(plain.__dict__)
-        new.record = record
-        new.checkpointables = {**plain.checkpointables, **checkpointables}
-        return new
+    def __init__(self, plain: Checkpointer, record: dict[str, Any], **checkpointables: object) -> None:
+        self.__dict__.update(plain.__dict__)
+        self.record = record
+        self.checkpointables |= checkpointables
 
     def prepare(self, files: int) -> None:
         """Prepare for a training: remove unfinished files of a killed run, and check the free disk space.

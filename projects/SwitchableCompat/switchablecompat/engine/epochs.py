@@ -27,12 +27,12 @@ def run_epochs(trainer: SwitchableTrainer) -> None:
         Terminated: SIGTERM has come. A checkpoint of the last step is written.
     """
     length, first = trainer.iters_per_epoch, trainer.start_epoch
-    trainer.iter = trainer.start_iter = first * length + trainer.progress.steps
-    within = f", step {trainer.progress.steps}" if trainer.progress.steps else ""
+    trainer.iter = trainer.start_iter = first * length + trainer.steps
+    within = f", step {trainer.steps}" if trainer.steps else ""
     logger.info(f"Starting training from epoch {first}{within}")
-    if trainer.progress.steps == length:  # torch warns if a schedule steps before the optimiser of this process
+    if trainer.steps == length:  # torch warns if a schedule steps before the optimiser of this process
         trainer._trainer.optimizer._opt_called = True
-    trainer.progress.steps = 0
+    trainer.steps = 0
     with EventStorage(trainer.start_iter) as trainer.storage, ExitStack() as ending:
         trainer.before_train()
         ending.callback(trainer.after_train)  # however the training ends
@@ -65,7 +65,7 @@ def run_epochs(trainer: SwitchableTrainer) -> None:
 
 def _leave(trainer: SwitchableTrainer) -> NoReturn:
     """Write a checkpoint of the steps so far, and end, in all processes together."""
-    trainer.progress.steps = trainer.iter - trainer.epoch * trainer.iters_per_epoch
+    trainer.steps = trainer.iter - trainer.epoch * trainer.iters_per_epoch
     if comm.get_world_size() > 1:
         average_statistics(trainer._trainer.switchable)  # each process has its own statistics until the end of the
         # epoch

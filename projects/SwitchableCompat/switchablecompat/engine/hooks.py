@@ -82,21 +82,6 @@ def _calibrate(model: SwitchableBaseline, loader: Any, num_iter: int, indices: S
     logger.info(f"BN statistics of {len(indices)} sub-models calibrated on {used} batches")
 
 
-class StatisticsOverRanks(HookBase):
-    """Give every process the same BN statistics at the end of an epoch, before evaluation and checkpoint.
-
-    FastReID does not. Each rank would extract its part of the test set with its own statistics, and the checkpoint
-    would contain only those of the first rank.
-    """
-
-    def __init__(self, model: SwitchableBaseline) -> None:
-        self._model = model
-
-    def after_epoch(self) -> None:
-        if comm.get_world_size() > 1:
-            average_statistics(self._model)
-
-
 class SwitchableLayerFreeze(LayerFreeze):
     """FastReID's freezing of layers for the first iterations, in every sub-model.
 

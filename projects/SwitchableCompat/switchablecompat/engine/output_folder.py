@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import os
 import shutil
@@ -15,7 +16,7 @@ from pathlib import Path
 from fastreid.utils import comm
 
 from ..errors import InputError
-from ..files import atomic_write
+from ..files import atomic_write, writing_to
 
 try:
     import fcntl
@@ -39,14 +40,12 @@ def check_writable(folder: str) -> None:
     """
     if not folder:
         raise InputError("OUTPUT_DIR", "must name a folder", repr(""))
-    try:
+    with writing_to("OUTPUT_DIR"):
         os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(2**20))  # a full disk still accepts an empty file
             file.flush()
             os.fsync(file.fileno())
-    except OSError as error:
-        raise InputError("OUTPUT_DIR", "must be a folder that can be written to", error) from error
 
 
 def lock(folder: str) -> None:
@@ -79,7 +78,6 @@ def lock(folder: str) -> None:
 
 
 def unlock(folder: str) -> None:
-    """Release the lock of the folder."""
     file = _held.pop((os.getpid(), os.path.realpath(folder)), None)
     if file is not None:
         os.close(file)
@@ -106,10 +104,7 @@ def set_aside(folder: str, needed: Sequence[str] = ()) -> Path | None:
         if name and Path(name).resolve() in {path.resolve() for path in left}:
             rule = "must not be the folder of a file that this run reads, because an earlier run there is moved"
             raise InputError("OUTPUT_DIR", rule, name)
-    number = 1
-    while (root / f"earlier-{number}").exists():
-        number += 1
-    target = root / f"earlier-{number}"
+    target = next(path for number in itertools.count(1) if not (path := root / f"earlier-{number}").exists())
     target.mkdir()
     for path in left:
         if path.suffix == ".yaml":  # may be the config that started this run; it is written again

@@ -29,11 +29,9 @@ class UncertaintyPriorities:
         self.uncertainties = torch.ones(len(self.names))  # uncertainties without any evidence
 
     def state_dict(self) -> dict[str, Any]:
-        """The running means, [m]."""
         return {"uncertainties": self.uncertainties}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`state_dict`."""
         self.uncertainties = state["uncertainties"]
 
     def factors(self) -> Tensor | None:
@@ -45,8 +43,10 @@ class UncertaintyPriorities:
 
     @torch.no_grad()
     def update(self, diagnostics: Mapping[str, Tensor]) -> None:
-        """Update the means with a step's ``uncertainty_<sub-model>``, averaged over the processes. Untrained
-        sub-models keep theirs."""
+        """Update the means with a step's ``uncertainty_<sub-model>``, averaged over the processes.
+
+        Untrained sub-models keep theirs.
+        """
         if not self.exponent:
             return
         before = self.uncertainties.to(next(iter(diagnostics.values())).device)

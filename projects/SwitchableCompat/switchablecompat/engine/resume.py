@@ -26,25 +26,11 @@ logger = logging.getLogger("fastreid.switchablecompat.resume")
 LENGTH, SHARE = "SOLVER.MAX_EPOCH", "MODEL.SWITCHABLE.SLOW_START"
 
 
-def last_checkpoint(folder: str) -> str:
-    """Path of the checkpoint from which a run in this folder would resume; empty if there is none."""
-    name = os.path.join(folder, "last_checkpoint")
-    if not os.path.isfile(name):
-        return ""
-    with open(name) as file:
-        return os.path.join(folder, file.read().strip())
-
-
 def check_settings(cfg: CfgNode, record: Mapping[str, Any], path: str) -> list[str]:
-    """Compare a config, key by key, with that of the run to continue, before anything is loaded.
+    """Compare a config, key by key, with the record in the checkpoint to resume, before anything is loaded.
 
     Settings that do not affect the training (``RUN_KEYS``) may change, and the training may become longer. All other
     settings must be equal.
-
-    Args:
-        cfg: The config of the resumed run.
-        record: Record in the checkpoint.
-        path: The checkpoint.
 
     Returns:
         One line for each accepted difference and for each unknown value, to be logged when the log exists.
@@ -78,10 +64,7 @@ def training_set_digest(items: Sequence[tuple[Any, ...]]) -> str:
     """Digest of the identities of a training set, in the order of their class vectors, and of their image names.
 
     Image names matter because some data sets number their identities. Labels alone would not show that they now mean
-    other people.
-
-    Args:
-        items: FastReID's ``(path, pid, camid)``.
+    other people. The items are FastReID's ``(path, pid, camid)``.
     """
     images: dict[Any, list[str]] = {}
     for path, pid, *_ in items:
@@ -91,13 +74,7 @@ def training_set_digest(items: Sequence[tuple[Any, ...]]) -> str:
 
 
 def check_state(content: Mapping[str, Any], path: str, items: Sequence[tuple[Any, ...]], optimizer: Optimizer) -> None:
-    """Check that a checkpoint's state fits the training set and the optimiser.
-
-    Args:
-        content: The checkpoint.
-        path: Its file.
-        items: Items of the training set, FastReID's ``(path, pid, camid)``.
-        optimizer: The optimiser.
+    """Check that the content of the checkpoint ``path`` fits the items of the training set and the optimiser.
 
     Raises:
         InputError: Identities, images or their order differ, or the optimiser or its parameter groups do.

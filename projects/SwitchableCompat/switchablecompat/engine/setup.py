@@ -11,10 +11,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from fastreid.config import CfgNode, get_cfg
 from fastreid.data.datasets.bases import ImageDataset
 from fastreid.engine import default_setup
 from fastreid.utils import comm
+from fastreid.utils.checkpoint import Checkpointer
 from fastreid.utils.env import seed_all_rng
 
 from .. import fastreid_shims
@@ -37,7 +39,7 @@ from ..modeling.head import check_classifier
 from ..modeling.opened import check_available, strip_training
 from ..modeling.trained import read_trained
 from .output_folder import check_writable, lock, record_kept, set_aside
-from .resume import check_settings, last_checkpoint
+from .resume import check_settings
 from .screen import show_own_lines
 from .step_plan import StepPlan
 
@@ -58,7 +60,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
     """
     args.config_file = shipped(args.config_file)  # FastReID opens it too
     resume = args.resume and not args.eval_only
-    former = last_checkpoint(merge_config(args.config_file, args.opts).OUTPUT_DIR) if resume else ""
+    folder = merge_config(args.config_file, args.opts).OUTPUT_DIR
+    former = Checkpointer(torch.nn.Module(), folder).get_checkpoint_file() if resume else ""
     record = read_checkpoint(former).get(RECORD_KEY, {}) if former else {}
     cfg = _config(args, former, record)
     check_switchablecompat_config(cfg)
@@ -219,8 +222,8 @@ def check_datasets(cfg: CfgNode, *, eval_only: bool) -> None:
     comm.synchronize()
 
 
-def _open(cfg: CfgNode, name: str, *, combine_all: bool = False) -> tuple[ImageDataset, Splits]:
-    return open_dataset(name, data_root(), cfg.DATASETS.MANIFEST, combine_all=combine_all)
+def _open(cfg: CfgNode, name: str, **options: bool) -> tuple[ImageDataset, Splits]:
+    return open_dataset(name, data_root(), cfg.DATASETS.MANIFEST, **options)
 
 
 def _report(findings: list[Finding], subject: str) -> None:

@@ -33,11 +33,11 @@ from .certainty import ClassCertainty
 from .checkpointer import SwitchableCheckpointer
 from .epochs import run_epochs
 from .fused_optimizer import fuse
-from .hooks import BNCalibration, StartCalibration, StatisticsOverRanks, StepSeed, SwitchableLayerFreeze
+from .hooks import BNCalibration, StartCalibration, StepSeed, SwitchableLayerFreeze
 from .interruption import Interruption
 from .priorities import UncertaintyPriorities
 from .resume import check_state, follow_new_length, training_set_digest
-from .saving import BestCheckpointer, EpochCheckpointer, EpochEvaluation, Progress
+from .saving import EndOfEpoch
 from .schedule_check import check_schedule
 from .screen import EpochLine
 from .step_plan import StepPlan
@@ -61,21 +61,22 @@ class SwitchableTrainer(DefaultTrainer):
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__(cfg)
-        inner = self._trainer
-        model = unwrapped(inner.model)
+        self.steps = 0  # finished steps of the current epoch
+        model = unwrapped(self.model)
         aggregation = build_aggregation(self.cfg, model)
-        plan = StepPlan.from_config(self.cfg, len(model.switch), self.max_iter)
         priorities = UncertaintyPriorities(model.switch.names, self.cfg.MODEL.LOSSES.COMPAT.PRIORITY)
-        autocast = getattr(torch, self.cfg.SOLVER.AMP.DTYPE) if self.cfg.SOLVER.AMP.ENABLED else None
         certainty = ClassCertainty.from_config(self.cfg, model)
-        self._trainer = SwitchableTrainLoop.take_over(
-            inner, aggregation, plan, priorities, certainty, autocast, self.interruption
+        self._trainer = SwitchableTrainLoop(
+            self._trainer,
+            aggregation,
+            StepPlan.from_config(self.cfg, len(model.switch), self.max_iter),
+            priorities,
+            certainty,
+            getattr(torch, self.cfg.SOLVER.AMP.DTYPE) if self.cfg.SOLVER.AMP.ENABLED else None,
+            self.interruption,
         )
         self._trainer.log.epoch_length = self.iters_per_epoch
-        self.progress = Progress()
-        self.checkpointer.checkpointables |= {
-            "aggregation": aggregation, "priorities": priorities, "progress": self.progress
-        }  # fmt: skip
+        self.checkpointer.checkpointables |= {"aggregation": aggregation, "priorities": priorities}
         if certainty is not None:
             self.checkpointer.checkpointables["certainty"] = certainty
 
@@ -119,9 +120,8 @@ class SwitchableTrainer(DefaultTrainer):
         scaler = {} if self.grad_scaler is None else {"grad_scaler": self.grad_scaler}
         items = self._trainer.data_loader.dataset.img_items
         record = {**run_record(self.cfg), "training_set": training_set_digest(items)}
-        self.checkpointer = SwitchableCheckpointer.take_over(self.checkpointer, record, **scaler)
+        self.checkpointer = SwitchableCheckpointer(self.checkpointer, record, **scaler)
         self.interruption = Interruption()
-        self._saving = EpochCheckpointer(self.checkpointer, self.cfg.SOLVER.CHECKPOINT_PERIOD)
         ours: list[hooks.HookBase] = [StepSeed(self.cfg.SEED)]
         if self.cfg.MODEL.SWITCHABLE.SUBMODEL_START == "calibrated":
             batches = self.cfg.TEST.PRECISE_BN.NUM_ITER
@@ -132,10 +132,9 @@ class SwitchableTrainer(DefaultTrainer):
             elif isinstance(hook, hooks.LayerFreeze):
                 hook = SwitchableLayerFreeze(model, hook.freeze_layers, hook.freeze_iters)
             elif isinstance(hook, hooks.EvalHook):
-                ours += [StatisticsOverRanks(model), self._saving]
-                hook = EpochEvaluation(hook, self.interruption)
+                hook = self._saving = EndOfEpoch(model, self.checkpointer, hook._func, self.interruption, self.cfg)
             elif isinstance(hook, hooks.PeriodicCheckpointer):
-                hook = BestCheckpointer(self.checkpointer, hook.period)
+                continue
             ours.append(hook)
         return [*ours, EpochLine()]
 
@@ -166,10 +165,10 @@ class SwitchableTrainer(DefaultTrainer):
         self.data_loader.shutdown()
         self.data_loader.batch_sampler.sampler.first_epoch = self.start_epoch
         self._trainer._data_loader_iter = iter(self.data_loader)
+        self.steps = content.get("progress", {"steps": 0})["steps"]  # not in model_best.pth, which ends an epoch
         best = os.path.join(self.cfg.OUTPUT_DIR, "model_best.pth")
-        for hook in self._hooks:
-            if isinstance(hook, hooks.PeriodicCheckpointer) and os.path.isfile(best):
-                hook.best_metric = read_checkpoint(best).get("metric", -1)
+        if os.path.isfile(best):
+            self._saving.best = read_checkpoint(best).get("metric", -1)
 
     def build_writers(self) -> list:
         """Writers for the screen, ``metrics.json`` and TensorBoard."""
@@ -266,11 +265,11 @@ class SwitchableTrainer(DefaultTrainer):
 
     def _continue_epoch(self) -> None:
         """Skip the images of the current epoch that the interrupted run has seen."""
-        if not self.progress.steps:
+        if not self.steps:
             return
         self.data_loader.shutdown()
         batches = self.data_loader.batch_sampler
-        batches.sampler.first_position = self.progress.steps * self.cfg.SOLVER.IMS_PER_BATCH
+        batches.sampler.first_position = self.steps * self.cfg.SOLVER.IMS_PER_BATCH
         self._trainer._data_loader_iter = iter(self.data_loader)
 
 
