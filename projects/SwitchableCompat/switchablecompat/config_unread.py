@@ -29,12 +29,7 @@ def getter(cfg: CN) -> Get:
 
 
 def why_unread(key: str, get: Get) -> str:
-    """Why nothing reads a setting, given the others. Empty if something reads it, or if that is not known.
-
-    Args:
-        key: Full name of the setting.
-        get: Returns the value of any key of the config.
-    """
+    """Why nothing reads the setting ``key``, given the others. Empty if something does, or if that is not known."""
     node, _, option = key.rpartition(".")
     if node == COMPAT:
         return _of_compatible_loss(option, get) or _of_factors(key, get)

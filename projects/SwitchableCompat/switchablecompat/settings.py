@@ -93,15 +93,12 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[Diffe
 
 
 def refuse_differences(found: list[Difference], rule: str, where: str = "") -> None:
-    """Reject differences: one line explains the first and names the others.
+    """Reject differences, if there are any: one line explains the first and names the others.
 
     Args:
-        found: The differences. An empty list passes.
+        found: The differences.
         rule: Why the first value must stay. The message puts ``must be VALUE`` before it.
         where: Where the second value is. The message puts ``found VALUE`` before it.
-
-    Raises:
-        InputError: ``found`` is not empty.
     """
     if found:
         first, *others = found

@@ -56,7 +56,7 @@ class SwitchableCheckpointer(Checkpointer):
             )
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Save as FastReID's ``Checkpointer.save``.
+        """Save as FastReID does.
 
         Raises:
             InputError: The file cannot be written, for example on a full disk. The previous checkpoint stays complete.

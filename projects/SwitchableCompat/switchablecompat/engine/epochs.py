@@ -66,9 +66,7 @@ def run_epochs(trainer: SwitchableTrainer) -> None:
 def _leave(trainer: SwitchableTrainer) -> NoReturn:
     """Write a checkpoint of the steps so far, and end, in all processes together."""
     trainer.steps = trainer.iter - trainer.epoch * trainer.iters_per_epoch
-    if comm.get_world_size() > 1:
-        average_statistics(trainer._trainer.switchable)  # each process has its own statistics until the end of the
-        # epoch
+    average_statistics(trainer._trainer.switchable)  # each process has its own until the end of the epoch
     trainer.save_interrupted(trainer.epoch - 1)
     comm.synchronize()  # when the first process ends, the launch ends the others
     raise Terminated

@@ -53,8 +53,7 @@ class StartCalibration(HookBase):
         narrow = [index for index, width in enumerate(self._model.switch.widths) if width < 1.0]
         if narrow and not self.trainer.start_iter:
             _calibrate(self._model, self._build_loader(), self._num_iter, narrow)
-            if comm.get_world_size() > 1:
-                average_statistics(self._model)
+            average_statistics(self._model)
 
 
 class BNCalibration(HookBase):

@@ -86,15 +86,11 @@ def unlock(folder: str) -> None:
 def set_aside(folder: str, needed: Sequence[str] = ()) -> Path | None:
     """Move files of an earlier run into a numbered subfolder, so that they cannot be mistaken for the new run's.
 
-    Args:
-        folder: The output folder.
-        needed: Files that the new run will read.
-
     Returns:
         ``folder/earlier-1``, or the next free number; None if there was no earlier run.
 
     Raises:
-        InputError: A needed file is among those that would be moved.
+        InputError: A file ``needed`` by the new run is among those that would be moved.
     """
     root = Path(folder)
     if not any(path for sign in SIGNS for path in root.glob(sign)):

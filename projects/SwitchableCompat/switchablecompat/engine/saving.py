@@ -57,8 +57,7 @@ class EndOfEpoch(HookBase):
     def after_epoch(self) -> None:
         epoch = self.trainer.epoch
         last = epoch + 1 == self.trainer.max_epoch
-        if comm.get_world_size() > 1:
-            average_statistics(self._model)
+        average_statistics(self._model)
         if last:
             self._save("model_final", epoch)
         elif (epoch + 1) % self._cfg.SOLVER.CHECKPOINT_PERIOD == 0:
@@ -80,11 +79,7 @@ class EndOfEpoch(HookBase):
         del self._evaluate  # it holds the trainer, which holds this
 
     def save_interrupted(self, epoch: int) -> None:
-        """Write a checkpoint of the current state, unless it exists already.
-
-        Args:
-            epoch: Last complete epoch; -1 for none.
-        """
+        """Write a checkpoint of the current state, unless it exists. ``epoch`` is the last whole one; -1 for none."""
         if self._saved != epoch or self.trainer.steps:
             self._save(INTERRUPTED, epoch)
 

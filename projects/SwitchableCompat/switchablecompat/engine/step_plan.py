@@ -33,9 +33,7 @@ class StepPlan:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, count: int, iterations: int) -> StepPlan:
-        """Read ``MODEL.SWITCHABLE`` for a network of ``count`` sub-models and a given number of iterations.
-
-        For a network of one sub-model, the factors of a config for several widths are ignored.
+        """Read ``MODEL.SWITCHABLE`` for a network of ``count`` sub-models. If it is 1, factors are ignored.
 
         Raises:
             InputError: A number is out of its range.
@@ -44,8 +42,7 @@ class StepPlan:
         _check(node, len(node.WIDTHS))
         if count == 1:
             return cls(count)
-        slow_start = round(node.SLOW_START * iterations)
-        return cls(count, tuple(node.LOSS_WEIGHTS), slow_start, node.SANDWICH, cfg.SEED)
+        return cls(count, tuple(node.LOSS_WEIGHTS), round(node.SLOW_START * iterations), node.SANDWICH, cfg.SEED)
 
     def submodels(self, iteration: int) -> list[int]:
         """The sub-models of a step, the full model first."""

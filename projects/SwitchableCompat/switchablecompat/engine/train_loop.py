@@ -171,7 +171,7 @@ class SwitchableTrainLoop(SimpleTrainer):
         return [torch.distributed.all_reduce(self.aggregation.bank.rows[index], async_op=True)]
 
     def _finish_averaging(self, started: list[torch.distributed.Work]) -> None:
-        """Turn every sub-model's gradient into the mean over the processes, before Gram matrices are computed."""
+        """Turn every sub-model's gradient into the mean over the processes."""
         world = comm.get_world_size()
         if world == 1:
             return
@@ -204,11 +204,7 @@ class SwitchableTrainLoop(SimpleTrainer):
             self.write_rest()
 
     def write_rest(self) -> None:
-        """Write what the log still holds, in all processes together, as the run is about to end.
-
-        Raises:
-            FloatingPointError: As in :func:`~.step_log.write_steps`.
-        """
+        """Write what the log still holds, in all processes together; raises as :func:`~.step_log.write_steps`."""
         write_steps(comm.all_gather(self.log.take()))
 
 

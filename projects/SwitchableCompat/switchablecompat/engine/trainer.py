@@ -82,7 +82,7 @@ class SwitchableTrainer(DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: SwitchableBaseline) -> tuple[Optimizer, None]:
-        """Build FastReID's optimiser on the parameters instead of flat copies.
+        """FastReID's optimiser on the parameters instead of flat copies.
 
         With FastReID's flat ``ContiguousParams``, weight decay would change private parameters of idle widths, and
         ``.grad`` would be bound to a buffer. For speed, groups of one parameter with equal options are merged.
@@ -103,11 +103,7 @@ class SwitchableTrainer(DefaultTrainer):
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: Optimizer, iters_per_epoch: int) -> dict:
-        """Build FastReID's schedule after a check that all counts fit the run's real length.
-
-        Raises:
-            InputError: As in :func:`~.schedule_check.check_schedule`.
-        """
+        """FastReID's schedule, if all counts fit the run's real length (:func:`~.schedule_check.check_schedule`)."""
         for line in check_schedule(cfg, iters_per_epoch):
             logger.warning(line)
         return super().build_lr_scheduler(cfg, optimizer, iters_per_epoch)

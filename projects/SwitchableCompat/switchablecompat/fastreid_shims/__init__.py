@@ -12,7 +12,6 @@ import importlib.util
 import warnings
 from collections.abc import Iterator
 
-from . import imports
 from .base import Shim
 
 MISSING = (
@@ -25,13 +24,17 @@ _applied: tuple[str, ...] | None = None
 
 def shims() -> Iterator[Shim]:
     """All shims. FastReID is imported when those are applied without which it cannot be."""
-    yield from imports.SHIMS
+    yield from _of("imports")
     with warnings.catch_warnings():  # it advises to compile a tool; this plug-in ranks without one, and faster
         warnings.filterwarnings("ignore", message=r"Cython (rank|roc) evaluation .* is unavailable")
         for name in ("data", "engine", "evaluation", "modeling"):
             importlib.import_module(f"fastreid.{name}")
     for name in ("loading", "checkpoints", "backbones", "distributed", "deprecations"):
-        yield from importlib.import_module(f".{name}", __name__).SHIMS
+        yield from _of(name)
+
+
+def _of(module: str) -> list[Shim]:
+    return [item for item in vars(importlib.import_module(f".{module}", __name__)).values() if isinstance(item, Shim)]
 
 
 def apply() -> tuple[str, ...]:

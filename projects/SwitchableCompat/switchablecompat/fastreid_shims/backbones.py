@@ -7,7 +7,7 @@ from pathlib import Path
 import fastreid
 from fastreid.modeling.backbones.regnet import regnet
 
-from .base import Shim
+from .base import shim
 
 ROOT = Path(fastreid.__file__).parents[1]
 RECIPE = "fastreid/modeling/backbones/regnet/regnetx/RegNetX-200MF_dds_8gpu.yaml"  # says nothing of SE
@@ -23,6 +23,7 @@ def _recipes_fail() -> bool:
     return node.REGNET.SE_ON
 
 
+@shim("regnet-recipes", needed=_recipes_fail)
 def _patch_recipes() -> None:
     """fastreid/modeling/backbones/regnet/regnet.py:551 and effnet.py:244 name their recipes relative to a checkout.
 
@@ -41,6 +42,3 @@ def _patch_recipes() -> None:
             self.update(recipe)
 
     object.__setattr__(node, "__class__", RecipeNode)  # the same object, which effnet.py has too
-
-
-SHIMS = (Shim("regnet-recipes", _recipes_fail, _patch_recipes),)

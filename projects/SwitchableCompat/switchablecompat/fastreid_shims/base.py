@@ -22,7 +22,12 @@ class Shim:
 
     def apply(self) -> bool:
         """Patch if needed; returns whether it was."""
-        if not self.needed():
-            return False
-        self.patch()
-        return True
+        needed = self.needed()
+        if needed:
+            self.patch()
+        return needed
+
+
+def shim(name: str, needed: Callable[[], bool]) -> Callable[[Callable[[], None]], Shim]:
+    """Make a patch a shim."""
+    return lambda patch: Shim(name, needed, patch)

@@ -13,7 +13,7 @@ import torch
 from fastreid.utils.checkpoint import Checkpointer
 from numpy._core import multiarray
 
-from .base import Shim
+from .base import shim
 
 DTYPES = {type(np.dtype(code)) for code in ("?", "u1", "i1", "i2", "i4", "i8", "f2", "f4", "f8")}
 # What torch.load(weights_only=True) must allow for NumPy arrays and scalars of either NumPy generation: files written
@@ -36,6 +36,7 @@ def _numpy_in_checkpoint_refused() -> bool:
     return False
 
 
+@shim("numpy-in-checkpoint", needed=_numpy_in_checkpoint_refused)
 def _patch_load_file() -> None:
     """fastreid/utils/checkpoint.py:216 relies on the old default of ``torch.load``.
 
@@ -51,6 +52,3 @@ def _patch_load_file() -> None:
             return original(self, f)
 
     Checkpointer._load_file = _load_file
-
-
-SHIMS = (Shim("numpy-in-checkpoint", _numpy_in_checkpoint_refused, _patch_load_file),)

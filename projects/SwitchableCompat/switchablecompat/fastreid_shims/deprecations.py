@@ -18,7 +18,7 @@ from fastreid.utils import comm
 from PIL import Image
 from torch import nn
 
-from .base import Shim
+from .base import shim
 
 _OTHER_LAYOUT = ("I", "I;16", "F", "1")  # modes with more or less than one byte per channel
 
@@ -57,6 +57,7 @@ def _byte_storage_deprecated() -> bool:
     return comm._serialize_to_tensor is not serialize_to_tensor and _warns(lambda: torch.ByteStorage.from_buffer(b"0"))
 
 
+@shim("byte-storage", needed=_byte_storage_deprecated)
 def _patch_byte_storage() -> None:
     """fastreid/data/transforms/functional.py:46 and utils/comm.py:106 use ``torch.ByteStorage.from_buffer``.
 
@@ -81,6 +82,7 @@ def _scaler_deprecated() -> bool:
     return defaults.AMPTrainer is not CurrentAMPTrainer and _warns(lambda: torch.cuda.amp.GradScaler(enabled=False))
 
 
+@shim("amp-scaler", needed=_scaler_deprecated)
 def _patch_scaler() -> None:
     """fastreid/engine/train_loop.py:325 makes a ``torch.cuda.amp.GradScaler``, which torch deprecated in 2.4.
 
@@ -88,9 +90,3 @@ def _patch_scaler() -> None:
     ``UserWarning: torch.cuda.amp.GradScaler is enabled, but CUDA is not available.``
     """
     defaults.AMPTrainer = CurrentAMPTrainer
-
-
-SHIMS = (
-    Shim("byte-storage", _byte_storage_deprecated, _patch_byte_storage),
-    Shim("amp-scaler", _scaler_deprecated, _patch_scaler),
-)

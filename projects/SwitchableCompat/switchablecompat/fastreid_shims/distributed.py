@@ -15,7 +15,7 @@ from fastreid.utils import comm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from .base import Shim
+from .base import shim
 
 _launch = sys.modules["fastreid.engine.launch"]  # the attribute fastreid.engine.launch is the function
 _RENAMED = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
@@ -51,10 +51,7 @@ def cpu_worker(
     dist.destroy_process_group()
 
 
-def _launch_needs_cuda() -> bool:
-    return not torch.cuda.is_available() and _launch._distributed_worker is not cpu_worker
-
-
+@shim("launch-on-cpu", needed=lambda: not torch.cuda.is_available() and _launch._distributed_worker is not cpu_worker)
 def _patch_launch() -> None:
     """fastreid/engine/launch.py:77 ``_distributed_worker`` asserts CUDA and asks for NCCL.
 
@@ -79,10 +76,7 @@ class CpuAwareDataParallel(DistributedDataParallel):
         super().__init__(module, device_ids, *args, **kwargs)
 
 
-def _data_parallel_needs_cuda() -> bool:
-    return not issubclass(defaults.DistributedDataParallel, CpuAwareDataParallel)
-
-
+@shim("data-parallel-on-cpu", needed=lambda: defaults.DistributedDataParallel is not CpuAwareDataParallel)
 def _patch_data_parallel() -> None:
     """fastreid/engine/defaults.py:208 always passes ``device_ids=[rank]``.
 
@@ -90,9 +84,3 @@ def _patch_data_parallel() -> None:
     single-device/multiple-device GPU modules or CPU modules, but got device_ids [1]``.
     """
     defaults.DistributedDataParallel = CpuAwareDataParallel
-
-
-SHIMS = (
-    Shim("launch-on-cpu", _launch_needs_cuda, _patch_launch),
-    Shim("data-parallel-on-cpu", _data_parallel_needs_cuda, _patch_data_parallel),
-)

@@ -8,13 +8,10 @@ import importlib.util
 import sys
 import types
 
-from .base import Shim
+from .base import shim
 
 
-def _mapping_missing() -> bool:
-    return not hasattr(collections, "Mapping")
-
-
+@shim("collections.Mapping", needed=lambda: not hasattr(collections, "Mapping"))
 def _provide_mapping() -> None:
     """fastreid/data/build.py and evaluation/testing.py:5 say ``from collections import Mapping``.
 
@@ -27,6 +24,7 @@ def _six_missing() -> bool:
     return "torch._six" not in sys.modules and importlib.util.find_spec("torch._six") is None
 
 
+@shim("torch._six", needed=_six_missing)
 def _provide_six() -> None:
     """fastreid/data/build.py:11 of the wheel says ``from torch._six import string_classes``.
 
@@ -36,9 +34,3 @@ def _provide_six() -> None:
     module = types.ModuleType("torch._six", "Stand-in for the module that torch 2.0 removed.")
     module.string_classes = (str, bytes)  # type: ignore[attr-defined]  # a stand-in
     sys.modules["torch._six"] = module
-
-
-SHIMS = (
-    Shim("collections.Mapping", _mapping_missing, _provide_mapping),
-    Shim("torch._six", _six_missing, _provide_six),
-)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from fastreid.data import build, common, data_utils
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from ..errors import InputError
-from .base import Shim
+from .base import shim
 
 _cpu_loader: bool | None = None
 
@@ -71,10 +71,7 @@ class DeviceAwareLoader(data_utils.DataLoaderX):
             super().shutdown()
 
 
-def _loader_needs_cuda() -> bool:
-    return build.DataLoaderX is not DeviceAwareLoader
-
-
+@shim("loader-on-cpu", needed=lambda: build.DataLoaderX is not DeviceAwareLoader)
 def _patch_loader() -> None:
     """fastreid/data/data_utils.py:151 ``DataLoaderX`` opens a CUDA stream whatever ``MODEL.DEVICE`` says.
 
@@ -84,11 +81,10 @@ def _patch_loader() -> None:
     build.DataLoaderX = data_utils.DataLoaderX = DeviceAwareLoader
 
 
-class _Failure:
+class _Failure(NamedTuple):
     """An exception of the background thread on its way through the queue."""
 
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
+    error: BaseException
 
 
 class ForwardingGenerator(data_utils.BackgroundGenerator):
@@ -110,10 +106,7 @@ class ForwardingGenerator(data_utils.BackgroundGenerator):
         raise item.error
 
 
-def _errors_are_lost() -> bool:
-    return data_utils.BackgroundGenerator is not ForwardingGenerator
-
-
+@shim("loader-errors", needed=lambda: data_utils.BackgroundGenerator is not ForwardingGenerator)
 def _patch_background_generator() -> None:
     """fastreid/data/data_utils.py:122 ``BackgroundGenerator.run`` has no error path.
 
@@ -157,6 +150,7 @@ def _unreadable_image_unnamed() -> bool:
     return True
 
 
+@shim("unreadable-image", needed=_unreadable_image_unnamed)
 def _patch_read_image() -> None:
     """fastreid/data/common.py:40 reads an image without saying which, and takes it for RGB or greyscale.
 
@@ -187,6 +181,7 @@ def _affine_fails() -> bool:
     return False
 
 
+@shim("random-affine", needed=_affine_fails)
 def _patch_affine() -> None:
     """fastreid/data/transforms/build.py:81 passes ``resample`` and ``fillcolor``, which torchvision 0.15 removed.
 
@@ -196,11 +191,3 @@ def _patch_affine() -> None:
     namespace = types.ModuleType(transforms.__name__, transforms.__doc__)
     namespace.__dict__.update(vars(transform_builder.T), RandomAffine=RandomAffine)
     transform_builder.T = namespace
-
-
-SHIMS = (
-    Shim("loader-on-cpu", _loader_needs_cuda, _patch_loader),
-    Shim("loader-errors", _errors_are_lost, _patch_background_generator),
-    Shim("unreadable-image", _unreadable_image_unnamed, _patch_read_image),
-    Shim("random-affine", _affine_fails, _patch_affine),
-)
