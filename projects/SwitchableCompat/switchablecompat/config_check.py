@@ -18,11 +18,7 @@ LOWEST_LOGIT = -5.0  # logit of the right class at a cosine of 0: exp(-5) is 2 %
 
 
 def check_switchablecompat_config(cfg: CN) -> None:
-    """Reject settings that make no sense or contradict each other, before anything is built.
-
-    Raises:
-        InputError: With the key, the rule and the value found.
-    """
+    """Reject settings that make no sense or contradict each other (InputError), before anything is built."""
     check_rules(cfg, RULES)
     _check_model(cfg)
     _check_losses(cfg)
@@ -124,11 +120,7 @@ def _check_solver(cfg: CN) -> None:
 
 
 def check_share(cfg: CN, processes: int) -> None:
-    """Reject a batch that gives a process a single image if the head's batch norm needs two.
-
-    Raises:
-        InputError: With the batch size, and the images per process.
-    """
+    """Reject a batch that gives a process a single image if the head's batch norm needs two."""
     batch, heads = cfg.SOLVER.IMS_PER_BATCH, cfg.MODEL.HEADS
     together = processes > 1 and heads.NORM == "syncBN"
     if heads.WITH_BNNECK and not together and batch // processes < 2:
@@ -147,10 +139,9 @@ def _check_sizes(cfg: CN) -> None:
 
 
 def check_training_sizes(cfg: CN) -> None:
-    """Check sizes for training: FastReID resizes to SIZE_TRAIN, crops to CROP.SIZE, pads, and crops to SIZE_TRAIN.
+    """Reject sizes with which the network would see only a corner of an image, or its padding.
 
-    Raises:
-        InputError: The network would see only a corner of an image, or its padding.
+    FastReID resizes to SIZE_TRAIN, crops to CROP.SIZE, pads, and crops to SIZE_TRAIN.
     """
     train = list(cfg.INPUT.SIZE_TRAIN)
     crop, padding = cfg.INPUT.CROP, cfg.INPUT.PADDING

@@ -40,11 +40,7 @@ def between(low: float, high: float = math.inf) -> Rule:
 
 
 def check_rules(cfg: CN, rules: Mapping[str, Rule], node: str = "") -> None:
-    """Reject the first value that breaks its rule; ``node`` is the prefix of the rules' keys, with its dot.
-
-    Raises:
-        InputError: With the key, the rule and the value found.
-    """
+    """Reject the first value that breaks its rule (InputError); ``node`` is the prefix of the keys, with its dot."""
     for key, (text, keeps) in rules.items():
         value = getter(cfg)(node + key)
         if not keeps(value):

@@ -20,12 +20,7 @@ class SwitchableCheckpointer(Checkpointer):
     """FastReID's Checkpointer. Files get their final name when they are complete, and carry the run's record.
 
     The record (:func:`~switchablecompat.modeling.trained.run_record`) is below the key ``switchablecompat``, with the
-    family digest of the weights.
-
-    Args:
-        plain: FastReID's checkpointer, which this one takes over.
-        record: The run's record.
-        **checkpointables: Further objects to save.
+    family digest of the weights. The checkpointer is made from FastReID's, and further objects to save.
     """
 
     def __init__(self, plain: Checkpointer, record: dict[str, Any], **checkpointables: object) -> None:
@@ -34,11 +29,7 @@ class SwitchableCheckpointer(Checkpointer):
         self.checkpointables |= checkpointables
 
     def prepare(self, files: int) -> None:
-        """Prepare for a training: remove unfinished files of a killed run, and check the free disk space.
-
-        Raises:
-            InputError: The disk has no space for a single checkpoint.
-        """
+        """Remove unfinished files of a killed run; reject a disk without space for a checkpoint (InputError)."""
         if not self.save_dir or not self.save_to_disk:
             return
         for leftover in Path(self.save_dir).glob(".*.tmp.pth"):  # see files.atomic_write
@@ -56,11 +47,7 @@ class SwitchableCheckpointer(Checkpointer):
             )
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Save as FastReID does.
-
-        Raises:
-            InputError: The file cannot be written, for example on a full disk. The previous checkpoint stays complete.
-        """
+        """Save as FastReID does. If that fails (InputError), the previous checkpoint stays complete."""
         if not self.save_dir or not self.save_to_disk:
             return
         weights = self.model.state_dict()

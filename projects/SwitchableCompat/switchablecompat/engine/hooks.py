@@ -21,11 +21,7 @@ logger = logging.getLogger("fastreid.switchablecompat.hooks")
 
 
 class StepSeed(HookBase):
-    """Seed every step separately, so that a resumed run draws the same random numbers as an uninterrupted one.
-
-    Args:
-        seed: Seed of the run.
-    """
+    """Seed every step separately, so that a resumed run draws the same random numbers as an uninterrupted one."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -39,11 +35,7 @@ class StartCalibration(HookBase):
 
     Leading slices of a pretrained full model's statistics do not fit the output of a sliced layer. Its inputs lack
     channels, and the error grows with every layer.
-
-    Args:
-        model: The switchable model (not its distributed wrapper).
-        build_loader: Makes a separate loader of training batches, so that the run's own batches do not change.
-        num_iter: Number of batches.
+    It uses batches of a separate training loader, so that the run's own batches do not change.
     """
 
     def __init__(self, model: SwitchableBaseline, build_loader: Callable[[], Any], num_iter: int) -> None:
@@ -57,13 +49,7 @@ class StartCalibration(HookBase):
 
 
 class BNCalibration(HookBase):
-    """FastReID's PreciseBN for every sub-model: after the last epoch, before its evaluation and checkpoint.
-
-    Args:
-        model: The switchable model (not its distributed wrapper).
-        data_loader: Batches of the calibration data, endless like FastReID's training loaders.
-        num_iter: Number of batches.
-    """
+    """FastReID's PreciseBN for every sub-model: after the last epoch, before its evaluation and checkpoint."""
 
     def __init__(self, model: SwitchableBaseline, data_loader: Any, num_iter: int) -> None:
         self._model, self._data_loader, self._num_iter = model, data_loader, num_iter

@@ -33,11 +33,7 @@ _held: dict[tuple[int, str], int] = {}  # open files by process and folder: a fo
 
 
 def check_writable(folder: str) -> None:
-    """Check that the folder can be written to before the training, by writing to it.
-
-    Raises:
-        InputError: The name is empty, or the folder cannot be made or written to.
-    """
+    """Reject a folder that has no name, or cannot be made or written to (InputError), by writing to it."""
     if not folder:
         raise InputError("OUTPUT_DIR", "must name a folder", repr(""))
     with writing_to("OUTPUT_DIR"):

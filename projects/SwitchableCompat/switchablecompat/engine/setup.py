@@ -159,11 +159,7 @@ def _check_training(cfg: CfgNode, former: str) -> None:
 
 
 def check_components(cfg: CfgNode) -> None:
-    """Let classifier, loss, aggregator and plan of a training check their settings.
-
-    Raises:
-        InputError: With the key, the rule and the value found.
-    """
+    """Let classifier, loss, aggregator and plan of a training check their settings (InputError)."""
     check_classifier(cfg)
     CompatibleLoss.from_config(cfg)
     build_aggregator(cfg)
@@ -177,11 +173,7 @@ def warn_of_unread(cfg: CfgNode) -> None:
 
 
 def check_datasets(cfg: CfgNode, *, eval_only: bool) -> None:
-    """Check the items of all data sets of a run before the training, and log warnings.
-
-    Raises:
-        InputError: The first error, with a remedy.
-    """
+    """Check the items of all data sets of a run: log warnings, reject errors (InputError, with a remedy)."""
     if not comm.is_main_process():
         comm.synchronize()  # the first process generates the data, or reports the error
         return

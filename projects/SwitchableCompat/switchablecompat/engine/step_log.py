@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from fastreid.utils import comm
@@ -15,25 +15,15 @@ REPORT_EVERY = 20  # steps between two readings on a GPU; FastReID's writers smo
 LEAST_SCALE = 2.0**-14  # thirty halvings below GradScaler's initial factor, one per step that overflowed
 
 
-@dataclass(frozen=True)
-class Step:
-    """One step, on the host.
+class Step(NamedTuple):
+    """One step, on the host."""
 
-    Attributes:
-        iteration: Iteration of the training.
-        stored: Iteration of FastReID's EventStorage.
-        data_time: Seconds that the step waited for its batch.
-        losses: Losses by name.
-        scalars: Diagnostics by name.
-        scale: The gradient scaler's factor; 0 without a scaler.
-    """
-
-    iteration: int
-    stored: int
-    data_time: float
+    iteration: int  # of the training
+    stored: int  # iteration of FastReID's EventStorage
+    data_time: float  # seconds that the step waited for its batch
     losses: dict[str, float]
-    scalars: dict[str, float]
-    scale: float
+    scalars: dict[str, float]  # diagnostics
+    scale: float  # the gradient scaler's factor; 0 without a scaler
 
 
 class StepLog:
@@ -70,11 +60,11 @@ class StepLog:
             iteration: Iteration of the training.
             data_time: Seconds that the step waited for its batch.
             losses: Losses by name.
-            scalars: Diagnostics by name; ``grad_norm_*`` must be finite, like losses.
+            scalars: Diagnostics by name.
             scale: The gradient scaler's factor, which may skip the step; None without a scaler.
 
         Returns:
-            Whether losses and gradient norms are finite, one bool on the device.
+            Whether losses and ``grad_norm_*`` are finite, one bool on the device.
         """
         values = [value.detach().double().reshape(()) for value in (*losses.values(), *scalars.values())]
         norms = [value for name, value in zip(scalars, values[len(losses) :], strict=True) if _is_norm(name)]

@@ -33,11 +33,7 @@ class StepPlan:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, count: int, iterations: int) -> StepPlan:
-        """Read ``MODEL.SWITCHABLE`` for a network of ``count`` sub-models. If it is 1, factors are ignored.
-
-        Raises:
-            InputError: A number is out of its range.
-        """
+        """Read ``MODEL.SWITCHABLE`` for a network of ``count`` sub-models. If it is 1, factors are ignored."""
         node = cfg.MODEL.SWITCHABLE
         _check(node, len(node.WIDTHS))
         if count == 1:

@@ -54,10 +54,10 @@ class SwitchableTrainLoop(SimpleTrainer):
         trainer: FastReID's inner trainer. Its loader has already started and must not start twice.
         aggregation: Aggregation of the sub-models' gradients.
         plan: Sub-models and loss factors of each step. Default: all sub-models with factor 1.
-        priorities: Further loss factors. Default: none.
-        certainty: Shares of the sub-models in the class vectors. Default: none.
-        autocast: Number format under mixed precision. Default: no mixed precision.
-        interruption: Request to end the run. Default: none.
+        priorities: Further loss factors.
+        certainty: Shares of the sub-models in the class vectors.
+        autocast: Number format under mixed precision.
+        interruption: Request to end the run.
         log: Decides when scalars are read from the device. Default: after each step; with a fused optimiser, which
             itself skips what is not finite, every :data:`~.step_log.REPORT_EVERY` steps.
 

@@ -85,8 +85,9 @@ def task_of_members(
         joint = hashlib.sha256("\n".join(distinct).encode()).hexdigest()
         metadata |= {"family": f"sha256:{joint}", "families": families}
     values, sides = normalised([member.features for member in members]), (slice(num_query), slice(num_query, None))
-    others: dict[str, Any] = {"dataset": dataset, "undefined": skipped, "metadata": metadata}
-    return RetrievalTask.of_images(widths, values, labels, *sides, **others)
+    return RetrievalTask.of_images(
+        widths, values, labels, *sides, dataset=dataset, undefined=skipped, metadata=metadata
+    )
 
 
 def open_task(

@@ -157,11 +157,12 @@ class SwitchableTrainer(DefaultTrainer):
         super().resume_or_load(resume)
         fuse(self.optimizer)  # the checkpoint may come from a CPU
         follow_new_length(schedule, periods, (self.start_epoch, self.max_epoch))
+        self.steps = content.get("progress", {"steps": 0})["steps"]  # not in model_best.pth, which ends an epoch
         # The loader has been reading the first epoch since it was built.
         self.data_loader.shutdown()
-        self.data_loader.batch_sampler.sampler.first_epoch = self.start_epoch
+        sampler = self.data_loader.batch_sampler.sampler
+        sampler.first_epoch, sampler.first_position = self.start_epoch, self.steps * self.cfg.SOLVER.IMS_PER_BATCH
         self._trainer._data_loader_iter = iter(self.data_loader)
-        self.steps = content.get("progress", {"steps": 0})["steps"]  # not in model_best.pth, which ends an epoch
         best = os.path.join(self.cfg.OUTPUT_DIR, "model_best.pth")
         if os.path.isfile(best):
             self._saving.best = read_checkpoint(best).get("metric", -1)
@@ -248,7 +249,6 @@ class SwitchableTrainer(DefaultTrainer):
                     for dataset in self.cfg.DATASETS.TESTS:
                         images, num_query = self.build_test_loader(self.cfg, dataset)
                         try_evaluation(self.cfg, unwrapped(self.model), images.dataset, num_query, dataset)
-                    self._continue_epoch()
                 run_epochs(self)
             return self._last_eval_results
         finally:
@@ -258,15 +258,6 @@ class SwitchableTrainer(DefaultTrainer):
         """Write and log a checkpoint for ``--resume``; ``epoch`` is the last complete one."""
         self._saving.save_interrupted(epoch)
         logger.warning(f"Asked to end (SIGTERM); --resume continues from {self.checkpointer.get_checkpoint_file()}")
-
-    def _continue_epoch(self) -> None:
-        """Skip the images of the current epoch that the interrupted run has seen."""
-        if not self.steps:
-            return
-        self.data_loader.shutdown()
-        batches = self.data_loader.batch_sampler
-        batches.sampler.first_position = self.steps * self.cfg.SOLVER.IMS_PER_BATCH
-        self._trainer._data_loader_iter = iter(self.data_loader)
 
 
 def _scalars(grid: CompatibilityGrid) -> OrderedDict[str, float]:
