@@ -21,8 +21,8 @@ BATCH = "SOLVER.IMS_PER_BATCH"
 ALONE = ("DATALOADER.SAMPLER_TRAIN", "TrainingSampler", "DATALOADER.NUM_INSTANCE", 1)
 
 BAD = [
-    *((f"{node}.PROB", value, "must be a probability") for node in MAY_BE_NEVER for value in (1.5, -0.1)),
-    ("INPUT.FLIP.PROB", float("nan"), "must be a probability"),
+    *((f"{node}.PROB", value, "must be between 0 and 1") for node in MAY_BE_NEVER for value in (1.5, -0.1)),
+    ("INPUT.FLIP.PROB", float("nan"), "must be between 0 and 1"),
     ("INPUT.CJ.BRIGHTNESS", -0.1, "not negative"),
     ("INPUT.CJ.CONTRAST", float("nan"), "finite number"),
     ("INPUT.CJ.SATURATION", float("inf"), "finite number"),

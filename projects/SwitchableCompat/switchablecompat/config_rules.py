@@ -36,7 +36,7 @@ def one_of(*options: str) -> Rule:
 def between(low: float, high: float = math.inf) -> Rule:
     """The rule that a value is a number in the closed range, or at least ``low``."""
     text = f"must be at least {low}" if high == math.inf else f"must be between {low} and {high}"
-    return text, _within(low, high)
+    return text, lambda value: _number(value) and low <= value <= high
 
 
 def check_rules(cfg: CN, rules: Mapping[str, Rule], node: str = "") -> None:
@@ -49,10 +49,6 @@ def check_rules(cfg: CN, rules: Mapping[str, Rule], node: str = "") -> None:
 
 def _number(value: Any) -> bool:
     return type(value) in (int, float) and not math.isnan(value)
-
-
-def _within(low: float, high: float) -> Callable[[Any], bool]:
-    return lambda value: _number(value) and low <= value <= high
 
 
 def _ascending(least: float, greatest: float) -> Callable[[Any], bool]:
@@ -77,7 +73,6 @@ def _device(name: str) -> bool:
 
 POSITIVE: Rule = ("must be positive", lambda value: value > 0)  # false for NaN too
 NOT_NEGATIVE: Rule = ("must be a finite number, not negative", lambda value: _number(value) and 0 <= value < math.inf)
-PROBABILITY: Rule = ("must be a probability, from 0 to 1", _within(0, 1))
 PIXELS: Rule = ("must be height and width in pixels", lambda value: len(value) == 2 and _whole(value))
 
 RULES: Mapping[str, Rule] = {
@@ -109,7 +104,7 @@ RULES: Mapping[str, Rule] = {
     "MODEL.LOSSES.DISTILL.KIND": one_of("logits", "features"),
     "MODEL.LOSSES.DISTILL.SCALE": POSITIVE,
     "MODEL.LOSSES.DISTILL.TEMPERATURE": POSITIVE,
-    **{f"INPUT.{name}.PROB": PROBABILITY for name in ("FLIP", "CJ", "AUTOAUG", "AUGMIX", "REA", "RPT")},
+    **{f"INPUT.{name}.PROB": between(0, 1) for name in ("FLIP", "CJ", "AUTOAUG", "AUGMIX", "REA", "RPT")},
     **{f"INPUT.CJ.{name}": NOT_NEGATIVE for name in ("BRIGHTNESS", "CONTRAST", "SATURATION")},
     "INPUT.SIZE_TRAIN": PIXELS,
     "INPUT.SIZE_TEST": PIXELS,
@@ -118,7 +113,7 @@ RULES: Mapping[str, Rule] = {
     "INPUT.PADDING.SIZE": ("must be a number of pixels, not negative", lambda value: value >= 0),
     "INPUT.REA.VALUE": (
         "must be one number or three, from 0 to 255",
-        lambda value: len(value) in (1, 3) and all(map(_within(0, 255), value)),
+        lambda value: len(value) in (1, 3) and all(_number(v) and 0 <= v <= 255 for v in value),
     ),
     "INPUT.CROP.SCALE": (
         "must be two ascending shares of the picture's area, above 0 and up to 1", _ascending(0, 1)

@@ -61,10 +61,6 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
     On an exception, also on an interrupt, the temporary file is removed and ``path`` stays as it was. The folder is
     created if needed. The temporary name keeps the suffix, because many writers choose their format by it.
-
-    Example:
-        >>> with atomic_write("outputs/grid.json") as temporary:      # doctest: +SKIP
-        ...     temporary.write_text("{}")
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,29 +11,15 @@ from .errors import InputError
 # read (classifier, losses, dropout, synchronisation of batch norms) are left out, and so are those that only change
 # rounding (memory format, precision, device).
 FEATURE_KEYS = (
-    "MODEL.META_ARCHITECTURE",
-    "MODEL.PIXEL_MEAN",
-    "MODEL.PIXEL_STD",
-    "MODEL.BACKBONE.NAME",
-    "MODEL.BACKBONE.DEPTH",
-    "MODEL.BACKBONE.LAST_STRIDE",
-    "MODEL.BACKBONE.STRIDE_SIZE",
-    "MODEL.BACKBONE.WITH_IBN",
-    "MODEL.BACKBONE.WITH_SE",
-    "MODEL.BACKBONE.WITH_NL",
-    "MODEL.SWITCHABLE.BACKBONE",
-    "MODEL.SWITCHABLE.WIDTHS",
-    "MODEL.SWITCHABLE.ONLY_WIDTH",
+    "MODEL.META_ARCHITECTURE", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD",
+    "MODEL.BACKBONE.NAME", "MODEL.BACKBONE.DEPTH", "MODEL.BACKBONE.LAST_STRIDE", "MODEL.BACKBONE.STRIDE_SIZE",
+    "MODEL.BACKBONE.WITH_IBN", "MODEL.BACKBONE.WITH_SE", "MODEL.BACKBONE.WITH_NL",
+    "MODEL.SWITCHABLE.BACKBONE", "MODEL.SWITCHABLE.WIDTHS", "MODEL.SWITCHABLE.ONLY_WIDTH",
     "MODEL.SWITCHABLE.CHANNEL_DIVISOR",
-    "MODEL.HEADS.NAME",
-    "MODEL.HEADS.POOL_LAYER",
-    "MODEL.HEADS.EMBEDDING_DIM",
-    "MODEL.HEADS.WITH_BNNECK",
+    "MODEL.HEADS.NAME", "MODEL.HEADS.POOL_LAYER", "MODEL.HEADS.EMBEDDING_DIM", "MODEL.HEADS.WITH_BNNECK",
     "MODEL.HEADS.NECK_FEAT",
-    "INPUT.SIZE_TEST",
-    "INPUT.CROP.ENABLED",
-    "INPUT.CROP.SIZE",
-)
+    "INPUT.SIZE_TEST", "INPUT.CROP.ENABLED", "INPUT.CROP.SIZE",
+)  # fmt: skip
 
 # Settings that do not affect the training itself: names and places, what is written and when, the hardware and its
 # number formats, and how a test set is evaluated. A resumed run may change only these (and its length, see

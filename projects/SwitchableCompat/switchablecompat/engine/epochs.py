@@ -56,10 +56,9 @@ def run_epochs(trainer: SwitchableTrainer) -> None:
                     if trainer._trainer.leaving:
                         _leave(trainer)
                 trainer.after_epoch()
-        except InputError:  # reported in one line
-            raise
-        except Exception:
-            logger.exception("Exception during training:")
+        except Exception as error:
+            if not isinstance(error, InputError):  # which is reported in one line
+                logger.exception("Exception during training:")
             raise
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from fastreid.utils import comm
 
 from ..errors import InputError
-from ..files import atomic_write, writing_to
+from ..files import write_texts, writing_to
 
 try:
     import fcntl
@@ -109,14 +109,9 @@ def set_aside(folder: str, needed: Sequence[str] = ()) -> Path | None:
 @contextmanager
 def record_kept(folder: str) -> Iterator[None]:
     """Keep the training run's config.yaml; write that of an evaluation to config_eval.yaml."""
-    path = os.path.join(folder, "config.yaml")
-    kept = None
-    if comm.is_main_process() and os.path.isfile(path):
-        with open(path) as file:
-            kept = file.read()
+    path = Path(folder, "config.yaml")
+    kept = {path.name: path.read_text()} if comm.is_main_process() and path.is_file() else {}
     yield
     if comm.is_main_process():
-        os.replace(path, os.path.join(folder, "config_eval.yaml"))
-        if kept is not None:
-            with atomic_write(path) as temporary:
-                temporary.write_text(kept)
+        path.replace(path.with_name("config_eval.yaml"))
+        write_texts(folder, kept)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import pickle
 import warnings
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from torch import nn
 from .base import shim
 
 _OTHER_LAYOUT = ("I", "I;16", "F", "1")  # modes with more or less than one byte per channel
+_to_tensor = functional.to_tensor  # FastReID's own
 
 
 def _warns(call: Callable[[], object]) -> bool:
@@ -34,17 +34,12 @@ def _warns(call: Callable[[], object]) -> bool:
     return False
 
 
-def byte_to_tensor(original: Callable[[Any], torch.Tensor]) -> Callable[[Any], torch.Tensor]:
-    """``original`` (FastReID's ``to_tensor``: uint8 HWC to float32 CHW, 0 to 255) without ``ByteStorage``."""
-
-    @functools.wraps(original)
-    def to_tensor(pic: Any) -> torch.Tensor:
-        if not isinstance(pic, Image.Image) or pic.mode in _OTHER_LAYOUT:
-            return original(pic)
-        pixels = np.array(pic)
-        return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1).contiguous().float()
-
-    return to_tensor
+def to_tensor(pic: Any) -> torch.Tensor:
+    """FastReID's ``to_tensor`` (uint8 HWC to float32 CHW, 0 to 255) without ``ByteStorage``."""
+    if not isinstance(pic, Image.Image) or pic.mode in _OTHER_LAYOUT:
+        return _to_tensor(pic)
+    pixels = np.array(pic)
+    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1).contiguous().float()
 
 
 def serialize_to_tensor(data: object, group: dist.ProcessGroup) -> torch.Tensor:
@@ -63,7 +58,7 @@ def _patch_byte_storage() -> None:
 
     ``UserWarning: TypedStorage is deprecated. It will be removed in the future``, once in every loader worker.
     """
-    functional.to_tensor = transforms.to_tensor = byte_to_tensor(functional.to_tensor)
+    functional.to_tensor = transforms.to_tensor = to_tensor
     comm._serialize_to_tensor = serialize_to_tensor
 
 

@@ -20,11 +20,7 @@ def _provide_mapping() -> None:
     collections.Mapping = collections.abc.Mapping  # type: ignore[attr-defined]  # the name that is missing
 
 
-def _six_missing() -> bool:
-    return "torch._six" not in sys.modules and importlib.util.find_spec("torch._six") is None
-
-
-@shim("torch._six", needed=_six_missing)
+@shim("torch._six", needed=lambda: "torch._six" not in sys.modules and not importlib.util.find_spec("torch._six"))
 def _provide_six() -> None:
     """fastreid/data/build.py:11 of the wheel says ``from torch._six import string_classes``.
 

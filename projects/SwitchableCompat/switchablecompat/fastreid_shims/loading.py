@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -118,26 +117,24 @@ def _patch_background_generator() -> None:
 READ_RIGHT = ("RGB", "L", "1")  # of Pillow's modes
 
 
-def naming_read_image(original: Callable[..., Any]) -> Callable[..., Any]:
-    """``original`` (FastReID's ``read_image``) with the file's name in every error, and nothing misread."""
+_read_image = common.read_image  # FastReID's own
 
-    @functools.wraps(original)
-    def read_image(file_name: str, format: str | None = None) -> Any:
-        try:
-            if format is None:
-                with Image.open(file_name) as image:  # the header only
-                    mode = image.mode
-                if mode not in READ_RIGHT:
-                    raise InputError(file_name, "must be an RGB or greyscale image; convert it", f"mode {mode}")
-                format = "RGB" if mode == "1" else None  # FastReID would make an image of truth values
-            return original(file_name, format)
-        except (InputError, MemoryError):
-            raise
-        except Exception as error:  # Pillow's plug-ins raise OSError, SyntaxError, ValueError, struct.error and more
-            found = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise InputError(file_name, "must be a readable image", found) from error
 
-    return read_image
+def read_image(file_name: str, format: str | None = None) -> Any:
+    """FastReID's ``read_image`` with the file's name in every error, and nothing misread."""
+    try:
+        if format is None:
+            with Image.open(file_name) as image:  # the header only
+                mode = image.mode
+            if mode not in READ_RIGHT:
+                raise InputError(file_name, "must be an RGB or greyscale image; convert it", f"mode {mode}")
+            format = "RGB" if mode == "1" else None  # FastReID would make an image of truth values
+        return _read_image(file_name, format)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's plug-ins raise OSError, SyntaxError, ValueError, struct.error and more
+        found = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise InputError(file_name, "must be a readable image", found) from error
 
 
 def _unreadable_image_unnamed() -> bool:
@@ -159,7 +156,7 @@ def _patch_read_image() -> None:
     palette are read as brightness, and those of other colour spaces as red, green and blue, without a word. One with
     one bit per pixel ends in ``TypeError: Cannot handle this data type: (1, 1, 3), |b1``; here it is black and white.
     """
-    common.read_image = naming_read_image(common.read_image)
+    common.read_image = read_image
 
 
 class RandomAffine(transforms.RandomAffine):
