@@ -165,11 +165,9 @@ def add_switchablecompat_config(cfg: CN) -> CN:
 
 
 def load_config(config_file: str, opts: Sequence[str] = ()) -> CN:
-    """Load a config: FastReID's defaults, our keys, a file, and overrides; the result is checked and frozen.
+    """Load a config: FastReID's defaults, our keys, a yaml file if one is named, and ``KEY VALUE`` pairs.
 
-    Args:
-        config_file: A yaml file, which may use FastReID's ``_BASE_``. Empty: defaults only.
-        opts: ``KEY VALUE`` pairs.
+    The file may use FastReID's ``_BASE_``. The result is checked and frozen.
 
     Raises:
         InputError: Missing file, invalid yaml, unknown key, wrong type, or settings that contradict each other.

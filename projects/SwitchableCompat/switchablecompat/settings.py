@@ -106,15 +106,12 @@ def preprocessing_of(cfg: Any) -> dict[str, Any]:
 
 
 def check_comparable(*spaces: tuple[object, Mapping[str, Any]], why: str = "to compare features") -> None:
-    """Reject models whose features do not lie in the same space.
+    """Reject models whose features do not lie in the same space, with the first key that differs (InputError).
 
     Args:
         *spaces: Name and feature space of each model. A space holds values by the names in ``SPACE``, or by some of
             them if the others need not agree: models trained separately to be compatible have different families.
         why: The purpose for which the values must agree.
-
-    Raises:
-        InputError: With the first key that differs, and both values.
     """
     (name, space), *others = spaces
     first = flat_settings(space)

@@ -74,11 +74,6 @@ class SwitchableLayerFreeze(LayerFreeze):
     instead, and freezes again after a resume.) Norms of narrow widths stay in training mode. Their initial statistics
     are leading slices of the full model's, which do not fit a sliced layer and would feed the head a constant.
 
-    Args:
-        model: The switchable model (not its distributed wrapper).
-        layers: Names of modules: ``backbone``, ``heads``, or a part such as ``backbone.layer1``.
-        iterations: Number of iterations, from the first.
-
     Raises:
         InputError: A name belongs to no module, or nothing is left to train.
     """

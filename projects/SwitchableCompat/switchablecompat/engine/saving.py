@@ -34,12 +34,9 @@ class EndOfEpoch(HookBase):
     Args:
         model: The switchable model (not its distributed wrapper).
         checkpointer: Checkpointer of the run.
-        evaluate: Evaluates, and returns a nested dict of metrics, which is empty on all ranks but the first.
+        evaluate: Returns a nested dict of metrics, which is empty on all ranks but the first.
         interruption: Request to end the run. It stops an evaluation at once.
         cfg: Has the periods of checkpoints and evaluations.
-
-    Attributes:
-        best: Best metric so far.
     """
 
     def __init__(

@@ -47,10 +47,7 @@ logger = logging.getLogger("fastreid.switchablecompat.setup")
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
-    """Load and check the config, prepare device, folder and log, check the data, and seed everything.
-
-    Args:
-        args: FastReID's command-line arguments.
+    """Prepare a run by FastReID's arguments: config, device, folder, log, data check and seed.
 
     Returns:
         The frozen config, with the actual seed.

@@ -205,10 +205,7 @@ class SwitchableTrainer(DefaultTrainer):
     def test(cls, cfg: CfgNode, model: nn.Module, record: Mapping[str, Any] | None = None) -> OrderedDict[str, Any]:
         """Evaluate on every test set; write grid.json, .csv, .md and .png into OUTPUT_DIR.
 
-        Args:
-            cfg: Config.
-            model: The model, on its device.
-            record: Record of the run that trained the model. Default: the run that ``cfg`` describes.
+        The record is that of the run that trained the model. Default: the run that ``cfg`` describes.
 
         Returns:
             Flat floats for FastReID's hooks: every cell, the full model's self-test under FastReID's names, and

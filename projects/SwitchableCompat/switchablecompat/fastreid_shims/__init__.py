@@ -38,14 +38,7 @@ def _of(module: str) -> list[Shim]:
 
 
 def apply() -> tuple[str, ...]:
-    """Apply every shim that is needed here; a second call does nothing.
-
-    Returns:
-        The names of the shims that were needed.
-
-    Raises:
-        ImportError: FastReID is not installed.
-    """
+    """Apply every shim that is needed here, once; returns their names. Raises ImportError if FastReID is missing."""
     global _applied
     if _applied is None:
         if importlib.util.find_spec("fastreid") is None:

@@ -20,10 +20,7 @@ _cpu_loader: bool | None = None
 
 
 def use_cpu_loader(flag: bool | None) -> None:
-    """Say where the loaders built from now on deliver their batches.
-
-    The trainer calls this with ``cfg.MODEL.DEVICE == "cpu"`` before it builds a loader, because FastReID's loader does
-    not see the config and moves batches to the GPU whenever it can.
+    """Say where the loaders built from now on deliver their batches. (FastReID's loader does not see the config.)
 
     Args:
         flag: True for plain loaders that leave batches on the CPU, False for FastReID's loader with its CUDA stream,
