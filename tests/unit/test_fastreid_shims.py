@@ -134,7 +134,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 IMPORT = (
-    "import switchablecompat, fastreid.data, fastreid.engine, fastreid.evaluation, fastreid.modeling; "
+    "import switchablecompat, fastreid.data, fastreid.engine, fastreid.evaluation.rank, fastreid.modeling; "
     "print(fastreid.__file__)"
 )
 

@@ -27,7 +27,7 @@ def shims() -> Iterator[Shim]:
     yield from _of("imports")
     with warnings.catch_warnings():  # it advises to compile a tool; this plug-in ranks without one, and faster
         warnings.filterwarnings("ignore", message=r"Cython (rank|roc) evaluation .* is unavailable")
-        for name in ("data", "engine", "evaluation", "modeling"):
+        for name in ("data", "engine", "evaluation.rank", "evaluation.roc", "modeling"):
             importlib.import_module(f"fastreid.{name}")
     for name in ("loading", "checkpoints", "backbones", "distributed", "deprecations"):
         yield from _of(name)
