@@ -45,14 +45,11 @@ def check_writable(folder: str) -> None:
 
 
 def lock(folder: str) -> None:
-    """Lock the folder against other processes until :func:`unlock` or the end of this process.
+    """Lock the folder until :func:`unlock` or the end of this process; reject one that another process holds.
 
     The operating system holds the lock, so a killed process leaves nothing behind. The lock is a record lock of
     ``fcntl``, which belongs to the process. Loader workers would inherit a lock of ``flock`` and keep it after the
     trainer is killed.
-
-    Raises:
-        InputError: Another process runs in the folder (with its number).
     """
     key = (os.getpid(), os.path.realpath(folder))
     if fcntl is None or key in _held:

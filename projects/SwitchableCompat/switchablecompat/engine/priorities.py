@@ -17,11 +17,7 @@ class UncertaintyPriorities:
 
     With the running means u_i of the uncertainties, the factor is m u_i^gamma / sum_j u_j^gamma over all m sub-models.
     Factors are 1 on average, and all are 1 if all sub-models are equally uncertain. Uncertain sub-models have larger
-    factors, which fall as they learn. The state belongs into checkpoints.
-
-    Args:
-        names: Names of the sub-models.
-        exponent: Exponent gamma. 0: every factor is 1.
+    factors, which fall as they learn. gamma is ``exponent``; 0: every factor is 1. The state belongs into checkpoints.
     """
 
     def __init__(self, names: Sequence[str], exponent: float = 0.0) -> None:

@@ -22,7 +22,6 @@ class StepPlan:
         slow_start: Number of iterations in which the factors of all but the full model rise linearly from 0.
         sandwich: Number of random sub-models that a step trains in addition to the smallest and the full model (the
             sandwich rule, Yu & Huang, "Universally Slimmable Networks", ICCV 2019, section 3.2). 0: all.
-        seed: Seed of the random choice.
     """
 
     count: int
