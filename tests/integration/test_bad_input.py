@@ -103,8 +103,8 @@ TRAIN = [
     ([*CONFIG, "SOLVER.MAX_EPOCH", "1"], "SOLVER.MAX_EPOCH: must leave epochs for the cosine schedule"),
     ([*CONFIG, "SOLVER.IMS_PER_BATCH", "128"], "training data: "),
     ([*CONFIG, "OUTPUT_DIR", ""], "OUTPUT_DIR: must name a folder, found ''"),
-    ([*CONFIG, "OUTPUT_DIR", "{bad}/word.yml"], "OUTPUT_DIR: must be a folder that can be written to"),
-    ([*CONFIG, "OUTPUT_DIR", "{bad}/word.yml/below"], "OUTPUT_DIR: must be a folder that can be written to"),
+    ([*CONFIG, "OUTPUT_DIR", "{bad}/word.yml"], "OUTPUT_DIR: must be a folder that can be written, found"),
+    ([*CONFIG, "OUTPUT_DIR", "{bad}/word.yml/below"], "OUTPUT_DIR: must be a folder that can be written, found"),
     # data sets
     ([*CONFIG, "DATASETS.NAMES", "()"], "DATASETS.NAMES: must name a data set to train on, found ()"),
     ([*CONFIG, "DATASETS.TESTS", "()"], "DATASETS.TESTS: must name a data set to evaluate on, found ()"),
@@ -158,7 +158,7 @@ if not torch.cuda.is_available():
     TRAIN.append(([*CONFIG, "MODEL.DEVICE", "cuda:7"], "MODEL.DEVICE: no CUDA device is usable here"))
 if os.getuid():
     TRAIN.append(
-        ([*CONFIG, "OUTPUT_DIR", "{bad}/read-only/run"], "OUTPUT_DIR: must be a folder that can be written to")
+        ([*CONFIG, "OUTPUT_DIR", "{bad}/read-only/run"], "OUTPUT_DIR: must be a folder that can be written, found")
     )
 
 CHECK = [
