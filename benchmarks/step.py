@@ -88,13 +88,13 @@ def load(config_file: str, opts: Sequence[str]) -> CfgNode:
 def training_loop(
     cfg: CfgNode, model: SwitchableBaseline, loader: Iterable[dict[str, Tensor]], optimizer: Optimizer, **parts: Any
 ) -> SwitchableTrainLoop:
-    """The plug-in's training loop without a trainer; ``parts`` as for ``SwitchableTrainLoop.take_over``."""
+    """The plug-in's training loop without a trainer; ``parts`` as for ``SwitchableTrainLoop``."""
     autocast = _autocast(cfg)
     if autocast == torch.float16:
         inner = AMPTrainer(model, loader, optimizer, None, torch.amp.GradScaler("cuda"))
     else:
         inner = SimpleTrainer(model, loader, optimizer, None)
-    return SwitchableTrainLoop.take_over(inner, build_aggregation(cfg, model), autocast=autocast, **parts)
+    return SwitchableTrainLoop(inner, build_aggregation(cfg, model), autocast=autocast, **parts)
 
 
 class SwitchableStep:

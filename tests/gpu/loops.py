@@ -28,7 +28,7 @@ def make_loop(*opts, device="cuda", scale=2.0**16, log=None):
     else:
         inner = SimpleTrainer(model, loader, optimizer, None)
     model.train()
-    loop = SwitchableTrainLoop.take_over(inner, build_aggregation(cfg, model), autocast=dtype, log=log)
+    loop = SwitchableTrainLoop(inner, build_aggregation(cfg, model), autocast=dtype, log=log)
     loop.iter = 0
     return loop
 

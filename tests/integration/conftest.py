@@ -11,7 +11,7 @@ import torch
 from builders import calibrated_run, save_run, tiny_config, write_pictures
 from switchablecompat.deploy.images import read_images
 from switchablecompat.engine import SwitchableTrainer
-from switchablecompat.fastreid_shims import use_cpu_loader
+from switchablecompat.fastreid_shims.loading import use_cpu_loader
 
 TOOLS = Path(__file__).parents[2] / "tools"
 

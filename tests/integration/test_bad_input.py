@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from builders import TINY, Hostile, tiny_config, tiny_model
-from switchablecompat.fastreid_shims import use_cpu_loader
+from switchablecompat.fastreid_shims.loading import use_cpu_loader
 from switchablecompat.modeling.checkpoint import RECORD_KEY
 from switchablecompat.modeling.trained import run_record
 
@@ -103,8 +103,8 @@ TRAIN = [
     ([*CONFIG, "SOLVER.MAX_EPOCH", "1"], "SOLVER.MAX_EPOCH: must leave epochs for the cosine schedule"),
     ([*CONFIG, "SOLVER.IMS_PER_BATCH", "128"], "training data: "),
     ([*CONFIG, "OUTPUT_DIR", ""], "OUTPUT_DIR: must name a folder, found ''"),
-    ([*CONFIG, "OUTPUT_DIR", "{bad}/word.yml"], "OUTPUT_DIR: must be a folder that can be written to"),
-    ([*CONFIG, "OUTPUT_DIR", "{bad}/word.yml/below"], "OUTPUT_DIR: must be a folder that can be written to"),
+    ([*CONFIG, "OUTPUT_DIR", "{bad}/word.yml"], "OUTPUT_DIR: must be a folder that can be written, found"),
+    ([*CONFIG, "OUTPUT_DIR", "{bad}/word.yml/below"], "OUTPUT_DIR: must be a folder that can be written, found"),
     # data sets
     ([*CONFIG, "DATASETS.NAMES", "()"], "DATASETS.NAMES: must name a data set to train on, found ()"),
     ([*CONFIG, "DATASETS.TESTS", "()"], "DATASETS.TESTS: must name a data set to evaluate on, found ()"),
@@ -130,7 +130,7 @@ TRAIN = [
     (weights("code.pth"), "code.pth: must be a whole checkpoint of tensors"),
     (weights("pickle.pth"), "pickle.pth: must be a whole checkpoint of tensors"),
     (weights("list.pth"), "list.pth: must be a checkpoint or a state dict of tensors, found list"),
-    (weights("two_widths.pth"), "two_widths.pth: must be a checkpoint of this config (same backbone, widths and"),
+    (weights("two_widths.pth"), f"two_widths.pth: must be a checkpoint of {TINY} (same backbone, widths and"),
     ([*CONFIG, "MODEL.WEIGHTS", "{bad}/half.pth"], "half.pth: must hold the whole backbone of this config"),
     ([*CONFIG, "MODEL.WEIGHTS", "{bad}/code.pth"], "code.pth: must be a whole checkpoint of tensors"),
     ([*CONFIG, *PRETRAIN, "/nowhere.pth"], "MODEL.BACKBONE.PRETRAIN_PATH: must be an existing file"),
@@ -158,7 +158,7 @@ if not torch.cuda.is_available():
     TRAIN.append(([*CONFIG, "MODEL.DEVICE", "cuda:7"], "MODEL.DEVICE: no CUDA device is usable here"))
 if os.getuid():
     TRAIN.append(
-        ([*CONFIG, "OUTPUT_DIR", "{bad}/read-only/run"], "OUTPUT_DIR: must be a folder that can be written to")
+        ([*CONFIG, "OUTPUT_DIR", "{bad}/read-only/run"], "OUTPUT_DIR: must be a folder that can be written, found")
     )
 
 CHECK = [

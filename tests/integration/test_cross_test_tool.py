@@ -9,7 +9,7 @@ import torch
 from builders import save_run, tiny_config
 from switchablecompat.engine import SwitchableTrainer
 from switchablecompat.evaluation.cells import QueryResults
-from switchablecompat.fastreid_shims import use_cpu_loader
+from switchablecompat.fastreid_shims.loading import use_cpu_loader
 
 
 @pytest.fixture(scope="module")

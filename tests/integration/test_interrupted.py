@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import json
 import logging
 import os
 import random
@@ -12,10 +13,13 @@ import numpy as np
 import pytest
 import torch
 from fastreid.utils.env import seed_all_rng
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from builders import TINY
-from switchablecompat.engine import SwitchableTrainer, setup, trainer
-from switchablecompat.fastreid_shims import use_cpu_loader
+from switchablecompat.engine import SwitchableTrainer, hooks, setup, trainer
+from switchablecompat.engine.fused_optimizer import use_fused_kernels
+from switchablecompat.errors import InputError
+from switchablecompat.fastreid_shims.loading import use_cpu_loader
 
 STEPS = 6  # of an epoch
 OPTIONS = (
@@ -127,6 +131,63 @@ def test_a_run_ended_within_an_epoch_goes_on_at_its_next_step_bit_for_bit(uninte
     assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
 
 
+def rows(folder):
+    return [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("error", "every"),
+    [(None, 1), (KeyboardInterrupt, 1), (OSError, 1), (OSError, 20)],
+    ids=["SIGTERM", "Ctrl-C", "an error", "an error on a GPU"],
+)
+def test_metrics_up_to_the_last_step_are_written_however_a_run_ends(tmp_path, error, every):
+    """Step 8 is within the second epoch; a GPU reads its log every 20 steps."""
+    made = make(tmp_path)
+    if every > 1:
+        use_fused_kernels(made.optimizer)
+        made._trainer.log.every = every
+    run_step = made.run_step
+
+    def ended():
+        if made.iter == 9 and error:
+            raise error("the end")
+        run_step()
+
+    made.run_step = ended
+    if error:
+        with pytest.raises(error, match="the end"):
+            made.train()
+    else:
+        kill_at(made, 8)
+        terminated(made)
+    last, left = rows(tmp_path)
+    assert (last["iteration"], left["iteration"]) == (STEPS - 1, 8)
+    assert {"total_loss", "lr", "grad_norm_w050"} <= {*left}
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [(one.step, one.value) for one in events.Scalars("total_loss")] == [
+        (row["iteration"], pytest.approx(row["total_loss"])) for row in (last, left)
+    ]
+
+
+def test_the_metrics_of_an_epoch_whose_evaluation_is_ended_are_written(tmp_path):
+    def ended(number):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    terminated(make(tmp_path, evaluate=ended))
+    (row,) = rows(tmp_path)
+    assert row["iteration"] == STEPS - 1
+    assert "total_loss" in row
+
+
+def test_an_error_before_the_first_step_is_the_one_that_is_reported(tmp_path, monkeypatch):
+    def unreadable(self):
+        raise InputError("1.png", "must be a readable image")
+
+    monkeypatch.setattr("switchablecompat.engine.hooks.StepSeed.before_train", unreadable)
+    with pytest.raises(InputError, match=r"^1\.png: must be a readable image$"):
+        make(tmp_path).train()
+
+
 def test_ended_twice_in_one_epoch(uninterrupted, tmp_path):
     for resume, step in ((False, 7), (True, 9)):
         made = make(tmp_path, resume=resume)
@@ -190,6 +251,16 @@ def test_the_last_epoch_is_evaluated_whatever_the_period(tmp_path):
     assert made.train() == {"metric": 1.0}
     assert Trainer.evaluations == 2
     assert '"metric": 1.0' in (tmp_path / "metrics.json").read_text()
+
+
+@pytest.mark.parametrize("start", ["slices", "calibrated"])
+def test_only_the_config_that_says_so_calibrates_narrow_widths_at_the_start(tmp_path, monkeypatch, start):
+    calls = []
+    monkeypatch.setattr(hooks, "calibrate_bn", lambda model, batches, indices: calls.append((indices, len([*batches]))))
+    made = make(tmp_path, "MODEL.SWITCHABLE.SUBMODEL_START", start, "TEST.PRECISE_BN.NUM_ITER", "2")
+    made.start_iter = 0
+    made.before_train()
+    assert calls == ([([0], 2)] if start == "calibrated" else [])
 
 
 def test_a_handler_of_the_user_keeps_the_signal(tmp_path):

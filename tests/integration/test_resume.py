@@ -18,7 +18,7 @@ from fastreid.utils.env import seed_all_rng
 from builders import TINY
 from switchablecompat.engine import SwitchableTrainer, setup
 from switchablecompat.errors import InputError
-from switchablecompat.fastreid_shims import use_cpu_loader
+from switchablecompat.fastreid_shims.loading import use_cpu_loader
 from switchablecompat.modeling.checkpoint import RECORD_KEY
 
 # No evaluation before the end, for speed; augmentation that draws from Python's, NumPy's and torch's

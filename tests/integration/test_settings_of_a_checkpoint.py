@@ -12,7 +12,7 @@ from switchablecompat.config import load_config
 from switchablecompat.deploy.files.opening import open_encoder
 from switchablecompat.engine.output_folder import unlock
 from switchablecompat.errors import InputError
-from switchablecompat.fastreid_shims import use_cpu_loader
+from switchablecompat.fastreid_shims.loading import use_cpu_loader
 
 OUT = ["--output", "{out}"]
 FILES = ["{config}", "--weights", "{run}/model_final.pth"]  # {config}: the option with its file, or nothing
@@ -125,6 +125,16 @@ def test_no_tool_needs_a_config_file(name, places, run_tool_on):
         make_gallery(places, run_tool_on)
     code, _, err, _ = run_tool_on(name)
     assert code == 0, err[-2000:]
+
+
+def test_an_evaluation_reads_no_settings_of_the_training(places, tmp_path, run_tool):
+    """Neither a loss that they contradict nor a batch that its identities do not divide."""
+    options = ("MODEL.LOSSES.COMPAT.KIND", "ce", "MODEL.LOSSES.COMPAT.PRIORITY", "1.0", "DATALOADER.NUM_INSTANCE", "5")
+    weights = places[0]["run"] / "model_final.pth"
+    code, _, err = run_tool("train_net.py", "--eval-only", "MODEL.WEIGHTS", weights, "OUTPUT_DIR", tmp_path, *options)
+    unlock(str(tmp_path))
+    assert code == 0, err[-2000:]
+    assert (tmp_path / "grid.json").is_file()
 
 
 def make_gallery(places, run_tool_on):

@@ -16,8 +16,10 @@ from torch import nn
 
 from builders import TINY
 from switchablecompat.engine import SwitchableTrainer, setup
+from switchablecompat.engine.fused_optimizer import use_fused_kernels
+from switchablecompat.engine.step_log import REPORT_EVERY
 from switchablecompat.evaluation.features import extract_features
-from switchablecompat.fastreid_shims import use_cpu_loader
+from switchablecompat.fastreid_shims.loading import use_cpu_loader
 
 STEPS = 3
 # TrainingSampler: FastReID's identity samplers draw other batches for two processes.
@@ -129,23 +131,30 @@ def test_an_evaluation_sees_every_image_once(seen):
         assert second[f"test{count}"] is None
 
 
-def spoiled(folder, scaled):
-    """Run in each process: one step in which the second one's loss of the smallest sub-model is not a number."""
+def spoiled(folder, kind):
+    """Run in each process: one step in which the second one's loss of the smallest sub-model is not a number.
+
+    With a fused optimiser its gradient is finite, so that only the loss tells.
+    """
     torch.set_num_threads(1)
-    output = str(folder / f"spoiled {scaled}")
+    output = str(folder / f"spoiled {kind}")
     cfg = setup(
         argparse.Namespace(config_file=TINY, opts=[*OPTIONS, "OUTPUT_DIR", output], eval_only=False, resume=False)
     )
     trainer = SwitchableTrainer(cfg)
     loop = trainer._trainer
-    if scaled:
+    if kind == "scaled":
         loop.grad_scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    if kind == "fused":
+        use_fused_kernels(loop.optimizer)
+        loop.log.every = REPORT_EVERY
     losses = loop.switchable.submodel_losses
 
     def submodel_losses(images, targets, index):
         values, diagnostics = losses(images, targets, index)
         if index == 0 and comm.get_rank() == 1:
-            values = {key: value * float("nan") for key, value in values.items()}
+            nan = float("nan")
+            values = {key: value + nan if kind == "fused" else value * nan for key, value in values.items()}
         return values, diagnostics
 
     loop.switchable.submodel_losses = submodel_losses
@@ -157,21 +166,23 @@ def spoiled(folder, scaled):
         except FloatingPointError as error:
             said = str(error)
     moved = sum(not torch.equal(p, q) for p, q in zip(loop.switchable.parameters(), before, strict=True))
-    scale = loop.grad_scaler.get_scale() if scaled else None
-    torch.save((said, moved, scale), folder / f"spoiled-{scaled}-{comm.get_rank()}.pt")
+    scale = loop.grad_scaler.get_scale() if kind == "scaled" else None
+    torch.save((said, moved, scale), folder / f"spoiled-{comm.get_rank()}.pt")
 
 
 @needs_cpu
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("scaled", [False, True])
-def test_all_processes_end_alike_where_one_loss_is_not_a_number(seen, tmp_path, scaled, monkeypatch):
-    """By one and the same error, so that none waits for the other; or with a scaler by skipping the step."""
+@pytest.mark.parametrize("kind", ["plain", "scaled", "fused"])
+def test_all_processes_end_alike_where_one_loss_is_not_a_number(seen, tmp_path, kind, monkeypatch):
+    """By one and the same error, so that none waits for the other; or by skipping the step, all together."""
     fork = functools.partial(torch.multiprocessing.start_processes, start_method="fork")
     monkeypatch.setattr(torch.multiprocessing, "spawn", fork)
-    launch(spoiled, 2, dist_url="auto", args=(tmp_path, scaled))
+    launch(spoiled, 2, dist_url="auto", args=(tmp_path, kind))
     logging.getLogger("fastreid").handlers.clear()
-    first, second = (torch.load(tmp_path / f"spoiled-{scaled}-{rank}.pt") for rank in range(2))
+    first, second = (torch.load(tmp_path / f"spoiled-{rank}.pt") for rank in range(2))
     assert first == second
     said, moved, scale = first
     assert moved == 0
-    assert (scale == 512) if scaled else said.startswith("iteration 0: loss_compat_w025 is nan (beside ")
+    assert scale == (512 if kind == "scaled" else None)
+    assert said.startswith("iteration 0: loss_compat_w025 is nan (beside " if kind == "plain" else "")
+    assert bool(said) is (kind == "plain")

@@ -9,7 +9,7 @@ from fastreid.layers import any_softmax
 
 from builders import R18, TINY, tiny_config
 from switchablecompat.config import add_switchablecompat_config, load_config
-from switchablecompat.engine.components import check_components, warn_of_unread
+from switchablecompat.engine.setup import check_components, warn_of_unread
 from switchablecompat.errors import InputError
 from switchablecompat.losses.compatible import PRESETS, CompatibleLoss
 
@@ -225,26 +225,6 @@ def test_margins_that_leave_no_evidence_are_refused_with_an_evidential_loss(laye
         loss(getattr(any_softmax, layer)(100, scale, margin)(cosines.clone(), targets), targets)[0].backward()
         pulls[kind] = -cosines.grad[torch.arange(8), targets].max().item()
     assert pulls["evidential"] < 1e-3 * pulls["ce"]
-
-
-@pytest.mark.parametrize(
-    ("key", "advice"),
-    [
-        (
-            "MODEL.SWITCHABLE.SLOW_START_ITERS",
-            "MODEL.SWITCHABLE.SLOW_START, a share of the training (0.5 for half of it)",
-        ),
-        ("SOLVER.AGGREGATION.PROJECT_CLASSIFIER", "SOLVER.AGGREGATION.CLASSIFIER_GRANULARITY none"),
-    ],
-)
-def test_a_key_that_went_says_what_to_write_instead(key, advice, tmp_path):
-    with pytest.raises(InputError, match=rf"^{key}: is now {re.escape(advice)}"):
-        tiny_config(key, 9)
-    *nodes, last = key.split(".")
-    lines = [f"{'  ' * depth}{node}:" for depth, node in enumerate(nodes)] + [f"{'  ' * len(nodes)}{last}: 9"]
-    (tmp_path / "old.yml").write_text("\n".join(lines))
-    with pytest.raises(InputError, match=rf"^{tmp_path}/old.yml, {key}: is now {re.escape(advice)}"):
-        tiny_config(config_file=str(tmp_path / "old.yml"))
 
 
 UNREAD = [

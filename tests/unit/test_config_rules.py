@@ -10,9 +10,9 @@ from fastreid.data.transforms import build_transforms
 from PIL import Image
 
 from builders import tiny_config, tiny_model
-from switchablecompat.config_check import check_config, check_share, check_training_sizes
+from switchablecompat.config_check import check_share, check_switchablecompat_config, check_training_sizes
 from switchablecompat.config_rules import OPTIMIZERS
-from switchablecompat.config_unread import MAY_BE_NEVER, value_of
+from switchablecompat.config_unread import MAY_BE_NEVER, getter
 from switchablecompat.engine.trainer import SwitchableTrainer
 from switchablecompat.errors import InputError
 from switchablecompat.modeling.opened import strip_training
@@ -21,12 +21,12 @@ BATCH = "SOLVER.IMS_PER_BATCH"
 ALONE = ("DATALOADER.SAMPLER_TRAIN", "TrainingSampler", "DATALOADER.NUM_INSTANCE", 1)
 
 BAD = [
-    *((f"{node}.PROB", value, "must be a probability") for node in MAY_BE_NEVER for value in (1.5, -0.1)),
-    ("INPUT.FLIP.PROB", float("nan"), "must be a probability"),
+    *((f"{node}.PROB", value, "must be between 0 and 1") for node in MAY_BE_NEVER for value in (1.5, -0.1)),
+    ("INPUT.FLIP.PROB", float("nan"), "must be between 0 and 1"),
     ("INPUT.CJ.BRIGHTNESS", -0.1, "not negative"),
     ("INPUT.CJ.CONTRAST", float("nan"), "finite number"),
     ("INPUT.CJ.SATURATION", float("inf"), "finite number"),
-    ("INPUT.CJ.HUE", 0.6, "from 0 to 0.5"),
+    ("INPUT.CJ.HUE", 0.6, "between 0 and 0.5"),
     ("INPUT.PADDING.MODE", "zeros", "must be one of ['constant', 'edge', 'reflect', 'symmetric'], found 'zeros'"),
     ("INPUT.PADDING.MODE", "Constant", "must be one of"),
     ("INPUT.PADDING.SIZE", -1, "not negative, found -1"),
@@ -49,8 +49,8 @@ BAD = [
     ("SOLVER.GAMMA", 10.0, "above 0 and up to 1, found 10.0"),
     ("SOLVER.GAMMA", -0.1, "above 0 and up to 1"),
     ("SOLVER.GAMMA", float("nan"), "above 0 and up to 1"),
-    ("SOLVER.WARMUP_FACTOR", -0.1, "from 0 to 1"),
-    ("SOLVER.WARMUP_FACTOR", 2.0, "from 0 to 1"),
+    ("SOLVER.WARMUP_FACTOR", -0.1, "between 0 and 1"),
+    ("SOLVER.WARMUP_FACTOR", 2.0, "between 0 and 1"),
     ("SOLVER.HEADS_LR_FACTOR", -1.0, "not negative"),
     ("SOLVER.BIAS_LR_FACTOR", float("inf"), "finite"),
     ("SOLVER.WEIGHT_DECAY", float("inf"), "finite"),
@@ -59,8 +59,8 @@ BAD = [
     ("SOLVER.DELAY_EPOCHS", -1, "not negative"),
     ("SOLVER.FREEZE_ITERS", -1, "not negative"),
     ("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "both", "must be one of ['norm', 'value']"),
-    ("SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 0.0, "above 0"),
-    ("SOLVER.CLIP_GRADIENTS.NORM_TYPE", -2.0, "above 0"),
+    ("SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 0.0, "must be positive"),
+    ("SOLVER.CLIP_GRADIENTS.NORM_TYPE", -2.0, "must be positive"),
     *(("SOLVER.OPT", name, "must be one of") for name in ("LBFGS", "SparseAdam", "Muon", "Optimizer")),
 ]  # fmt: skip
 
@@ -72,11 +72,11 @@ def test_a_number_that_makes_no_sense_is_refused_with_key_rule_and_value(key, va
     cfg.defrost()
     node, _, leaf = key.rpartition(".")
     if isinstance(value, float):  # a command line has no NaN, a yaml file has
-        value_of(cfg, node)[leaf] = value
+        getter(cfg)(node)[leaf] = value
     else:
         cfg.merge_from_list([key, value])
     with pytest.raises(InputError) as error:
-        check_config(cfg), check_training_sizes(cfg)
+        check_switchablecompat_config(cfg), check_training_sizes(cfg)
     text = str(error.value)
     assert text.startswith(f"{key}: must ")
     assert rule in text

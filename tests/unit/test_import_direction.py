@@ -7,9 +7,9 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "projects" / "SwitchableCompat" / "switchablecompat"
 # Each may import itself and what stands before it.
-ORDER = ["errors", "widths", "files", "choices", "fastreid_shims", "layers", "config_unread", "config_rules",
-         "own_losses", "config_check", "config", "settings", "provenance", "losses", "modeling", "aggregation", "data",
-         "evaluation", "family", "engine", "comparison", "deploy", "cli"]  # fmt: skip
+ORDER = ["errors", "widths", "files", "choices", "settings", "fastreid_shims", "layers", "config_unread",
+         "config_rules", "own_losses", "config_check", "config", "provenance", "losses", "modeling", "aggregation",
+         "data", "evaluation", "family", "engine", "comparison", "deploy", "cli"]  # fmt: skip
 IN_DEPLOY = ["packages", "images", "image_list", "card", "encoder", "files", "features", "gallery", "profiles"]
 FILES = [p for p in sorted(PACKAGE.rglob("*.py")) if p != PACKAGE / "__init__.py"]
 DEPLOY = PACKAGE / "deploy"

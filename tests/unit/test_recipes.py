@@ -10,7 +10,7 @@ from fastreid.utils.events import EventStorage
 from builders import CLASSES, images, randomise
 from switchablecompat.config import load_config
 from switchablecompat.engine import SwitchableTrainer
-from switchablecompat.fastreid_shims import use_cpu_loader
+from switchablecompat.fastreid_shims.loading import use_cpu_loader
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,16 +10,9 @@ import yaml
 from fastreid.config import CfgNode as CN  # noqa: N817  (FastReID's own abbreviation)
 from fastreid.config import get_cfg
 
-from .config_check import check_config
+from .config_check import check_switchablecompat_config
 from .errors import InputError
 from .files import shipped
-
-# Keys of earlier versions, and the keys that replace them.
-REPLACED = {
-    "MODEL.SWITCHABLE.SLOW_START_ITERS": "MODEL.SWITCHABLE.SLOW_START, a share of the training (0.5 for half of it)",
-    "SOLVER.AGGREGATION.POWER": "gone, with the aggregator cgi",
-    "SOLVER.AGGREGATION.PROJECT_CLASSIFIER": "SOLVER.AGGREGATION.CLASSIFIER_GRANULARITY none, instead of False",
-}
 
 
 def add_switchablecompat_config(cfg: CN) -> CN:
@@ -172,11 +165,9 @@ def add_switchablecompat_config(cfg: CN) -> CN:
 
 
 def load_config(config_file: str, opts: Sequence[str] = ()) -> CN:
-    """Load a config: FastReID's defaults, our keys, a file, and overrides; the result is checked and frozen.
+    """Load a config: FastReID's defaults, our keys, a yaml file if one is named, and ``KEY VALUE`` pairs.
 
-    Args:
-        config_file: A yaml file, which may use FastReID's ``_BASE_``. Empty: defaults only.
-        opts: ``KEY VALUE`` pairs.
+    The file may use FastReID's ``_BASE_``. The result is checked and frozen.
 
     Raises:
         InputError: Missing file, invalid yaml, unknown key, wrong type, or settings that contradict each other.
@@ -187,96 +178,44 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CN:
     return cfg
 
 
-def merge_config(
-    config_file: str, opts: Sequence[str] = (), file_key: str = "--config-file", *, trained: bool = False
-) -> CN:
+def merge_config(config_file: str, opts: Sequence[str] = (), file_key: str = "--config-file") -> CN:
     """Merge a config as :func:`load_config` does, without checking or freezing it; for other architectures.
 
-    Args:
-        config_file: As in :func:`load_config`.
-        opts: As in :func:`load_config`.
-        file_key: Name of the setting in the message about a missing file.
-        trained: Whether the config belongs to an existing model. Keys of earlier versions that only affect training are
-            then dropped instead of rejected.
-
-    Raises:
-        InputError: Missing file, invalid yaml, unknown key, or wrong type.
+    ``file_key`` names the setting in the message about a missing file.
     """
-    cfg, config_file = add_switchablecompat_config(get_cfg()), shipped(config_file)
-    if config_file:
-        if not os.path.isfile(config_file):
-            raise InputError(file_key, "must be an existing yaml file", config_file)
-        _merge(cfg, lambda: CN.load_yaml_with_base(config_file), config_file, trained)
-    return _merge_opts(cfg, opts)
+    config_file = shipped(config_file)
+    if config_file and not os.path.isfile(config_file):
+        raise InputError(file_key, "must be an existing yaml file", config_file)
+    return _merged(lambda: CN.load_yaml_with_base(config_file) if config_file else {}, config_file, opts)
 
 
 def merge_kept(text: str, where: str, opts: Sequence[str] = ()) -> CN:
-    """Merge the config that a checkpoint stores, as :func:`merge_config` does for a file.
+    """Merge the config that a checkpoint stores as yaml, as :func:`merge_config` does for a file.
 
-    Args:
-        text: The config, as yaml.
-        where: Name of the checkpoint in messages.
-        opts: ``KEY VALUE`` pairs.
-
-    Raises:
-        InputError: The text is no config, or ``opts`` are not valid pairs.
+    ``where`` names the checkpoint in messages.
     """
+    return _merged(lambda: yaml.safe_load(text), where, opts)
+
+
+def _merged(load: Callable[[], Any], where: str, opts: Sequence[str]) -> CN:
+    """The defaults, with the nested dict that ``load`` returns, and overrides."""
     cfg = add_switchablecompat_config(get_cfg())
-    _merge(cfg, lambda: yaml.safe_load(text), where, trained=True)
-    return _merge_opts(cfg, opts)
-
-
-def _merge(cfg: CN, load: Callable[[], Any], where: str, trained: bool) -> None:
-    """Merge the nested dict that ``load`` returns into ``cfg``."""
     try:
-        loaded = load()
-        if trained:
-            _drop_replaced(loaded)
-        cfg.merge_from_other_cfg(CN(loaded))
+        cfg.merge_from_other_cfg(CN(load()))
     except FileNotFoundError as error:
         raise InputError(where, "_BASE_ must be an existing file", error.filename) from None
     except RecursionError:
         raise InputError(where, "must not be its own _BASE_") from None
     except (KeyError, ValueError, AssertionError, TypeError, AttributeError, OSError, yaml.YAMLError) as error:
-        _refuse_replaced(_one_line(error), f"{where}, ")
         raise InputError(where, "must be a valid config", _one_line(error)) from None
-
-
-def _merge_opts(cfg: CN, opts: Sequence[str]) -> CN:
     if len(opts) % 2:
         raise InputError("KEY VALUE overrides", "must come in pairs", " ".join(opts))
     for key, value in zip(opts[::2], opts[1::2], strict=True):
-        _refuse_replaced(key)
         try:
             cfg.merge_from_list([key, value])
         except (KeyError, ValueError, AssertionError, AttributeError, TypeError, RecursionError) as error:
             raise InputError(key, "must be an existing key with a value of its type", _one_line(error)) from None
     return cfg
-
-
-def _drop_replaced(loaded: dict[str, Any]) -> None:
-    for key in REPLACED:
-        *nodes, leaf = key.split(".")
-        node: Any = loaded
-        for name in nodes:
-            node = node.get(name, {})
-        node.pop(leaf, None)
-
-
-def _refuse_replaced(text: str, where: str = "") -> None:
-    """Reject a key of an earlier version and name its replacement; ``text`` is a message that ends with the key."""
-    for key, now in REPLACED.items():
-        if text.endswith(key):
-            raise InputError(f"{where}{key}", f"is now {now}")
-
-
-def check_switchablecompat_config(cfg: CN) -> None:
-    """Reject settings that contradict each other, before anything is built.
-
-    Raises:
-        InputError: With the key, the rule and the value found.
-    """
-    check_config(cfg)
 
 
 def _one_line(error: BaseException) -> str:

@@ -7,7 +7,7 @@ import math
 from fastreid.config import CfgNode as CN  # noqa: N817  (FastReID's own abbreviation)
 
 from .config_rules import IDENTITY_SAMPLERS, PIXELS, RULES, between, check_rules
-from .config_unread import reference_readers, single, value_of
+from .config_unread import getter, reference_readers, single
 from .errors import InputError
 from .layers.width_switch import check_widths
 from .own_losses import OWN_LOSSES
@@ -17,12 +17,8 @@ OTHER_LOSSES = ("TripletLoss", "CircleLoss", "Cosface")
 LOWEST_LOGIT = -5.0  # logit of the right class at a cosine of 0: exp(-5) is 2 % of the stable preset's prior
 
 
-def check_config(cfg: CN) -> None:
-    """Reject settings that make no sense or contradict each other.
-
-    Raises:
-        InputError: With the key, the rule and the value found.
-    """
+def check_switchablecompat_config(cfg: CN) -> None:
+    """Reject settings that make no sense or contradict each other (InputError), before anything is built."""
     check_rules(cfg, RULES)
     _check_model(cfg)
     _check_losses(cfg)
@@ -38,7 +34,7 @@ def check_config(cfg: CN) -> None:
 
 def single_width(cfg: CN) -> bool:
     """Whether the config trains a network of one width."""
-    return single(lambda key: value_of(cfg, key))
+    return single(getter(cfg))
 
 
 def _check_model(cfg: CN) -> None:
@@ -103,7 +99,7 @@ def _check_compatibility(cfg: CN) -> None:
     if "AsymmetricLoss" in names and losses.ASYMMETRIC.TEACHER == "full" and single_width(cfg):
         rule = "must be reference for a network of one width (ONLY_WIDTH, or WIDTHS [1.0]): it has no others"
         raise InputError("MODEL.LOSSES.ASYMMETRIC.TEACHER", rule, "full")
-    readers = reference_readers(lambda other: value_of(cfg, other))
+    readers = reference_readers(getter(cfg))
     if readers and not reference.WEIGHTS:
         rule = f"must name the checkpoint of a trained model, which {' and '.join(readers)} needs"
         raise InputError("MODEL.REFERENCE.WEIGHTS", rule, repr(""))
@@ -124,11 +120,7 @@ def _check_solver(cfg: CN) -> None:
 
 
 def check_share(cfg: CN, processes: int) -> None:
-    """Reject a batch that gives a process a single image if the head's batch norm needs two.
-
-    Raises:
-        InputError: With the batch size, and the images per process.
-    """
+    """Reject a batch that gives a process a single image if the head's batch norm needs two."""
     batch, heads = cfg.SOLVER.IMS_PER_BATCH, cfg.MODEL.HEADS
     together = processes > 1 and heads.NORM == "syncBN"
     if heads.WITH_BNNECK and not together and batch // processes < 2:
@@ -147,10 +139,9 @@ def _check_sizes(cfg: CN) -> None:
 
 
 def check_training_sizes(cfg: CN) -> None:
-    """Check sizes for training: FastReID resizes to SIZE_TRAIN, crops to CROP.SIZE, pads, and crops to SIZE_TRAIN.
+    """Reject sizes with which the network would see only a corner of an image, or its padding.
 
-    Raises:
-        InputError: The network would see only a corner of an image, or its padding.
+    FastReID resizes to SIZE_TRAIN, crops to CROP.SIZE, pads, and crops to SIZE_TRAIN.
     """
     train = list(cfg.INPUT.SIZE_TRAIN)
     crop, padding = cfg.INPUT.CROP, cfg.INPUT.PADDING

@@ -10,7 +10,7 @@ import torch
 from fastreid.config import CfgNode as CN  # noqa: N817  (FastReID's own abbreviation)
 from fastreid.layers import any_softmax, pooling
 
-from .config_unread import value_of
+from .config_unread import getter
 from .errors import InputError
 
 Rule = tuple[str, Callable[[Any], bool]]  # the rule as a message states it, and whether a value meets it
@@ -36,32 +36,19 @@ def one_of(*options: str) -> Rule:
 def between(low: float, high: float = math.inf) -> Rule:
     """The rule that a value is a number in the closed range, or at least ``low``."""
     text = f"must be at least {low}" if high == math.inf else f"must be between {low} and {high}"
-    return text, _within(low, high)
+    return text, lambda value: _number(value) and low <= value <= high
 
 
 def check_rules(cfg: CN, rules: Mapping[str, Rule], node: str = "") -> None:
-    """Reject the first value that breaks its rule.
-
-    Args:
-        cfg: The config.
-        rules: Rules by key.
-        node: Prefix of the keys, with its dot.
-
-    Raises:
-        InputError: With the key, the rule and the value found.
-    """
+    """Reject the first value that breaks its rule (InputError); ``node`` is the prefix of the keys, with its dot."""
     for key, (text, keeps) in rules.items():
-        value = value_of(cfg, node + key)
+        value = getter(cfg)(node + key)
         if not keeps(value):
             raise InputError(node + key, text, repr(value))
 
 
 def _number(value: Any) -> bool:
     return type(value) in (int, float) and not math.isnan(value)
-
-
-def _within(low: float, high: float) -> Callable[[Any], bool]:
-    return lambda value: _number(value) and low <= value <= high
 
 
 def _ascending(least: float, greatest: float) -> Callable[[Any], bool]:
@@ -86,7 +73,6 @@ def _device(name: str) -> bool:
 
 POSITIVE: Rule = ("must be positive", lambda value: value > 0)  # false for NaN too
 NOT_NEGATIVE: Rule = ("must be a finite number, not negative", lambda value: _number(value) and 0 <= value < math.inf)
-PROBABILITY: Rule = ("must be a probability, from 0 to 1", _within(0, 1))
 PIXELS: Rule = ("must be height and width in pixels", lambda value: len(value) == 2 and _whole(value))
 
 RULES: Mapping[str, Rule] = {
@@ -118,16 +104,16 @@ RULES: Mapping[str, Rule] = {
     "MODEL.LOSSES.DISTILL.KIND": one_of("logits", "features"),
     "MODEL.LOSSES.DISTILL.SCALE": POSITIVE,
     "MODEL.LOSSES.DISTILL.TEMPERATURE": POSITIVE,
-    **{f"INPUT.{name}.PROB": PROBABILITY for name in ("FLIP", "CJ", "AUTOAUG", "AUGMIX", "REA", "RPT")},
+    **{f"INPUT.{name}.PROB": between(0, 1) for name in ("FLIP", "CJ", "AUTOAUG", "AUGMIX", "REA", "RPT")},
     **{f"INPUT.CJ.{name}": NOT_NEGATIVE for name in ("BRIGHTNESS", "CONTRAST", "SATURATION")},
     "INPUT.SIZE_TRAIN": PIXELS,
     "INPUT.SIZE_TEST": PIXELS,
-    "INPUT.CJ.HUE": ("must be from 0 to 0.5", _within(0, 0.5)),
+    "INPUT.CJ.HUE": between(0, 0.5),
     "INPUT.PADDING.MODE": one_of("constant", "edge", "reflect", "symmetric"),  # torchvision's
     "INPUT.PADDING.SIZE": ("must be a number of pixels, not negative", lambda value: value >= 0),
     "INPUT.REA.VALUE": (
         "must be one number or three, from 0 to 255",
-        lambda value: len(value) in (1, 3) and all(map(_within(0, 255), value)),
+        lambda value: len(value) in (1, 3) and all(_number(v) and 0 <= v <= 255 for v in value),
     ),
     "INPUT.CROP.SCALE": (
         "must be two ascending shares of the picture's area, above 0 and up to 1", _ascending(0, 1)
@@ -143,7 +129,7 @@ RULES: Mapping[str, Rule] = {
     "SOLVER.STEPS": ("must be epochs, whole numbers from 1", _whole),
     "SOLVER.GAMMA": ("must be above 0 and up to 1", lambda value: 0 < value <= 1),
     "SOLVER.WARMUP_METHOD": one_of("constant", "linear", "exp"),
-    "SOLVER.WARMUP_FACTOR": ("must be from 0 to 1", _within(0, 1)),
+    "SOLVER.WARMUP_FACTOR": between(0, 1),
     "SOLVER.WARMUP_ITERS": between(0),
     "SOLVER.MAX_EPOCH": between(1),
     "SOLVER.CHECKPOINT_PERIOD": between(1),
@@ -154,8 +140,8 @@ RULES: Mapping[str, Rule] = {
                      "ETA_MIN_LR", "DELAY_EPOCHS", "FREEZE_ITERS")
     },
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": one_of("norm", "value"),
-    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": ("must be above 0", lambda value: value > 0),
-    "SOLVER.CLIP_GRADIENTS.NORM_TYPE": ("must be above 0", lambda value: value > 0),
+    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": POSITIVE,
+    "SOLVER.CLIP_GRADIENTS.NORM_TYPE": POSITIVE,
     "DATASETS.TESTS": ("must name a data set to evaluate on", bool),
     "TEST.METRIC": ("must be cosine: sub-models' feature lengths are not comparable", lambda name: name == "cosine"),
     "TEST.EVAL_PERIOD": between(1),

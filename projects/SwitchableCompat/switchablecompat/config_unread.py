@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 from fastreid.config import CfgNode as CN  # noqa: N817  (FastReID's own abbreviation)
+
+from .settings import flat_settings
 
 Get = Callable[[str], Any]
 
@@ -20,13 +23,13 @@ MAY_BE_NEVER = ("INPUT.FLIP", "INPUT.CJ", "INPUT.AUTOAUG", "INPUT.AUGMIX", "INPU
 FACTORS = (f"{SWITCHABLE}.LOSS_WEIGHTS", f"{SWITCHABLE}.SLOW_START", f"{COMPAT}.PRIORITY")
 
 
-def why_unread(key: str, get: Get) -> str:
-    """Why nothing reads a setting, given the others. Empty if something reads it, or if that is not known.
+def getter(cfg: CN) -> Get:
+    """A function that returns the value of a key by its full name."""
+    return lambda key: attrgetter(key)(cfg)
 
-    Args:
-        key: Full name of the setting.
-        get: Returns the value of any key of the config.
-    """
+
+def why_unread(key: str, get: Get) -> str:
+    """Why nothing reads the setting ``key``, given the others. Empty if something does, or if that is not known."""
     node, _, option = key.rpartition(".")
     if node == COMPAT:
         return _of_compatible_loss(option, get) or _of_factors(key, get)
@@ -53,12 +56,9 @@ def why_unread(key: str, get: Get) -> str:
 
 def unread_settings(cfg: CN, defaults: CN) -> list[str]:
     """One line (key, value, reason) for each setting of ``cfg`` that is not its default and that nothing reads."""
-    lines = []
-    for key, value in _flat(cfg):
-        reason = why_unread(key, lambda other: value_of(cfg, other))
-        if reason and value != value_of(defaults, key):
-            lines.append(f"{key} {value!r} {reason}")
-    return lines
+    own, default = flat_settings(cfg), flat_settings(defaults)
+    reasons = {key: why_unread(key, getter(cfg)) for key, value in own.items() if value != default[key]}
+    return [f"{key} {own[key]!r} {reason}" for key, reason in reasons.items() if reason]
 
 
 def reference_readers(get: Get) -> list[str]:
@@ -106,17 +106,3 @@ def _of_factors(key: str, get: Get) -> str:
     if key in FACTORS and get(f"{AGGREGATION}.NAME") in ("mgda", "imtl_g"):
         return f"has no effect with {AGGREGATION}.NAME {get(f'{AGGREGATION}.NAME')}, which undoes such factors"
     return ""
-
-
-def _flat(node: CN, prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for key, value in node.items():
-        found += _flat(value, f"{prefix}{key}.") if isinstance(value, CN) else [(f"{prefix}{key}", value)]
-    return found
-
-
-def value_of(cfg: CN, key: str) -> Any:
-    """The value of a key by its full name."""
-    for part in key.split("."):
-        cfg = cfg[part]
-    return cfg

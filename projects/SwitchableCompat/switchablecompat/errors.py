@@ -30,9 +30,8 @@ class InputError(ValueError):
             return
         super().__init__(f"{subject}: {rule}" + ("" if found is None else f", found {found}"))
 
-    def __reduce__(
-        self,
-    ) -> tuple[Any, ...]:  # the default cannot pass several positional arguments to another process
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default cannot pass several positional arguments to another process.
         return type(self), (self.subject, self.rule, self.found)
 
 

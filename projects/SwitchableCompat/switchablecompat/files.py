@@ -15,11 +15,7 @@ from .errors import InputError
 
 
 def refuse_unwritable(folder: str | Path, key: str, rule: str = "must be a folder that can be written to") -> None:
-    """Reject, before any work, a folder that cannot be created or written to. Creates nothing.
-
-    Raises:
-        InputError: With ``key`` and the obstacle.
-    """
+    """Reject, before any work, a folder that cannot be made or written to (InputError of ``key``). Creates nothing."""
     folder = Path(folder).absolute()
     there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
@@ -27,11 +23,7 @@ def refuse_unwritable(folder: str | Path, key: str, rule: str = "must be a folde
 
 
 def refuse_unwritable_file(path: str | Path, key: str) -> None:
-    """Reject, before any work, a file that cannot be written. Creates nothing.
-
-    Raises:
-        InputError: With ``key`` and the obstacle.
-    """
+    """Reject, before any work, a file that cannot be written (InputError of ``key``). Creates nothing."""
     path = Path(path).absolute()
     if path.is_dir():
         raise InputError(key, "must be a file, not a folder", path)
@@ -60,10 +52,6 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
     On an exception, also on an interrupt, the temporary file is removed and ``path`` stays as it was. The folder is
     created if needed. The temporary name keeps the suffix, because many writers choose their format by it.
-
-    Example:
-        >>> with atomic_write("outputs/grid.json") as temporary:      # doctest: +SKIP
-        ...     temporary.write_text("{}")
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,11 +68,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def write_texts(folder: str | Path, texts: Mapping[str, str]) -> list[Path]:
-    """Write texts by file name into ``folder``, with Unix line ends. Each file appears complete or not at all.
-
-    Returns:
-        The paths, in the order of ``texts``.
-    """
+    """Write texts by file name into ``folder``, with Unix line ends, each whole or not at all; returns the paths."""
     for name, text in texts.items():
         with atomic_write(Path(folder) / name) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="\n")
@@ -92,11 +76,7 @@ def write_texts(folder: str | Path, texts: Mapping[str, str]) -> list[Path]:
 
 
 def write_json(path: str | Path, content: Any, *, indent: int = 2) -> Path:
-    """Write strict JSON (no NaN) in UTF-8. The file appears complete or not at all.
-
-    Returns:
-        The path.
-    """
+    """Write strict JSON (no NaN) in UTF-8, whole or not at all; returns the path."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=indent, allow_nan=False) + "\n", encoding="utf-8")
     return Path(path)
@@ -107,11 +87,8 @@ def atomic_folder(path: str | Path, last: str) -> Iterator[Path]:
     """Yield a temporary folder beside ``path``, and move its files into ``path`` if the block raises nothing.
 
     On an exception the temporary folder is removed and ``path`` stays as it was. Files of the same name are replaced,
-    others stay. The file ``last`` is removed first and moved last: if a folder has it, its files belong together.
-
-    Args:
-        path: The folder; it is created if needed.
-        last: Name of the file that describes the others, which the block must write.
+    others stay. The block must write the file ``last``, which describes the others. It is removed first and moved last:
+    if a folder has it, its files belong together.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,15 +13,12 @@ OWN_LOSSES: dict[str, OwnLoss] = {}
 
 
 def register_loss(function: OwnLoss) -> OwnLoss:
-    """Register a loss under its function's name. It is added to the losses of every sub-model.
+    """Register a loss under its function's name, which must be free. It is added to the losses of every sub-model.
 
     Args:
         function: Takes the head's outputs for the sub-model (``features`` [N, D], ``neck_features`` [N, D],
             ``cls_outputs`` and ``pred_class_logits`` [N, classes]), the identities [N] int64, and whether the sub-model
             is the full model. Returns a scalar, already scaled.
-
-    Raises:
-        InputError: The name is taken.
     """
     name = function.__name__
     if name in OWN_LOSSES:

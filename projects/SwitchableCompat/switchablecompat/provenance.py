@@ -23,11 +23,8 @@ def family_digest(state_dict: Mapping[str, Tensor], settings: Mapping[str, Any])
     """Digest of a trained family's feature space: ``sha256:`` and 64 hex digits.
 
     Two sub-models are compatible only if they come from the same training run at the same step, that is, from the same
-    weights, used in the same way. Equal configs do not suffice.
-
-    Args:
-        state_dict: The switchable model's. The classifier is left out, because features do not depend on it.
-        settings: :func:`~switchablecompat.settings.feature_settings` of its config.
+    weights, used in the same way (:func:`~switchablecompat.settings.feature_settings`). Equal configs do not suffice.
+    The classifier is left out, because features do not depend on it.
     """
     return weights_digest({key: value for key, value in state_dict.items() if key != CLASSIFIER_KEY}, settings)
 

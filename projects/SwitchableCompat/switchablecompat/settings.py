@@ -11,29 +11,15 @@ from .errors import InputError
 # read (classifier, losses, dropout, synchronisation of batch norms) are left out, and so are those that only change
 # rounding (memory format, precision, device).
 FEATURE_KEYS = (
-    "MODEL.META_ARCHITECTURE",
-    "MODEL.PIXEL_MEAN",
-    "MODEL.PIXEL_STD",
-    "MODEL.BACKBONE.NAME",
-    "MODEL.BACKBONE.DEPTH",
-    "MODEL.BACKBONE.LAST_STRIDE",
-    "MODEL.BACKBONE.STRIDE_SIZE",
-    "MODEL.BACKBONE.WITH_IBN",
-    "MODEL.BACKBONE.WITH_SE",
-    "MODEL.BACKBONE.WITH_NL",
-    "MODEL.SWITCHABLE.BACKBONE",
-    "MODEL.SWITCHABLE.WIDTHS",
-    "MODEL.SWITCHABLE.ONLY_WIDTH",
+    "MODEL.META_ARCHITECTURE", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD",
+    "MODEL.BACKBONE.NAME", "MODEL.BACKBONE.DEPTH", "MODEL.BACKBONE.LAST_STRIDE", "MODEL.BACKBONE.STRIDE_SIZE",
+    "MODEL.BACKBONE.WITH_IBN", "MODEL.BACKBONE.WITH_SE", "MODEL.BACKBONE.WITH_NL",
+    "MODEL.SWITCHABLE.BACKBONE", "MODEL.SWITCHABLE.WIDTHS", "MODEL.SWITCHABLE.ONLY_WIDTH",
     "MODEL.SWITCHABLE.CHANNEL_DIVISOR",
-    "MODEL.HEADS.NAME",
-    "MODEL.HEADS.POOL_LAYER",
-    "MODEL.HEADS.EMBEDDING_DIM",
-    "MODEL.HEADS.WITH_BNNECK",
+    "MODEL.HEADS.NAME", "MODEL.HEADS.POOL_LAYER", "MODEL.HEADS.EMBEDDING_DIM", "MODEL.HEADS.WITH_BNNECK",
     "MODEL.HEADS.NECK_FEAT",
-    "INPUT.SIZE_TEST",
-    "INPUT.CROP.ENABLED",
-    "INPUT.CROP.SIZE",
-)
+    "INPUT.SIZE_TEST", "INPUT.CROP.ENABLED", "INPUT.CROP.SIZE",
+)  # fmt: skip
 
 # Settings that do not affect the training itself: names and places, what is written and when, the hardware and its
 # number formats, and how a test set is evaluated. A resumed run may change only these (and its length, see
@@ -93,15 +79,12 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[Diffe
 
 
 def refuse_differences(found: list[Difference], rule: str, where: str = "") -> None:
-    """Reject differences: one line explains the first and names the others.
+    """Reject differences, if there are any: one line explains the first and names the others.
 
     Args:
-        found: The differences. An empty list passes.
+        found: The differences.
         rule: Why the first value must stay. The message puts ``must be VALUE`` before it.
         where: Where the second value is. The message puts ``found VALUE`` before it.
-
-    Raises:
-        InputError: ``found`` is not empty.
     """
     if found:
         first, *others = found
@@ -123,15 +106,12 @@ def preprocessing_of(cfg: Any) -> dict[str, Any]:
 
 
 def check_comparable(*spaces: tuple[object, Mapping[str, Any]], why: str = "to compare features") -> None:
-    """Reject models whose features do not lie in the same space.
+    """Reject models whose features do not lie in the same space, with the first key that differs (InputError).
 
     Args:
         *spaces: Name and feature space of each model. A space holds values by the names in ``SPACE``, or by some of
             them if the others need not agree: models trained separately to be compatible have different families.
         why: The purpose for which the values must agree.
-
-    Raises:
-        InputError: With the first key that differs, and both values.
     """
     (name, space), *others = spaces
     first = flat_settings(space)

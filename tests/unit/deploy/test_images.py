@@ -11,7 +11,7 @@ from switchablecompat.deploy.image_list import list_images
 from switchablecompat.deploy.images import input_size, read_images
 from switchablecompat.engine import SwitchableTrainer
 from switchablecompat.errors import InputError
-from switchablecompat.fastreid_shims import use_cpu_loader
+from switchablecompat.fastreid_shims.loading import use_cpu_loader
 from switchablecompat.settings import preprocessing_of
 
 

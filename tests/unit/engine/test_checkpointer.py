@@ -20,7 +20,7 @@ def make(folder, **more):
     model = tiny_model()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     plain = Checkpointer(model, str(folder), optimizer=optimizer)
-    return model, SwitchableCheckpointer.take_over(plain, run_record(tiny_config("SEED", 5)), **more)
+    return model, SwitchableCheckpointer(plain, run_record(tiny_config("SEED", 5)), **more)
 
 
 def test_a_checkpoint_carries_its_run_and_its_family(tmp_path):

@@ -70,7 +70,7 @@ def make(device, log, *opts):
         use_fused_kernels(optimizer)
     inner = SimpleTrainer(model, Same(data), optimizer, None)
     certainty = ClassCertainty.from_config(cfg, model)
-    loop = SwitchableTrainLoop.take_over(inner, build_aggregation(cfg, model), certainty=certainty, log=log)
+    loop = SwitchableTrainLoop(inner, build_aggregation(cfg, model), certainty=certainty, log=log)
     loop.iter = 0
     return loop
 

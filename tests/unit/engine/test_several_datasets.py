@@ -12,7 +12,7 @@ from switchablecompat.data.training_sets import check_training_sets
 from switchablecompat.engine import SwitchableTrainer
 from switchablecompat.engine.setup import check_datasets
 from switchablecompat.errors import InputError
-from switchablecompat.fastreid_shims import use_cpu_loader
+from switchablecompat.fastreid_shims.loading import use_cpu_loader
 
 IDENTITIES = {"Market1501": 4, "MSMT17": 3, "VeRi": 3, "VehicleID": 3, "VeRiWild": 3}
 CAMERAS = {"Market1501": 2, "MSMT17": 2, "VeRi": 2, "VehicleID": 12, "VeRiWild": 2}  # VehicleID: one for each image

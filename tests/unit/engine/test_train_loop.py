@@ -12,9 +12,9 @@ from builders import tiny_config
 from switchablecompat.aggregation import GradientAggregation, GradientProjection, SumAggregator
 from switchablecompat.aggregation.build import AGGREGATORS, build_aggregator
 from switchablecompat.engine import SwitchableTrainLoop
-from switchablecompat.engine.hooks import CompleteJSONWriter
 from switchablecompat.engine.priorities import UncertaintyPriorities
 from switchablecompat.engine.step_plan import StepPlan
+from switchablecompat.engine.writers import JSONWriter
 from switchablecompat.layers import ChannelRule, SlimmableLinear, SwitchableBatchNorm2d, WidthSwitch, shared_parameters
 
 
@@ -63,7 +63,7 @@ def make(aggregator=None, spoil=None, lr=0.1, plan=None, priorities=None):
     aggregation = GradientAggregation(
         shared, model.switch.names, aggregator or GradientProjection(), granularity="layer"
     )
-    loop = SwitchableTrainLoop.take_over(inner, aggregation, plan, priorities)
+    loop = SwitchableTrainLoop(inner, aggregation, plan, priorities)
     loop.iter = 0
     return loop
 
@@ -350,14 +350,13 @@ def test_the_scaler_steps_unscaled_gradients_and_skips_all_widths_on_overflow():
 def test_scalars_put_after_the_last_write_are_written(tmp_path):
     """FastReID's writer drops what an evaluation adds to an iteration that was written already."""
     path = tmp_path / "metrics.json"
-    writer = CompleteJSONWriter(str(path))
+    writer = JSONWriter(str(path))
     with EventStorage() as storage:
         storage.put_scalar("total_loss", 1.0)
         writer.write()
         storage.put_scalar("mAP", 50.0, smoothing_hint=False)
         writer.write()
-        writer.write()
-    writer.close()
+        writer.close()
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert rows == [{"iteration": 0, "total_loss": 1.0}, {"iteration": 0, "mAP": 50.0}]
 
@@ -365,10 +364,9 @@ def test_scalars_put_after_the_last_write_are_written(tmp_path):
 def test_a_line_that_a_killed_run_left_unfinished_is_dropped(tmp_path):
     path = tmp_path / "metrics.json"
     path.write_text('{"iteration": 0, "total_loss": 1.0}\n{"iteration": 1, "tot')
-    writer = CompleteJSONWriter(str(path))
+    writer = JSONWriter(str(path))
     with EventStorage(1) as storage:
         storage.put_scalar("total_loss", 2.0)
-        writer.write()
-    writer.close()
+        writer.close()
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert rows == [{"iteration": 0, "total_loss": 1.0}, {"iteration": 1, "total_loss": 2.0}]

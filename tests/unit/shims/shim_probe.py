@@ -53,11 +53,6 @@ def import_six(_: Path) -> str:
     return OK
 
 
-@symptom("cython-warnings")
-def import_ranking(_: Path) -> str:
-    return first_warning(lambda: importlib.import_module("fastreid.evaluation.rank"))
-
-
 @symptom("loader-on-cpu")
 def cpu_loader(_: Path) -> str:
     from fastreid.data import build
@@ -198,10 +193,8 @@ def main(package: Path, folder: Path) -> None:
     sys.modules["switchablecompat"] = stub
     shims = importlib.import_module("switchablecompat.fastreid_shims")
     report = {}
-    for shim in shims.SHIMS:
+    for shim in shims.shims():
         entry = {"before": observe(shim.name, folder)}
-        if shim.name == "cython-warnings":  # the symptom is an import, which happens once
-            sys.modules.pop("fastreid.evaluation.rank")
         entry["needed"] = shim.needed()
         entry["patched"] = shim.apply()
         entry["needed_after"] = shim.needed()

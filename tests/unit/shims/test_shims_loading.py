@@ -17,8 +17,14 @@ from torch.utils.data import DataLoader
 
 from switchablecompat.data.check import check_images
 from switchablecompat.errors import InputError
-from switchablecompat.fastreid_shims import cpu_loader_in_use, loading, use_cpu_loader
-from switchablecompat.fastreid_shims.loading import RandomAffine, device_aware_loader, error_forwarding_generator
+from switchablecompat.fastreid_shims import deprecations, loading
+from switchablecompat.fastreid_shims.loading import (
+    DeviceAwareLoader,
+    ForwardingGenerator,
+    RandomAffine,
+    cpu_loader_in_use,
+    use_cpu_loader,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -37,35 +43,29 @@ class Copied(torch.Tensor):
         self.streams = [*getattr(self, "streams", []), stream]
 
 
-def test_the_memory_of_a_batch_is_kept_until_the_stream_that_reads_it_is_done(monkeypatch) -> None:
+@pytest.fixture
+def upstream(monkeypatch: pytest.MonkeyPatch) -> dict:
+    """FastReID's loader on a machine with a GPU: what was done to it."""
+    (original,), seen = DeviceAwareLoader.__bases__, {}
+
+    def init(self, local_rank: int, **kwargs: object) -> None:
+        seen["rank"] = local_rank
+        DataLoader.__init__(self, **kwargs)
+
+    monkeypatch.setattr(original, "__init__", init)
+    monkeypatch.setattr(original, "__iter__", lambda self: iter(["on the GPU"]))
+    monkeypatch.setattr(original, "__next__", lambda self: seen["batch"])
+    monkeypatch.setattr(original, "shutdown", lambda self: seen.update(ended=True))
+    return seen
+
+
+def test_the_memory_of_a_batch_is_kept_until_the_stream_that_reads_it_is_done(monkeypatch, upstream) -> None:
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "of the step")
     batch = {"images": torch.ones(2).as_subclass(Copied), "targets": torch.ones(2), "img_paths": ["a", "b"]}
-
-    class Loader(DataLoader):
-        def __init__(self, local_rank: int, **kwargs: object) -> None:
-            super().__init__(**kwargs)
-
-        def __next__(self):
-            return batch
-
+    upstream["batch"] = batch
     use_cpu_loader(False)
-    loader = device_aware_loader(Loader)(0, dataset=[0])
-    assert next(loader) is batch
+    assert next(DeviceAwareLoader(0, dataset=[0])) is batch
     assert batch["images"].streams == ["of the step"]
-
-
-class FakeDataLoaderX(DataLoader):
-    """Stands for FastReID's loader on a machine with a GPU."""
-
-    def __init__(self, local_rank: int, **kwargs: object) -> None:
-        super().__init__(**kwargs)
-        self.local_rank, self.ended = local_rank, False
-
-    def __iter__(self):
-        return iter(["on the GPU"])
-
-    def shutdown(self) -> None:
-        self.ended = True
 
 
 @pytest.mark.parametrize("available", [True, False])
@@ -75,23 +75,23 @@ def test_loader_follows_cuda_by_default(monkeypatch: pytest.MonkeyPatch, availab
 
 
 @pytest.mark.parametrize("on_cpu", [True, False])
-def test_the_switch_overrides_cuda(on_cpu: bool) -> None:
+def test_the_switch_overrides_cuda(on_cpu: bool, upstream: dict) -> None:
     use_cpu_loader(on_cpu)
-    loader = device_aware_loader(FakeDataLoaderX)(3, dataset=[7], pin_memory=on_cpu)
-    assert isinstance(loader, FakeDataLoaderX)
+    loader = DeviceAwareLoader(3, dataset=[7], pin_memory=on_cpu)
     batches = list(loader)
     loader.shutdown()
     if on_cpu:
         assert batches == [torch.tensor([7])]
         assert not loader.pin_memory
+        assert upstream == {}
     else:
         assert batches == ["on the GPU"]
-        assert (loader.local_rank, loader.ended) == (3, True)
+        assert upstream == {"rank": 3, "ended": True}
 
 
 def test_a_loader_keeps_the_device_it_was_built_for() -> None:
     use_cpu_loader(True)
-    loader = device_aware_loader(FakeDataLoaderX)(0, dataset=[7])
+    loader = DeviceAwareLoader(0, dataset=[7])
     use_cpu_loader(False)
     assert list(loader) == [torch.tensor([7])]
 
@@ -100,8 +100,8 @@ def test_a_loader_keeps_the_device_it_was_built_for() -> None:
 def background(monkeypatch: pytest.MonkeyPatch) -> type[threading.Thread]:
     """FastReID's background thread with forwarding, on a stand-in for a GPU."""
     monkeypatch.setattr(torch.cuda, "set_device", lambda rank: None)
-    assert data_utils.BackgroundGenerator.forwards_errors
-    return error_forwarding_generator(data_utils.BackgroundGenerator.__bases__[0])
+    assert data_utils.BackgroundGenerator is ForwardingGenerator
+    return ForwardingGenerator
 
 
 def failing_after(n: int):
@@ -157,12 +157,13 @@ def test_what_is_no_image_is_named(tmp_path: Path, content: bytes) -> None:
         common.read_image(str(path))
 
 
-def test_readable_image_is_unchanged(tmp_path: Path) -> None:
+def test_readable_image_is_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(tmp_path / "x.png")
     pixels = np.random.randint(0, 255, (4, 3, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
     assert np.array_equal(np.asarray(common.read_image(path)), pixels)
-    assert loading.naming_read_image(lambda name, mode=None: (name, mode))("a", "L") == ("a", "L")
+    monkeypatch.setattr(loading, "_read_image", lambda name, mode: (name, mode))
+    assert common.read_image("a", "L") == ("a", "L")
 
 
 def test_one_bit_per_pixel_is_black_and_white(tmp_path: Path) -> None:
@@ -197,13 +198,14 @@ def test_a_decompression_bomb_is_named_before_it_is_unpacked(tmp_path: Path) -> 
     assert (finding.level, finding.code) == ("error", "unreadable-image")
 
 
-def test_lack_of_memory_is_no_bad_image(tmp_path: Path) -> None:
+def test_lack_of_memory_is_no_bad_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def exhausted(name: str, mode: str | None) -> None:
         raise MemoryError
 
     Image.new("RGB", (1, 1)).save(tmp_path / "a.png")
+    monkeypatch.setattr(loading, "_read_image", exhausted)
     with pytest.raises(MemoryError):
-        loading.naming_read_image(exhausted)(str(tmp_path / "a.png"))
+        common.read_image(str(tmp_path / "a.png"))
 
 
 def test_random_affine_takes_old_and_new_names() -> None:
@@ -218,7 +220,7 @@ def test_random_affine_takes_old_and_new_names() -> None:
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "YCbCr"])
 def test_tensor_of_an_image_is_fastreids_own(mode: str) -> None:
     image = Image.fromarray(np.random.randint(0, 255, (5, 4, 3), dtype=np.uint8)).convert(mode)
-    ours, upstream = functional.to_tensor(image), functional.to_tensor.__wrapped__(image)
+    ours, upstream = functional.to_tensor(image), deprecations._to_tensor(image)
     assert torch.equal(ours, upstream)
     assert ours.dtype == torch.float32
     assert ours.stride() == upstream.stride()

@@ -14,13 +14,13 @@ from fastreid.engine import launch
 from fastreid.utils import comm
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-from ..engine import SwitchableTrainer, load_for_evaluation, read_checkpoint, setup
+from ..engine import SwitchableTrainer, setup
 from ..engine.interruption import EXIT_CODE, PARENT, end_with, passed_on
 from ..engine.output_folder import unlock
 from ..errors import InputError
 from ..evaluation.grid import CompatibilityGrid
 from ..evaluation.grid_files import render_summary
-from ..modeling.checkpoint import RECORD_KEY
+from ..modeling.opened import open_model
 from . import typed
 
 
@@ -29,11 +29,8 @@ def run(args: argparse.Namespace) -> None:
     cfg = setup(args)
     try:
         if args.eval_only:
-            model = SwitchableTrainer.build_model(cfg)
-            content = read_checkpoint(cfg.MODEL.WEIGHTS)
-            load_for_evaluation(model, cfg.MODEL.WEIGHTS, content=content)
-            # Method and seed come from the training run, not from this command line.
-            SwitchableTrainer.test(cfg, model, content.get(RECORD_KEY, {}))
+            trained = open_model(cfg.MODEL.WEIGHTS, args.config_file, args.opts, as_trained=True)
+            SwitchableTrainer.test(cfg, trained.network, trained.record)
         else:
             trainer = SwitchableTrainer(cfg)
             trainer.resume_or_load(resume=args.resume)

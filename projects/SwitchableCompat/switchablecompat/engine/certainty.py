@@ -15,16 +15,11 @@ MEMORY = 0.9  # decay of the running means, per step that shows the class
 
 
 class ClassCertainty:
-    """Running mean of the expected probability of the correct class, per sub-model and class.
+    """Running mean of the expected probability of the correct class, for each of m sub-models and K classes.
 
     ``factors`` are the shares of the sub-models in a class vector, (p_i - 1/K)^gamma / sum_j (p_j - 1/K)^gamma. A
     sub-model that is no better than chance for a class does not train its vector. Shares sum to 1, so the vector learns
-    at the rate of one network. The state belongs into checkpoints.
-
-    Args:
-        m: Number of sub-models.
-        classes: K.
-        power: Exponent gamma.
+    at the rate of one network. gamma is ``power``. The state belongs into checkpoints.
     """
 
     def __init__(self, m: int, classes: int, power: float) -> None:
@@ -39,11 +34,9 @@ class ClassCertainty:
         return cls(len(model.switch), len(model.heads.weight), cfg.MODEL.LOSSES.COMPAT.CERTAINTY_POWER)
 
     def state_dict(self) -> dict[str, Any]:
-        """The running means, [K, m]."""
         return {"probabilities": self.probabilities}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`state_dict`."""
         self.probabilities = state["probabilities"]
 
     @torch.no_grad()

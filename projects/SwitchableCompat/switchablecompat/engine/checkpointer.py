@@ -20,28 +20,16 @@ class SwitchableCheckpointer(Checkpointer):
     """FastReID's Checkpointer. Files get their final name when they are complete, and carry the run's record.
 
     The record (:func:`~switchablecompat.modeling.trained.run_record`) is below the key ``switchablecompat``, with the
-    family digest of the weights.
+    family digest of the weights. The checkpointer is made from FastReID's, and further objects to save.
     """
 
-    record: dict[str, Any]
-
-    @classmethod
-    def take_over(
-        cls, plain: Checkpointer, record: dict[str, Any], **checkpointables: object
-    ) -> SwitchableCheckpointer:
-        """Make a checkpointer from FastReID's, with a record and further objects to save."""
-        new = cls.__new__(cls)
-        new.__dict__.update(plain.__dict__)
-        new.record = record
-        new.checkpointables = {**plain.checkpointables, **checkpointables}
-        return new
+    def __init__(self, plain: Checkpointer, record: dict[str, Any], **checkpointables: object) -> None:
+        self.__dict__.update(plain.__dict__)
+        self.record = record
+        self.checkpointables |= checkpointables
 
     def prepare(self, files: int) -> None:
-        """Prepare for a training: remove unfinished files of a killed run, and check the free disk space.
-
-        Raises:
-            InputError: The disk has no space for a single checkpoint.
-        """
+        """Remove unfinished files of a killed run; reject a disk without space for a checkpoint (InputError)."""
         if not self.save_dir or not self.save_to_disk:
             return
         for leftover in Path(self.save_dir).glob(".*.tmp.pth"):  # see files.atomic_write
@@ -59,11 +47,7 @@ class SwitchableCheckpointer(Checkpointer):
             )
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Save as FastReID's ``Checkpointer.save``.
-
-        Raises:
-            InputError: The file cannot be written, for example on a full disk. The previous checkpoint stays complete.
-        """
+        """Save as FastReID does. If that fails (InputError), the previous checkpoint stays complete."""
         if not self.save_dir or not self.save_to_disk:
             return
         weights = self.model.state_dict()

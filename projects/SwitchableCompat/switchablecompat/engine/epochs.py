@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
 from fastreid.utils import comm
@@ -26,15 +27,18 @@ def run_epochs(trainer: SwitchableTrainer) -> None:
         Terminated: SIGTERM has come. A checkpoint of the last step is written.
     """
     length, first = trainer.iters_per_epoch, trainer.start_epoch
-    trainer.iter = trainer.start_iter = first * length + trainer.progress.steps
-    within = f", step {trainer.progress.steps}" if trainer.progress.steps else ""
+    trainer.iter = trainer.start_iter = first * length + trainer.steps
+    within = f", step {trainer.steps}" if trainer.steps else ""
     logger.info(f"Starting training from epoch {first}{within}")
-    if trainer.progress.steps == length:  # torch warns if a schedule steps before the optimiser of this process
+    if trainer.steps == length:  # torch warns if a schedule steps before the optimiser of this process
         trainer._trainer.optimizer._opt_called = True
-    trainer.progress.steps = 0
-    with EventStorage(trainer.start_iter) as trainer.storage:
+    trainer.steps = 0
+    with EventStorage(trainer.start_iter) as trainer.storage, ExitStack() as ending:
+        trainer.before_train()
+        ending.callback(trainer.after_train)  # however the training ends
+        if comm.get_world_size() == 1:  # of several processes, only some may be here
+            ending.callback(trainer._trainer.write_rest)
         try:
-            trainer.before_train()
             for epoch in range(first, trainer.max_epoch):
                 trainer.epoch = epoch
                 trainer.before_epoch()
@@ -52,21 +56,16 @@ def run_epochs(trainer: SwitchableTrainer) -> None:
                     if trainer._trainer.leaving:
                         _leave(trainer)
                 trainer.after_epoch()
-        except InputError:  # reported in one line
+        except Exception as error:
+            if not isinstance(error, InputError):  # which is reported in one line
+                logger.exception("Exception during training:")
             raise
-        except Exception:
-            logger.exception("Exception during training:")
-            raise
-        finally:
-            trainer.after_train()
 
 
 def _leave(trainer: SwitchableTrainer) -> NoReturn:
     """Write a checkpoint of the steps so far, and end, in all processes together."""
-    trainer.progress.steps = trainer.iter - trainer.epoch * trainer.iters_per_epoch
-    if comm.get_world_size() > 1:
-        average_statistics(trainer._trainer.switchable)  # each process has its own statistics until the end of the
-        # epoch
+    trainer.steps = trainer.iter - trainer.epoch * trainer.iters_per_epoch
+    average_statistics(trainer._trainer.switchable)  # each process has its own until the end of the epoch
     trainer.save_interrupted(trainer.epoch - 1)
     comm.synchronize()  # when the first process ends, the launch ends the others
     raise Terminated

@@ -42,17 +42,11 @@ def use_fused_kernels(optimizer: Optimizer) -> None:
 
 
 def is_fused(optimizer: Optimizer) -> bool:
-    """Whether fused kernels step every parameter group."""
     return all(group.get("fused") for group in optimizer.param_groups)
 
 
 def step_if(optimizer: Optimizer, finite: Tensor) -> None:
-    """Step without a scaler if ``finite`` is true. The decision is made on the device, without a wait.
-
-    Args:
-        optimizer: A fused optimiser.
-        finite: Bool tensor of one element on the device.
-    """
+    """Step a fused optimiser without a scaler if ``finite``, one bool on the device, is true; without a wait for it."""
     optimizer.grad_scale = None  # type: ignore[attr-defined]  # as GradScaler.step passes it to fused optimisers
     optimizer.found_inf = (~finite).float().reshape(())  # type: ignore[attr-defined]
     try:

@@ -19,12 +19,7 @@ POLL = 0.5  # seconds between checks whether the parent process exists
 
 
 class Terminated(SystemExit):
-    """Ends the run after a request. Handlers of ``Exception`` do not catch it.
-
-    Example:
-        >>> Terminated().code
-        143
-    """
+    """Ends the run after a request, with exit code 143. Handlers of ``Exception`` do not catch it."""
 
     def __init__(self) -> None:
         super().__init__(EXIT_CODE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import os
 import shutil
@@ -15,7 +16,7 @@ from pathlib import Path
 from fastreid.utils import comm
 
 from ..errors import InputError
-from ..files import atomic_write
+from ..files import write_texts
 
 try:
     import fcntl
@@ -32,11 +33,7 @@ _held: dict[tuple[int, str], int] = {}  # open files by process and folder: a fo
 
 
 def check_writable(folder: str) -> None:
-    """Check that the folder can be written to before the training, by writing to it.
-
-    Raises:
-        InputError: The name is empty, or the folder cannot be made or written to.
-    """
+    """Reject a folder that has no name, or cannot be made or written to (InputError), by writing to it."""
     if not folder:
         raise InputError("OUTPUT_DIR", "must name a folder", repr(""))
     try:
@@ -46,18 +43,15 @@ def check_writable(folder: str) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise InputError("OUTPUT_DIR", "must be a folder that can be written to", error) from error
+        raise InputError("OUTPUT_DIR", "must be a folder that can be written", error) from error
 
 
 def lock(folder: str) -> None:
-    """Lock the folder against other processes until :func:`unlock` or the end of this process.
+    """Lock the folder until :func:`unlock` or the end of this process; reject one that another process holds.
 
     The operating system holds the lock, so a killed process leaves nothing behind. The lock is a record lock of
     ``fcntl``, which belongs to the process. Loader workers would inherit a lock of ``flock`` and keep it after the
     trainer is killed.
-
-    Raises:
-        InputError: Another process runs in the folder (with its number).
     """
     key = (os.getpid(), os.path.realpath(folder))
     if fcntl is None or key in _held:
@@ -79,7 +73,6 @@ def lock(folder: str) -> None:
 
 
 def unlock(folder: str) -> None:
-    """Release the lock of the folder."""
     file = _held.pop((os.getpid(), os.path.realpath(folder)), None)
     if file is not None:
         os.close(file)
@@ -88,15 +81,11 @@ def unlock(folder: str) -> None:
 def set_aside(folder: str, needed: Sequence[str] = ()) -> Path | None:
     """Move files of an earlier run into a numbered subfolder, so that they cannot be mistaken for the new run's.
 
-    Args:
-        folder: The output folder.
-        needed: Files that the new run will read.
-
     Returns:
         ``folder/earlier-1``, or the next free number; None if there was no earlier run.
 
     Raises:
-        InputError: A needed file is among those that would be moved.
+        InputError: A file ``needed`` by the new run is among those that would be moved.
     """
     root = Path(folder)
     if not any(path for sign in SIGNS for path in root.glob(sign)):
@@ -106,10 +95,7 @@ def set_aside(folder: str, needed: Sequence[str] = ()) -> Path | None:
         if name and Path(name).resolve() in {path.resolve() for path in left}:
             rule = "must not be the folder of a file that this run reads, because an earlier run there is moved"
             raise InputError("OUTPUT_DIR", rule, name)
-    number = 1
-    while (root / f"earlier-{number}").exists():
-        number += 1
-    target = root / f"earlier-{number}"
+    target = next(path for number in itertools.count(1) if not (path := root / f"earlier-{number}").exists())
     target.mkdir()
     for path in left:
         if path.suffix == ".yaml":  # may be the config that started this run; it is written again
@@ -122,14 +108,9 @@ def set_aside(folder: str, needed: Sequence[str] = ()) -> Path | None:
 @contextmanager
 def record_kept(folder: str) -> Iterator[None]:
     """Keep the training run's config.yaml; write that of an evaluation to config_eval.yaml."""
-    path = os.path.join(folder, "config.yaml")
-    kept = None
-    if comm.is_main_process() and os.path.isfile(path):
-        with open(path) as file:
-            kept = file.read()
+    path = Path(folder, "config.yaml")
+    kept = {path.name: path.read_text()} if comm.is_main_process() and path.is_file() else {}
     yield
     if comm.is_main_process():
-        os.replace(path, os.path.join(folder, "config_eval.yaml"))
-        if kept is not None:
-            with atomic_write(path) as temporary:
-                temporary.write_text(kept)
+        path.replace(path.with_name("config_eval.yaml"))
+        write_texts(folder, kept)

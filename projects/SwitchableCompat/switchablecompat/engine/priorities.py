@@ -17,11 +17,7 @@ class UncertaintyPriorities:
 
     With the running means u_i of the uncertainties, the factor is m u_i^gamma / sum_j u_j^gamma over all m sub-models.
     Factors are 1 on average, and all are 1 if all sub-models are equally uncertain. Uncertain sub-models have larger
-    factors, which fall as they learn. The state belongs into checkpoints.
-
-    Args:
-        names: Names of the sub-models.
-        exponent: Exponent gamma. 0: every factor is 1.
+    factors, which fall as they learn. gamma is ``exponent``; 0: every factor is 1. The state belongs into checkpoints.
     """
 
     def __init__(self, names: Sequence[str], exponent: float = 0.0) -> None:
@@ -29,11 +25,9 @@ class UncertaintyPriorities:
         self.uncertainties = torch.ones(len(self.names))  # uncertainties without any evidence
 
     def state_dict(self) -> dict[str, Any]:
-        """The running means, [m]."""
         return {"uncertainties": self.uncertainties}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`state_dict`."""
         self.uncertainties = state["uncertainties"]
 
     def factors(self) -> Tensor | None:
@@ -45,8 +39,10 @@ class UncertaintyPriorities:
 
     @torch.no_grad()
     def update(self, diagnostics: Mapping[str, Tensor]) -> None:
-        """Update the means with a step's ``uncertainty_<sub-model>``, averaged over the processes. Untrained
-        sub-models keep theirs."""
+        """Update the means with a step's ``uncertainty_<sub-model>``, averaged over the processes.
+
+        Untrained sub-models keep theirs.
+        """
         if not self.exponent:
             return
         before = self.uncertainties.to(next(iter(diagnostics.values())).device)

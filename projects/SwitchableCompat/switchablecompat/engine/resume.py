@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from ..config import merge_kept
 from ..config_unread import why_unread
 from ..errors import InputError
-from ..modeling.checkpoint import RECORD_KEY, read_checkpoint
+from ..modeling.checkpoint import RECORD_KEY
 from ..modeling.trained import run_record
 from ..settings import RUN_KEYS, Difference, differences, flat_settings, refuse_differences
 
@@ -26,34 +26,11 @@ logger = logging.getLogger("fastreid.switchablecompat.resume")
 LENGTH, SHARE = "SOLVER.MAX_EPOCH", "MODEL.SWITCHABLE.SLOW_START"
 
 
-def last_checkpoint(folder: str) -> str:
-    """Path of the checkpoint from which a run in this folder would resume; empty if there is none."""
-    name = os.path.join(folder, "last_checkpoint")
-    if not os.path.isfile(name):
-        return ""
-    with open(name) as file:
-        return os.path.join(folder, file.read().strip())
-
-
-def read_record(path: str) -> dict[str, Any]:
-    """Read the record of its run from a checkpoint.
-
-    Raises:
-        InputError: The file is no complete checkpoint.
-    """
-    return read_checkpoint(path).get(RECORD_KEY, {})
-
-
 def check_settings(cfg: CfgNode, record: Mapping[str, Any], path: str) -> list[str]:
-    """Compare a config, key by key, with that of the run to continue, before anything is loaded.
+    """Compare a config, key by key, with the record in the checkpoint to resume, before anything is loaded.
 
     Settings that do not affect the training (``RUN_KEYS``) may change, and the training may become longer. All other
     settings must be equal.
-
-    Args:
-        cfg: The config of the resumed run.
-        record: Record in the checkpoint.
-        path: The checkpoint.
 
     Returns:
         One line for each accepted difference and for each unknown value, to be logged when the log exists.
@@ -65,8 +42,7 @@ def check_settings(cfg: CfgNode, record: Mapping[str, Any], path: str) -> list[s
     if seed is not None and cfg.SEED not in (seed, -1):
         raise InputError("SEED", f"must be {seed} to resume {path}, or -1", cfg.SEED)
     if "settings" not in record:
-        _refuse_other_widths(cfg, record, path)
-        return [f"{path} keeps no settings (an earlier version's): only seed and shapes can be compared"]
+        return [f"{path} keeps no settings: only shapes can be compared"]
     there, here = flat_settings(merge_kept(record["settings"], path)), flat_settings(cfg)
     found = [one for one in differences(there, here) if not _means_the_same(one, there, here)]
     taken = [one for one in found if one.key in RUN_KEYS or (one.key == LENGTH and one.here > one.there)]
@@ -88,10 +64,7 @@ def training_set_digest(items: Sequence[tuple[Any, ...]]) -> str:
     """Digest of the identities of a training set, in the order of their class vectors, and of their image names.
 
     Image names matter because some data sets number their identities. Labels alone would not show that they now mean
-    other people.
-
-    Args:
-        items: FastReID's ``(path, pid, camid)``.
+    other people. The items are FastReID's ``(path, pid, camid)``.
     """
     images: dict[Any, list[str]] = {}
     for path, pid, *_ in items:
@@ -101,13 +74,7 @@ def training_set_digest(items: Sequence[tuple[Any, ...]]) -> str:
 
 
 def check_state(content: Mapping[str, Any], path: str, items: Sequence[tuple[Any, ...]], optimizer: Optimizer) -> None:
-    """Check that a checkpoint's state fits the training set and the optimiser.
-
-    Args:
-        content: The checkpoint.
-        path: Its file.
-        items: Items of the training set, FastReID's ``(path, pid, camid)``.
-        optimizer: The optimiser.
+    """Check that the content of the checkpoint ``path`` fits the items of the training set and the optimiser.
 
     Raises:
         InputError: Identities, images or their order differ, or the optimiser or its parameter groups do.
@@ -159,12 +126,6 @@ def _means_the_same(one: Difference, there: Mapping[str, Any], here: Mapping[str
     if one.key == "OUTPUT_DIR" or (one.key, one.here) in (("SEED", -1), ("MODEL.HEADS.NUM_CLASSES", 0)):
         return True
     return bool(why_unread(one.key, there.__getitem__) and why_unread(one.key, here.__getitem__))
-
-
-def _refuse_other_widths(cfg: CfgNode, record: Mapping[str, Any], path: str) -> None:
-    widths = [float(width) for width in cfg.MODEL.SWITCHABLE.WIDTHS]
-    if record.get("widths", widths) != widths:
-        raise InputError("MODEL.SWITCHABLE.WIDTHS", f"must be {record['widths']} to resume {path}", widths)
 
 
 def _shape(group: Mapping[str, Any]) -> tuple[int, set[str]]:

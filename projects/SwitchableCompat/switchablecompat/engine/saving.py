@@ -2,108 +2,97 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fastreid.engine import hooks
+import torch
+from fastreid.config import CfgNode
 from fastreid.engine.hooks import HookBase
-from fastreid.utils.events import get_event_storage
+from fastreid.evaluation.testing import flatten_results_dict
+from fastreid.utils import comm
 
+from ..modeling import SwitchableBaseline
+from ..modeling.calibration import average_statistics
 from .checkpointer import SwitchableCheckpointer
 from .interruption import Interruption, Terminated
 
 INTERRUPTED = "model_interrupted"
 
 
-class Progress:
-    """Number of finished steps of the current epoch, for checkpoints. (FastReID counts only epochs.)"""
+class EndOfEpoch(HookBase):
+    """Checkpoint, evaluation and best checkpoint, under FastReID's names.
 
-    def __init__(self) -> None:
-        self.steps = 0
+    FastReID evaluates first, so that an error or a request to end costs the epoch; it evaluates the last epoch
+    whatever happened in it; and it takes the best of the epochs that have a checkpoint. Here the checkpoint comes
+    first. The last epoch always has one, and so has an epoch whose evaluation is ended. ``model_best`` is of the epoch
+    with the best ``metric`` of the first test set among all evaluated epochs.
 
-    def state_dict(self) -> dict[str, Any]:
-        """The number of steps; 0 between two epochs."""
-        return {"steps": self.steps}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`state_dict`."""
-        self.steps = state["steps"]
-
-
-class EpochCheckpointer(HookBase):
-    """Writes the epoch's checkpoint, under FastReID's names, before anything can fail; only in the first process.
+    Before both, every process gets the same BN statistics. Otherwise each rank would extract its part of the test set
+    with its own, and the checkpoint would contain only those of the first rank.
 
     Args:
+        model: The switchable model (not its distributed wrapper).
         checkpointer: Checkpointer of the run.
-        period: Number of epochs between two checkpoints. The last epoch always has one, and so has an epoch whose
-            evaluation is interrupted.
+        evaluate: Returns a nested dict of metrics, which is empty on all ranks but the first.
+        interruption: Request to end the run. It stops an evaluation at once.
+        cfg: Has the periods of checkpoints and evaluations.
     """
 
-    def __init__(self, checkpointer: SwitchableCheckpointer, period: int) -> None:
-        self._checkpointer, self._period, self._saved = checkpointer, period, -1
+    def __init__(
+        self,
+        model: SwitchableBaseline,
+        checkpointer: SwitchableCheckpointer,
+        evaluate: Callable[[], dict[str, Any]],
+        interruption: Interruption,
+        cfg: CfgNode,
+    ) -> None:
+        self._model, self._checkpointer, self._evaluate = model, checkpointer, evaluate
+        self._interruption, self._cfg = interruption, cfg
+        self.best, self._saved = -1.0, -1
 
     def after_epoch(self) -> None:
         epoch = self.trainer.epoch
-        if epoch + 1 == self.trainer.max_epoch:
+        last = epoch + 1 == self.trainer.max_epoch
+        average_statistics(self._model)
+        if last:
             self._save("model_final", epoch)
-        elif (epoch + 1) % self._period == 0:
+        elif (epoch + 1) % self._cfg.SOLVER.CHECKPOINT_PERIOD == 0:
             self._save(f"model_{epoch:04d}", epoch)
+        if last or (epoch + 1) % self._cfg.TEST.EVAL_PERIOD == 0:
+            try:
+                with self._interruption.at_once():
+                    metrics = flatten_results_dict(self._evaluate())
+            except Terminated:
+                self.trainer.save_interrupted(epoch)
+                raise
+            self.trainer.storage.put_scalars(**metrics, smoothing_hint=False)
+            torch.cuda.empty_cache()
+            comm.synchronize()
+            if comm.is_main_process():
+                self._keep_best(next(v for name, v in metrics.items() if name.endswith("metric")))
+
+    def after_train(self) -> None:
+        del self._evaluate  # it holds the trainer, which holds this
 
     def save_interrupted(self, epoch: int) -> None:
-        """Write a checkpoint of the current state, unless it exists already.
-
-        Args:
-            epoch: Last complete epoch; -1 for none.
-        """
-        if self._saved != epoch or self.trainer.progress.steps:
+        """Write a checkpoint of the current state, unless it exists. ``epoch`` is the last whole one; -1 for none."""
+        if self._saved != epoch or self.trainer.steps:
             self._save(INTERRUPTED, epoch)
 
     def _save(self, name: str, epoch: int) -> None:
-        self._checkpointer.save(name, epoch=epoch)
+        # Steps of the epoch that follows, which FastReID does not count.
+        self._checkpointer.save(name, epoch=epoch, progress={"steps": self.trainer.steps})
         self._saved = epoch
         if name != INTERRUPTED and self._checkpointer.save_to_disk:
             Path(self._checkpointer.save_dir, f"{INTERRUPTED}.pth").unlink(missing_ok=True)
 
-
-class EpochEvaluation(hooks.EvalHook):
-    """FastReID's evaluation, also of the last epoch. A request to end stops it at once."""
-
-    def __init__(self, plain: hooks.EvalHook, interruption: Interruption) -> None:
-        super().__init__(plain._period, plain._func)
-        self._interruption = interruption
-
-    def after_epoch(self) -> None:
-        done = self.trainer.epoch + 1
-        if done % self._period and done != self.trainer.max_epoch:
+    def _keep_best(self, metric: float) -> None:
+        if metric <= self.best:
             return
-        try:
-            with self._interruption.at_once():
-                self._do_eval()
-        except Terminated:
-            self.trainer.save_interrupted(self.trainer.epoch)
-            raise
-
-    def after_train(self) -> None:
-        del self._func  # FastReID evaluates here, also after an error in the last epoch
-
-
-class BestCheckpointer(hooks.PeriodicCheckpointer):
-    """Writes ``model_best``, the epoch with the best ``metric`` among all evaluated epochs.
-
-    FastReID considers only epochs with a checkpoint, and uses the newest metric for them.
-    """
-
-    checkpointer: SwitchableCheckpointer
-    best_metric: float
-
-    def after_epoch(self) -> None:
-        storage = get_event_storage()
-        metric, iteration = storage.latest().get(self.metric_name, (-1, -1))
-        if iteration != storage.iter or metric <= self.best_metric:
-            return
-        last = Path(self.checkpointer.save_dir, "last_checkpoint")
+        last = Path(self._checkpointer.save_dir, "last_checkpoint")
         newest = last.read_text() if last.is_file() else ""
-        self.checkpointer.save("model_best", epoch=self.trainer.epoch, metric=metric)
-        self.best_metric = metric
+        self._checkpointer.save("model_best", epoch=self.trainer.epoch, metric=metric)
+        self.best = metric
         if newest:  # a later model_best replaces this file, not the newest state of the run
-            self.checkpointer.tag_last_checkpoint(newest)
+            self._checkpointer.tag_last_checkpoint(newest)

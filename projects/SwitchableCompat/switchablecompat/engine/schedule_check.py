@@ -13,11 +13,7 @@ def check_schedule(cfg: CfgNode, iters_per_epoch: int) -> list[str]:
     """Compare warm-up, freezing, milestones, delay and BN calibration with the run's epochs and iterations.
 
     FastReID's schedulers step once an epoch, and only after warm-up and ``DELAY_EPOCHS``; its milestones count these
-    steps.
-
-    Args:
-        cfg: Config.
-        iters_per_epoch: Training images divided by the batch size, rounded down.
+    steps. An epoch has as many iterations as whole batches.
 
     Returns:
         One line for each count that never takes effect, with both numbers.

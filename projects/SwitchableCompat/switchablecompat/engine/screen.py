@@ -27,8 +27,7 @@ def _is_shown(record: logging.LogRecord) -> bool:
 def show_own_lines(*output_dir: str) -> None:
     """Keep FastReID's lines (environment, config, the whole network) off the screen. Call it before the first of them.
 
-    Args:
-        *output_dir: The run's folder, whose log.txt still gets these lines; none for a command that trains nothing.
+    The log.txt of a run's folder, if one is given, still gets these lines.
     """
     log = setup_logger(*output_dir, distributed_rank=comm.get_rank())  # FastReID's later call finds it done
     for handler in log.handlers:

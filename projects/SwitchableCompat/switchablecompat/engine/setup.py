@@ -11,14 +11,19 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from fastreid.config import CfgNode
+import torch
+from fastreid.config import CfgNode, get_cfg
 from fastreid.data.datasets.bases import ImageDataset
 from fastreid.engine import default_setup
 from fastreid.utils import comm
+from fastreid.utils.checkpoint import Checkpointer
 from fastreid.utils.env import seed_all_rng
 
-from ..config import check_switchablecompat_config, merge_config, merge_kept
-from ..config_check import check_share, check_training_sizes
+from .. import fastreid_shims
+from ..aggregation import build_aggregator
+from ..config import add_switchablecompat_config, check_switchablecompat_config, merge_config, merge_kept
+from ..config_check import check_share, check_training_sizes, single_width
+from ..config_unread import unread_settings
 from ..data.check import check_train
 from ..data.findings import Finding, LabelNames, raise_on_errors
 from ..data.opening import Splits, check_rows, check_test_set, data_root, label_names, open_dataset
@@ -26,24 +31,23 @@ from ..data.training_sets import check_training_sets
 from ..errors import InputError
 from ..evaluation.gallery_draws import check_drawable
 from ..evaluation.precision import check_precision
-from ..fastreid_shims import applied
 from ..fastreid_shims.loading import use_cpu_loader
 from ..files import shipped
-from ..modeling.opened import check_available
+from ..losses import CompatibleLoss
+from ..modeling.checkpoint import RECORD_KEY, read_checkpoint
+from ..modeling.head import check_classifier
+from ..modeling.opened import check_available, strip_training
 from ..modeling.trained import read_trained
-from .components import check_components, warn_of_unread
 from .output_folder import check_writable, lock, record_kept, set_aside
-from .resume import check_settings, last_checkpoint, read_record
+from .resume import check_settings
 from .screen import show_own_lines
+from .step_plan import StepPlan
 
 logger = logging.getLogger("fastreid.switchablecompat.setup")
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
-    """Load and check the config, prepare device, folder and log, check the data, and seed everything.
-
-    Args:
-        args: FastReID's command-line arguments.
+    """Prepare a run by FastReID's arguments: config, device, folder, log, data check and seed.
 
     Returns:
         The frozen config, with the actual seed.
@@ -53,14 +57,18 @@ def setup(args: argparse.Namespace) -> CfgNode:
     """
     args.config_file = shipped(args.config_file)  # FastReID opens it too
     resume = args.resume and not args.eval_only
-    former = last_checkpoint(merge_config(args.config_file, args.opts).OUTPUT_DIR) if resume else ""
-    record = read_record(former) if former else {}
+    folder = merge_config(args.config_file, args.opts).OUTPUT_DIR
+    former = Checkpointer(torch.nn.Module(), folder).get_checkpoint_file() if resume else ""
+    record = read_checkpoint(former).get(RECORD_KEY, {}) if former else {}
     cfg = _config(args, former, record)
     check_switchablecompat_config(cfg)
-    check_components(cfg)
     check_device(cfg)
     on_cuda = cfg.MODEL.DEVICE.startswith("cuda")
-    _check_batches(cfg, args)
+    if comm.get_world_size() > cfg.TEST.IMS_PER_BATCH:
+        rule = f"must be at least the number of processes ({comm.get_world_size()})"
+        raise InputError("TEST.IMS_PER_BATCH", rule, cfg.TEST.IMS_PER_BATCH)
+    if not args.eval_only:
+        _check_training(cfg, former)
     use_cpu_loader(not on_cuda)
     amp_off = cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.AMP.DTYPE == "float16" and not on_cuda
     if amp_off:
@@ -70,11 +78,6 @@ def setup(args: argparse.Namespace) -> CfgNode:
         cfg.SEED = record["seed"]
     elif cfg.SEED < 0:
         cfg.SEED = comm.shared_random_seed() if comm.get_world_size() > 1 else random.SystemRandom().randrange(2**31)
-    if args.eval_only:
-        cfg.MODEL.BACKBONE.PRETRAIN = False
-        cfg.MODEL.HEADS.NUM_CLASSES = 1  # features do not need the classifier
-    elif cfg.MODEL.WEIGHTS and not former and not os.path.isfile(cfg.MODEL.WEIGHTS):
-        raise InputError("MODEL.WEIGHTS", "must be an existing checkpoint, or empty", repr(cfg.MODEL.WEIGHTS))
     cfg.freeze()
     earlier = _claim(cfg, new=not (former or args.eval_only))
 
@@ -82,7 +85,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
         if not getattr(args, "verbose", False):
             show_own_lines(cfg.OUTPUT_DIR)
         default_setup(cfg, args)
-    logger.debug(f"FastReID shims in use: {', '.join(applied()) or 'none'}")
+    logger.debug(f"FastReID shims in use: {', '.join(fastreid_shims.apply()) or 'none'}")
     logger.info(f"Seed {cfg.SEED}, device {cfg.MODEL.DEVICE}; all details are in {cfg.OUTPUT_DIR}/log.txt")
     if amp_off:
         logger.warning("SOLVER.AMP.ENABLED is set to False: float16 needs a CUDA device (SOLVER.AMP.DTYPE)")
@@ -92,7 +95,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
         logger.warning(f"{cfg.OUTPUT_DIR} has no checkpoint to resume from (last_checkpoint): a new run starts")
     if earlier:
         logger.warning(f"{cfg.OUTPUT_DIR} held an earlier run, which is now in {earlier}")
-    warn_of_unread(cfg)
+    if not args.eval_only:
+        warn_of_unread(cfg)
     check_datasets(cfg, eval_only=args.eval_only)
     seed_all_rng((cfg.SEED + comm.get_rank()) % 2**32)
     return cfg
@@ -107,10 +111,12 @@ def check_device(cfg: CfgNode) -> None:
 def _config(args: argparse.Namespace, former: str, record: Mapping[str, Any]) -> CfgNode:
     """The config of the command line, or the checkpoint's settings if there is no config file."""
     if args.eval_only:
-        weights = merge_config(args.config_file, args.opts, trained=True).MODEL.WEIGHTS
+        weights = merge_config(args.config_file, args.opts).MODEL.WEIGHTS
         if not os.path.isfile(weights):
             raise InputError("MODEL.WEIGHTS", "must be an existing checkpoint with --eval-only", repr(weights))
-        return read_trained(weights, args.config_file, args.opts).cfg
+        cfg = read_trained(weights, args.config_file, args.opts).cfg
+        strip_training(cfg, weights)
+        return cfg
     if args.resume and not args.config_file:
         if "settings" not in record:
             rule = "must be given to resume, as no checkpoint stores its settings (last_checkpoint in OUTPUT_DIR)"
@@ -134,28 +140,37 @@ def _claim(cfg: CfgNode, *, new: bool) -> Path | None:
     return earlier
 
 
-def _check_batches(cfg: CfgNode, args: argparse.Namespace) -> None:
-    """Check that all processes have equal shares of a training batch, and at least one image of a test batch."""
+def _check_training(cfg: CfgNode, former: str) -> None:
+    """Let every component of a training check its settings; all processes need equal shares of a batch."""
+    check_components(cfg)
     world = comm.get_world_size()
-    if not args.eval_only and cfg.SOLVER.IMS_PER_BATCH % world:
+    if cfg.SOLVER.IMS_PER_BATCH % world:
         rule = f"must be a multiple of the number of processes ({world})"
         raise InputError("SOLVER.IMS_PER_BATCH", rule, cfg.SOLVER.IMS_PER_BATCH)
-    if not args.eval_only:
-        check_share(cfg, world)
-        check_training_sizes(cfg)
-    if world > cfg.TEST.IMS_PER_BATCH:
-        rule = f"must be at least the number of processes ({world})"
-        raise InputError("TEST.IMS_PER_BATCH", rule, cfg.TEST.IMS_PER_BATCH)
-    if not args.eval_only and not cfg.DATASETS.NAMES:
+    check_share(cfg, world)
+    check_training_sizes(cfg)
+    if not cfg.DATASETS.NAMES:
         raise InputError("DATASETS.NAMES", "must name a data set to train on", tuple(cfg.DATASETS.NAMES))
+    if cfg.MODEL.WEIGHTS and not former and not os.path.isfile(cfg.MODEL.WEIGHTS):
+        raise InputError("MODEL.WEIGHTS", "must be an existing checkpoint, or empty", repr(cfg.MODEL.WEIGHTS))
+
+
+def check_components(cfg: CfgNode) -> None:
+    """Let classifier, loss, aggregator and plan of a training check their settings (InputError)."""
+    check_classifier(cfg)
+    CompatibleLoss.from_config(cfg)
+    build_aggregator(cfg)
+    StepPlan.from_config(cfg, 1 if single_width(cfg) else len(cfg.MODEL.SWITCHABLE.WIDTHS), iterations=1)
+
+
+def warn_of_unread(cfg: CfgNode) -> None:
+    """Log a warning for every setting that differs from its default but that no code reads."""
+    for line in unread_settings(cfg, add_switchablecompat_config(get_cfg())):
+        logger.warning(f"no effect: {line}")
 
 
 def check_datasets(cfg: CfgNode, *, eval_only: bool) -> None:
-    """Check the items of all data sets of a run before the training, and log warnings.
-
-    Raises:
-        InputError: The first error, with a remedy.
-    """
+    """Check the items of all data sets of a run: log warnings, reject errors (InputError, with a remedy)."""
     if not comm.is_main_process():
         comm.synchronize()  # the first process generates the data, or reports the error
         return
@@ -194,8 +209,8 @@ def check_datasets(cfg: CfgNode, *, eval_only: bool) -> None:
     comm.synchronize()
 
 
-def _open(cfg: CfgNode, name: str, *, combine_all: bool = False) -> tuple[ImageDataset, Splits]:
-    return open_dataset(name, data_root(), cfg.DATASETS.MANIFEST, combine_all=combine_all)
+def _open(cfg: CfgNode, name: str, **options: bool) -> tuple[ImageDataset, Splits]:
+    return open_dataset(name, data_root(), cfg.DATASETS.MANIFEST, **options)
 
 
 def _report(findings: list[Finding], subject: str) -> None:

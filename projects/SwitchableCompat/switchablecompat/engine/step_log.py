@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from fastreid.utils import comm
 from fastreid.utils.events import get_event_storage
@@ -17,31 +15,15 @@ REPORT_EVERY = 20  # steps between two readings on a GPU; FastReID's writers smo
 LEAST_SCALE = 2.0**-14  # thirty halvings below GradScaler's initial factor, one per step that overflowed
 
 
-@dataclass(frozen=True)
-class _Step:
-    """One step: names of its losses and diagnostics, and all their values.
+class Step(NamedTuple):
+    """One step, on the host."""
 
-    Attributes:
-        iteration: Iteration of the training.
-        stored: Iteration of FastReID's EventStorage.
-        data_time: Seconds that the step waited for its batch.
-        losses: Names of the losses.
-        scalars: Names of the diagnostics.
-        values: Values of the losses and the diagnostics, then the scaler's factor (0 without a scaler), float64.
-    """
-
-    iteration: int
-    stored: int
-    data_time: float
-    losses: tuple[str, ...]
-    scalars: tuple[str, ...]
-    values: Any
-
-    def split(self) -> tuple[dict[str, float], dict[str, float], float]:
-        """Losses and diagnostics by name, and the scaler's factor, from values on the host."""
-        count = len(self.losses)
-        losses = dict(zip(self.losses, self.values[:count], strict=True))
-        return losses, dict(zip(self.scalars, self.values[count:-1], strict=True)), self.values[-1]
+    iteration: int  # of the training
+    stored: int  # iteration of FastReID's EventStorage
+    data_time: float  # seconds that the step waited for its batch
+    losses: dict[str, float]
+    scalars: dict[str, float]  # diagnostics
+    scale: float  # the gradient scaler's factor; 0 without a scaler
 
 
 class StepLog:
@@ -57,7 +39,7 @@ class StepLog:
 
     def __init__(self, every: int = 1, epoch_length: int = 0) -> None:
         self.every, self.epoch_length = every, epoch_length
-        self._pending: list[_Step] = []
+        self._pending: list[tuple[tuple[int, int, float], list[str], list[str], Tensor]] = []
 
     def due(self, iteration: int) -> bool:
         """Whether the log is read after this step."""
@@ -78,33 +60,31 @@ class StepLog:
             iteration: Iteration of the training.
             data_time: Seconds that the step waited for its batch.
             losses: Losses by name.
-            scalars: Diagnostics by name; ``grad_norm_*`` must be finite, like losses.
+            scalars: Diagnostics by name.
             scale: The gradient scaler's factor, which may skip the step; None without a scaler.
 
         Returns:
-            Whether losses and gradient norms are finite, one bool on the device.
+            Whether losses and ``grad_norm_*`` are finite, one bool on the device.
         """
         values = [value.detach().double().reshape(()) for value in (*losses.values(), *scalars.values())]
         norms = [value for name, value in zip(scalars, values[len(losses) :], strict=True) if _is_norm(name)]
         checked = torch.stack([*values[: len(losses)], *norms])
         factor = torch.zeros_like(values[0]) if scale is None else scale.detach().to(values[0]).reshape(())
-        flat = torch.stack([*values, factor])
-        stored = get_event_storage().iter
-        self._pending.append(_Step(iteration, stored, data_time, tuple(losses), tuple(scalars), flat))
+        when = (iteration, get_event_storage().iter, data_time)
+        self._pending.append((when, [*losses], [*scalars], torch.stack([*values, factor])))
         return checked.isfinite().all()
 
-    def take(self) -> list[_Step]:
+    def take(self) -> list[Step]:
         """Return all stored steps with values on the host, by one copy, and empty the log."""
-        steps, self._pending = self._pending, []
-        if not steps:
-            return []
-        flat = torch.cat([step.values for step in steps]).tolist()
-        ends = np.cumsum([len(step.values) for step in steps]).tolist()
-        starts = [0, *ends[:-1]]
-        return [replace(step, values=flat[a:b]) for step, a, b in zip(steps, starts, ends, strict=True)]
+        pending, self._pending = self._pending, []
+        values = iter(torch.cat([flat for *_, flat in pending]).tolist() if pending else ())
+        return [
+            Step(*when, {name: next(values) for name in losses}, {name: next(values) for name in scalars}, next(values))
+            for when, losses, scalars, _ in pending
+        ]
 
 
-def write_steps(of_ranks: Sequence[Sequence[_Step]]) -> None:
+def write_steps(of_ranks: Sequence[Sequence[Step]]) -> None:
     """Write steps to FastReID's EventStorage: losses as means over the processes, diagnostics of the first process.
 
     Args:
@@ -114,26 +94,19 @@ def write_steps(of_ranks: Sequence[Sequence[_Step]]) -> None:
         FloatingPointError: A loss or a gradient is infinite or not a number, and no scaler skipped the step. The
             message names it and the iteration.
     """
-    for number, own in enumerate(of_ranks[comm.get_rank()]):
-        steps = [steps[number] for steps in of_ranks]
-        _, scalars, scale = own.split()
-        losses = dict(
-            zip(own.losses, np.mean([[*step.split()[0].values()] for step in steps], axis=0).tolist(), strict=True)
-        )
-        if scale < LEAST_SCALE:
+    for steps in zip(*of_ranks, strict=True):
+        own = steps[comm.get_rank()]
+        losses = {name: sum(step.losses[name] for step in steps) / len(steps) for name in own.losses}
+        if own.scale < LEAST_SCALE:
             _refuse_non_finite(losses, own.iteration)
-            _refuse_non_finite({key: value for key, value in scalars.items() if _is_norm(key)}, own.iteration)
+            _refuse_non_finite({key: value for key, value in own.scalars.items() if _is_norm(key)}, own.iteration)
         if comm.is_main_process():
-            _put(own.stored, max(step.data_time for step in steps), losses, scalars)
-
-
-def _put(iteration: int, data_time: float, losses: Mapping[str, float], scalars: Mapping[str, float]) -> None:
-    storage = get_event_storage()
-    now, storage.iter = storage.iter, iteration
-    storage.put_scalars(data_time=data_time)
-    named = {"total_loss": sum(losses.values()), **(losses if len(losses) > 1 else {}), **scalars}
-    storage.put_scalars(**{key: value for key, value in named.items() if math.isfinite(value)})
-    storage.iter = now
+            named = {"total_loss": sum(losses.values()), **(losses if len(losses) > 1 else {}), **own.scalars}
+            finite = {key: value for key, value in named.items() if math.isfinite(value)}
+            storage = get_event_storage()
+            now, storage.iter = storage.iter, own.stored
+            storage.put_scalars(data_time=max(step.data_time for step in steps), **finite)
+            storage.iter = now
 
 
 def _is_norm(name: str) -> bool:

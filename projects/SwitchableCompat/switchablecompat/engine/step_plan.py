@@ -22,7 +22,6 @@ class StepPlan:
         slow_start: Number of iterations in which the factors of all but the full model rise linearly from 0.
         sandwich: Number of random sub-models that a step trains in addition to the smallest and the full model (the
             sandwich rule, Yu & Huang, "Universally Slimmable Networks", ICCV 2019, section 3.2). 0: all.
-        seed: Seed of the random choice.
     """
 
     count: int
@@ -33,19 +32,12 @@ class StepPlan:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, count: int, iterations: int) -> StepPlan:
-        """Read ``MODEL.SWITCHABLE`` for a network of ``count`` sub-models and a given number of iterations.
-
-        For a network of one sub-model, the factors of a config for several widths are ignored.
-
-        Raises:
-            InputError: A number is out of its range.
-        """
+        """Read ``MODEL.SWITCHABLE`` for a network of ``count`` sub-models. If it is 1, factors are ignored."""
         node = cfg.MODEL.SWITCHABLE
         _check(node, len(node.WIDTHS))
         if count == 1:
             return cls(count)
-        slow_start = round(node.SLOW_START * iterations)
-        return cls(count, tuple(node.LOSS_WEIGHTS), slow_start, node.SANDWICH, cfg.SEED)
+        return cls(count, tuple(node.LOSS_WEIGHTS), round(node.SLOW_START * iterations), node.SANDWICH, cfg.SEED)
 
     def submodels(self, iteration: int) -> list[int]:
         """The sub-models of a step, the full model first."""

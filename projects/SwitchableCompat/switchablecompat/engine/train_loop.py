@@ -49,20 +49,27 @@ class SwitchableTrainLoop(SimpleTrainer):
     no update follows it. All processes end with the same error, so none waits for the others.
 
     On a GPU, only the steps after which the log is read wait for the device (:class:`~.step_log.StepLog`).
+
+    Args:
+        trainer: FastReID's inner trainer. Its loader has already started and must not start twice.
+        aggregation: Aggregation of the sub-models' gradients.
+        plan: Sub-models and loss factors of each step. Default: all sub-models with factor 1.
+        priorities: Further loss factors.
+        certainty: Shares of the sub-models in the class vectors.
+        autocast: Number format under mixed precision.
+        interruption: Request to end the run.
+        log: Decides when scalars are read from the device. Default: after each step; with a fused optimiser, which
+            itself skips what is not finite, every :data:`~.step_log.REPORT_EVERY` steps.
+
+    Attributes:
+        leaving: Whether a process of this run was asked to end. All processes learn this after the same step.
+
+    Raises:
+        InputError: The model needs a reference that is missing or does not fit.
     """
 
-    aggregation: GradientAggregation
-    plan: StepPlan
-    priorities: UncertaintyPriorities
-    certainty: ClassCertainty | None
-    autocast: torch.dtype | None
-    interruption: Interruption
-    log: StepLog
-    leaving: bool  # a process of this run was asked to end; all processes learn this after the same step
-
-    @classmethod
-    def take_over(
-        cls,
+    def __init__(
+        self,
         trainer: SimpleTrainer,
         aggregation: GradientAggregation,
         plan: StepPlan | None = None,
@@ -71,35 +78,16 @@ class SwitchableTrainLoop(SimpleTrainer):
         autocast: torch.dtype | None = None,
         interruption: Interruption | None = None,
         log: StepLog | None = None,
-    ) -> SwitchableTrainLoop:
-        """Make the loop from FastReID's inner trainer and its loader, which has already started and must not start
-        twice.
-
-        Args:
-            trainer: FastReID's inner trainer.
-            aggregation: Aggregation of the sub-models' gradients.
-            plan: Sub-models and loss factors of each step. Default: all sub-models with factor 1.
-            priorities: Further loss factors. Default: none.
-            certainty: Shares of the sub-models in the class vectors. Default: none.
-            autocast: Number format under mixed precision. Default: no mixed precision.
-            interruption: Request to end the run. Default: none.
-            log: Decides when scalars are read from the device. Default: after each step; with a fused optimiser, which
-                itself skips what is not finite, every :data:`~.step_log.REPORT_EVERY` steps.
-
-        Raises:
-            InputError: The model needs a reference that is missing or does not fit.
-        """
-        loop = cls.__new__(cls)
-        loop.__dict__.update(trainer.__dict__)
-        loop.aggregation, loop.certainty, loop.autocast = aggregation, certainty, autocast
-        model = loop.switchable
-        loop.plan = plan or StepPlan(len(model.switch))
-        loop.priorities = priorities or UncertaintyPriorities(model.switch.names)
-        loop.interruption, loop.leaving = interruption or Interruption(), False
-        loop.log = log or StepLog(REPORT_EVERY if is_fused(trainer.optimizer) else 1)
+    ) -> None:
+        self.__dict__.update(trainer.__dict__)
+        self.aggregation, self.certainty, self.autocast = aggregation, certainty, autocast
+        model = self.switchable
+        self.plan = plan or StepPlan(len(model.switch))
+        self.priorities = priorities or UncertaintyPriorities(model.switch.names)
+        self.interruption, self.leaving = interruption or Interruption(), False
+        self.log = log or StepLog(REPORT_EVERY if is_fused(trainer.optimizer) else 1)
         model.prepare_training()
-        loop.private = private_parameters(model)
-        return loop
+        self.private = private_parameters(model)
 
     @property
     def switchable(self) -> SwitchableBaseline:
@@ -160,13 +148,16 @@ class SwitchableTrainLoop(SimpleTrainer):
             scaler.step(self.optimizer)
             scaler.update()
         elif self.log.every > 1:  # nobody has looked yet
+            if comm.get_world_size() > 1:  # the averaged gradients may hide that one process's loss is not finite
+                everywhere = finite.float()
+                torch.distributed.all_reduce(everywhere, torch.distributed.ReduceOp.MIN)
+                finite = everywhere.bool()
             step_if(self.optimizer, finite)
         else:
             self.optimizer.step()
 
     def _take_certainty(self, diagnostics: dict[str, Tensor], targets: Tensor, index: int) -> None:
-        """Move a sub-model's certainty of each image into the running means of its classes, and its mean into the
-        log."""
+        """Move a sub-model's certainty of each image into the running means; the log gets its mean."""
         key = f"certainty_{self.switchable.switch.names[index]}"
         if key in diagnostics:
             if self.certainty is not None:
@@ -180,7 +171,7 @@ class SwitchableTrainLoop(SimpleTrainer):
         return [torch.distributed.all_reduce(self.aggregation.bank.rows[index], async_op=True)]
 
     def _finish_averaging(self, started: list[torch.distributed.Work]) -> None:
-        """Turn every sub-model's gradient into the mean over the processes, before Gram matrices are computed."""
+        """Turn every sub-model's gradient into the mean over the processes."""
         world = comm.get_world_size()
         if world == 1:
             return
@@ -213,11 +204,7 @@ class SwitchableTrainLoop(SimpleTrainer):
             self.write_rest()
 
     def write_rest(self) -> None:
-        """Write what the log still holds, in all processes together, as the run is about to end.
-
-        Raises:
-            FloatingPointError: As in :func:`~.step_log.write_steps`.
-        """
+        """Write what the log still holds, in all processes together; raises as :func:`~.step_log.write_steps`."""
         write_steps(comm.all_gather(self.log.take()))
 
 

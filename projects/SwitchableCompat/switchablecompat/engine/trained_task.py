@@ -6,8 +6,7 @@ import hashlib
 import itertools
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from fastreid.data import CommDataset
 from torch import Tensor
@@ -29,38 +28,22 @@ from .trainer import SwitchableTrainer
 logger = logging.getLogger("fastreid.switchablecompat.cross_test")
 
 
-@dataclass(frozen=True, eq=False)
-class Member:
-    """One sub-model of the grid.
-
-    Attributes:
-        width: its width multiplier.
-        features: features of the queries, then of the gallery, ``[Nq + Ng, D]``, float32, not normalised.
-        source: its name in messages: its checkpoint or folder.
-        family: digest of the model that it belongs to.
-    """
+class Member(NamedTuple):
+    """One sub-model of the grid."""
 
     width: float
-    features: Tensor
-    source: str
-    family: str
+    features: Tensor  # of the queries, then of the gallery, [Nq + Ng, D], float32, not normalised
+    source: str  # its name in messages: its checkpoint or folder
+    family: str  # digest of the model that it belongs to
 
 
-@dataclass(frozen=True, eq=False)
-class TrainedTask:
-    """A test set encoded by trained models.
-
-    Attributes:
-        task: the queries and galleries to rank.
-        images: file, identity and camera of each image, queries first.
-        refinement: the refinement that the first model's config enables, if any.
-        labels: names of the identities and cameras for readers.
-    """
+class TrainedTask(NamedTuple):
+    """A test set encoded by trained models."""
 
     task: RetrievalTask
-    images: Sequence[tuple[str, int, int]]
-    refinement: Refinement | None
-    labels: LabelNames
+    images: Sequence[tuple[str, int, int]]  # file, identity and camera of each image, queries first
+    refinement: Refinement | None  # that the first model's config enables, if any
+    labels: LabelNames  # names of the identities and cameras for readers
 
 
 def task_of_members(
@@ -102,8 +85,9 @@ def task_of_members(
         joint = hashlib.sha256("\n".join(distinct).encode()).hexdigest()
         metadata |= {"family": f"sha256:{joint}", "families": families}
     values, sides = normalised([member.features for member in members]), (slice(num_query), slice(num_query, None))
-    others: dict[str, Any] = {"dataset": dataset, "undefined": skipped, "metadata": metadata}
-    return RetrievalTask.of_images(widths, values, labels, *sides, **others)
+    return RetrievalTask.of_images(
+        widths, values, labels, *sides, dataset=dataset, undefined=skipped, metadata=metadata
+    )
 
 
 def open_task(

@@ -33,25 +33,17 @@ from .certainty import ClassCertainty
 from .checkpointer import SwitchableCheckpointer
 from .epochs import run_epochs
 from .fused_optimizer import fuse
-from .hooks import (
-    BNCalibration,
-    CompleteJSONWriter,
-    CompleteTensorboardWriter,
-    ShortRunMetricPrinter,
-    StatisticsOverRanks,
-    StepSeed,
-    SwitchableLayerFreeze,
-)
+from .hooks import BNCalibration, StartCalibration, StepSeed, SwitchableLayerFreeze
 from .interruption import Interruption
 from .priorities import UncertaintyPriorities
 from .resume import check_state, follow_new_length, training_set_digest
-from .saving import BestCheckpointer, EpochCheckpointer, EpochEvaluation, Progress
+from .saving import EndOfEpoch
 from .schedule_check import check_schedule
 from .screen import EpochLine
 from .step_plan import StepPlan
-from .submodel_start import start_hooks
 from .train_loop import SwitchableTrainLoop, unwrapped
 from .trial_evaluation import try_evaluation
+from .writers import JSONWriter, MetricPrinter, TensorboardWriter
 
 logger = logging.getLogger("fastreid.switchablecompat.trainer")
 
@@ -69,27 +61,28 @@ class SwitchableTrainer(DefaultTrainer):
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__(cfg)
-        inner = self._trainer
-        model = unwrapped(inner.model)
+        self.steps = 0  # finished steps of the current epoch
+        model = unwrapped(self.model)
         aggregation = build_aggregation(self.cfg, model)
-        plan = StepPlan.from_config(self.cfg, len(model.switch), self.max_iter)
         priorities = UncertaintyPriorities(model.switch.names, self.cfg.MODEL.LOSSES.COMPAT.PRIORITY)
-        autocast = getattr(torch, self.cfg.SOLVER.AMP.DTYPE) if self.cfg.SOLVER.AMP.ENABLED else None
         certainty = ClassCertainty.from_config(self.cfg, model)
-        self._trainer = SwitchableTrainLoop.take_over(
-            inner, aggregation, plan, priorities, certainty, autocast, self.interruption
+        self._trainer = SwitchableTrainLoop(
+            self._trainer,
+            aggregation,
+            StepPlan.from_config(self.cfg, len(model.switch), self.max_iter),
+            priorities,
+            certainty,
+            getattr(torch, self.cfg.SOLVER.AMP.DTYPE) if self.cfg.SOLVER.AMP.ENABLED else None,
+            self.interruption,
         )
         self._trainer.log.epoch_length = self.iters_per_epoch
-        self.progress = Progress()
-        self.checkpointer.checkpointables |= {
-            "aggregation": aggregation, "priorities": priorities, "progress": self.progress
-        }  # fmt: skip
+        self.checkpointer.checkpointables |= {"aggregation": aggregation, "priorities": priorities}
         if certainty is not None:
             self.checkpointer.checkpointables["certainty"] = certainty
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: SwitchableBaseline) -> tuple[Optimizer, None]:
-        """Build FastReID's optimiser on the parameters instead of flat copies.
+        """FastReID's optimiser on the parameters instead of flat copies.
 
         With FastReID's flat ``ContiguousParams``, weight decay would change private parameters of idle widths, and
         ``.grad`` would be bound to a buffer. For speed, groups of one parameter with equal options are merged.
@@ -110,11 +103,7 @@ class SwitchableTrainer(DefaultTrainer):
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: Optimizer, iters_per_epoch: int) -> dict:
-        """Build FastReID's schedule after a check that all counts fit the run's real length.
-
-        Raises:
-            InputError: As in :func:`~.schedule_check.check_schedule`.
-        """
+        """FastReID's schedule, if all counts fit the run's real length (:func:`~.schedule_check.check_schedule`)."""
         for line in check_schedule(cfg, iters_per_epoch):
             logger.warning(line)
         return super().build_lr_scheduler(cfg, optimizer, iters_per_epoch)
@@ -127,21 +116,21 @@ class SwitchableTrainer(DefaultTrainer):
         scaler = {} if self.grad_scaler is None else {"grad_scaler": self.grad_scaler}
         items = self._trainer.data_loader.dataset.img_items
         record = {**run_record(self.cfg), "training_set": training_set_digest(items)}
-        self.checkpointer = SwitchableCheckpointer.take_over(self.checkpointer, record, **scaler)
+        self.checkpointer = SwitchableCheckpointer(self.checkpointer, record, **scaler)
         self.interruption = Interruption()
-        self._saving = EpochCheckpointer(self.checkpointer, self.cfg.SOLVER.CHECKPOINT_PERIOD)
         ours: list[hooks.HookBase] = [StepSeed(self.cfg.SEED)]
-        ours += start_hooks(self.cfg, model, self.build_train_loader)
+        if self.cfg.MODEL.SWITCHABLE.SUBMODEL_START == "calibrated":
+            batches = self.cfg.TEST.PRECISE_BN.NUM_ITER
+            ours.append(StartCalibration(model, lambda: self.build_train_loader(self.cfg), batches))
         for hook in super().build_hooks():
             if isinstance(hook, hooks.PreciseBN):
                 hook = BNCalibration(model, hook._data_loader, hook._num_iter)
             elif isinstance(hook, hooks.LayerFreeze):
                 hook = SwitchableLayerFreeze(model, hook.freeze_layers, hook.freeze_iters)
             elif isinstance(hook, hooks.EvalHook):
-                ours += [StatisticsOverRanks(model), self._saving]
-                hook = EpochEvaluation(hook, self.interruption)
+                hook = self._saving = EndOfEpoch(model, self.checkpointer, hook._func, self.interruption, self.cfg)
             elif isinstance(hook, hooks.PeriodicCheckpointer):
-                hook = BestCheckpointer(self.checkpointer, hook.period)
+                continue
             ours.append(hook)
         return [*ours, EpochLine()]
 
@@ -168,21 +157,22 @@ class SwitchableTrainer(DefaultTrainer):
         super().resume_or_load(resume)
         fuse(self.optimizer)  # the checkpoint may come from a CPU
         follow_new_length(schedule, periods, (self.start_epoch, self.max_epoch))
+        self.steps = content.get("progress", {"steps": 0})["steps"]  # not in model_best.pth, which ends an epoch
         # The loader has been reading the first epoch since it was built.
         self.data_loader.shutdown()
-        self.data_loader.batch_sampler.sampler.first_epoch = self.start_epoch
+        sampler = self.data_loader.batch_sampler.sampler
+        sampler.first_epoch, sampler.first_position = self.start_epoch, self.steps * self.cfg.SOLVER.IMS_PER_BATCH
         self._trainer._data_loader_iter = iter(self.data_loader)
         best = os.path.join(self.cfg.OUTPUT_DIR, "model_best.pth")
-        for hook in self._hooks:
-            if isinstance(hook, hooks.PeriodicCheckpointer) and os.path.isfile(best):
-                hook.best_metric = read_checkpoint(best).get("metric", -1)
+        if os.path.isfile(best):
+            self._saving.best = read_checkpoint(best).get("metric", -1)
 
     def build_writers(self) -> list:
         """Writers for the screen, ``metrics.json`` and TensorBoard."""
         return [
-            ShortRunMetricPrinter(self.max_iter),
-            CompleteJSONWriter(os.path.join(self.cfg.OUTPUT_DIR, "metrics.json")),
-            CompleteTensorboardWriter(self.cfg.OUTPUT_DIR),
+            MetricPrinter(self.max_iter),
+            JSONWriter(os.path.join(self.cfg.OUTPUT_DIR, "metrics.json")),
+            TensorboardWriter(self.cfg.OUTPUT_DIR),
         ]
 
     @classmethod
@@ -215,10 +205,7 @@ class SwitchableTrainer(DefaultTrainer):
     def test(cls, cfg: CfgNode, model: nn.Module, record: Mapping[str, Any] | None = None) -> OrderedDict[str, Any]:
         """Evaluate on every test set; write grid.json, .csv, .md and .png into OUTPUT_DIR.
 
-        Args:
-            cfg: Config.
-            model: The model, on its device.
-            record: Record of the run that trained the model. Default: the run that ``cfg`` describes.
+        The record is that of the run that trained the model. Default: the run that ``cfg`` describes.
 
         Returns:
             Flat floats for FastReID's hooks: every cell, the full model's self-test under FastReID's names, and
@@ -259,7 +246,6 @@ class SwitchableTrainer(DefaultTrainer):
                     for dataset in self.cfg.DATASETS.TESTS:
                         images, num_query = self.build_test_loader(self.cfg, dataset)
                         try_evaluation(self.cfg, unwrapped(self.model), images.dataset, num_query, dataset)
-                    self._continue_epoch()
                 run_epochs(self)
             return self._last_eval_results
         finally:
@@ -269,15 +255,6 @@ class SwitchableTrainer(DefaultTrainer):
         """Write and log a checkpoint for ``--resume``; ``epoch`` is the last complete one."""
         self._saving.save_interrupted(epoch)
         logger.warning(f"Asked to end (SIGTERM); --resume continues from {self.checkpointer.get_checkpoint_file()}")
-
-    def _continue_epoch(self) -> None:
-        """Skip the images of the current epoch that the interrupted run has seen."""
-        if not self.progress.steps:
-            return
-        self.data_loader.shutdown()
-        batches = self.data_loader.batch_sampler
-        batches.sampler.first_position = self.progress.steps * self.cfg.SOLVER.IMS_PER_BATCH
-        self._trainer._data_loader_iter = iter(self.data_loader)
 
 
 def _scalars(grid: CompatibilityGrid) -> OrderedDict[str, float]:

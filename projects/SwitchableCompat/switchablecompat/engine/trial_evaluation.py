@@ -19,17 +19,10 @@ from ..modeling import SwitchableBaseline
 
 
 def try_evaluation(cfg: CfgNode, model: SwitchableBaseline, images: CommDataset, num_query: int, dataset: str) -> None:
-    """Evaluate one batch in every step of an evaluation. Random states and the model stay as they are.
+    """Evaluate one batch of the test images, the queries first. Random states and the model stay as they are.
 
     The batch has the first queries that can be scored, a gallery image for each of them, and the first gallery images.
     Any features are accepted, also infinite ones, because the network is not trained yet.
-
-    Args:
-        cfg: Config of the run.
-        model: The model, on its device.
-        images: All test images, the queries first.
-        num_query: Number of queries.
-        dataset: Name of the data set, for messages.
 
     Raises:
         InputError: The failure in one line, such as an unreadable image, or a size that the network cannot take.
@@ -53,12 +46,9 @@ def try_evaluation(cfg: CfgNode, model: SwitchableBaseline, images: CommDataset,
 
 
 def choose(items: Sequence[tuple[str, Any, Any]], num_query: int, size: int) -> tuple[list[int], list[int]]:
-    """Indices of the queries and of the gallery images of a batch of about ``size``, ascending, each once.
+    """Indices of the queries and of the gallery images of a batch of about ``size``, at least two, ascending.
 
-    Args:
-        items: Paths, identities and cameras, the queries first.
-        num_query: Number of queries.
-        size: Images of a batch; at least two are taken.
+    The items are paths, identities and cameras, the queries first.
     """
     of_identity: dict[Any, list[int]] = defaultdict(list)
     for index in range(num_query, len(items)):

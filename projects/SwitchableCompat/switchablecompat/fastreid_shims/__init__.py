@@ -9,21 +9,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import warnings
+from collections.abc import Iterator
 
-from . import backbones, checkpoints, deprecations, distributed, imports, loading
 from .base import Shim
-from .loading import cpu_loader_in_use, use_cpu_loader
-
-__all__ = ["SHIMS", "Shim", "applied", "apply", "cpu_loader_in_use", "use_cpu_loader"]
-
-SHIMS: tuple[Shim, ...] = (
-    *imports.SHIMS,
-    *loading.SHIMS,
-    *checkpoints.SHIMS,
-    *backbones.SHIMS,
-    *distributed.SHIMS,
-    *deprecations.SHIMS,
-)
 
 MISSING = (
     "FastReID is not installed: pip install --no-deps fastreid==1.4.0 "
@@ -33,27 +22,26 @@ MISSING = (
 _applied: tuple[str, ...] | None = None
 
 
+def shims() -> Iterator[Shim]:
+    """All shims. FastReID is imported when those are applied without which it cannot be."""
+    yield from _of("imports")
+    with warnings.catch_warnings():  # it advises to compile a tool; this plug-in ranks without one, and faster
+        warnings.filterwarnings("ignore", message=r"Cython (rank|roc) evaluation .* is unavailable")
+        for name in ("data", "engine", "evaluation.rank", "evaluation.roc", "modeling"):
+            importlib.import_module(f"fastreid.{name}")
+    for name in ("loading", "checkpoints", "backbones", "distributed", "deprecations"):
+        yield from _of(name)
+
+
+def _of(module: str) -> list[Shim]:
+    return [item for item in vars(importlib.import_module(f".{module}", __name__)).values() if isinstance(item, Shim)]
+
+
 def apply() -> tuple[str, ...]:
-    """Apply every shim that is needed here; a second call does nothing.
-
-    Returns:
-        The names of the shims that were needed.
-
-    Raises:
-        ImportError: FastReID is not installed.
-    """
+    """Apply every shim that is needed here, once; returns their names. Raises ImportError if FastReID is missing."""
     global _applied
     if _applied is None:
         if importlib.util.find_spec("fastreid") is None:
             raise ImportError(MISSING, name="fastreid")
-        before = [shim.name for shim in SHIMS if shim.before_import and shim.apply()]
-        for name in ("data", "engine", "evaluation", "modeling"):
-            importlib.import_module(f"fastreid.{name}")
-        after = [shim.name for shim in SHIMS if not shim.before_import and shim.apply()]
-        _applied = (*before, *after)
+        _applied = tuple(shim.name for shim in shims() if shim.apply())
     return _applied
-
-
-def applied() -> tuple[str, ...]:
-    """The names of the shims that :func:`apply` found to be needed, for logs and provenance."""
-    return _applied or ()

@@ -4,30 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from yacs.config import CfgNode
+import fastreid
+from fastreid.modeling.backbones.regnet import regnet
 
-from .base import Shim
+from .base import shim
 
+ROOT = Path(fastreid.__file__).parents[1]
 RECIPE = "fastreid/modeling/backbones/regnet/regnetx/RegNetX-200MF_dds_8gpu.yaml"  # says nothing of SE
 
 
-def recipe_node(original: type[CfgNode], defaults: CfgNode, root: Path) -> type[CfgNode]:
-    """``original`` whose recipes are found below ``root`` and start from ``defaults``, whatever was merged before."""
-
-    class RecipeNode(original):
-        """FastReID's global config of RegNet and EfficientNet."""
-
-        def merge_from_file(self, cfg_filename: str) -> None:
-            recipe = defaults.clone()
-            recipe.merge_from_file(str(root / cfg_filename))
-            self.update(recipe)
-
-    return RecipeNode
-
-
 def _recipes_fail() -> bool:
-    from fastreid.modeling.backbones.regnet import regnet
-
     node = regnet.regnet_cfg.clone()
     node.REGNET.SE_ON = True
     try:
@@ -37,18 +23,22 @@ def _recipes_fail() -> bool:
     return node.REGNET.SE_ON
 
 
+@shim("regnet-recipes", needed=_recipes_fail)
 def _patch_recipes() -> None:
     """fastreid/modeling/backbones/regnet/regnet.py:551 and effnet.py:244 name their recipes relative to a checkout.
 
     Anywhere else: ``FileNotFoundError: 'fastreid/modeling/backbones/regnet/regnetx/RegNetX-200MF_dds_8gpu.yaml'``. And
     both merge into one global config: after a RegNetY every RegNetX of the process has squeeze-and-excitation too.
     """
-    import fastreid
-    from fastreid.modeling.backbones.regnet import regnet
-
     node = regnet.regnet_cfg
-    new = recipe_node(type(node), node.clone(), Path(fastreid.__file__).parents[1])
-    object.__setattr__(node, "__class__", new)  # the same object, which effnet.py has too
+    defaults = node.clone()
 
+    class RecipeNode(type(node)):  # type: ignore[misc]  # a base chosen at run time
+        """The global config. A recipe starts from the defaults, whatever was merged before."""
 
-SHIMS = (Shim("regnet-recipes", _recipes_fail, _patch_recipes),)
+        def merge_from_file(self, cfg_filename: str) -> None:
+            recipe = defaults.clone()
+            recipe.merge_from_file(str(ROOT / cfg_filename))
+            self.update(recipe)
+
+    object.__setattr__(node, "__class__", RecipeNode)  # the same object, which effnet.py has too

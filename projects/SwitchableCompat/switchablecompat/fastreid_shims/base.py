@@ -14,17 +14,20 @@ class Shim:
         name: What logs and tests call it.
         needed: The feature test. True while the symptom exists, False where upstream works or the patch is in place.
         patch: Removes the symptom.
-        before_import: FastReID cannot be imported without it; ``needed`` and ``patch`` must not import FastReID.
     """
 
     name: str
     needed: Callable[[], bool]
     patch: Callable[[], None]
-    before_import: bool = False
 
     def apply(self) -> bool:
         """Patch if needed; returns whether it was."""
-        if not self.needed():
-            return False
-        self.patch()
-        return True
+        needed = self.needed()
+        if needed:
+            self.patch()
+        return needed
+
+
+def shim(name: str, needed: Callable[[], bool]) -> Callable[[Callable[[], None]], Shim]:
+    """Make a patch a shim."""
+    return lambda patch: Shim(name, needed, patch)

@@ -10,26 +10,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from fastreid.utils.checkpoint import Checkpointer
+from numpy._core import multiarray
 
-from .base import Shim
+from .base import shim
 
-
-def numpy_safe_globals() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """What ``torch.load(weights_only=True)`` must allow for NumPy arrays and scalars of either NumPy generation."""
-    core = np._core if hasattr(np, "_core") else np.core
-    functions = (core.multiarray._reconstruct, core.multiarray.scalar)
-    # Files written with NumPy 1 name numpy.core, those written with NumPy 2 numpy._core.
-    modules = ("numpy.core.multiarray", "numpy._core.multiarray")
-    allowed: list[Callable[..., Any] | tuple[Callable[..., Any], str]]
-    allowed = [(function, f"{module}.{function.__name__}") for function in functions for module in modules]
-    dtypes = {type(np.dtype(code)) for code in ("?", "u1", "i1", "i2", "i4", "i8", "f2", "f4", "f8")}
-    classes: tuple[type, ...] = (np.ndarray, np.dtype, *sorted(dtypes, key=lambda cls: cls.__name__))
-    return allowed + [(cls, f"{cls.__module__}.{cls.__qualname__}") for cls in classes]
+DTYPES = {type(np.dtype(code)) for code in ("?", "u1", "i1", "i2", "i4", "i8", "f2", "f4", "f8")}
+# What torch.load(weights_only=True) must allow for NumPy arrays and scalars of either NumPy generation: files written
+# with NumPy 1 name numpy.core, those written with NumPy 2 numpy._core.
+SAFE: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    (function, f"{module}.{function.__name__}")
+    for function in (multiarray._reconstruct, multiarray.scalar)
+    for module in ("numpy.core.multiarray", "numpy._core.multiarray")
+] + [np.ndarray, np.dtype, *DTYPES]
 
 
 def _numpy_in_checkpoint_refused() -> bool:
-    from fastreid.utils.checkpoint import Checkpointer
-
     file = io.BytesIO()
     torch.save({"metric": np.float64(0.5), "weight": np.zeros(1, np.float32)}, file)
     file.seek(0)
@@ -40,6 +36,7 @@ def _numpy_in_checkpoint_refused() -> bool:
     return False
 
 
+@shim("numpy-in-checkpoint", needed=_numpy_in_checkpoint_refused)
 def _patch_load_file() -> None:
     """fastreid/utils/checkpoint.py:216 relies on the old default of ``torch.load``.
 
@@ -47,16 +44,11 @@ def _patch_load_file() -> None:
     ``UnpicklingError: ... Unsupported global: GLOBAL numpy._core.multiarray._reconstruct``. Allowing just these keeps
     the protection against code in a checkpoint.
     """
-    from fastreid.utils.checkpoint import Checkpointer
-
     original = Checkpointer._load_file
 
     @functools.wraps(original)
     def _load_file(self: Checkpointer, f: str) -> Any:
-        with torch.serialization.safe_globals(numpy_safe_globals()):
+        with torch.serialization.safe_globals(SAFE):
             return original(self, f)
 
     Checkpointer._load_file = _load_file
-
-
-SHIMS = (Shim("numpy-in-checkpoint", _numpy_in_checkpoint_refused, _patch_load_file),)

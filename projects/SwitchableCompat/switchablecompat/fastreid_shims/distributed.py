@@ -10,10 +10,15 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from fastreid.engine import defaults
+from fastreid.utils import comm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from .base import Shim
+from .base import shim
+
+_launch = sys.modules["fastreid.engine.launch"]  # the attribute fastreid.engine.launch is the function
+_RENAMED = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
 
 
 def cpu_worker(
@@ -26,8 +31,6 @@ def cpu_worker(
     args: tuple[Any, ...],
 ) -> None:
     """FastReID's ``_distributed_worker`` for processes that compute on the CPU; same arguments."""
-    from fastreid.utils import comm
-
     # Each process would take every core for itself.
     torch.set_num_threads(max(1, torch.get_num_threads() // num_gpus_per_machine))
     rank = machine_rank * num_gpus_per_machine + local_rank
@@ -48,26 +51,14 @@ def cpu_worker(
     dist.destroy_process_group()
 
 
-def _launch_module() -> Any:
-    import fastreid.engine  # noqa: F401
-
-    return sys.modules["fastreid.engine.launch"]  # the attribute fastreid.engine.launch is the function
-
-
-def _launch_needs_cuda() -> bool:
-    return not torch.cuda.is_available() and _launch_module()._distributed_worker is not cpu_worker
-
-
+@shim("launch-on-cpu", needed=lambda: not torch.cuda.is_available() and _launch._distributed_worker is not cpu_worker)
 def _patch_launch() -> None:
     """fastreid/engine/launch.py:77 ``_distributed_worker`` asserts CUDA and asks for NCCL.
 
     Two processes on the CPU: ``AssertionError: cuda is not available. Please check your installation.`` Where CUDA is
     available nothing is patched; ``CUDA_VISIBLE_DEVICES=`` (empty) gives CPU processes there.
     """
-    _launch_module()._distributed_worker = cpu_worker
-
-
-_RENAMED = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
+    _launch._distributed_worker = cpu_worker  # type: ignore[attr-defined]  # of FastReID
 
 
 class CpuAwareDataParallel(DistributedDataParallel):
@@ -85,24 +76,11 @@ class CpuAwareDataParallel(DistributedDataParallel):
         super().__init__(module, device_ids, *args, **kwargs)
 
 
-def _data_parallel_needs_cuda() -> bool:
-    from fastreid.engine import defaults
-
-    return not issubclass(defaults.DistributedDataParallel, CpuAwareDataParallel)
-
-
+@shim("data-parallel-on-cpu", needed=lambda: defaults.DistributedDataParallel is not CpuAwareDataParallel)
 def _patch_data_parallel() -> None:
     """fastreid/engine/defaults.py:208 always passes ``device_ids=[rank]``.
 
     For a model on the CPU: ``ValueError: DistributedDataParallel device_ids and output_device arguments only work with
     single-device/multiple-device GPU modules or CPU modules, but got device_ids [1]``.
     """
-    from fastreid.engine import defaults
-
     defaults.DistributedDataParallel = CpuAwareDataParallel
-
-
-SHIMS = (
-    Shim("launch-on-cpu", _launch_needs_cuda, _patch_launch),
-    Shim("data-parallel-on-cpu", _data_parallel_needs_cuda, _patch_data_parallel),
-)

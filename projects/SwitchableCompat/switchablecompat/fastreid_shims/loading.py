@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import functools
-import queue
-import threading
 import types
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
+from fastreid.data import build, common, data_utils
+from fastreid.data.transforms import build as transform_builder
 from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from ..errors import InputError
-from .base import Shim
+from .base import shim
 
 _cpu_loader: bool | None = None
 
 
 def use_cpu_loader(flag: bool | None) -> None:
-    """Say where the loaders built from now on deliver their batches.
-
-    The trainer calls this with ``cfg.MODEL.DEVICE == "cpu"`` before it builds a loader, because FastReID's loader does
-    not see the config and moves batches to the GPU whenever it can.
+    """Say where the loaders built from now on deliver their batches. (FastReID's loader does not see the config.)
 
     Args:
         flag: True for plain loaders that leave batches on the CPU, False for FastReID's loader with its CUDA stream,
@@ -39,151 +35,116 @@ def cpu_loader_in_use() -> bool:
     return not torch.cuda.is_available() if _cpu_loader is None else _cpu_loader
 
 
-def device_aware_loader(original: type[DataLoader]) -> type[DataLoader]:
-    """``original`` (FastReID's ``DataLoaderX``) with a mode for the CPU, in which it is a plain ``DataLoader``."""
+class DeviceAwareLoader(data_utils.DataLoaderX):
+    """FastReID's ``DataLoaderX`` where batches go to a GPU, a plain ``DataLoader`` otherwise."""
 
-    class DataLoaderX(original):  # type: ignore[misc, valid-type]  # a base chosen at run time
-        """FastReID's ``DataLoaderX`` where batches go to a GPU, a plain ``DataLoader`` otherwise."""
+    def __init__(self, local_rank: int, **kwargs: Any) -> None:
+        self.on_cpu = cpu_loader_in_use()
+        if self.on_cpu:
+            # Pinning needs a CUDA context, and there is no copy to the GPU that it could speed up.
+            DataLoader.__init__(self, **{**kwargs, "pin_memory": False})
+        else:
+            super().__init__(local_rank, **kwargs)
 
-        device_aware = True
+    def __iter__(self) -> Iterator[Any]:
+        return DataLoader.__iter__(self) if self.on_cpu else super().__iter__()
 
-        def __init__(self, local_rank: int, **kwargs: Any) -> None:
-            self.on_cpu = cpu_loader_in_use()
-            if self.on_cpu:
-                # Pinning needs a CUDA context, and there is no copy to the GPU that it could speed up.
-                DataLoader.__init__(self, **{**kwargs, "pin_memory": False})
-            else:
-                super().__init__(local_rank, **kwargs)
+    def __next__(self) -> Any:
+        """The batch that was copied meanwhile; its memory is not used anew before this stream is done with it.
 
-        def __iter__(self) -> Iterator[Any]:
-            return DataLoader.__iter__(self) if self.on_cpu else super().__iter__()
+        FastReID copies on a stream of its own and does not say who reads the copy. A step that never waits for the
+        device would then be overtaken by the copy of a later batch into the same memory.
+        """
+        batch = super().__next__()
+        for value in batch.values():
+            if isinstance(value, torch.Tensor) and value.is_cuda:
+                value.record_stream(torch.cuda.current_stream(value.device))
+        return batch
 
-        def __next__(self) -> Any:
-            """The batch that was copied meanwhile; its memory is not used anew before this stream is done with it.
-
-            FastReID copies on a stream of its own and does not say who reads the copy. A step that never waits for the
-            device would then be overtaken by the copy of a later batch into the same memory.
-            """
-            batch = super().__next__()
-            for value in batch.values():
-                if isinstance(value, torch.Tensor) and value.is_cuda:
-                    value.record_stream(torch.cuda.current_stream(value.device))
-            return batch
-
-        def shutdown(self) -> None:
-            """End the background thread, if there is one."""
-            if not self.on_cpu:
-                super().shutdown()
-
-    return DataLoaderX
+    def shutdown(self) -> None:
+        """End the background thread, if there is one."""
+        if not self.on_cpu:
+            super().shutdown()
 
 
-def _loader_needs_cuda() -> bool:
-    from fastreid.data import build, data_utils
-
-    return not all(getattr(module.DataLoaderX, "device_aware", False) for module in (build, data_utils))
-
-
+@shim("loader-on-cpu", needed=lambda: build.DataLoaderX is not DeviceAwareLoader)
 def _patch_loader() -> None:
     """fastreid/data/data_utils.py:151 ``DataLoaderX`` opens a CUDA stream whatever ``MODEL.DEVICE`` says.
 
     Without a GPU: ``RuntimeError: Found no NVIDIA driver on your system``. With one and ``MODEL.DEVICE cpu``, batches
     land on ``cuda:0`` all the same.
     """
-    from fastreid.data import build, data_utils
-
-    if not getattr(data_utils.DataLoaderX, "device_aware", False):
-        data_utils.DataLoaderX = device_aware_loader(data_utils.DataLoaderX)
-    build.DataLoaderX = data_utils.DataLoaderX
+    build.DataLoaderX = data_utils.DataLoaderX = DeviceAwareLoader
 
 
-class _Failure:
+class _Failure(NamedTuple):
     """An exception of the background thread on its way through the queue."""
 
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
+    error: BaseException
 
 
-def error_forwarding_generator(original: type[threading.Thread]) -> type[threading.Thread]:
-    """``original`` (FastReID's ``BackgroundGenerator``) whose exceptions reach the thread that reads from it."""
+class ForwardingGenerator(data_utils.BackgroundGenerator):
+    """FastReID's ``BackgroundGenerator``; what fails in its thread is raised by ``next``."""
 
-    class BackgroundGenerator(original):  # type: ignore[misc, valid-type]  # a base chosen at run time
-        """FastReID's ``BackgroundGenerator``; what fails in its thread is raised by ``next``."""
+    def run(self) -> None:
+        try:
+            super().run()
+        except BaseException as error:  # whatever it is, the reader must not wait for a batch that never comes
+            self.queue.put(_Failure(error))
+            self.queue.put(None)  # the end of the data for a reader that goes on, e.g. shutdown()
 
-        forwards_errors = True
-        queue: queue.Queue
-
-        def run(self) -> None:
-            try:
-                super().run()
-            except BaseException as error:  # whatever it is, the reader must not wait for a batch that never comes
-                self.queue.put(_Failure(error))
-                self.queue.put(None)  # the end of the data for a reader that goes on, e.g. shutdown()
-
-        def next(self) -> Any:
-            item = super().next()
-            if not isinstance(item, _Failure):
-                return item
-            if self.exit_event.is_set():  # shutdown() only drains the queue: nobody is left to tell
-                raise StopIteration
-            raise item.error
-
-    return BackgroundGenerator
+    def next(self) -> Any:
+        item = super().next()
+        if not isinstance(item, _Failure):
+            return item
+        if self.exit_event.is_set():  # shutdown() only drains the queue: nobody is left to tell
+            raise StopIteration
+        raise item.error
 
 
-def _errors_are_lost() -> bool:
-    from fastreid.data import data_utils
-
-    return not getattr(data_utils.BackgroundGenerator, "forwards_errors", False)
-
-
+@shim("loader-errors", needed=lambda: data_utils.BackgroundGenerator is not ForwardingGenerator)
 def _patch_background_generator() -> None:
     """fastreid/data/data_utils.py:122 ``BackgroundGenerator.run`` has no error path.
 
     On CUDA a corrupt image ends the background thread with a traceback, and the main thread waits for ever.
     """
-    from fastreid.data import data_utils
-
-    data_utils.BackgroundGenerator = error_forwarding_generator(data_utils.BackgroundGenerator)
+    data_utils.BackgroundGenerator = ForwardingGenerator
 
 
 READ_RIGHT = ("RGB", "L", "1")  # of Pillow's modes
 
 
-def naming_read_image(original: Callable[..., Any]) -> Callable[..., Any]:
-    """``original`` (FastReID's ``read_image``) with the file's name in every error, and nothing misread."""
+_read_image = common.read_image  # FastReID's own
 
-    @functools.wraps(original)
-    def read_image(file_name: str, format: str | None = None) -> Any:
-        try:
-            if format is None:
-                with Image.open(file_name) as image:  # the header only
-                    mode = image.mode
-                if mode not in READ_RIGHT:
-                    raise InputError(file_name, "must be an RGB or greyscale image; convert it", f"mode {mode}")
-                format = "RGB" if mode == "1" else None  # FastReID would make an image of truth values
-            return original(file_name, format)
-        except (InputError, MemoryError):
-            raise
-        except Exception as error:  # Pillow's plug-ins raise OSError, SyntaxError, ValueError, struct.error and more
-            found = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise InputError(file_name, "must be a readable image", found) from error
 
-    return read_image
+def read_image(file_name: str, format: str | None = None) -> Any:
+    """FastReID's ``read_image`` with the file's name in every error, and nothing misread."""
+    try:
+        if format is None:
+            with Image.open(file_name) as image:  # the header only
+                mode = image.mode
+            if mode not in READ_RIGHT:
+                raise InputError(file_name, "must be an RGB or greyscale image; convert it", f"mode {mode}")
+            format = "RGB" if mode == "1" else None  # FastReID would make an image of truth values
+        return _read_image(file_name, format)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's plug-ins raise OSError, SyntaxError, ValueError, struct.error and more
+        found = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise InputError(file_name, "must be a readable image", found) from error
 
 
 def _unreadable_image_unnamed() -> bool:
-    from fastreid.data import common
-
     try:
         common.read_image("")
     except InputError:
         return False
     except OSError:
-        return True
+        pass
     return True
 
 
+@shim("unreadable-image", needed=_unreadable_image_unnamed)
 def _patch_read_image() -> None:
     """fastreid/data/common.py:40 reads an image without saying which, and takes it for RGB or greyscale.
 
@@ -192,9 +153,7 @@ def _patch_read_image() -> None:
     palette are read as brightness, and those of other colour spaces as red, green and blue, without a word. One with
     one bit per pixel ends in ``TypeError: Cannot handle this data type: (1, 1, 3), |b1``; here it is black and white.
     """
-    from fastreid.data import common
-
-    common.read_image = naming_read_image(common.read_image)
+    common.read_image = read_image
 
 
 class RandomAffine(transforms.RandomAffine):
@@ -209,31 +168,20 @@ class RandomAffine(transforms.RandomAffine):
 
 
 def _affine_fails() -> bool:
-    from fastreid.data.transforms import build
-
     try:
-        build.T.RandomAffine(degrees=10, resample=False, fillcolor=0)
+        transform_builder.T.RandomAffine(degrees=10, resample=False, fillcolor=0)
     except TypeError:
         return True
     return False
 
 
+@shim("random-affine", needed=_affine_fails)
 def _patch_affine() -> None:
     """fastreid/data/transforms/build.py:81 passes ``resample`` and ``fillcolor``, which torchvision 0.15 removed.
 
     ``INPUT.AFFINE.ENABLED True``: ``TypeError: RandomAffine.__init__() got an unexpected keyword argument 'resample'``.
     FastReID gets a copy of the module's names with this one class exchanged; torchvision itself stays as it is.
     """
-    from fastreid.data.transforms import build
-
     namespace = types.ModuleType(transforms.__name__, transforms.__doc__)
-    namespace.__dict__.update(vars(build.T), RandomAffine=RandomAffine)
-    build.T = namespace
-
-
-SHIMS = (
-    Shim("loader-on-cpu", _loader_needs_cuda, _patch_loader),
-    Shim("loader-errors", _errors_are_lost, _patch_background_generator),
-    Shim("unreadable-image", _unreadable_image_unnamed, _patch_read_image),
-    Shim("random-affine", _affine_fails, _patch_affine),
-)
+    namespace.__dict__.update(vars(transform_builder.T), RandomAffine=RandomAffine)
+    transform_builder.T = namespace

@@ -58,10 +58,10 @@ def calibrate_bn(
 
 @torch.no_grad()
 def average_statistics(model: SwitchableBaseline | SwitchableNetwork) -> None:
-    """Average the BN statistics of every width over the processes, so that all processes have the same ones."""
+    """Average the BN statistics of every width over the processes, if there are several."""
     norms = [norm for index in range(len(model.switch)) for norm in running_norms(model, index)]
     buffers = [b for norm in norms for b in (norm.running_mean, norm.running_var) if b is not None]
-    if not buffers:  # such as a vision transformer whose head has no BNNeck
+    if comm.get_world_size() == 1 or not buffers:  # such as a vision transformer whose head has no BNNeck
         return
     flat = torch.cat(buffers)
     torch.distributed.all_reduce(flat)

@@ -12,7 +12,7 @@ from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.modeling.meta_arch.baseline import Baseline
 from torch import Tensor
 
-from ..config_unread import reference_readers, value_of
+from ..config_unread import getter, reference_readers
 from ..layers import WidthSwitch
 from ..losses import CompatibleLoss, asymmetric_loss, distillation_loss, influence_loss
 from ..losses.fastreid_losses import triplet_loss
@@ -104,7 +104,7 @@ class SwitchableBaseline(Baseline):
             **kwargs,
             "compatible_loss": CompatibleLoss.from_config(cfg),
             "reference_source": ReferenceSource.from_config(cfg, kwargs["heads"].weight.shape[1])
-            if reference_readers(lambda key: value_of(cfg, key))
+            if reference_readers(getter(cfg))
             else None,
             "channels_last": cfg.MODEL.SWITCHABLE.CHANNELS_LAST,
             "compile_mode": cfg.MODEL.SWITCHABLE.COMPILE,

@@ -177,6 +177,8 @@ def strip_training(cfg: CfgNode, name: str = "config") -> None:
     cfg.MODEL.BACKBONE.PRETRAIN = False
     cfg.MODEL.HEADS.NUM_CLASSES = 1
     cfg.MODEL.LOSSES, cfg.MODEL.REFERENCE, cfg.SOLVER = defaults.MODEL.LOSSES, defaults.MODEL.REFERENCE, defaults.SOLVER
+    for key in ("SAMPLER_TRAIN", "NUM_INSTANCE"):
+        cfg.DATALOADER[key] = defaults.DATALOADER[key]
     for key in {*cfg.INPUT} - {"SIZE_TRAIN", "SIZE_TEST", "CROP"}:  # augmentation
         cfg.INPUT[key] = defaults.INPUT[key]
     cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD = defaults.MODEL.SWITCHABLE.CLASSIFIER_GRAD

@@ -90,7 +90,7 @@ def _config(
     if not config_file and not os.path.isfile(beside):
         rule = f"must be given: {weights} keeps no settings, and there is no {CONFIG_NAME} beside it"
         raise InputError(file_key, rule)
-    return merge_config(config_file or beside, opts, file_key, trained=True), config_file or beside
+    return merge_config(config_file or beside, opts, file_key), config_file or beside
 
 
 def run_record(cfg: CfgNode) -> dict[str, Any]:

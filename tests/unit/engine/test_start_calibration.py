@@ -5,10 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from builders import images, tiny_config, tiny_model
-from switchablecompat.engine.submodel_start import SubmodelCalibration, start_hooks
-
-CALIBRATED = ("MODEL.SWITCHABLE.SUBMODEL_START", "calibrated")
+from builders import images, tiny_model
+from switchablecompat.engine.hooks import StartCalibration
 
 
 class Loader:
@@ -27,7 +25,7 @@ class Loader:
 
 
 def hook_of(model, loader, epoch=0, num_iter=2):
-    hook = SubmodelCalibration(model, lambda: loader, num_iter)
+    hook = StartCalibration(model, lambda: loader, num_iter)
     hook.trainer = SimpleNamespace(start_iter=epoch)
     return hook
 
@@ -69,14 +67,3 @@ def test_a_separate_narrow_network_is_calibrated_like_the_sub_model_of_its_width
     before = state(model)
     hook_of(model, Loader([images(6)])).before_train()
     assert "backbone.bn1.running_mean" in changed(model, before)
-
-
-def test_only_the_config_that_says_so_has_the_hook():
-    model = tiny_model()
-    assert start_hooks(tiny_config(), model, None) == []
-    cfg = tiny_config(*CALIBRATED, "TEST.PRECISE_BN.NUM_ITER", 5)
-    asked = []
-    (hook,) = start_hooks(cfg, model, lambda given: asked.append(given) or Loader([images(4)]))
-    hook.trainer = SimpleNamespace(start_iter=0)
-    hook.before_train()
-    assert asked == [cfg]
