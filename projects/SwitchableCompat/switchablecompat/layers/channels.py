@@ -130,10 +130,8 @@ class ChannelRule:
     def parts(self, channels: int, count: int, unit: int = 1) -> ChannelLayout:
         """Layout of an axis of ``count`` equal parts: each sub-model owns equally many leading channels of each part.
 
-        Args:
-            channels: Channels of the full model, a multiple of ``count * unit``.
-            count: Number of parts, for example 2 for IBN or the radix of ResNeSt.
-            unit: Number of channels of a part that stay together.
+        Parts are, for example, the halves of IBN or the splits of ResNeSt. ``unit`` channels of a part stay together:
+        ``channels``, those of the full model, are a multiple of ``count * unit``.
         """
         if channels % (count * unit):
             raise ValueError(f"an axis of {count} parts of units of {unit} cannot have {channels} channels")

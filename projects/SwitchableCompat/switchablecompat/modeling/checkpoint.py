@@ -95,11 +95,7 @@ def load_for_evaluation(
 ) -> Tensor | None:
     """Load a trained model. Only the classifier may be missing or differ, because features do not need it.
 
-    Args:
-        model: A module whose state dict has the checkpoint's keys.
-        path: The checkpoint.
-        config: Name of the model's config in messages.
-        content: What :func:`read_checkpoint` has read from it already.
+    ``config`` is the name of the model's config in messages, ``content`` what :func:`read_checkpoint` has read already.
 
     Returns:
         The checkpoint's classifier [K, D], which is not loaded, or None if it has none.
@@ -119,11 +115,8 @@ def load_as_start(model: nn.Module, path: str) -> None:
 
     The backbone must be complete, because a layer that silently keeps its random values is an expensive mistake. The
     head may differ. Norms of narrow widths that the file lacks start as ``MODEL.SWITCHABLE.SUBMODEL_START`` says. So do
-    layers that FastReID adds to a pretrained backbone and initialises as the identity.
-
-    Args:
-        model: Switchable or ordinary, with a ``backbone`` and ``heads``.
-        path: A file in any form in which :mod:`~switchablecompat.modeling.weight_names` can find a backbone.
+    layers that FastReID adds to a pretrained backbone and initialises as the identity. The file may have any form in
+    which :mod:`~switchablecompat.modeling.weight_names` can find a backbone.
 
     Raises:
         InputError: The file is not of this backbone.

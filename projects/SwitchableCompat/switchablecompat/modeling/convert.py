@@ -52,11 +52,10 @@ def register_converter(*types: type[nn.Module]) -> Callable[[Converter], Convert
 
 
 class Conversion:
-    """State of one conversion: the shared switch, the channel rule, and the current path in the network (for messages).
+    """State of one conversion: the shared switch, the channel rule, and the names of the layers (for messages).
 
     Args:
-        widths: Width multipliers, ascending, ending in 1.0.
-        divisor: Channel counts are multiples of this.
+        widths, divisor: As in :class:`ChannelRule`.
         switch: Switch of parts that are already converted (default: a new one with ``widths``).
         fresh_norms: Whether norms of narrow widths start fresh instead of from slices of the full model's norms.
     """

@@ -28,21 +28,13 @@ CARD_KEY = "model_card"  # in an exported file: ONNX metadata, extra file of a p
 
 @dataclass(frozen=True, eq=False)
 class OpenedModel:
-    """A network with trained weights, whatever kept them: a run, an exported checkpoint, FastReID.
+    """A network with trained weights, whatever kept them: a run, an exported checkpoint, FastReID."""
 
-    Attributes:
-        weights: Its checkpoint; empty with initial weights.
-        cfg: Its config, frozen, without what only training needs.
-        network: The network, in evaluation mode, without its classifier.
-        record: What it keeps of its run (:func:`~.trained.run_record`).
-        classifier: Its class vectors [K, D]; None if the file has none.
-    """
-
-    weights: str
-    cfg: Any
-    network: Any
-    record: dict[str, Any]
-    classifier: Tensor | None = None
+    weights: str  # its checkpoint; empty with initial weights
+    cfg: Any  # frozen, without what only training needs
+    network: Any  # in evaluation mode, without its classifier
+    record: dict[str, Any]  # what it keeps of its run (:func:`~.trained.run_record`)
+    classifier: Tensor | None = None  # its class vectors [K, D]; None if the file has none
 
     @property
     def switch(self) -> WidthSwitch:

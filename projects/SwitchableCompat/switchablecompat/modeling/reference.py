@@ -52,10 +52,9 @@ class ReferenceModel(nn.Module):
 
 @dataclass(frozen=True)
 class ReferenceSource:
-    """Files of a reference, and the properties that the trained model requires of it.
+    """Files of a reference (of ``MODEL.REFERENCE``), and the properties that the trained model requires of it.
 
     Attributes:
-        config_file, weights: Of ``MODEL.REFERENCE``.
         space: Dimension of the model's features, and what its images are normalised with: both see the same batch.
         classes: K of the model's classifier where the reference's classifier is used (identities are numbered by the
             trainer, in sorted order, so the same training set gives the same order); None where only its features are.
@@ -115,6 +114,5 @@ class ReferenceSource:
 
 
 def _space(cfg: CfgNode, dimension: int) -> dict[str, Any]:
-    """What a reference and the model that is trained with it must have in common: one batch is normalised for both."""
     preprocessing = preprocessing_of(cfg)
     return {"dimension": dimension, "preprocessing": {key: preprocessing[key] for key in ("pixel_mean", "pixel_std")}}

@@ -41,17 +41,16 @@ class Trained:
 def read_trained(
     weights: str, config_file: str = "", opts: Sequence[str] = (), file_key: str = "--config-file"
 ) -> Trained:
-    """Read a checkpoint and its config. Overrides must not contradict settings on which features depend.
+    """Read a checkpoint and its config (default: the checkpoint's settings, else ``config.yaml`` beside it).
 
-    Args:
-        weights: The checkpoint.
-        config_file: A config. Default: the checkpoint's settings, else ``config.yaml`` beside it.
-        opts: ``KEY VALUE`` pairs.
-        file_key: Name of the setting in the message about a missing config.
+    The config and the ``KEY VALUE`` pairs ``opts`` must not contradict settings on which features depend. A message
+    about a missing config calls it ``file_key``.
 
     Raises:
         InputError: A file is missing or invalid, or a setting contradicts the checkpoint's (with both values).
     """
+    if config_file and not os.path.isfile(config_file):  # before a large file is read
+        raise InputError(file_key, "must be an existing yaml file", config_file)
     content = read_checkpoint(weights)
     record = content.get(RECORD_KEY, {})
     cfg, name = _config(weights, record, config_file, opts, file_key)
