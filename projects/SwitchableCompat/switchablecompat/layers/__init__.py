@@ -1,7 +1,6 @@
 """Layers that run at several widths."""
 
 from .channels import ChannelLayout, ChannelRule, scaled_channels
-from .composite import SlimmableIBN
 from .ownership import SharedParameter, private_parameters, shared_parameters
 from .slimmable import SlimmableConv2d, SlimmableLinear
 from .switchable_norm import (
@@ -19,7 +18,6 @@ __all__ = [
     "ChannelRule",
     "SharedParameter",
     "SlimmableConv2d",
-    "SlimmableIBN",
     "SlimmableLinear",
     "SwitchableBatchNorm2d",
     "SwitchableInstanceNorm2d",

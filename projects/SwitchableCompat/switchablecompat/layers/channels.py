@@ -60,11 +60,10 @@ class ChannelLayout:
     def select(self, channels: Sequence[int]) -> ChannelLayout:
         """Layout of the given ``channels``, in ascending order (for a channel shuffle, every second one)."""
         segments, kept, start = [], [], 0
-        for size, part in zip(self.segments, self.parts, strict=True):
-            inside = [channel - start for channel in channels if start <= channel < start + size]
-            if inside:
+        for size, counts in zip(self.segments, zip(*self.kept, strict=True), strict=True):
+            if inside := [channel - start for channel in channels if start <= channel < start + size]:
                 segments.append(len(inside))
-                kept.append([sum(channel < counts[0] for channel in inside) for counts in part.kept])
+                kept.append([sum(channel < count for channel in inside) for count in counts])
             start += size
         return ChannelLayout(tuple(segments), tuple(zip(*kept, strict=True)))
 
@@ -85,11 +84,9 @@ class ChannelLayout:
 
     def owner(self) -> Tensor:
         """Smallest sub-model that owns each channel, int64 of shape [total]."""
-        owners = []
-        for segment, size in enumerate(self.segments):
-            counts = torch.tensor([counts[segment] for counts in self.kept])
-            owners.append((torch.arange(size).unsqueeze(1) >= counts).sum(dim=1))
-        return torch.cat(owners)
+        counts = torch.tensor(self.kept).T  # [segments, sub-models]
+        segments = zip(self.segments, counts, strict=True)
+        return torch.cat([(torch.arange(size).unsqueeze(1) >= kept).sum(dim=1) for size, kept in segments])
 
     def positions(self, channels: Sequence[int], index: int) -> list[int]:
         """Positions, among the channels of sub-model ``index``, of those ``channels`` that it owns."""
@@ -113,34 +110,28 @@ def scaled_channels(channels: int, width: float, divisor: int) -> int:
     return min(rounded, channels)
 
 
+@dataclass(frozen=True)
 class ChannelRule:
-    """Creates the layouts of a network from its widths and a rounding rule.
+    """Creates the layouts of a network from its widths (ascending, ending in 1.0) and a rounding rule.
 
-    Args:
-        widths: Width multipliers, ascending, ending in 1.0.
-        divisor: Channel counts are multiples of this number (8 suits most hardware, 1 is plain rounding).
+    Channel counts are multiples of ``divisor`` (8 suits most hardware, 1 is plain rounding).
     """
 
-    def __init__(self, widths: Sequence[float], divisor: int) -> None:
-        self.widths = tuple(widths)
-        self.divisor = divisor
+    widths: Sequence[float]
+    divisor: int
 
     def slim(self, channels: int, unit: int = 1) -> ChannelLayout:
         """Layout of an ordinary axis: each sub-model owns the leading channels.
 
-        Args:
-            channels: Channels of the full model, a multiple of ``unit``.
-            unit: Number of channels that stay together, as in a group of a grouped convolution or in an attention head.
+        ``unit`` channels stay together, as in a group of a grouped convolution or in an attention head.
         """
         return self.parts(channels, 1, unit)
 
     def parts(self, channels: int, count: int, unit: int = 1) -> ChannelLayout:
         """Layout of an axis of ``count`` equal parts: each sub-model owns equally many leading channels of each part.
 
-        Args:
-            channels: Channels of the full model, a multiple of ``count * unit``.
-            count: Number of parts, for example 2 for IBN or the radix of ResNeSt.
-            unit: Number of channels of a part that stay together.
+        Parts are, for example, the halves of IBN or the splits of ResNeSt. ``unit`` channels of a part stay together:
+        ``channels``, those of the full model, are a multiple of ``count * unit``.
         """
         if channels % (count * unit):
             raise ValueError(f"an axis of {count} parts of units of {unit} cannot have {channels} channels")

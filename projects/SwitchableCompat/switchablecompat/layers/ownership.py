@@ -14,13 +14,10 @@ from .switchable_norm import SwitchableNorm
 
 @dataclass(frozen=True)
 class SharedParameter:
-    """A parameter that several sub-models train.
+    """A parameter that several sub-models train, with its full name in the model.
 
-    Attributes:
-        name: Full name in the model.
-        parameter: The parameter.
-        shells: Smallest sub-model that owns each element, int64 of the parameter's shape. (Sub-models are nested, so
-            all larger ones own it too.) None if every sub-model owns the whole parameter.
+    ``shells`` is the smallest sub-model that owns each element, int64 of the parameter's shape. (Sub-models are nested,
+    so all larger ones own it too.) It is None if every sub-model owns the whole parameter.
     """
 
     name: str
@@ -35,27 +32,22 @@ def private_parameters(model: nn.Module) -> list[nn.Parameter]:
 
 
 def shared_parameters(model: nn.Module) -> list[SharedParameter]:
-    """Trainable parameters that more than one sub-model can train, in the order of ``named_parameters``.
-
-    They do not include parameters of switchable norm layers, which are private to one width each.
-    """
+    """Trainable parameters that more than one sub-model can train, in the order of ``named_parameters``."""
     private = {id(p) for p in private_parameters(model)}
     axes: dict[int, tuple[ChannelLayout, ...]] = {}
     for module in model.modules():
-        own_axes = getattr(module, "axes", None)
-        if own_axes is not None:
+        if (own_axes := getattr(module, "axes", None)) is not None:
             axes.update({id(module._parameters[key]): value for key, value in own_axes().items()})
     shared = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and id(parameter) not in private:
             layouts = axes.get(id(parameter), ())
             fixed = all(layout.is_fixed for layout in layouts)
-            shared.append(SharedParameter(name, parameter, None if fixed else shell_map(parameter, layouts)))
+            shared.append(SharedParameter(name, parameter, None if fixed else _shells(parameter, layouts)))
     return shared
 
 
-def shell_map(parameter: Tensor, axes: Sequence[ChannelLayout]) -> Tensor:
-    """Smallest sub-model that owns each element of a parameter, int64 of the parameter's shape."""
+def _shells(parameter: Tensor, axes: Sequence[ChannelLayout]) -> Tensor:
     shells = torch.zeros(parameter.shape, dtype=torch.int64)
     for dim, layout in enumerate(axes):
         view = [1] * parameter.dim()

@@ -20,12 +20,19 @@ M = TypeVar("M", bound=nn.Module)
 S = TypeVar("S", bound="_Slimmable")
 
 
-def adopt(cls: type[M], module: nn.Module) -> M:
-    """Create a ``cls`` object that shares ``module``'s Parameter and buffer objects, without running ``__init__``."""
+def adopt(cls: type[M], module: nn.Module, *without: str, **attributes: object) -> M:
+    """Create a ``cls`` object that shares ``module``'s Parameter and buffer objects, without running ``__init__``.
+
+    It lacks ``module``'s attributes ``without``, and has the given ``attributes``.
+    """
     new = cls.__new__(cls)
     new.__dict__.update(module.__dict__)
     for registry in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
         new.__dict__[registry] = module.__dict__[registry].copy()
+    for name in without:
+        delattr(new, name)
+    for name, value in attributes.items():
+        setattr(new, name, value)
     return new
 
 
@@ -61,9 +68,7 @@ class _Slimmable(nn.Module):
         return None if bias is None else self.out_layout.take(bias, 0, index)
 
     def _static(self, cls: type[M], index: int) -> M:
-        static = adopt(cls, self)
-        for key in ("switch", "in_layout", "out_layout"):
-            del static.__dict__[key]
+        static = adopt(cls, self, "switch", "in_layout", "out_layout")
         for key, value in (("weight", self._weight(index)), ("bias", self._bias(index))):
             if value is not None:
                 value = nn.Parameter(value.detach().clone(), requires_grad=getattr(self, key).requires_grad)
@@ -75,9 +80,7 @@ class _Slimmable(nn.Module):
         cls: type[S], module: nn.Module, switch: WidthSwitch, in_layout: ChannelLayout, out_layout: ChannelLayout
     ) -> S:
         """The slimmable version of ``module``. Both hold the same parameters."""
-        new = adopt(cls, module)
-        new.switch, new.in_layout, new.out_layout = switch, in_layout, out_layout
-        return new
+        return adopt(cls, module, switch=switch, in_layout=in_layout, out_layout=out_layout)
 
 
 class SlimmableConv2d(_Slimmable, nn.Conv2d):
@@ -88,21 +91,10 @@ class SlimmableConv2d(_Slimmable, nn.Conv2d):
     group.
     """
 
-    kept_groups: tuple[int, ...]
+    kept_groups: tuple[int, ...] | None = None  # number of groups per sub-model; None: all of them, at every width
 
-    @classmethod
-    def convert(
-        cls,
-        module: nn.Module,
-        switch: WidthSwitch,
-        in_layout: ChannelLayout,
-        out_layout: ChannelLayout,
-        kept_groups: tuple[int, ...] | None = None,
-    ) -> SlimmableConv2d:
-        """The slimmable version; ``kept_groups[i]`` is the number of groups of sub-model ``i`` (default: all)."""
-        new = super().convert(module, switch, in_layout, out_layout)
-        new.kept_groups = kept_groups or (new.groups,) * len(switch)
-        return new
+    def _groups(self, index: int) -> int:
+        return self.groups if self.kept_groups is None else self.kept_groups[index]
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` is [N, in_i * groups_i, H, W], the result [N, out_i, H', W'] for the active sub-model ``i``."""
@@ -110,12 +102,13 @@ class SlimmableConv2d(_Slimmable, nn.Conv2d):
             return super().forward(x)
         index = self.switch.index
         weight, bias = self._weight(index), self._bias(index)
-        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.kept_groups[index])
+        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self._groups(index))
 
     def to_static(self, index: int) -> nn.Conv2d:
         """An ordinary convolution with a copy of sub-model ``index``'s slice."""
         static = self._static(nn.Conv2d, index)
-        static.groups = static.__dict__.pop("kept_groups")[index]
+        static.__dict__.pop("kept_groups", None)
+        static.groups = self._groups(index)
         static.out_channels, static.in_channels = static.weight.shape[0], static.weight.shape[1] * static.groups
         return static
 

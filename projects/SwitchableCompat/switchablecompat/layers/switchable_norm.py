@@ -33,9 +33,8 @@ class SwitchableNorm(nn.Module):
     @classmethod
     def convert(cls: type[N], module: nn.Module, switch: WidthSwitch, layout: ChannelLayout, fresh: bool = False) -> N:
         """The switchable version of ``module``. Narrow layers start from its leading channels, or ``fresh``."""
-        new = adopt(cls, module)
-        new.switch, new.layout, new.fresh = switch, layout, fresh
-        new.narrow = nn.ModuleDict({name: new._leading(i) for i, name in enumerate(switch.names[:-1])})
+        new = adopt(cls, module, switch=switch, layout=layout, fresh=fresh, narrow=nn.ModuleDict())
+        new.narrow.update({name: new._leading(i) for i, name in enumerate(switch.names[:-1])})
         return new
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,15 +48,11 @@ class SwitchableNorm(nn.Module):
         return self if index == self.switch.full_index else self.narrow[self.switch.names[index]]
 
     def to_static(self, index: int) -> nn.Module:
-        """An ordinary norm layer with a copy of the parameters and statistics of sub-model ``index``."""
+        """An ordinary norm layer with a copy of sub-model ``index``'s parameters and statistics."""
         return copy.deepcopy(self._plain() if index == self.switch.full_index else self.of(index))
 
     def _plain(self) -> nn.Module:
-        static = adopt(self.plain, self)
-        for key in ("switch", "layout", "fresh"):
-            static.__dict__.pop(key, None)
-        static._modules.pop("narrow", None)
-        return static
+        return adopt(self.plain, self, "switch", "layout", "fresh", "narrow")
 
     def _leading(self, index: int) -> nn.Module:
         new: Any = copy.deepcopy(self._plain())

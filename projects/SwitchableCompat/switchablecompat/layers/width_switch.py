@@ -14,13 +14,7 @@ class WidthSwitch:
     """Records which sub-model of a switchable network is active.
 
     One assignment changes the width of all layers. The full model (last width, 1.0) is active unless :meth:`use`
-    selects another sub-model.
-
-    Args:
-        widths: Width multipliers, strictly ascending, in (0, 1], the last one exactly 1.0.
-
-    Raises:
-        InputError: If ``widths`` breaks one of these rules.
+    selects another sub-model. ``widths`` are as :func:`check_widths` accepts them.
     """
 
     def __init__(self, widths: Sequence[float]) -> None:
@@ -30,12 +24,7 @@ class WidthSwitch:
 
     @classmethod
     def single(cls, width: float) -> WidthSwitch:
-        """The switch of a network that consists of one sub-model. The sub-model keeps its name and acts as the full
-        model.
-
-        Args:
-            width: Width multiplier of the extracted network, in (0, 1].
-        """
+        """The switch of a network that consists of one sub-model, which keeps its name and acts as the full model."""
         switch = cls([1.0] if width == 1 else check_widths([width, 1.0], "width"))
         switch.widths, switch.names, switch._index = switch.widths[:1], switch.names[:1], 0
         return switch
@@ -66,7 +55,7 @@ class WidthSwitch:
     @property
     def is_full(self) -> bool:
         """Whether the full model is active."""
-        return self._index == len(self.widths) - 1
+        return self._index == self.full_index
 
     @property
     def name(self) -> str:
@@ -101,7 +90,7 @@ class WidthSwitch:
 
 
 def check_widths(widths: Sequence[float], key: str = "MODEL.SWITCHABLE.WIDTHS") -> tuple[float, ...]:
-    """Return ``widths`` as a tuple of floats if they are valid.
+    """Return width multipliers as a tuple of floats if they are valid.
 
     Raises:
         InputError: Not numbers, empty, not strictly ascending, outside (0, 1], or not ending in 1.0.

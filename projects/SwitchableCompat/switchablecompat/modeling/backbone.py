@@ -21,11 +21,7 @@ from .convert import Conversion, SwitchableNetwork, extract_module
 def build_switchable_backbone(cfg: CfgNode) -> SwitchableNetwork:
     """Build ``MODEL.SWITCHABLE.BACKBONE`` with its own builder and pretrained weights, and convert it.
 
-    With ``MODEL.SWITCHABLE.ONLY_WIDTH``, only that sub-model is kept, with its weights in the switchable network. The
-    result is an independent network without the other widths.
-
-    Returns:
-        The converted network; ``network.switch`` selects the sub-model, ``network.out_layout`` describes its output.
+    With ``MODEL.SWITCHABLE.ONLY_WIDTH``, the result is an independent network of that sub-model, without the others.
 
     Raises:
         InputError: Unknown builder, a layer without a converter, a FEAT_DIM that differs from the network's output, or
@@ -57,7 +53,6 @@ def build_plain_backbone(cfg: CfgNode, name: str) -> nn.Module:
         InputError: Unknown builder or depth, or pretrained weights that are missing or belong to another backbone.
     """
     backbone = cfg.MODEL.BACKBONE
-    unknown_depth = InputError("MODEL.BACKBONE.DEPTH", f"unknown to {name}", backbone.DEPTH)
     if name not in BACKBONE_REGISTRY._obj_map:
         raise InputError("MODEL.SWITCHABLE.BACKBONE", f"must be one of {sorted(BACKBONE_REGISTRY._obj_map)}", name)
     path = backbone.PRETRAIN_PATH if backbone.PRETRAIN else ""
@@ -69,15 +64,10 @@ def build_plain_backbone(cfg: CfgNode, name: str) -> nn.Module:
         cfg.MODEL.BACKBONE.PRETRAIN = False
     try:
         network = BACKBONE_REGISTRY.get(name)(cfg)
-    except NotImplementedError:  # ShuffleNetV2
-        raise unknown_depth from None
-    except KeyError as error:
-        if error.args == (backbone.DEPTH,):
-            raise unknown_depth from None
-        raise
-    except ValueError as error:
-        if str(error).startswith("Unsupported model type"):  # MobileNetV3
-            raise unknown_depth from None
+    except (NotImplementedError, KeyError, ValueError) as error:  # the first of ShuffleNetV2
+        of_mobilenetv3 = str(error).startswith("Unsupported model type")
+        if isinstance(error, NotImplementedError) or error.args == (backbone.DEPTH,) or of_mobilenetv3:
+            raise InputError("MODEL.BACKBONE.DEPTH", f"unknown to {name}", backbone.DEPTH) from None
         raise
     except (ModuleNotFoundError, URLError) as error:
         if isinstance(error, ModuleNotFoundError) and error.name != "gdown":

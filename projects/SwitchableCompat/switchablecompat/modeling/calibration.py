@@ -26,8 +26,8 @@ def calibrate_bn(
 
     Args:
         model: The switchable model.
-        batches: Batches in the form that the model accepts.
-        indices: Sub-models to calibrate (default: all). The others keep their statistics.
+        batches: In the form that the model accepts.
+        indices: Sub-models to calibrate (default: all).
 
     Returns:
         Number of batches used. If it is 0, the statistics are unchanged.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -26,49 +25,33 @@ BACKBONE = "backbone."
 WHOLE = "must hold the whole backbone of this config and no other"
 
 
-@dataclass(frozen=True)
-class LoadReport:
-    """Tensors of a file and a model, in three groups.
+def _compare(
+    own: Mapping[str, Tensor], path: str, weights: Mapping[str, Tensor], expected: Callable[[str], bool], rule: str
+) -> tuple[list[str], list[str]]:
+    """The tensors of a file that fit a model, and those that do not, where ``expected`` lets them; else refuse."""
+    fitting = [key for key, value in own.items() if key in weights and weights[key].shape == value.shape]
+    others = {key: "not in this model" for key in weights if key not in own}
+    others |= {
+        key: f"{_shape(weights[key])}, here {_shape(value)}" if key in weights else "missing"
+        for key, value in own.items()
+        if key not in {*fitting}
+    }
+    if harmful := [f"{key} ({why})" for key, why in others.items() if not expected(key)]:
+        raise InputError(path, f"{rule}; these tensors do not fit", name_some(harmful))
+    return fitting, [*others]
 
-    Attributes:
-        loaded: In both, with equal shape.
-        absent: Only in one of them, or of another shape, as expected.
-        harmful: The same, but unexpected, each with a reason. Features would differ from those of the saved model.
-    """
 
-    loaded: tuple[str, ...]
-    absent: tuple[str, ...]
-    harmful: tuple[str, ...]
-
-    @classmethod
-    def compare(
-        cls, own: Mapping[str, Tensor], weights: Mapping[str, Tensor], expected: Callable[[str], bool]
-    ) -> LoadReport:
-        """Compare a model's state dict with a file's; ``expected`` decides which tensors may be absent."""
-        loaded = [key for key, value in own.items() if key in weights and weights[key].shape == value.shape]
-        others = {key: "not in this model" for key in weights if key not in own}
-        others |= {
-            key: f"{_shape(weights[key])}, here {_shape(value)}" if key in weights else "missing"
-            for key, value in own.items()
-            if key not in {*loaded}
-        }
-        absent = [key for key in others if expected(key)]
-        harmful = tuple(f"{key} ({why})" for key, why in others.items() if key not in {*absent})
-        return cls(tuple(loaded), tuple(absent), harmful)
-
-    def tell(self, path: str) -> None:
-        """Log the first two groups."""
-        logger.info(f"{path}: {len(self.loaded)} tensors loaded")
-        narrow = [key for key in self.absent if ".narrow." in key]  # too many: they would hide the others
-        if others := [key for key in self.absent if key not in {*narrow}]:
-            logger.info(f"{path}: absent or of another shape, as expected: {name_some(others, 8)}")
-        if narrow:
-            logger.info(f"{path}: {len(narrow)} tensors of narrow norms are only in the file or only in the model")
-
-    def refuse_harm(self, path: str, rule: str) -> None:
-        """Raise InputError if there are harmful tensors."""
-        if self.harmful:
-            raise InputError(path, f"{rule}; these tensors do not fit", name_some(self.harmful))
+def _load(
+    model: nn.Module, path: str, weights: Mapping[str, Tensor], expected: Callable[[str], bool], rule: str
+) -> None:
+    fitting, absent = _compare(model.state_dict(), path, weights, expected, rule)
+    logger.info(f"{path}: {len(fitting)} tensors loaded")
+    narrow = [key for key in absent if ".narrow." in key]  # too many: they would hide the others
+    if others := [key for key in absent if ".narrow." not in key]:
+        logger.info(f"{path}: absent or of another shape, as expected: {name_some(others, 8)}")
+    if narrow:
+        logger.info(f"{path}: {len(narrow)} tensors of narrow norms are only in the file or only in the model")
+    model.load_state_dict({key: weights[key] for key in fitting}, strict=False)
 
 
 def read_checkpoint(path: str) -> dict:
@@ -79,9 +62,8 @@ def read_checkpoint(path: str) -> dict:
     """
     checkpoint = read_file(path)
     if not isinstance(checkpoint.get("model"), dict):
-        raise InputError(
-            path, "must be a FastReID checkpoint with the key 'model'", name_some(tuple(checkpoint)) or "nothing"
-        )
+        found = name_some(tuple(checkpoint)) or "nothing"
+        raise InputError(path, "must be a FastReID checkpoint with the key 'model'", found)
     return checkpoint
 
 
@@ -89,11 +71,8 @@ def read_weights(path: str, content: dict | None = None) -> dict[str, Tensor]:
     """Read weights, named as in FastReID's Baseline (``backbone.conv1.weight``).
 
     Accepts FastReID's checkpoints of any version (below ``model``), also with NumPy arrays or of a model in a
-    data-parallel wrapper, and plain state dicts of a backbone, such as torchvision's (``conv1.weight``).
-
-    Args:
-        path: The file.
-        content: What :func:`read_checkpoint` has read from it already.
+    data-parallel wrapper, and plain state dicts of a backbone, such as torchvision's (``conv1.weight``). ``content`` is
+    what :func:`read_checkpoint` has read from the file already.
 
     Raises:
         InputError: As :func:`read_checkpoint`, or the file contains something other than tensors.
@@ -116,11 +95,7 @@ def load_for_evaluation(
 ) -> Tensor | None:
     """Load a trained model. Only the classifier may be missing or differ, because features do not need it.
 
-    Args:
-        model: A module whose state dict has the checkpoint's keys.
-        path: The checkpoint.
-        config: Name of the model's config in messages.
-        content: What :func:`read_checkpoint` has read from it already.
+    ``config`` is the name of the model's config in messages, ``content`` what :func:`read_checkpoint` has read already.
 
     Returns:
         The checkpoint's classifier [K, D], which is not loaded, or None if it has none.
@@ -130,10 +105,8 @@ def load_for_evaluation(
     """
     weights = read_weights(path, content)
     classifier = weights.pop(CLASSIFIER_KEY, None)
-    report = LoadReport.compare(model.state_dict(), weights, _not_for_features)
-    report.refuse_harm(path, f"must be a checkpoint of {config} (same backbone, widths and embedding)")
-    report.tell(path)
-    model.load_state_dict({key: weights[key] for key in report.loaded}, strict=False)
+    rule = f"must be a checkpoint of {config} (same backbone, widths and embedding)"
+    _load(model, path, weights, _not_for_features, rule)
     return classifier
 
 
@@ -142,31 +115,27 @@ def load_as_start(model: nn.Module, path: str) -> None:
 
     The backbone must be complete, because a layer that silently keeps its random values is an expensive mistake. The
     head may differ. Norms of narrow widths that the file lacks start as ``MODEL.SWITCHABLE.SUBMODEL_START`` says. So do
-    layers that FastReID adds to a pretrained backbone and initialises as the identity.
-
-    Args:
-        model: Switchable or ordinary, with a ``backbone`` and ``heads``.
-        path: A file in any form in which :mod:`~switchablecompat.modeling.weight_names` can find a backbone.
+    layers that FastReID adds to a pretrained backbone and initialises as the identity. The file may have any form in
+    which :mod:`~switchablecompat.modeling.weight_names` can find a backbone.
 
     Raises:
         InputError: The file is not of this backbone.
     """
-    own = model.state_dict()
     rule = WHOLE
     if isinstance(switch := getattr(model, "switch", None), WidthSwitch) and switch.widths[-1] < 1.0:
         rule += " (ONLY_WIDTH takes its slice of a full backbone with MODEL.BACKBONE.PRETRAIN_PATH instead)"
     plain = {
-        key.removeprefix(BACKBONE): v for key, v in own.items() if key.startswith(BACKBONE) and ".narrow." not in key
+        key.removeprefix(BACKBONE): value
+        for key, value in model.state_dict().items()
+        if key.startswith(BACKBONE) and ".narrow." not in key
     }
     found = find_backbone(path, plain)
     weights = {f"{BACKBONE}{key}": value for key, value in found.weights.items()}
     if found.prefix.endswith(BACKBONE):  # a re-ID model: its head is beside the backbone
         before = found.prefix.removesuffix(BACKBONE)
-        others = {
-            key.removeprefix(before): v for key, v in found.elsewhere.items() if key.startswith(f"{before}heads.")
-        }
-        weights |= others
-    _load(model, path, found, weights, rule)
+        head = {key: value for key, value in found.elsewhere.items() if key.startswith(f"{before}heads.")}
+        weights |= {key.removeprefix(before): value for key, value in head.items()}
+    _load_found(model, path, found, weights, rule)
 
 
 def load_pretrained(backbone: nn.Module, path: str) -> None:
@@ -177,7 +146,7 @@ def load_pretrained(backbone: nn.Module, path: str) -> None:
     """
     found = find_backbone(path, backbone.state_dict())
     weights = fit_positions(backbone, found.weights) if isinstance(backbone, VisionTransformer) else found.weights
-    _load(backbone, path, found, weights)
+    _load_found(backbone, path, found, weights, WHOLE)
 
 
 def _refuse_non_finite(path: str, weights: Mapping[str, Tensor]) -> None:
@@ -188,33 +157,25 @@ def _refuse_non_finite(path: str, weights: Mapping[str, Tensor]) -> None:
             raise InputError(path, "must hold finite numbers, as training leaves them", found)
 
 
-def _load(model: nn.Module, path: str, found: FoundBackbone, weights: Mapping[str, Tensor], rule: str = WHOLE) -> None:
+def _load_found(model: nn.Module, path: str, found: FoundBackbone, weights: Mapping[str, Tensor], rule: str) -> None:
     _refuse_non_finite(path, weights)
     own = model.state_dict()
     useless = [key for key in weights if key not in own and LEFT_OUT.fullmatch(key.removeprefix(BACKBONE))]
     weights = {key: value for key, value in weights.items() if key not in {*useless}}
-    report = LoadReport.compare(own, weights, _may_start_anew)
-    report.refuse_harm(path, f"{rule}, here below {found.prefix!r}" if found.prefix else rule)
-    report.tell(path)
+    _load(model, path, weights, _may_start_anew, f"{rule}, here below {found.prefix!r}" if found.prefix else rule)
     beside = found.prefix.removesuffix(BACKBONE)  # prefix of the head, if there is one
     if left_out := [*useless, *(key for key in found.elsewhere if key.removeprefix(beside) not in weights)]:
         logger.info(f"{path}: left out: {name_some(left_out, 8)}")
-    model.load_state_dict({key: weights[key] for key in report.loaded}, strict=False)
 
 
 def check_same(model: nn.Module, path: str, content: dict | None = None) -> None:
     """Reject the checkpoint of another model for a resume. FastReID would only warn and skip tensors that do not fit.
 
-    Args:
-        model: The model to resume.
-        path: The checkpoint.
-        content: What :func:`read_checkpoint` has read from it already.
-
     Raises:
         InputError: A tensor is missing, unknown or of another shape.
     """
-    report = LoadReport.compare(model.state_dict(), read_weights(path, content), lambda key: False)
-    report.refuse_harm(path, "must be a checkpoint of this config to be resumed")
+    rule = "must be a checkpoint of this config to be resumed"
+    _compare(model.state_dict(), path, read_weights(path, content), lambda key: False, rule)
 
 
 def _not_for_features(key: str) -> bool:

@@ -18,11 +18,9 @@ class CompiledBackbone:
     The compiler makes a graph for each width, because it finds another active width in the switch; batches of a run
     have one shape. Deliberately no module: the backbone belongs to the model alone.
 
-    Args:
-        backbone: A switchable one, on its final device.
-        mode: Of ``MODEL.SWITCHABLE.COMPILE``. ``cudagraphs`` and ``reduce-overhead`` record CUDA graphs: a narrow
-            width's kernels are so short that a GPU waits for their launches. ``aot_eager`` compiles nothing, and shows
-            on a CPU that tracing is right.
+    Of the modes of ``MODEL.SWITCHABLE.COMPILE``, ``cudagraphs`` and ``reduce-overhead`` record CUDA graphs: a narrow
+    width's kernels are so short that a GPU waits for their launches. ``aot_eager`` compiles nothing, and shows on a CPU
+    that tracing is right. The backbone must be on its final device.
     """
 
     def __init__(self, backbone: nn.Module, mode: str) -> None:

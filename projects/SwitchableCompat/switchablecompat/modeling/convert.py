@@ -3,12 +3,6 @@
 A converter takes a module and the :class:`ChannelLayout` of its input. It returns the switchable module and the layout
 of its output. Layouts flow through the network as tensors do, so the conversion finds layers that do not fit. It
 rejects a module without a converter and names it.
-
-    @register_converter(MyBlock)
-    def _convert_my_block(block, ctx, x):
-        block.conv, x = ctx.convert(block.conv, x)
-        block.bn, x = ctx.convert(block.bn, x)
-        return block, x
 """
 
 from __future__ import annotations
@@ -41,34 +35,27 @@ _CONVERTERS: dict[type[nn.Module], Converter] = {}
 
 
 class SwitchableNetwork(nn.Module):
-    """Type of a converted network, for the type checker only. The network keeps its class and has two more attributes.
-
-    Attributes:
-        switch: Selects the sub-model.
-        out_layout: Layout of the output.
-    """
+    """Type of a converted network, for the type checker only. The network keeps its class and has these attributes."""
 
     switch: WidthSwitch
-    out_layout: ChannelLayout
+    out_layout: ChannelLayout  # of the output
 
 
 def register_converter(*types: type[nn.Module]) -> Callable[[Converter], Converter]:
     """Decorator: use the function for modules of these types, and of their subclasses without a converter."""
 
     def register(function: Converter) -> Converter:
-        for module_type in types:
-            _CONVERTERS[module_type] = function
+        _CONVERTERS.update(dict.fromkeys(types, function))
         return function
 
     return register
 
 
 class Conversion:
-    """State of one conversion: the shared switch, the channel rule, and the current path in the network (for messages).
+    """State of one conversion: the shared switch, the channel rule, and the names of the layers (for messages).
 
     Args:
-        widths: Width multipliers, ascending, ending in 1.0.
-        divisor: Channel counts are multiples of this.
+        widths, divisor: As in :class:`ChannelRule`.
         switch: Switch of parts that are already converted (default: a new one with ``widths``).
         fresh_norms: Whether norms of narrow widths start fresh instead of from slices of the full model's norms.
     """
@@ -86,29 +73,29 @@ class Conversion:
         self.rule = ChannelRule(self.switch.shares, divisor)
         self._names: dict[int, str] = {}
 
-    def convert_network(self, network: nn.Module, image_channels: int = 3) -> tuple[SwitchableNetwork, ChannelLayout]:
-        """Convert a whole network whose input has ``image_channels`` channels at every width.
+    def convert_network(self, network: nn.Module) -> tuple[SwitchableNetwork, ChannelLayout]:
+        """Convert a whole network, whose input are images of three channels; returns it and its output's layout.
 
         Raises:
             InputError: A layer has no converter or does not fit its input.
         """
         self._names = {id(module): name for name, module in network.named_modules()}
-        converted, layout = self.convert(network, self.rule.fixed(image_channels))
+        converted, layout = self.convert(network, self.rule.fixed(3))
         switchable = cast(SwitchableNetwork, converted)
         switchable.switch, switchable.out_layout = self.switch, layout
         return switchable, layout
 
     def convert(self, module: nn.Module, x: ChannelLayout) -> Converted:
         """Convert one module; ``x`` is the layout of its input."""
-        return self._converter(module)(module, self, x)
+        converter = next((_CONVERTERS[cls] for cls in type(module).__mro__ if cls in _CONVERTERS), None)
+        if converter is None:
+            raise self.refuse(module, "has no converter; add one with register_converter", type(module).__module__)
+        return converter(module, self, x)
 
     def in_order(self, module: nn.Module, x: ChannelLayout, *names: str) -> ChannelLayout:
-        """Convert children that run one after the other, in place; returns the layout of the last output.
+        """Convert children (default: all) that run in the order of ``names``, in place.
 
-        Args:
-            module: The parent of the children.
-            x: Layout of the first child's input.
-            names: Names of the children in the order in which they run (default: all, as in ``nn.Sequential``).
+        ``x`` is the layout of the first one's input, the result that of the last one's output.
         """
         for name in names or tuple(module._modules):
             module._modules[name], x = self.convert(module.get_submodule(name), x)
@@ -143,7 +130,9 @@ class Conversion:
             tuple(tuple(count // inputs * outputs for count in counts) for counts in x.kept),
         )
         kept_groups = tuple(x.count(index) // inputs for index in range(len(self.switch)))
-        return SlimmableConv2d.convert(module, self.switch, self.rule.fixed(inputs), out, kept_groups), out
+        conv = SlimmableConv2d.convert(module, self.switch, self.rule.fixed(inputs), out)
+        conv.kept_groups = kept_groups
+        return conv, out
 
     def linear(self, module: nn.Linear, x: ChannelLayout, out: ChannelLayout | None = None) -> Converted:
         """Convert a linear layer so that its output has layout ``out`` (default: an ordinary slim axis)."""
@@ -160,9 +149,8 @@ class Conversion:
     def require_same(self, module: nn.Module, a: ChannelLayout, b: ChannelLayout) -> None:
         """Reject ``module`` if it adds two tensors whose channels differ at some width."""
         if a.kept != b.kept:
-            raise self.refuse(
-                module, "adds two tensors, which must own the same channels at every width", (a.kept, b.kept)
-            )
+            rule = "adds two tensors, which must own the same channels at every width"
+            raise self.refuse(module, rule, (a.kept, b.kept))
 
     def refuse(self, module: nn.Module, rule: str, found: object) -> InputError:
         """Make the error for a module that cannot be converted, with its name in the network."""
@@ -175,14 +163,6 @@ class Conversion:
         if not same or hasattr(module, "parametrizations") or module._forward_hooks or module._forward_pre_hooks:
             rule = f"does more than {plain.__name__}; it needs a converter of its own"
             raise self.refuse(module, rule, type(module).__module__)
-
-    def _converter(self, module: nn.Module) -> Converter:
-        for module_type in type(module).__mro__:
-            if module_type in _CONVERTERS:
-                return _CONVERTERS[module_type]
-            if module_type is nn.Module:
-                break
-        raise self.refuse(module, "has no converter; add one with register_converter", type(module).__module__)
 
 
 @register_converter(
@@ -215,17 +195,12 @@ def _convert_linear(module: nn.Linear, ctx: Conversion, x: ChannelLayout) -> Con
 def _convert_norm(
     module: nn.BatchNorm2d | nn.SyncBatchNorm | nn.InstanceNorm2d, ctx: Conversion, x: ChannelLayout
 ) -> Converted:
-    twins: dict[Any, type[SwitchableNorm]] = {
-        nn.BatchNorm2d: SwitchableBatchNorm2d,
-        nn.SyncBatchNorm: SwitchableSyncBatchNorm,
-        nn.InstanceNorm2d: SwitchableInstanceNorm2d,
-    }
+    twins: tuple[type[SwitchableNorm], ...] = (SwitchableBatchNorm2d, SwitchableSyncBatchNorm, SwitchableInstanceNorm2d)
     ctx.require(module, module.num_features, x)
-    if type(module).forward not in (plain.forward for plain in twins):
-        raise ctx.refuse(
-            module, "this kind of normalization has no converter; use MODEL.BACKBONE.NORM BN", type(module)
-        )
-    twin = next(new for plain, new in twins.items() if isinstance(module, plain))
+    if type(module).forward not in (twin.plain.forward for twin in twins):
+        rule = "this kind of normalization has no converter; use MODEL.BACKBONE.NORM BN"
+        raise ctx.refuse(module, rule, type(module))
+    twin = next(twin for twin in twins if isinstance(module, twin.plain))
     return twin.convert(module, ctx.switch, x, ctx.fresh_norms), x
 
 

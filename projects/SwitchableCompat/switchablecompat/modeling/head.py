@@ -6,7 +6,7 @@ from typing import Any
 
 import torch.nn.functional as F
 from fastreid.config import CfgNode, configurable
-from fastreid.modeling.heads import REID_HEADS_REGISTRY, build_heads
+from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from fastreid.modeling.heads.embedding_head import EmbeddingHead
 from torch import Tensor, nn
 
@@ -85,11 +85,7 @@ class SwitchableEmbeddingHead(EmbeddingHead):
         self.switch = switch
 
     def forward(self, features: Tensor, targets: Tensor | None = None) -> Tensor | dict[str, Tensor]:
-        """Run the head as FastReID's ``EmbeddingHead.forward``.
-
-        Args:
-            features: [N, C_i, H, W], the backbone's output for the active sub-model.
-            targets: [N] int64 identities, in training.
+        """Run the head as FastReID's ``EmbeddingHead.forward``, on ``features`` [N, C_i, H, W] of the active sub-model.
 
         Returns:
             In evaluation, the features [N, D]. In training, a dict with ``cls_outputs`` (with margin), ``logits``
@@ -124,21 +120,9 @@ class SwitchableEmbeddingHead(EmbeddingHead):
 
 
 def check_classifier(cfg: CfgNode) -> None:
-    """Reject unknown values of the classifier keys.
-
-    Raises:
-        InputError: Key, rule and the value found.
-    """
+    """Reject unknown or contradictory values of the classifier keys (InputError)."""
     rules = {"CLASSIFIER": one_of("learned", "simplex"), "CLASSIFIER_GRAD": one_of("all", "full", "certain")}
     check_rules(cfg, rules, "MODEL.SWITCHABLE.")
     if cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD == "certain" and cfg.MODEL.LOSSES.COMPAT.KIND != "evidential":
         rule = "must not be certain without an evidential loss: there is no certainty to follow"
         raise InputError("MODEL.SWITCHABLE.CLASSIFIER_GRAD", rule, "certain")
-
-
-def build_heads_for(cfg: CfgNode, channels: int) -> nn.Module:
-    """FastReID's ``build_heads`` for a backbone with ``channels`` output channels (with ONLY_WIDTH not FEAT_DIM)."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.BACKBONE.FEAT_DIM = channels
-    return build_heads(cfg)

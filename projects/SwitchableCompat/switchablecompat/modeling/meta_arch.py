@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from fastreid.config import CfgNode, configurable
+from fastreid.modeling.heads import build_heads
 from fastreid.modeling.losses import pairwise_circleloss, pairwise_cosface
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.modeling.meta_arch.baseline import Baseline
@@ -19,7 +20,7 @@ from ..losses.fastreid_losses import triplet_loss
 from ..own_losses import OWN_LOSSES
 from .compiled import CompiledBackbone
 from .convert import SwitchableNetwork
-from .head import SwitchableEmbeddingHead, build_heads_for
+from .head import SwitchableEmbeddingHead
 from .reference import ReferenceSource
 from .teachers import Teachers
 
@@ -53,7 +54,8 @@ class SwitchableBaseline(Baseline):
             Evaluation never needs it, so :meth:`prepare_training` or the first loss loads it.
         channels_last: Whether the weights of convolutions, and with them activations, are channels-last in memory.
         compile_mode: How to compile the backbone for training, see :class:`~.compiled.CompiledBackbone`, or ``none``.
-        loss_kwargs: FastReID's loss options and ours. Its pair losses act on the features of every sub-model.
+        loss_kwargs: FastReID's loss options, and below ``ours`` MODEL.LOSSES. FastReID's pair losses act on the
+            features of every sub-model.
     """
 
     plain_class = Baseline
@@ -84,22 +86,12 @@ class SwitchableBaseline(Baseline):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         kwargs = super().from_config(cfg)
         channels = kwargs["backbone"].out_layout.total
-        if channels != cfg.MODEL.BACKBONE.FEAT_DIM:
-            kwargs["heads"] = build_heads_for(cfg, channels)
-        losses = cfg.MODEL.LOSSES
-        kwargs["loss_kwargs"] |= {
-            "compat": {"submodels": losses.COMPAT.SUBMODELS},
-            "influence": {"scale": losses.INFLUENCE.SCALE},
-            "asymmetric": {
-                "scale": losses.ASYMMETRIC.SCALE,
-                "teacher": losses.ASYMMETRIC.TEACHER,
-                "options": {"kind": losses.ASYMMETRIC.KIND, "margin": losses.ASYMMETRIC.MARGIN},
-            },
-            "distill": {
-                "scale": losses.DISTILL.SCALE,
-                "options": {"kind": losses.DISTILL.KIND, "temperature": losses.DISTILL.TEMPERATURE},
-            },
-        }
+        if channels != cfg.MODEL.BACKBONE.FEAT_DIM:  # with ONLY_WIDTH
+            narrow = cfg.clone()
+            narrow.defrost()
+            narrow.MODEL.BACKBONE.FEAT_DIM = channels
+            kwargs["heads"] = build_heads(narrow)
+        kwargs["loss_kwargs"]["ours"] = cfg.MODEL.LOSSES.clone()
         return {
             **kwargs,
             "compatible_loss": CompatibleLoss.from_config(cfg),
@@ -123,11 +115,8 @@ class SwitchableBaseline(Baseline):
         return losses
 
     def prepare_training(self) -> None:
-        """Before the first step, load the reference if the losses use one, and compile the backbone if asked to.
-
-        Raises:
-            InputError: It cannot be loaded, or does not fit this model.
-        """
+        """Before the first step, load the reference if the losses use one (InputError if it cannot be loaded or does
+        not fit this model), and compile the backbone if asked to."""
         if self.teachers.source is not None:
             self.teachers.reference(self.device)
         if self.compile_mode != "none":
@@ -149,12 +138,7 @@ class SwitchableBaseline(Baseline):
     def submodel_losses(
         self, images: Tensor, targets: Tensor, index: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Compute losses and diagnostics of one sub-model.
-
-        Args:
-            images: [N, 3, H, W], already normalised.
-            targets: [N] int64 identities.
-            index: Index of the sub-model.
+        """Compute losses and diagnostics of sub-model ``index`` for normalised images [N, 3, H, W].
 
         Returns:
             Losses, to be summed and differentiated, and diagnostics without graph. Diagnostics are the scalars
@@ -166,15 +150,15 @@ class SwitchableBaseline(Baseline):
             if self._compiled is not None and is_full:
                 self._compiled.begin_step()
             outputs = self.heads((self._compiled or self.backbone)(images), targets)
-        if is_full and {"AsymmetricLoss", "DistillationLoss"} & {*self.loss_kwargs["loss_names"]}:
+        wanted, ours = self.loss_kwargs["loss_names"], self.loss_kwargs["ours"]
+        if is_full and {"AsymmetricLoss", "DistillationLoss"} & {*wanted}:
             self.teachers.keep_full(images, outputs)
         losses: dict[str, Tensor] = {}
         diagnostics: dict[str, Tensor] = {}
         with torch.no_grad():
             hits = outputs["pred_class_logits"].argmax(dim=1) == targets
             diagnostics[f"cls_accuracy_{name}"] = hits.float().mean()
-        wanted = self.loss_kwargs["loss_names"]
-        if "CompatibleLoss" in wanted and (is_full or self.loss_kwargs["compat"]["submodels"] == "all"):
+        if "CompatibleLoss" in wanted and (is_full or ours.COMPAT.SUBMODELS == "all"):
             terms = self.compatible_loss(outputs["cls_outputs"], targets, is_full)
             losses[f"loss_compat_{name}"] = terms.loss
             if terms.uncertainty is not None:
@@ -183,7 +167,7 @@ class SwitchableBaseline(Baseline):
                 diagnostics[f"certainty_{name}"] = terms.certainty
         if "InfluenceLoss" in wanted:
             losses[f"loss_influence_{name}"] = self._influence_loss(outputs["neck_features"], targets)
-        if "AsymmetricLoss" in wanted and not (is_full and self.loss_kwargs["asymmetric"]["teacher"] == "full"):
+        if "AsymmetricLoss" in wanted and not (is_full and ours.ASYMMETRIC.TEACHER == "full"):
             losses[f"loss_asymmetric_{name}"] = self._asymmetric_loss(images, outputs["neck_features"], targets)
         if "DistillationLoss" in wanted and not is_full:
             losses[f"loss_distill_{name}"] = self._distillation_loss(images, outputs)
@@ -208,17 +192,18 @@ class SwitchableBaseline(Baseline):
             label_smoothing=smoothing["eps"],
             smoothing_alpha=smoothing["alpha"],
         )
-        return loss * self.loss_kwargs["influence"]["scale"]
+        return loss * self.loss_kwargs["ours"].INFLUENCE.SCALE
 
     def _asymmetric_loss(self, images: Tensor, features: Tensor, targets: Tensor) -> Tensor:
-        node = self.loss_kwargs["asymmetric"]
-        if node["teacher"] == "reference":
+        node = self.loss_kwargs["ours"].ASYMMETRIC
+        if node.TEACHER == "reference":
             teacher = self.teachers.reference_features(images)
         else:
             teacher = self.teachers.full(images, "neck_features")
-        return asymmetric_loss(features, teacher, targets, **node["options"]) * node["scale"]
+        return asymmetric_loss(features, teacher, targets, kind=node.KIND, margin=node.MARGIN) * node.SCALE
 
     def _distillation_loss(self, images: Tensor, outputs: dict[str, Tensor]) -> Tensor:
-        node = self.loss_kwargs["distill"]
-        what = "logits" if node["options"]["kind"] == "logits" else "neck_features"
-        return distillation_loss(outputs[what], self.teachers.full(images, what), **node["options"]) * node["scale"]
+        node = self.loss_kwargs["ours"].DISTILL
+        what = "logits" if node.KIND == "logits" else "neck_features"
+        teacher = self.teachers.full(images, what)
+        return distillation_loss(outputs[what], teacher, kind=node.KIND, temperature=node.TEMPERATURE) * node.SCALE

@@ -28,29 +28,17 @@ CARD_KEY = "model_card"  # in an exported file: ONNX metadata, extra file of a p
 
 @dataclass(frozen=True, eq=False)
 class OpenedModel:
-    """A network with trained weights, whatever kept them: a run, an exported checkpoint, FastReID.
+    """A network with trained weights, whatever kept them: a run, an exported checkpoint, FastReID."""
 
-    Attributes:
-        weights: Its checkpoint; empty with initial weights.
-        cfg: Its config, frozen, without what only training needs.
-        network: The network, in evaluation mode, without its classifier.
-        record: What it keeps of its run (:func:`~.trained.run_record`).
-        classifier: Its class vectors [K, D]; None if the file has none.
-    """
-
-    weights: str
-    cfg: Any
-    network: Any
-    record: dict[str, Any]
-    classifier: Tensor | None = None
+    weights: str  # its checkpoint; empty with initial weights
+    cfg: Any  # frozen, without what only training needs
+    network: Any  # in evaluation mode, without its classifier
+    record: dict[str, Any]  # what it keeps of its run (:func:`~.trained.run_record`)
+    classifier: Tensor | None = None  # its class vectors [K, D]; None if the file has none
 
     @property
     def switch(self) -> WidthSwitch:
-        """What holds the active width.
-
-        Raises:
-            InputError: This is no switchable model.
-        """
+        """What holds the active width (InputError if this is no switchable model)."""
         if not hasattr(self.network, "switch"):
             found = self.cfg.MODEL.META_ARCHITECTURE
             raise InputError(self.weights, "must be a switchable model (MODEL.META_ARCHITECTURE)", found)
@@ -84,11 +72,7 @@ class OpenedModel:
         }
 
     def index_of(self, width: float) -> int:
-        """Position of a width among the sub-models.
-
-        Raises:
-            InputError: There is no such sub-model.
-        """
+        """Position of a width among the sub-models (InputError if it has no such sub-model)."""
         try:
             return self.switch.index_of(width)
         except InputError:
@@ -98,17 +82,11 @@ class OpenedModel:
 
 @dataclass(frozen=True)
 class Source:
-    """A model to open, and which of its sub-models to take.
+    """A model to open, and which of its sub-models to take."""
 
-    Attributes:
-        config_file: Its config; empty for what the checkpoint keeps, or for ``config.yaml`` beside it.
-        weights: Its checkpoint.
-        width: The one sub-model to take; None for all of them.
-    """
-
-    config_file: str
+    config_file: str  # empty for what the checkpoint keeps, or for ``config.yaml`` beside it
     weights: str
-    width: float | None = None
+    width: float | None = None  # the one sub-model to take; None for all of them
 
     @classmethod
     def of_run(cls, folder: str, width: float | None) -> Source:
@@ -124,9 +102,7 @@ def open_model(
     file_key: str = "--config-file",
     as_trained: bool = False,
 ) -> OpenedModel:
-    """Build a network and load its weights.
-
-    Random states stay as they are.
+    """Build a network and load its weights. Random states stay as they are.
 
     Args:
         weights: The checkpoint; empty for initial weights, which tell nothing but sizes and speed.
@@ -164,11 +140,8 @@ def open_model(
 def strip_training(cfg: CfgNode, name: str = "config") -> None:
     """Leave out of a config what features do not depend on: starting weights, classes, losses, solver; check the rest.
 
-    A run of an earlier version, whose losses had other defaults, can so be evaluated still.
-
-    Args:
-        cfg: Changed in place.
-        name: What a message calls it.
+    A run of an earlier version, whose losses had other defaults, can so be evaluated still. ``cfg`` is changed in
+    place; a message calls it ``name``.
 
     Raises:
         InputError: What is left contradicts itself, or names an architecture or a device that cannot be used.

@@ -19,33 +19,24 @@ logger = logging.getLogger("fastreid.switchablecompat.reference")
 
 
 class ReferenceModel(nn.Module):
-    """Backbone and head of a trained model, frozen.
+    """Backbone (its full model, if it is switchable) and head of a trained model, frozen.
 
     It is always in evaluation mode, because batch norms in training mode change their statistics even without a
     gradient. None of its parameters requires a gradient.
 
-    Args:
-        backbone: The backbone. If it is switchable, its full model is used.
-        heads: The head, which in evaluation mode returns features after its BNNeck.
+    Attributes:
         classifier: Class vectors [K, D], if known.
         cosine: Whether the classifier was trained on cosines (margin softmax) instead of inner products.
         scale: Scale of the logits.
     """
 
-    def __init__(
-        self,
-        backbone: nn.Module,
-        heads: nn.Module,
-        *,
-        classifier: Tensor | None = None,
-        cosine: bool = False,
-        scale: float = 1.0,
-    ) -> None:
+    classifier: Tensor | None
+
+    def __init__(self, opened: OpenedModel) -> None:
         super().__init__()
-        self.backbone, self.heads = backbone, heads
-        self.classifier: Tensor | None
-        self.register_buffer("classifier", classifier)
-        self.cosine, self.scale = cosine, scale
+        self.backbone, self.heads = opened.network.backbone, opened.network.heads
+        self.register_buffer("classifier", opened.classifier)
+        self.cosine, self.scale = type(self.heads.cls_layer).__name__ != "Linear", self.heads.cls_layer.s
         self.requires_grad_(False)
         self.eval()
 
@@ -61,11 +52,9 @@ class ReferenceModel(nn.Module):
 
 @dataclass(frozen=True)
 class ReferenceSource:
-    """Files of a reference, and the properties that the trained model requires of it.
+    """Files of a reference (of ``MODEL.REFERENCE``), and the properties that the trained model requires of it.
 
     Attributes:
-        config_file: ``MODEL.REFERENCE.CONFIG_FILE``. Empty: the checkpoint's settings, or ``config.yaml`` beside it.
-        weights: ``MODEL.REFERENCE.WEIGHTS``.
         space: Dimension of the model's features, and what its images are normalised with: both see the same batch.
         classes: K of the model's classifier where the reference's classifier is used (identities are numbered by the
             trainer, in sorted order, so the same training set gives the same order); None where only its features are.
@@ -80,8 +69,7 @@ class ReferenceSource:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, dimension: int) -> ReferenceSource | None:
-        """The source of the reference that a checked config needs, for features of this dimension; None if it needs
-        none.
+        """The source of the reference that a checked config names, for features of this dimension; None without one.
 
         Only the influence loss needs the classifier. The asymmetric loss accepts a reference with other identities.
         """
@@ -96,12 +84,7 @@ class ReferenceSource:
         )
 
     def load(self) -> ReferenceModel:
-        """Open the reference on the CPU.
-
-        Raises:
-            InputError: A file is missing or invalid, the config contradicts the checkpoint, or the reference does not
-                fit.
-        """
+        """Open the reference on the CPU (InputError if it cannot be opened or does not fit)."""
         key = f"MODEL.REFERENCE.WEIGHTS {self.weights}"
         file_key, opts = "MODEL.REFERENCE.CONFIG_FILE", ["MODEL.DEVICE", "cpu"]
         try:
@@ -110,11 +93,9 @@ class ReferenceSource:
             raise InputError(key, error.rule, error.found) if error.subject == self.weights else error from None
         check_comparable(("this config", self.space), (key, _space(opened.cfg, opened.dimension)))
         self._check_classifier(key, opened)
-        backbone, heads = opened.network.backbone, opened.network.heads
-        count = sum(p.numel() for p in backbone.parameters())
+        count = sum(p.numel() for p in opened.network.backbone.parameters())
         logger.info(f"Reference: {self.weights}, {count:,} backbone parameters, {opened.dimension} features")
-        cosine = type(heads.cls_layer).__name__ != "Linear"
-        return ReferenceModel(backbone, heads, classifier=opened.classifier, cosine=cosine, scale=heads.cls_layer.s)
+        return ReferenceModel(opened)
 
     def _check_classifier(self, key: str, opened: OpenedModel) -> None:
         if self.classes is None:
@@ -133,6 +114,5 @@ class ReferenceSource:
 
 
 def _space(cfg: CfgNode, dimension: int) -> dict[str, Any]:
-    """What a reference and the model that is trained with it must have in common: one batch is normalised for both."""
     preprocessing = preprocessing_of(cfg)
     return {"dimension": dimension, "preprocessing": {key: preprocessing[key] for key in ("pixel_mean", "pixel_std")}}

@@ -21,9 +21,8 @@ register_converter(effnet.Swish)(convert_channelwise)
 
 @register_converter(regnet.SE, effnet.SE)
 def _convert_squeeze(module: regnet.SE | effnet.SE, ctx: Conversion, x: ChannelLayout) -> Converted:
-    squeeze, _, excite, _ = module.f_ex
-    module.f_ex[0], hidden = ctx.conv(squeeze, x)
-    module.f_ex[2], _ = ctx.conv(excite, hidden, out=x)
+    module.f_ex[0], hidden = ctx.conv(module.f_ex[0], x)
+    module.f_ex[2], _ = ctx.conv(module.f_ex[2], hidden, out=x)
     return module, x
 
 

@@ -16,21 +16,14 @@ class SlimmableRepVGGBlock(RepVGGBlock):
     in_layout: ChannelLayout
 
     def deploy(self, mode: bool = False) -> None:
-        """Reject the fused form: each width has its own fused kernel, so extract a sub-model first.
-
-        Raises:
-            RuntimeError: The fused form is asked for.
-        """
+        """Reject the fused form (RuntimeError): each width has its own fused kernel."""
         if mode:
             raise RuntimeError("a switchable RepVGG has no fused form: extract a sub-model and deploy that")
 
     def shell(self, index: int) -> RepVGGBlock:
         """A plain block of sub-model ``index``'s size. The caller must still make its branches static."""
-        static = adopt(RepVGGBlock, self)
-        for key in ("switch", "in_layout"):
-            del static.__dict__[key]
-        static.in_channels = self.in_layout.count(index)  # ``deploy`` builds the kernel of the identity from it
-        return static
+        in_channels = self.in_layout.count(index)  # ``deploy`` builds the kernel of the identity from it
+        return adopt(RepVGGBlock, self, "switch", "in_layout", in_channels=in_channels)
 
 
 @register_converter(RepVGG)
@@ -58,6 +51,4 @@ def _convert_block(block: RepVGGBlock, ctx: Conversion, x: ChannelLayout, parts:
     if block.rbr_identity is not None:
         block.rbr_identity, identity = ctx.convert(block.rbr_identity, x)
         ctx.require_same(block, layout, identity)
-    new = adopt(SlimmableRepVGGBlock, block)
-    new.switch, new.in_layout = ctx.switch, x
-    return new, layout
+    return adopt(SlimmableRepVGGBlock, block, switch=ctx.switch, in_layout=x), layout

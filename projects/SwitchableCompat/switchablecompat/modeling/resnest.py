@@ -31,9 +31,7 @@ def _convert_block(block: Bottleneck, ctx: Conversion, x: ChannelLayout) -> Conv
     splits = ctx.rule.parts(block.conv1.out_channels, block.radix)
     block.conv1, out = ctx.conv(block.conv1, x, out=splits)
     out = ctx.in_order(block, out, "bn1", "conv2", "conv3", "bn3")
-    residual = x
-    if block.downsample is not None:
-        block.downsample, residual = ctx.convert(block.downsample, x)
+    residual = x if block.downsample is None else ctx.in_order(block, x, "downsample")
     ctx.require_same(block, out, residual)
     return block, out
 

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+import torch
 from fastreid.layers import IBN, Non_local, SELayer
 from fastreid.modeling.backbones import resnext
 from fastreid.modeling.backbones.resnet import BasicBlock, Bottleneck, ResNet
-from torch import nn
+from torch import Tensor, nn
 
-from ..layers import ChannelLayout, SlimmableIBN
+from ..layers import ChannelLayout, WidthSwitch
+from ..layers.slimmable import adopt
 from .convert import Conversion, Converted, register_converter
+
+
+class SlimmableIBN(IBN):
+    """IBN (instance norm on the first half of the channels, batch norm on the second) at every width.
+
+    Pan et al., "Two at Once", ECCV 2018. Sub-model ``i`` owns the leading channels of *each half*, so a channel has the
+    same kind of normalization at every width. The two norms are themselves switchable layers.
+    """
+
+    switch: WidthSwitch
+    layout: ChannelLayout  # of two segments
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` is [N, C_i, H, W], the kept part of the first half before that of the second, like the result."""
+        first, second = torch.split(x, list(self.layout.kept[self.switch.index]), 1)
+        return torch.cat((self.IN(first.contiguous()), self.BN(second.contiguous())), 1)
+
+    def shell(self, index: int) -> IBN:
+        """A plain IBN of sub-model ``index``'s size. The caller must still make its two norms static."""
+        return adopt(IBN, self, "switch", "layout", half=self.layout.kept[index][0])
 
 
 @register_converter(IBN)
@@ -17,21 +39,19 @@ def _convert_ibn(module: IBN, ctx: Conversion, x: ChannelLayout) -> Converted:
         raise ctx.refuse(module, "needs an input of two halves", f"segments {x.segments}")
     module.IN, _ = ctx.convert(module.IN, x.parts[0])
     module.BN, _ = ctx.convert(module.BN, x.parts[1])
-    return SlimmableIBN.convert(module, ctx.switch, x), x
+    return adopt(SlimmableIBN, module, switch=ctx.switch, layout=x), x
 
 
 @register_converter(SELayer)
 def _convert_se(module: SELayer, ctx: Conversion, x: ChannelLayout) -> Converted:
-    squeeze, excite = module.fc[0], module.fc[2]
-    module.fc[0], hidden = ctx.linear(squeeze, x)
-    module.fc[2], _ = ctx.linear(excite, hidden, out=x)
+    module.fc[0], hidden = ctx.linear(module.fc[0], x)
+    module.fc[2], _ = ctx.linear(module.fc[2], hidden, out=x)
     return module, x
 
 
 @register_converter(Non_local)
 def _convert_non_local(module: Non_local, ctx: Conversion, x: ChannelLayout) -> Converted:
-    # Its forward views tensors as [b, inter_channels, -1]. FastReID's inter_channels is 1, which is the same at every
-    # width.
+    # Its forward views tensors as [b, inter_channels, -1]. FastReID's inter_channels is 1, the same at every width.
     inner = ctx.rule.fixed(module.inter_channels)
     for name in ("g", "theta", "phi"):
         setattr(module, name, ctx.conv(getattr(module, name), x, out=inner)[0])
@@ -50,14 +70,11 @@ def _convert_block(block: BasicBlock | Bottleneck | resnext.Bottleneck, ctx: Con
             halves = 2 if isinstance(norm, IBN) else 1
             layout = ctx.rule.parts(conv.out_channels, halves, group_size(getattr(block, f"conv{stage + 1}", None)))
         conv, out = ctx.conv(conv, out, out=layout)
-        norm, out = ctx.convert(norm, out)
         setattr(block, f"conv{stage}", conv)
-        setattr(block, f"bn{stage}", norm)
+        out = ctx.in_order(block, out, f"bn{stage}")
     if hasattr(block, "se"):
-        block.se, out = ctx.convert(block.se, out)
-    residual = x
-    if block.downsample is not None:
-        block.downsample, residual = ctx.convert(block.downsample, x)
+        out = ctx.in_order(block, out, "se")
+    residual = x if block.downsample is None else ctx.in_order(block, x, "downsample")
     ctx.require_same(block, out, residual)
     return block, out
 
@@ -73,7 +90,5 @@ def _convert_resnet(network: ResNet | resnext.ResNeXt, ctx: Conversion, x: Chann
     x = ctx.in_order(network, x, "conv1", "bn1", "relu", maxpool)
     for stage in range(1, 5):
         x = ctx.in_order(network, x, f"layer{stage}")
-        non_local: nn.ModuleList | list[nn.Module] = getattr(network, f"NL_{stage}", [])
-        for i, module in enumerate(non_local):
-            non_local[i], _ = ctx.convert(module, x)
+        ctx.in_order(getattr(network, f"NL_{stage}", nn.ModuleList()), x)
     return network, x

@@ -17,12 +17,7 @@ from .convert import Conversion, Converted, register_converter
 
 
 class ChannelShuffle(nn.Module):
-    """Splits the channels into those that a block passes on and those that it convolves.
-
-    Args:
-        passed: Positions of the channels to pass on, ascending.
-        convolved: Positions of the channels to convolve, ascending.
-    """
+    """Splits the channels into those that a block passes on and those that it convolves, by ascending positions."""
 
     order: Tensor
 
@@ -38,7 +33,6 @@ class ChannelShuffle(nn.Module):
         return len(channels) % 4 == 0 and torch.equal(self.order, torch.cat((channels[::2], channels[1::2])))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Split [N, C, H, W] into the channels to pass on and those to convolve."""
         passed, convolved = x.index_select(1, self.order).tensor_split([self.passed], 1)
         return passed, convolved
 
@@ -49,7 +43,6 @@ class ShuffledV2Block(ShuffleV2Block):
     shuffle: ChannelShuffle
 
     def channel_shuffle(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """See :class:`ChannelShuffle`."""
         return self.shuffle(x)
 
 
@@ -60,17 +53,14 @@ class SlimmableShuffleV2Block(ShuffleV2Block):
     shuffles: nn.ModuleList
 
     def channel_shuffle(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """See :class:`ChannelShuffle`."""
         return self.shuffles[self.switch.index](x)
 
     def shell(self, index: int) -> ShuffleV2Block:
         """A block with sub-model ``index``'s shuffle. The caller must still make its branches static."""
         shuffle = self.shuffles[index]
-        static = adopt(ShuffleV2Block if shuffle.is_plain else ShuffledV2Block, self)
-        del static.__dict__["switch"], static._modules["shuffles"]
-        if not shuffle.is_plain:
-            static.shuffle = shuffle
-        return static
+        if shuffle.is_plain:
+            return adopt(ShuffleV2Block, self, "switch", "shuffles")
+        return adopt(ShuffledV2Block, self, "switch", "shuffles", shuffle=shuffle)
 
 
 @register_converter(ShuffleV2Block)
@@ -83,11 +73,10 @@ def _convert_block(block: ShuffleV2Block, ctx: Conversion, x: ChannelLayout) -> 
         del block.shuffle
     else:
         passed, convolved = list(range(0, x.total, 2)), list(range(1, x.total, 2))
-    new = adopt(SlimmableShuffleV2Block, block)
-    new.switch = ctx.switch
-    new.shuffles = nn.ModuleList(
+    shuffles = nn.ModuleList(
         ChannelShuffle(x.positions(passed, index), x.positions(convolved, index)) for index in range(len(ctx.switch))
     )
+    new = adopt(SlimmableShuffleV2Block, block, switch=ctx.switch, shuffles=shuffles)
     out = ctx.in_order(new, x.select(convolved), "branch_main")
     return new, ChannelLayout.concatenate(x.select(passed), out)
 

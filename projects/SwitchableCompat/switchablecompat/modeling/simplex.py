@@ -11,11 +11,7 @@ def regular_simplex(classes: int, dimension: int) -> Tensor:
 
     The classifier of Pernici et al., "Regular Polytope Networks", TNNLS 2021, used for compatible features by Biondi et
     al., "CoReS", TPAMI 2023: models trained with the same fixed vectors are compatible, even if they are trained
-    separately.
-
-    Args:
-        classes: K, at least 2.
-        dimension: D; a regular simplex of K vertices needs D >= K - 1.
+    separately. A regular simplex of K >= 2 vertices needs D >= K - 1 dimensions.
     """
     if classes < 2 or dimension < classes - 1:
         raise ValueError(f"a regular simplex of {classes} vertices needs {classes - 1} dimensions, found {dimension}")

@@ -14,14 +14,8 @@ def extract_submodel(model: SwitchableBaseline, width: float) -> Baseline:
     """Extract the sub-model of one width as an ordinary FastReID ``Baseline`` with plain layers.
 
     The result shares no memory with ``model``, has only the parameters of this width, and keeps the training mode. In
-    evaluation it returns the same features bit for bit.
-
-    Args:
-        model: A switchable model.
-        width: One of its width multipliers.
-
-    Note:
-        FastReID's ``Baseline`` normalises a batch in place. Pass a copy if you need the batch again.
+    evaluation it returns the same features bit for bit. FastReID's ``Baseline`` normalises a batch in place: pass a
+    copy if you need the batch again.
 
     Raises:
         InputError: The model has no such width.

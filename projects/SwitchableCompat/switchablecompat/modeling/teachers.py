@@ -16,23 +16,16 @@ class Teachers:
     This class is deliberately no ``nn.Module``, because the teachers are not part of the model. They are in no state
     dict and no optimiser, ``train()`` and BN calibration do not affect them, and an extracted sub-model does not
     contain them. Outputs are kept for one batch, without graph, so that each teacher runs once per step.
-
-    Args:
-        source: Source of the reference; None if there is none.
     """
 
-    def __init__(self, source: ReferenceSource | None = None) -> None:
+    def __init__(self, source: ReferenceSource | None) -> None:
         self.source = source
         self._reference: ReferenceModel | None = None
         self._images: Tensor | None = None
         self._kept: dict[str, Tensor] = {}
 
     def reference(self, device: torch.device) -> ReferenceModel:
-        """The reference. It is loaded at first use, because evaluation does not need its files.
-
-        Raises:
-            InputError: It cannot be loaded, or does not fit.
-        """
+        """The reference, loaded at first use, because evaluation does not need its files (errors: its source's)."""
         if self._reference is None:
             if self.source is None:
                 raise RuntimeError("this model was built without a reference")

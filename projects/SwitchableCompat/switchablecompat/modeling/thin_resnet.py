@@ -22,15 +22,10 @@ BLOCKS = {"10x": (1, 1, 1, 1), "18x": (2, 2, 2, 2)}
 
 
 class ThinResNet(nn.Module):
-    """Stem (3x3, stride 2) and four stages of BasicBlocks with C/8, C/4, C/2 and C channels.
+    """Stem (3x3, stride 2) and four stages of BasicBlocks with C/8, C/4, C/2 and C ``channels``.
 
-    Args:
-        channels: Output channels C, a multiple of 8.
-        blocks: Number of blocks in each stage.
-        last_stride: Stride of the last stage. With 1 the output is 1/8 of the image size, with 2 it is 1/16.
-        norm: FastReID's name of the norm layer.
-        with_ibn: Whether the first three stages have IBN.
-        with_se: Whether every block has squeeze-and-excitation (reduction 4, because there are few channels).
+    With a ``last_stride`` of 1 the output is 1/8 of the image size, with 2 it is 1/16. Only the first three stages have
+    IBN. Squeeze-and-excitation has a reduction of 4, because there are few channels.
     """
 
     layer1: nn.Sequential
@@ -84,9 +79,8 @@ def build_thin_resnet_backbone(cfg: CfgNode) -> ThinResNet:
     if backbone.FEAT_DIM % 8 or backbone.FEAT_DIM <= 0:
         raise InputError("MODEL.BACKBONE.FEAT_DIM", "must be a multiple of 8", backbone.FEAT_DIM)
     if backbone.PRETRAIN:
-        raise InputError(
-            "MODEL.BACKBONE.PRETRAIN_PATH", "must name a file: the thin ResNet has no weights of its own", "''"
-        )
+        rule = "must name a file: the thin ResNet has no weights of its own"
+        raise InputError("MODEL.BACKBONE.PRETRAIN_PATH", rule, "''")
     if backbone.WITH_NL:
         raise InputError("MODEL.BACKBONE.WITH_NL", "the thin ResNet has no non-local layers", backbone.WITH_NL)
     return ThinResNet(

@@ -31,44 +31,29 @@ CLASSIFIER = ("CLS_LAYER", "SCALE")  # settings below MODEL.HEADS on which a ref
 
 @dataclass(frozen=True)
 class Trained:
-    """A checkpoint and its settings.
+    """A checkpoint and its settings."""
 
-    Attributes:
-        cfg: Its config, neither frozen nor checked.
-        content: Content of the file.
-        record: Record of its run. If the file has none, it is derived from the config.
-    """
-
-    cfg: CfgNode
-    content: dict[str, Any]
-    record: dict[str, Any]
+    cfg: CfgNode  # neither frozen nor checked
+    content: dict[str, Any]  # of the file
+    record: dict[str, Any]  # of its run; if the file has none, derived from the config
 
 
 def read_trained(
     weights: str, config_file: str = "", opts: Sequence[str] = (), file_key: str = "--config-file"
 ) -> Trained:
-    """Read a checkpoint and its config. Overrides must not contradict settings on which features depend.
+    """Read a checkpoint and its config (default: the checkpoint's settings, else ``config.yaml`` beside it).
 
-    Args:
-        weights: The checkpoint.
-        config_file: A config. Default: the checkpoint's settings, else ``config.yaml`` beside it.
-        opts: ``KEY VALUE`` pairs.
-        file_key: Name of the setting in the message about a missing config.
+    The config and the ``KEY VALUE`` pairs ``opts`` must not contradict settings on which features depend. A message
+    about a missing config calls it ``file_key``.
 
     Raises:
         InputError: A file is missing or invalid, or a setting contradicts the checkpoint's (with both values).
     """
-    if config_file and not os.path.isfile(config_file):
+    if config_file and not os.path.isfile(config_file):  # before a large file is read
         raise InputError(file_key, "must be an existing yaml file", config_file)
     content = read_checkpoint(weights)
     record = content.get(RECORD_KEY, {})
     cfg, name = _config(weights, record, config_file, opts, file_key)
-    _check_features(weights, record, cfg, name)
-    return Trained(cfg, content, record or run_record(cfg))
-
-
-def _check_features(weights: str, record: Mapping[str, Any], cfg: CfgNode, name: str) -> None:
-    """Refuse a config, called ``name``, that contradicts what a checkpoint keeps; log a line where it keeps nothing."""
     if "features" in record:
         found = differences(record["features"], feature_settings(cfg))
         refuse_differences(found, f", as {weights} was trained", f" in {name}")
@@ -77,6 +62,7 @@ def _check_features(weights: str, record: Mapping[str, Any], cfg: CfgNode, name:
             f"{weights} stores no settings (a file of an earlier version, or of FastReID), so it cannot be checked "
             f"whether {name} is the config of its training"
         )
+    return Trained(cfg, content, record or run_record(cfg))
 
 
 def _config(

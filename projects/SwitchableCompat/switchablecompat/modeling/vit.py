@@ -29,31 +29,28 @@ class SlimmableAttention(Attention):
 
     @property
     def num_heads(self) -> int:
-        """Number of heads of the active sub-model, as FastReID's forward reads it."""
+        """Number of heads of the active sub-model, which FastReID's forward reads."""
         return self.heads[self.switch.index]
 
     def shell(self, index: int) -> Attention:
         """Attention with sub-model ``index``'s heads. The caller must still make its layers static."""
-        static = adopt(Attention, self)
-        del static.__dict__["switch"]
-        static.num_heads = static.__dict__.pop("heads")[index]
-        return static
+        return adopt(Attention, self, "switch", "heads", num_heads=self.heads[index])
 
 
 class SlimmableVisionTransformer(VisionTransformer):
-    """A transformer that slices its class token and position embedding for the active sub-model."""
+    """A transformer whose forward, FastReID's, finds the class token and positions of the active sub-model."""
 
     switch: WidthSwitch
     layout: ChannelLayout
 
     @property
     def cls_token(self) -> Tensor:
-        """The class token [1, 1, C_i] of the active sub-model, as FastReID's forward reads it."""
+        """The class token [1, 1, C_i] of the active sub-model."""
         return self._take("cls_token", self.switch.index)
 
     @property
     def pos_embed(self) -> Tensor:
-        """The position embedding [1, 1 + patches, C_i] of the active sub-model, as FastReID's forward reads it."""
+        """The position embedding [1, 1 + patches, C_i] of the active sub-model."""
         return self._take("pos_embed", self.switch.index)
 
     def _take(self, name: str, index: int) -> Tensor:
@@ -69,9 +66,7 @@ class SlimmableVisionTransformer(VisionTransformer):
 
     def shell(self, index: int) -> VisionTransformer:
         """A transformer with sub-model ``index``'s tokens. The caller must still make its layers static."""
-        static = adopt(VisionTransformer, self)
-        for key in ("switch", "layout"):
-            del static.__dict__[key]
+        static = adopt(VisionTransformer, self, "switch", "layout")
         for name in TOKENS:
             static._parameters[name] = nn.Parameter(
                 self._take(name, index).detach(), requires_grad=self._parameters[name].requires_grad
@@ -86,8 +81,7 @@ def fit_positions(network: VisionTransformer, weights: Mapping[str, Tensor]) -> 
         return weights
     if "dist_token" in weights:  # DeiT's second token has a position too
         positions = torch.cat([positions[:, :1], positions[:, 2:]], dim=1)
-    if math.isqrt(positions.shape[1] - 1) ** 2 != positions.shape[1] - 1:  # no square grid: its height and width are
-        # unknown
+    if math.isqrt(positions.shape[1] - 1) ** 2 != positions.shape[1] - 1:  # no square grid: of unknown height
         return weights
     patches = network.patch_embed
     return {**weights, "pos_embed": resize_pos_embed(positions, own.detach(), patches.num_y, patches.num_x)}
@@ -103,9 +97,8 @@ def _convert_attention(module: Attention, ctx: Conversion, x: ChannelLayout) -> 
         raise ctx.refuse(module, f"needs an input of whole heads of {size} channels at every width", x.kept)
     module.qkv, values = ctx.linear(module.qkv, x, out=ChannelLayout.concatenate(x, x, x))
     module.proj, _ = ctx.linear(module.proj, values.parts[2], out=x)
-    new = adopt(SlimmableAttention, module)
-    new.switch, new.heads = ctx.switch, tuple(x.count(index) // size for index in range(len(ctx.switch)))
-    return new, x
+    heads = tuple(x.count(index) // size for index in range(len(ctx.switch)))
+    return adopt(SlimmableAttention, module, switch=ctx.switch, heads=heads), x
 
 
 @register_converter(Mlp)
@@ -127,9 +120,6 @@ def _convert_transformer(network: VisionTransformer, ctx: Conversion, x: Channel
     channels = network.patch_embed.proj.out_channels
     layout = ctx.rule.slim(channels, unit=channels // network.blocks[0].attn.num_heads)
     network.patch_embed.proj, x = ctx.conv(network.patch_embed.proj, x, out=layout)
-    for i, block in enumerate(network.blocks):
-        network.blocks[i], x = ctx.convert(block, x)
+    x = ctx.in_order(network.blocks, x)
     x = ctx.in_order(network, x, "norm")
-    new = adopt(SlimmableVisionTransformer, network)
-    new.switch, new.layout = ctx.switch, x
-    return new, x
+    return adopt(SlimmableVisionTransformer, network, switch=ctx.switch, layout=x), x

@@ -50,17 +50,11 @@ RENAMINGS: tuple[tuple[tuple[str, str], ...], ...] = (
 
 @dataclass(frozen=True)
 class FoundBackbone:
-    """A backbone's place in a file.
+    """A backbone's place in a file."""
 
-    Attributes:
-        prefix: Prefix of the backbone's own names in the file.
-        weights: All tensors with this prefix, by the backbone's names.
-        elsewhere: All other tensors, by the file's names.
-    """
-
-    prefix: str
-    weights: dict[str, Tensor]
-    elsewhere: dict[str, Tensor]
+    prefix: str  # of the backbone's own names in the file
+    weights: dict[str, Tensor]  # all tensors with this prefix, by the backbone's names
+    elsewhere: dict[str, Tensor]  # all others, by the file's names
 
 
 def read_file(path: str) -> dict[Any, Any]:
@@ -82,11 +76,7 @@ def read_file(path: str) -> dict[Any, Any]:
 
 
 def find_backbone(path: str, own: Mapping[str, Tensor]) -> FoundBackbone:
-    """Read a file and find a backbone in it.
-
-    Args:
-        path: The file.
-        own: The state dict of the backbone, an ordinary network.
+    """Read a file and find a backbone in it, an ordinary network with the state dict ``own``.
 
     Raises:
         InputError: As :func:`read_file`, or the file contains this backbone not at all or more than once.
