@@ -30,7 +30,7 @@ class Features:
         values: One [N, D] tensor per sub-model that ran, by default in order of width; on the model's device if it has
             room, else on the CPU.
         pids: [N] int64 identities, on the CPU.
-        camids: [N] int64 cameras, on the CPU.
+        camids: The same of cameras.
     """
 
     values: tuple[Tensor, ...]

@@ -43,7 +43,7 @@ def expand(features: Tensor, neighbours: Neighbours, options: QueryExpansion, *,
         features: ``[N, D]`` float32 on the CPU, L2-normalised, since lengths of different sub-models' features are not
             comparable.
         neighbours: the ``options.k`` nearest images of each, ``[N, k]``.
-        options: the options of the method.
+        options: FastReID's.
         block_bytes: bound on the memory for neighbours' features.
     """
     for turn in range(options.times):
@@ -54,10 +54,6 @@ def expand(features: Tensor, neighbours: Neighbours, options: QueryExpansion, *,
         weights = similarity.sign() * similarity.abs() ** options.alpha
         index = torch.from_numpy(neighbours.index)
         rows = max(1, block_bytes // (8 * index.shape[1] * features.shape[1]))  # gathered, and then weighted
-        features = torch.cat(
-            [
-                (weight[:, :, None] * features[chosen]).mean(dim=1)
-                for weight, chosen in zip(weights.split(rows), index.split(rows), strict=True)
-            ]
-        )
+        blocks = zip(weights.split(rows), index.split(rows), strict=True)
+        features = torch.cat([(weight[:, :, None] * features[chosen]).mean(dim=1) for weight, chosen in blocks])
     return F.normalize(features)

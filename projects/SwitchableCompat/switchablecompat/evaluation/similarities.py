@@ -43,12 +43,10 @@ class SimilarityCounts:
 
     @property
     def num_genuine(self) -> int:
-        """Number of genuine pairs."""
         return int(self.genuine.sum())
 
     @property
     def num_impostor(self) -> int:
-        """Number of impostor pairs."""
         return int(self.impostor.sum())
 
     def histogram(self, steps_per_bin: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -65,8 +63,7 @@ def count_similarities(
     """Count the pairs of one (query sub-model, gallery sub-model) cell.
 
     Args:
-        query_features: ``[Nq, D]``, float32, finite, L2-normalised by the caller (see
-            :func:`~.ranking.check_features`).
+        query_features: ``[Nq, D]``, float32, finite, L2-normalised by the caller.
         gallery_features: ``[Ng, D]``, the same, on the same device.
         matches: matches of their labels.
         block_bytes: bound on the extra memory; the minimum is :data:`ROW_BYTES` per gallery item.
