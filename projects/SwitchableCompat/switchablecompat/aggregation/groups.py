@@ -11,17 +11,11 @@ GRANULARITIES = ("none", "global", "layer", "tensor", "filter")
 
 
 class Group(NamedTuple):
-    """Group of a parameter.
-
-    Attributes:
-        name: Parameters with the same name belong to the same group.
-        by_filter: Whether the group is split by output channel, the parameters' first axis.
-        compared: Whether gradients are compared within the group. If not, they are summed.
-    """
+    """Group of a parameter: that of all parameters with the same ``name``."""
 
     name: str
-    by_filter: bool = False
-    compared: bool = True
+    by_filter: bool = False  # split by output channel, the parameters' first axis
+    compared: bool = True  # gradients are compared within the group; otherwise they are summed
 
 
 def groups_of(

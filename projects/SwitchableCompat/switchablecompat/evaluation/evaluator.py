@@ -38,10 +38,7 @@ def evaluate_grid(
 
     Args:
         cfg: Config. ``TEST.FLIP.ENABLED``, ``TEST.AQE``, ``TEST.RERANK`` and ``TEST.GALLERY_DRAWS`` take effect.
-        model: The model, on its device.
         loader: FastReID's test loader: the first ``num_query`` images are the queries, the rest is the gallery.
-        num_query: Number of queries.
-        dataset: Name of the data set, for the report.
         record: The run that trained the model (``run_record``). Default: the run that ``cfg`` describes.
 
     Returns:

@@ -18,15 +18,10 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """The nearest images of every image, including itself, nearest first.
+    """The nearest images of every image, including itself, nearest first."""
 
-    Attributes:
-        similarity: ``[n, k]`` float32.
-        index: numbers of the neighbours, ``[n, k]`` int64.
-    """
-
-    similarity: np.ndarray
-    index: np.ndarray
+    similarity: np.ndarray  # [n, k] float32
+    index: np.ndarray  # numbers of the neighbours, [n, k] int64
 
 
 def nearest(features: Tensor, items: Tensor, k: int) -> Neighbours:

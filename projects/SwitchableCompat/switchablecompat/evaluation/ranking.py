@@ -139,7 +139,7 @@ def rank_matches(
         query: ``[Nq, D]``, float32, L2-normalised by the caller (then the inner product is the cosine), as
             :func:`check_features` accepts them.
         gallery: ``[Ng, D]``, the same, on the same device.
-        matches: matches of the labels.
+        matches: of the labels.
         block_bytes: bound on the extra memory, in bytes, for any number of queries; on a GPU twice as much. The minimum
             is one row of similarities: 4 bytes per gallery item, ``1/D`` of the gallery features themselves.
         buffer: a :func:`similarity_buffer` of the same labels and ``block_bytes``, to reuse memory across calls.

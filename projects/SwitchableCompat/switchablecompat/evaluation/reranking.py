@@ -28,17 +28,11 @@ GONE = -1  # fills rows of index arrays
 
 @dataclass(frozen=True)
 class ReRanking:
-    """FastReID's options ``TEST.RERANK``.
+    """FastReID's options ``TEST.RERANK``."""
 
-    Attributes:
-        k1: number of neighbours of an image, including itself.
-        k2: number of neighbours, including itself, over which an image's vector is averaged.
-        weight: lambda, the share of the original distance.
-    """
-
-    k1: int
-    k2: int
-    weight: float
+    k1: int  # number of neighbours of an image, including itself
+    k2: int  # number of neighbours, including itself, over which an image's vector is averaged
+    weight: float  # lambda, the share of the original distance
 
 
 class JaccardDistance:
@@ -67,11 +61,8 @@ class JaccardDistance:
 def reciprocal_vectors(features: np.ndarray, neighbours: np.ndarray, k2: int, *, block_bytes: int) -> csr_array:
     """V, averaged over the nearest ``k2`` images, ``[N, N]`` float32.
 
-    Args:
-        features: ``[N, D]`` float32, L2-normalised.
-        neighbours: numbers of the k1 nearest images of each, nearest first, ``[N, k1]``.
-        k2: see :class:`ReRanking`.
-        block_bytes: bound on the extra memory of a block of rows.
+    Features ``[N, D]`` are float32, L2-normalised. Neighbours are the numbers of the k1 nearest images of each, nearest
+    first, ``[N, k1]``. A block of rows takes at most ``block_bytes``.
     """
     number, k1 = neighbours.shape
     reciprocal = _reciprocal(neighbours, block_bytes)

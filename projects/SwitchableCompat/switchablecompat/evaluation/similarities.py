@@ -62,11 +62,8 @@ def count_similarities(
 ) -> SimilarityCounts:
     """Count the pairs of one (query sub-model, gallery sub-model) cell.
 
-    Args:
-        query_features: ``[Nq, D]``, float32, finite, L2-normalised by the caller.
-        gallery_features: ``[Ng, D]``, the same, on the same device.
-        matches: matches of their labels.
-        block_bytes: bound on the extra memory; the minimum is :data:`ROW_BYTES` per gallery item.
+    Features ``[Nq, D]`` and ``[Ng, D]`` are float32, finite, L2-normalised by the caller, and on one device. The extra
+    memory is at most ``block_bytes``, but at least :data:`ROW_BYTES` per gallery item.
 
     Raises:
         InputError: features do not fit the labels or each other.

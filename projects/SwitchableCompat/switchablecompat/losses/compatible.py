@@ -71,17 +71,11 @@ RULES: dict[str, Rule] = {  # of MODEL.LOSSES
 
 
 class CompatibleTerms(NamedTuple):
-    """Results of the loss for a batch of N images.
+    """Results of the loss for a batch of N images. Only the loss has a graph."""
 
-    Attributes:
-        loss: Scalar with graph.
-        uncertainty: Mean uncertainty mass, scalar without graph; None for the cross-entropy.
-        certainty: Expected probability of the right class, [N] without graph; None unless it was asked for.
-    """
-
-    loss: Tensor
-    uncertainty: Tensor | None = None
-    certainty: Tensor | None = None
+    loss: Tensor  # scalar
+    uncertainty: Tensor | None = None  # mean uncertainty mass, scalar; None for the cross-entropy
+    certainty: Tensor | None = None  # expected probability of the right class, [N]; None unless it was asked for
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ def distillation_loss(student: Tensor, teacher: Tensor, *, kind: str, temperatur
     """Mean of the loss over the batch, scalar.
 
     Args:
-        student: [N, K] logits or [N, D] features of the sub-model.
-        teacher: Logits or features of the full model, of the same shape.
+        student: [N, K] logits or [N, D] features of the sub-model, as ``kind`` says.
+        teacher: Those of the full model, of the same shape.
         kind: ``logits`` or ``features``.
         temperature: T; only for ``logits``.
     """
