@@ -151,13 +151,6 @@ def test_diagnostics():
     assert rates(torch.ones(1, 1, 1), one, 1) == [0.0]
 
 
-def test_wrong_options_are_named():
-    with pytest.raises(ValueError, match="support must be one of .* found 'half'"):
-        GradientProjection("half")
-    with pytest.raises(ValueError, match="memory must be in .* found 1"):
-        GradientProjection(memory=1)
-
-
 def random_grams(groups, steps, d, seed=0):
     """Gram matrices of three gradients that have nothing in common but noise, [steps, groups, 1, 3, 3]."""
     g = torch.randn(steps, groups, 3, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ class GradientAggregation:
     Args:
         shared: Shared parameters of the model, on their final device.
         names: Names of the sub-models, in order of width.
-        aggregator: Function of the Gram matrices.
+        aggregator: See :class:`.Aggregator`.
         granularity: Parameters with a common Gram matrix, see :func:`.groups.groups_of`.
         exceptions: Different granularity of some parameters, by name.
         class_vectors: Name of the classifier, for which :meth:`aggregate` accepts factors per class.
@@ -57,11 +58,12 @@ class GradientAggregation:
         self._aggregated = compared.to(device)
         indices = compared.nonzero().squeeze(1)  # not a mask: a step must not wait for a GPU
         self._compared = indices.to(device)
-        part_of = [_part(self.bank.group_names[index]) for index in indices.tolist()]
+        # such as backbone.layer1 of backbone.layer1.0.conv1.weight
+        part_of = [".".join(self.bank.group_names[index].split(".")[:2]) for index in indices.tolist()]
         self._parts = sorted({*part_of})
         self._part = torch.tensor([self._parts.index(part) for part in part_of], dtype=torch.int64, device=device)
         of_name = {p.name: group.name for p, group in zip(shared, groups, strict=True)}
-        own = self.bank.groups_named(of_name[class_vectors]) if class_vectors in of_name else []
+        own = [index for index, name in enumerate(self.bank.group_names) if name == of_name.get(class_vectors)]
         self._class_groups = torch.tensor(own, dtype=torch.int64, device=device)
         self._averaged = None if mean == "none" else torch.full_like(self._aggregated, mean == "all")
         if self._averaged is not None:
@@ -70,12 +72,7 @@ class GradientAggregation:
         self._seed = seed
 
     def collect(self, index: int, factor: float | Tensor = 1.0) -> None:
-        """Move the gradients of sub-model ``index`` out of ``.grad``.
-
-        Args:
-            index: Index of the sub-model.
-            factor: Factor by which its loss was multiplied before the backward pass.
-        """
+        """Move the gradients of sub-model ``index``, whose loss was multiplied by ``factor``, out of ``.grad``."""
         self.bank.collect(index)
         self._factors[index] = factor
 
@@ -85,15 +82,11 @@ class GradientAggregation:
         self._factors[index] = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """State of the aggregator for checkpoints, with an identification of aggregator and groups."""
+        """State of the aggregator for checkpoints, and which aggregator and groups it belongs to."""
         return {"of": self._identity(), "state": self.aggregator.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`state_dict`.
-
-        Raises:
-            InputError: The state belongs to another aggregator or to other groups.
-        """
+        """Continue from :meth:`state_dict`; InputError if it belongs to another aggregator or to other groups."""
         if state["state"] and state["of"] != self._identity():
             rule = f"must be as in the run that is continued ({state['of']})"
             raise InputError("SOLVER.AGGREGATION", rule, self._identity())
@@ -132,9 +125,8 @@ class GradientAggregation:
         total = grams.sum(dim=0)
         cosines = gram.cosines(total)
         scalars = {f"grad_norm_{name}": total[i, i].sqrt() for i, name in enumerate(self.names)}
-        for i, first in enumerate(self.names):
-            for j in range(i + 1, len(self.names)):
-                scalars[f"grad_cosine_{first}_{self.names[j]}"] = cosines[i, j]
+        for (i, first), (j, second) in combinations(enumerate(self.names), 2):
+            scalars[f"grad_cosine_{first}_{second}"] = cosines[i, j]
         if len(self._compared):
             counts = gram.conflict_counts(grams[self._compared], self._part, len(self._parts))
             scalars["conflict_rate"] = gram.conflict_rates(counts.sum(dim=1))
@@ -148,8 +140,7 @@ class GradientAggregation:
         if class_factors is not None:
             averaged = averaged.clone()
             averaged[self._class_groups] = False
-        owners = (self._factors > 0).double().flip(0).cumsum(0).flip(0).clamp_min(1)  # number of sub-models that own a
-        # shell
+        owners = (self._factors > 0).double().flip(0).cumsum(0).flip(0).clamp_min(1)  # sub-models that own a shell
         return torch.where(averaged.view(-1, 1, 1), owners.view(1, -1, 1), 1.0)
 
     def _own_factors(self, class_factors: Tensor | None) -> Tensor:
@@ -160,8 +151,3 @@ class GradientAggregation:
         by_class = len(self._class_groups) == len(class_factors)
         own[self._class_groups] = (class_factors if by_class else class_factors.mean(dim=0)).to(own)
         return own
-
-
-def _part(group: str) -> str:
-    """Part of the network that a group belongs to: ``backbone.layer1`` of ``backbone.layer1.0.conv1.weight``."""
-    return ".".join(group.split(".")[:2])

@@ -19,7 +19,7 @@ class Aggregator(ABC):
 
     @abstractmethod
     def __call__(self, shell_grams: Tensor, generator: torch.Generator, factors: Tensor | None = None) -> Tensor:
-        """Compute the weights of the gradients.
+        """Weights of the gradients.
 
         Args:
             shell_grams: [groups, R, m, m] float64, one matrix for each shell; their sum is that of the whole group.
@@ -71,12 +71,6 @@ class GradientProjection(Aggregator):
     """
 
     def __init__(self, support: str = "pairwise", protect: str = "none", memory: float = 0.0) -> None:
-        if support not in SUPPORTS:
-            raise ValueError(f"support must be one of {SUPPORTS}, found {support!r}")
-        if protect not in PROTECTED:
-            raise ValueError(f"protect must be one of {PROTECTED}, found {protect!r}")
-        if not 0 <= memory < 1:
-            raise ValueError(f"memory must be in [0, 1), found {memory}")
         self.support, self.protect, self.memory = support, protect, memory
         self.mean: Tensor | None = None
 
@@ -100,8 +94,7 @@ class GradientProjection(Aggregator):
         return gram.pairwise_weights(coefficients)
 
     def _remember(self, shell_grams: Tensor) -> Tensor:
-        """Update the running mean with this batch. Groups that overflowed are not included, because their step is
-        skipped."""
+        """Update the running mean with this batch, without groups that overflowed: their step is skipped."""
         before = torch.zeros_like(shell_grams) if self.mean is None else self.mean.to(shell_grams)
         share = 1.0 if self.mean is None else 1.0 - self.memory
         finite = shell_grams.isfinite().flatten(1).all(dim=1)[:, None, None, None]

@@ -24,11 +24,7 @@ AGGREGATORS: dict[str, Callable[[Any], Aggregator]] = {  # by SOLVER.AGGREGATION
 
 
 def build_aggregator(cfg: CfgNode) -> Aggregator:
-    """Build the aggregator that ``SOLVER.AGGREGATION.NAME`` selects.
-
-    Raises:
-        InputError: An option that is unknown, a number out of its range, or a package that is not installed.
-    """
+    """Build the aggregator of ``SOLVER.AGGREGATION``; InputError for a wrong option or a package that is missing."""
     rules: dict[str, Rule] = {
         "NAME": one_of(*AGGREGATORS),
         "SUPPORT": one_of(*SUPPORTS),

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from ..layers import SharedParameter
 
-_CHUNK = {"cpu": 1 << 16, "cuda": 1 << 23}  # columns per chunk: few enough for a core's cache, or many for few GPU
-# kernels
+_CHUNK = {"cpu": 1 << 16, "cuda": 1 << 23}  # columns per chunk: few for a core's cache, many for few GPU kernels
 
 
 class _Chunk(NamedTuple):
@@ -48,9 +47,7 @@ class GradientBank:
         self, shared: Sequence[SharedParameter], m: int, groups: Sequence[str], by_filter: Collection[str] = ()
     ) -> None:
         filters = dict.fromkeys(groups, 1)
-        for p, group in zip(shared, groups, strict=True):
-            if group in by_filter:
-                filters[group] = p.parameter.shape[0]
+        filters |= {g: p.parameter.shape[0] for p, g in zip(shared, groups, strict=True) if g in by_filter}
         self.group_names = [name for name, count in filters.items() for _ in range(count)]
         first = dict(zip(filters, accumulate(filters.values(), initial=0), strict=False))
         self.parameters = [p.parameter for p in shared]
@@ -68,28 +65,21 @@ class GradientBank:
         lengths = torch.bincount(shell_groups, minlength=len(self.group_names) * m).view(m, -1)
         owned_of_group = lengths.cumsum(dim=0)
         first_owner = (owned_of_group > 0).int().argmax(dim=0, keepdim=True)
-        common = owned_of_group.gather(0, first_owner).squeeze(0)
+        self.common_elements = owned_of_group.gather(0, first_owner).squeeze(0)
         by_length, order = lengths.sort(dim=1, stable=True)
         order += torch.arange(m)[:, None] * lengths.shape[1]
         segment_of = _inverse(order.flatten())
-        owned = lengths.sum(dim=1).cumsum(dim=0).tolist()
         like = self.parameters[0]
-        self.rows = [like.new_zeros(size) for size in owned]
-        self.common_elements = common
+        self.rows = [like.new_zeros(size) for size in lengths.sum(dim=1).cumsum(dim=0).tolist()]
         self._segment_of, self._shell_group_of = segment_of.to(like.device), order.flatten().to(like.device)
         small = torch.int32 if len(shell_groups) < 2**31 else torch.int64  # saves the memory of a second gradient
         element = torch.argsort(segment_of[shell_groups], stable=True)
         self._element_of = element.to(like.device, small)  # source of each column ...
-        self._column_of = _inverse(element).to(like.device, small)  # ... and its inverse: a gather is faster than a
-        # scatter
+        self._column_of = _inverse(element).to(like.device, small)  # ... and its inverse: a scatter is slower
         self._chunks = list(_chunks(by_length.tolist(), _CHUNK.get(like.device.type, _CHUNK["cuda"])))
         # Buffers are kept between steps: allocating new memory costs as much as the sums.
         self._scratch, self._aggregate = torch.empty_like(self.rows[-1]), torch.empty_like(self.rows[-1])
         self._reached = [False] * len(self._sizes)  # by any sub-model since the last write
-
-    def groups_named(self, name: str) -> list[int]:
-        """Indices of the Gram matrices that belong to a group."""
-        return [index for index, other in enumerate(self.group_names) if other == name]
 
     def collect(self, index: int) -> None:
         """Move the gradients of sub-model ``index`` from ``.grad`` into the bank. A missing gradient is zero."""
@@ -103,8 +93,7 @@ class GradientBank:
     def shell_grams(self) -> Tensor:
         """Inner products of the sub-models' gradients in each group and shell, float64 [groups, m shells, m, m]."""
         m = len(self.rows)
-        device = self.rows[0].device
-        grams = torch.zeros(m * len(self.group_names), m, m, dtype=torch.float64, device=device)
+        grams = torch.zeros(len(self._segment_of), m, m, dtype=torch.float64, device=self.rows[0].device)
         for columns, shell, segment, count in self._chunks:
             rows = [row[columns].double() for row in self.rows[shell:]]
             if count > 1:
@@ -113,18 +102,15 @@ class GradientBank:
             else:  # a matrix product of so few rows is slow
                 for i, j in combinations_with_replacement(range(m - shell), 2):
                     value = torch.dot(rows[i], rows[j])
-                    for at in {(i, j), (j, i)}:
-                        grams[segment, shell + at[0], shell + at[1]] += value
+                    for row, column in {(i, j), (j, i)}:
+                        grams[segment, shell + row, shell + column] += value
         return grams[self._segment_of].view(m, -1, m, m).transpose(0, 1)
 
     def write(self, weights: Tensor) -> None:
-        """Set ``.grad`` of every shared parameter to the weighted sum of the gradients collected since the last write.
+        """Set ``.grad`` of every shared parameter to the sum of the gradients by weights [groups, m shells, m].
 
-        A parameter without any gradient (a frozen one) keeps None, because weight decay would change it if it were
-        zero.
-
-        Args:
-            weights: [groups, m shells, m].
+        A parameter without any gradient since the last write (a frozen one) keeps None: weight decay would change it if
+        it were zero.
         """
         m = len(self.rows)
         weights = weights.permute(2, 1, 0).reshape(m, -1)[:, self._shell_group_of, None].to(self.rows[0].dtype)
@@ -139,19 +125,13 @@ class GradientBank:
 
 
 def _inverse(permutation: Tensor) -> Tensor:
-    """Inverse of a permutation, [N]."""
     inverse = torch.empty_like(permutation)
     inverse[permutation] = torch.arange(len(permutation))
     return inverse
 
 
 def _chunks(lengths: Sequence[Sequence[int]], size: int) -> Iterator[_Chunk]:
-    """Cut the columns into matrices of at most ``size`` elements: segments of equal length, or part of a long segment.
-
-    Args:
-        lengths: Ascending lengths of the consecutive segments of each shell.
-        size: Maximum number of columns of a chunk.
-    """
+    """Cut the columns into matrices of at most ``size`` elements. Lengths ascend over the segments of each shell."""
     column = segment = 0
     for shell, own in enumerate(lengths):
         for length, run in groupby(own):

@@ -29,30 +29,24 @@ def random_orders(m: int, generator: torch.Generator) -> Tensor:
 
 
 def yields(factors: Tensor) -> Tensor:
-    """Share of a conflicting part that sub-model i gives up to sub-model j: min(1, f_j / f_i).
+    """Share of a conflicting part that sub-model i gives up to j, min(1, f_j / f_i): [..., m] to [..., m, m].
 
-    Equal factors give PCGrad. A factor of zero for j equals leaving j out. The share changes continuously in between.
-
-    Args:
-        factors: [..., m], factor of the loss of each sub-model; not negative.
-
-    Returns:
-        [..., m, m].
+    Equal factors f >= 0 of the losses give PCGrad. A factor of zero for j equals leaving j out. The share changes
+    continuously in between.
     """
     own, other = factors.unsqueeze(-1), factors.unsqueeze(-2)
     return torch.where(own > other, other / own.clamp_min(1e-300), (other > 0).to(factors.dtype))
 
 
 def projection_coefficients(grams: Tensor, orders: Tensor, shares: Tensor | None = None) -> Tensor:
-    """Coefficients C of the projected gradients, v_i = sum_k C_ik g_k.
+    """Coefficients C of the projected gradients, v_i = sum_k C_ik g_k, [..., m, m].
+
+    Gradients of norm zero cause no projection.
 
     Args:
         grams: [..., m, m, m] float64. ``grams[..., i, :, :]`` contains the inner products for v_i.
         orders: [m, m - 1], order in which v_i meets the others.
-        shares: [..., m, m], share Y_ij of a conflicting part that v_i gives up to g_j. Default: 1.
-
-    Returns:
-        [..., m, m]. Gradients of norm zero cause no projection.
+        shares: Y, [..., m, m]. Default: 1.
     """
     m = grams.shape[-1]
     coefficients = torch.eye(m, dtype=grams.dtype, device=grams.device).expand(*grams.shape[:-3], m, m).clone()
@@ -74,11 +68,7 @@ def full_grams(shell_grams: Tensor) -> Tensor:
 
 
 def pairwise_grams(shell_grams: Tensor) -> Tensor:
-    """Inner products over common parameters. Entry [i, k, j] is over the region of sub-model min(i, j, k).
-
-    Args:
-        shell_grams: [..., m, m, m], one Gram matrix per shell.
-    """
+    """Inner products over common parameters, [..., m, m, m]: entry [i, k, j] over the region of min(i, j, k)."""
     m = shell_grams.shape[-1]
     regions = shell_grams.cumsum(dim=-3)
     i, k, j = torch.meshgrid(*(torch.arange(m, device=regions.device),) * 3, indexing="ij")
@@ -99,10 +89,7 @@ def pairwise_weights(coefficients: Tensor) -> Tensor:
 def conflict_counts(grams: Tensor, part: Tensor, parts: int) -> Tensor:
     """Pairs with a negative inner product, and all pairs of non-zero gradients, [2, parts].
 
-    Args:
-        grams: [groups, m, m].
-        part: Part of the network that each group belongs to, int64 [groups].
-        parts: Number of parts.
+    Groups have Gram matrices [groups, m, m], and each belongs to a part of the network, int64 [groups].
     """
     rows, columns = torch.triu_indices(grams.shape[-1], grams.shape[-1], offset=1, device=grams.device)
     there = grams.diagonal(dim1=-2, dim2=-1) > 0

@@ -11,17 +11,11 @@ GRANULARITIES = ("none", "global", "layer", "tensor", "filter")
 
 
 class Group(NamedTuple):
-    """Group of a parameter.
-
-    Attributes:
-        name: Parameters with the same name belong to the same group.
-        by_filter: Whether the group is split by output channel, the parameters' first axis.
-        compared: Whether gradients are compared within the group. If not, they are summed.
-    """
+    """Group of a parameter: that of all parameters with the same ``name``."""
 
     name: str
-    by_filter: bool = False
-    compared: bool = True
+    by_filter: bool = False  # split by output channel, the parameters' first axis
+    compared: bool = True  # gradients are compared within the group; otherwise they are summed
 
 
 def groups_of(
@@ -30,14 +24,9 @@ def groups_of(
     """The group of each parameter.
 
     ``global``: one group. ``layer``: one group per module. ``tensor``: one per parameter. ``filter``: one per output
-        channel of a layer, with its weights and its bias. Parameters without an output channel (GeM's exponent, a layer
-        scale) are summed, because single numbers that are compared cancel whenever their signs differ. ``none``: all
-        parameters are summed.
-
-    Args:
-        shared: The shared parameters.
-        granularity: Granularity of all parameters without an exception.
-        exceptions: Different granularity of some parameters, by name.
+    channel of a layer, with its weights and its bias. Parameters without an output channel (GeM's exponent, a layer
+    scale) are summed, because single numbers that are compared cancel whenever their signs differ. ``none``: all
+    parameters are summed. ``exceptions``: different granularity of some parameters, by name.
     """
     by_name = {p.name: p for p in shared}
     exceptions = exceptions or {}
@@ -45,8 +34,6 @@ def groups_of(
 
 
 def _group(p: SharedParameter, granularity: str, by_name: dict[str, SharedParameter]) -> Group:
-    if granularity not in GRANULARITIES:
-        raise ValueError(f"granularity must be one of {GRANULARITIES}, found {granularity!r}")
     layer, _, key = p.name.rpartition(".")
     if granularity == "global":
         return Group("all")

@@ -78,7 +78,6 @@ class TorchJDAggregator(Aggregator):
         return torch.stack(weights).to(shell_grams).unsqueeze(-2).expand(shell_grams.shape[:-1])
 
     def _fresh(self, matrices: Tensor) -> list[Any]:
-        """A weighting for each of the matrices [groups, m, m]."""
         weightings = [self._make() for _ in matrices]
         if self.name == "gradvac":
             with torch.random.fork_rng(devices=[]):
@@ -87,7 +86,6 @@ class TorchJDAggregator(Aggregator):
         return weightings
 
     def _weights(self, weighting: Any, gram: Tensor) -> Tensor:
-        """Weights [m] from one Gram matrix [m, m]."""
         if not gram.isfinite().all():
             return torch.full_like(gram[0], torch.nan)
         weights, there = torch.zeros_like(gram[0]), gram.diagonal() > 0

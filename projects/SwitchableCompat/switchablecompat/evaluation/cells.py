@@ -6,14 +6,14 @@ Shapes: ``m`` sub-models, ``Nq`` queries.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import InputError
 from ..files import atomic_write
-from .ranking import RankingResult, rank_matches
+from .ranking import RankingResult, rank_matches, similarity_buffer
 from .task import Cell, RetrievalTask
 
 QUERIES_FORMAT = 1
@@ -22,15 +22,13 @@ Cells = list[list[RankingResult | None]]
 
 
 def rank_cells(task: RetrievalTask) -> Cells:
-    """Rank every gallery sub-model for every query sub-model.
-
-    Returns:
-        ``[m][m]``, rows = query sub-model; ``None`` for a cell that is not defined.
-    """
+    """Rank each gallery for each query sub-model: ``[m][m]``, rows = query; ``None`` for a cell that is not defined."""
     cells: Cells = [[None] * len(task.widths) for _ in task.widths]
+    # reused, because new memory costs a tenth of the matrix product
+    buffer = similarity_buffer(task.query[0], task.matches, task.block_bytes)
     for q, g in task.cells:
         query, gallery = task.query[q], task.gallery[g]
-        cells[q][g] = rank_matches(query, gallery, task.matches, block_bytes=task.block_bytes, buffer=task.buffer)
+        cells[q][g] = rank_matches(query, gallery, task.matches, block_bytes=task.block_bytes, buffer=buffer)
     return cells
 
 
@@ -67,10 +65,7 @@ class QueryResults:
         return cls(np.asarray(widths, dtype=np.float64), defined, ranks, precision, family)
 
     def cmc(self, cell: Cell, max_rank: int) -> np.ndarray:
-        """``CMC(1), ..., CMC(max_rank)``: share of the queries with a first hit at that rank or better, in per cent.
-
-        Queries without a match are not counted.
-        """
+        """``CMC(1), ..., CMC(max_rank)``: per cent of the queries with a match that have one by that rank."""
         ranks = self.first_hit_rank[cell]
         ranks = ranks[ranks > 0]
         hits = np.bincount(ranks[ranks <= max_rank], minlength=max_rank + 1)
@@ -79,30 +74,18 @@ class QueryResults:
     def write(self, path: str | Path) -> Path:
         """Write a compressed NumPy archive without pickles. It appears complete or not at all."""
         with atomic_write(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(
-                file,
-                format=np.array(QUERIES_FORMAT),
-                widths=self.widths,
-                defined=self.defined,
-                first_hit_rank=self.first_hit_rank,
-                average_precision=self.average_precision,
-                family=np.array(self.family),
-            )
+            np.savez_compressed(file, format=QUERIES_FORMAT, **vars(self))
         return Path(path)
 
     @classmethod
     def read(cls, path: str | Path) -> QueryResults:
-        """Read a file of :meth:`write`.
-
-        Raises:
-            InputError: the file is missing, damaged, or of another format.
-        """
+        """Read a file of :meth:`write`; InputError if it is missing, damaged, or of another format."""
         try:
             with np.load(path, allow_pickle=False) as content:
                 if int(content["format"]) != QUERIES_FORMAT:
                     raise InputError(path, f"must have format {QUERIES_FORMAT}", int(content["format"]))
-                names = ("widths", "defined", "first_hit_rank", "average_precision")
-                return cls(**{name: content[name] for name in names}, family=str(content["family"]))
+                values = {field.name: content[field.name] for field in fields(cls)}
+                return cls(**{**values, "family": str(values["family"])})
         except InputError:
             raise
         except Exception as error:  # NumPy raises OSError, ValueError, KeyError, BadZipFile, EOFError...

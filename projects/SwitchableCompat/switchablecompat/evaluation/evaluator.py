@@ -38,10 +38,7 @@ def evaluate_grid(
 
     Args:
         cfg: Config. ``TEST.FLIP.ENABLED``, ``TEST.AQE``, ``TEST.RERANK`` and ``TEST.GALLERY_DRAWS`` take effect.
-        model: The model, on its device.
         loader: FastReID's test loader: the first ``num_query`` images are the queries, the rest is the gallery.
-        num_query: Number of queries.
-        dataset: Name of the data set, for the report.
         record: The run that trained the model (``run_record``). Default: the run that ``cfg`` describes.
 
     Returns:
@@ -54,9 +51,8 @@ def evaluate_grid(
     """
     total = len(cast(Sized, loader.dataset))
     if not 0 < num_query < total:
-        raise InputError(
-            f"data set {dataset}", "needs query and gallery images", f"{num_query} and {total - num_query}"
-        )
+        found = f"{num_query} and {total - num_query}"
+        raise InputError(f"data set {dataset}", "needs query and gallery images", found)
     start = time.perf_counter()
     features = extract_features(model, loader, flip=cfg.TEST.FLIP.ENABLED, precision=cfg.TEST.PRECISION)
     if features is None:
@@ -92,14 +88,9 @@ def grid_of_features(
 
 
 def evaluate_task(task: RetrievalTask, refinement: Refinement | None = None) -> tuple[CompatibilityGrid, QueryResults]:
-    """Evaluate all defined self-tests and cross-tests.
+    """The grid of all defined self-tests and cross-tests, and the results of each query in each cell.
 
-    Args:
-        task: the queries and galleries to rank.
-        refinement: makes the grid's :attr:`~.grid.CompatibilityGrid.refined` cells; None for none.
-
-    Returns:
-        The grid, and the results of each query in each cell.
+    A refinement makes the grid's :attr:`~.grid.CompatibilityGrid.refined` cells.
     """
     cells = rank_cells(task)
     grid = grid_from_cells(cells, task.widths, task.dataset, metadata=task.metadata)

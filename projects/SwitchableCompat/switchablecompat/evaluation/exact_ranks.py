@@ -81,5 +81,4 @@ def ranks_of(scores: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 
 def _later_equals(scores: np.ndarray, place: int) -> int:
-    """Number of scores after ``place`` that equal the score at ``place``."""
     return int(np.count_nonzero(scores[place + 1 :] == scores[place]))

@@ -24,18 +24,14 @@ logger = logging.getLogger("fastreid.switchablecompat.evaluation")
 
 @dataclass(frozen=True)
 class Features:
-    """Raw (not normalised) float32 features of all sub-models, and labels.
+    """Raw (not normalised) float32 features of the sub-models that ran, by default in order of width, and labels.
 
-    Attributes:
-        values: One [N, D] tensor per sub-model that ran, by default in order of width; on the model's device if it has
-            room, else on the CPU.
-        pids: [N] int64 identities, on the CPU.
-        camids: [N] int64 cameras, on the CPU.
+    Features are on the model's device if it has room, else on the CPU. Labels are on the CPU.
     """
 
-    values: tuple[Tensor, ...]
-    pids: Tensor
-    camids: Tensor
+    values: tuple[Tensor, ...]  # [N, D] each
+    pids: Tensor  # identities, [N] int64
+    camids: Tensor  # cameras, [N] int64
 
 
 @contextmanager
@@ -61,7 +57,6 @@ def extract_features(
     """Run every sub-model on every batch; each image is decoded and normalised once.
 
     Args:
-        model: A switchable model.
         loader: FastReID's test loader: dicts of ``images`` [B, 3, H, W] (0-255), ``targets`` and ``camids`` [B].
         flip: Average the features of the image and of its mirror image.
         precision: Precision of the network, see :func:`~.precision.computing_in`.

@@ -19,12 +19,7 @@ from .grid import METRICS, CompatibilityGrid
 
 
 def draw_gallery(pids: np.ndarray, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices of the queries and of the gallery, both ascending.
-
-    Args:
-        pids: identities of all test images, ``[N]``.
-        seed: seed of the draw.
-    """
+    """Indices of the queries and of the gallery, both ascending, from the identities ``[N]`` of all test images."""
     order = np.random.default_rng(seed).permutation(len(pids))
     _, first = np.unique(pids[order], return_index=True)
     gallery = np.sort(order[first])

@@ -12,11 +12,10 @@ Backward-Compatible Representation Learning", CVPR 2020, section 3.1, applied to
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-
-import numpy as np
 
 from ..errors import InputError
 from ..widths import width_name
@@ -69,7 +68,9 @@ class CompatibilityGrid:
         object.__setattr__(self, "widths", widths)
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "dataset", str(self.dataset))
-        object.__setattr__(self, "metadata", {str(key): _plain(item) for key, item in self.metadata.items()})
+        # as JSON returns it, so that a round trip changes nothing
+        metadata = json.loads(json.dumps({**self.metadata}, default=lambda item: item.tolist()))
+        object.__setattr__(self, "metadata", metadata)
 
     @property
     def refined(self) -> CompatibilityGrid | None:
@@ -88,8 +89,7 @@ class CompatibilityGrid:
 
     def __getitem__(self, cell: Cell) -> float | None:
         """The mAP of one cell; ``grid[q, g]``."""
-        q, g = cell
-        return self.values["mAP"][q][g]
+        return self.values["mAP"][cell[0]][cell[1]]
 
     def self_tests(self) -> tuple[float | None, ...]:
         """The mAP of the diagonal: each sub-model against itself."""
@@ -202,12 +202,10 @@ def format_value(value: float | None) -> str:
 
 
 def _metrics(result: RankingResult) -> dict[str, float]:
-    ranks = {f"Rank-{k}": result.rank_k(k) for k in (1, 5, 10)}
-    return {"mAP": result.mAP, **ranks, "mINP": result.mINP}
+    return {"mAP": result.mAP, **{f"Rank-{k}": result.rank_k(k) for k in (1, 5, 10)}, "mINP": result.mINP}
 
 
 def _matrix(metric: str, rows: Sequence[Sequence[float | None]], size: int) -> Matrix:
-    """Check the matrix of a metric, and convert it to tuples of plain floats."""
     matrix = tuple(tuple(None if value is None else float(value) for value in row) for row in rows)
     if [len(row) for row in matrix] != [size] * size:
         raise InputError(metric, f"must be {size} rows of {size} values", [len(row) for row in matrix])
@@ -222,12 +220,3 @@ def mean_defined(values: Sequence[float | None]) -> float | None:
     """Mean of the values that are defined; None if there are none."""
     defined = [value for value in values if value is not None]
     return sum(defined) / len(defined) if defined else None
-
-
-def _plain(item: Any) -> Any:
-    """Convert NumPy values and tuples to the types that JSON returns, so that a round trip changes nothing."""
-    if isinstance(item, (np.generic, np.ndarray)):
-        return item.tolist()
-    if isinstance(item, Mapping):
-        return {str(key): _plain(value) for key, value in item.items()}
-    return [_plain(value) for value in item] if isinstance(item, (list, tuple)) else item

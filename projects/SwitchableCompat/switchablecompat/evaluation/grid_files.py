@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
@@ -21,11 +22,7 @@ FAIL_COLOUR = "#d7191c"
 
 
 def write_grid(grid: CompatibilityGrid, folder: str | Path, stem: str = "grid") -> list[Path]:
-    """Write ``stem.json``, ``.csv``, ``.md`` and ``.png`` into ``folder``. Each appears complete or not at all.
-
-    Returns:
-        The four paths, in this order.
-    """
+    """Write ``stem.json``, ``.csv``, ``.md`` and ``.png`` into ``folder``, each complete or not at all; their paths."""
     texts = {".json": render_json(grid), ".csv": render_csv(grid), ".md": render_markdown(grid)}
     paths = write_texts(folder, {f"{stem}{suffix}": text for suffix, text in texts.items()})
     paths.append(Path(folder) / f"{stem}.png")
@@ -85,19 +82,16 @@ def render_markdown(grid: CompatibilityGrid) -> str:
 
 
 def render_csv(grid: CompatibilityGrid) -> str:
-    """Long form, one line per cell: metric, query_width, gallery_width, value (empty = not defined).
-
-    Metrics of refined cells are called ``refined mAP`` and so on.
-    """
+    """One line per cell; an empty value is not defined. Refined cells have the metric ``refined mAP`` and so on."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["metric", "query_width", "gallery_width", "value"])
     grids = {"": grid} if grid.refined is None else {"": grid, "refined ": grid.refined}
     for prefix, one in grids.items():
         for metric in _defined(one):
-            name = f"{prefix}{metric}"
-            for query_width, row in zip(one.widths, one.values[metric], strict=True):
-                writer.writerows([name, query_width, width, item] for width, item in zip(one.widths, row, strict=True))
+            for query_width, row in zip(grid.widths, one.values[metric], strict=True):
+                for width, value in zip(grid.widths, row, strict=True):
+                    writer.writerow([f"{prefix}{metric}", query_width, width, value])
     return text.getvalue()
 
 
@@ -114,19 +108,14 @@ def render_json(grid: CompatibilityGrid) -> str:
 
 
 def draw_heat_map(grid: CompatibilityGrid) -> Figure:
-    """The mAP matrix as an annotated heat map. Failing cross-tests are hatched and framed.
-
-    Uses matplotlib's objects with the Agg canvas: needs no display, and no global figure that another plot could
-    disturb.
-    """
+    """The mAP matrix as an annotated heat map, without a display. Failing cross-tests are hatched and framed."""
     size, failed = len(grid.widths), _failed(grid, "mAP")
     defined = [value for row in grid.values["mAP"] for value in row if value is not None] or [0.0]
     low, high = min(defined), max(defined)
     figure = Figure(figsize=(max(6.4, 2.2 + 1.1 * size), max(4.4, 2.0 + 0.95 * size)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    nan = float("nan")
-    shades = [[nan if value is None else value for value in row] for row in grid.values["mAP"]]
+    shades = np.array(grid.values["mAP"], dtype=float)  # NaN where a cell is not defined
     # Widen a small range, or the colours would exaggerate unimportant differences.
     middle, half = (low + high) / 2, max((high - low) / 2, 1.0)
     image = axes.imshow(shades, cmap="Blues", vmin=middle - 1.25 * half, vmax=middle + 1.25 * half, aspect="auto")
@@ -144,8 +133,8 @@ def draw_heat_map(grid: CompatibilityGrid) -> Figure:
     for q, g in failed:
         axes.add_patch(Rectangle((g - 0.46, q - 0.46), 0.92, 0.92, zorder=2, **frame))
 
-    axes.set_xticks(range(size), [str(width) for width in grid.widths])
-    axes.set_yticks(range(size), [str(width) for width in grid.widths])
+    axes.set_xticks(range(size), map(str, grid.widths))
+    axes.set_yticks(range(size), map(str, grid.widths))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_xlabel("gallery sub-model (width)")
@@ -160,7 +149,6 @@ def draw_heat_map(grid: CompatibilityGrid) -> Figure:
 
 
 def _rows(grid: CompatibilityGrid, metric: str, *, mark: str) -> list[list[str]]:
-    """Header and rows of one metric's table as strings; failing cells end in ``mark``."""
     failed = _failed(grid, metric)
     pad = " " * len(mark) if failed and mark == "*" else ""  # keeps the decimal points of plain text in line
     lines = [["query \\ gallery", *(name + pad for name in grid.names)]]
@@ -176,7 +164,6 @@ def _failed(grid: CompatibilityGrid, metric: str) -> list[tuple[int, int]]:
 
 
 def _tally(grid: CompatibilityGrid) -> str:
-    """How many cross-tests pass, and how many cells without a mark could not be judged."""
     judged, skipped = len(grid.margins()), len(grid.cross_tests()) - len(grid.margins())
     tally = f"{judged - len(grid.failed_cells())} of {judged} cross-tests pass"
     return tally + (f", {skipped} not judged" if skipped else "")

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
-from torch import Tensor
 
 from .ranking import BLOCK_BYTES
 
 BLOCKS = 4 * BLOCK_BYTES  # similarities of a block, and the memory for its ranks and the matrix product
 CPU = torch.device("cpu")
-
-
-def placed(features: Sequence[Tensor], device: torch.device) -> Sequence[Tensor]:
-    """Move features to ``device`` if it has room for a copy and for ranking, else to the CPU."""
-    size = sum(values.nbytes for values in features)
-    return [values.to(roomy(device, size)) for values in features]
 
 
 def roomy(device: torch.device, size: int) -> torch.device:

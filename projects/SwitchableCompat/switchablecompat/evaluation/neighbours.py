@@ -18,26 +18,16 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """The nearest images of every image, including itself, nearest first.
+    """The nearest images of every image, including itself, nearest first."""
 
-    Attributes:
-        similarity: ``[n, k]`` float32.
-        index: numbers of the neighbours, ``[n, k]`` int64.
-    """
-
-    similarity: np.ndarray
-    index: np.ndarray
+    similarity: np.ndarray  # [n, k] float32
+    index: np.ndarray  # numbers of the neighbours, [n, k] int64
 
 
 def nearest(features: Tensor, items: Tensor, k: int) -> Neighbours:
-    """The ``k`` items with the greatest inner product with each feature, or all if there are fewer.
+    """The ``k`` of the items ``[m, D]`` with the greatest inner product with each feature ``[n, D]``, or all if fewer.
 
-    FAISS searches by brute force in blocks of a fixed size.
-
-    Args:
-        features: ``[n, D]`` float32 on the CPU.
-        items: ``[m, D]``, the same.
-        k: how many.
+    Both are float32 on the CPU. FAISS searches by brute force in blocks of a fixed size.
     """
     found = faiss.knn(features.numpy(), items.numpy(), min(k, len(items)), metric=faiss.METRIC_INNER_PRODUCT)
     return Neighbours(*found)
@@ -48,14 +38,9 @@ def cell_neighbours(
 ) -> Neighbours:
     """The ``k`` nearest images of every image of a cell, ``[N, k]``, or all N if there are fewer.
 
-    The neighbours within each side are the same in all cells of a row or a column, so the caller passes them.
-
-    Args:
-        query: ``[Nq, D]`` float32 on the CPU, L2-normalised.
-        gallery: ``[Ng, D]``, the same.
-        k: how many.
-        query_alone: ``nearest(query, query, k)``.
-        gallery_alone: ``nearest(gallery, gallery, k)``.
+    Features ``[Nq, D]`` and ``[Ng, D]`` are L2-normalised, float32 on the CPU. The neighbours within each side,
+    ``nearest(query, query, k)`` and the same of the gallery, serve all cells of a row or a column, so the caller passes
+    them.
     """
     of_query = _merge(query_alone, nearest(query, gallery, k), k, len(query))
     of_gallery = _merge(nearest(gallery, query, k), gallery_alone, k, len(query))
@@ -66,10 +51,7 @@ def cell_neighbours(
 
 
 def _merge(one: Neighbours, other: Neighbours, k: int, number: int) -> Neighbours:
-    """The ``k`` nearest of queries and gallery items for each row. Among ties, queries come first.
-
-    Numbers of the gallery items begin at ``number``.
-    """
+    """The ``k`` nearest of queries and gallery items (from ``number`` on). Among ties, queries come first."""
     similarity = np.concatenate([one.similarity, other.similarity], axis=1)
     index = np.concatenate([one.index, other.index + number], axis=1)
     order = np.argsort(-similarity, axis=1, kind="stable")[:, :k]

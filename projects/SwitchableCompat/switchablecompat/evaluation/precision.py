@@ -9,11 +9,7 @@ from ..errors import InputError
 
 
 def computing_in(precision: str, device: torch.device | str) -> torch.autocast:
-    """A context in which convolutions and matrix products use ``precision``. torch keeps the rest in float32.
-
-    Raises:
-        InputError: float16 without a GPU.
-    """
+    """A context in which convolutions and matrix products use ``precision``. torch keeps the rest in float32."""
     kind = torch.device(device).type
     check_precision(precision, kind)
     # No cache, because a switchable layer uses different slices of its weights at every width.
@@ -21,11 +17,7 @@ def computing_in(precision: str, device: torch.device | str) -> torch.autocast:
 
 
 def check_precision(precision: str, device: str) -> None:
-    """Reject a precision that the device does not support.
-
-    Raises:
-        InputError: with the key and the value found.
-    """
+    """Reject a precision that the device does not support, that is, float16 without a GPU."""
     if precision not in PRECISIONS:
         raise InputError("TEST.PRECISION", f"must be one of {list(PRECISIONS)}", repr(precision))
     if precision == "float16" and torch.device(device).type != "cuda":

@@ -21,17 +21,11 @@ from .neighbours import Neighbours, nearest
 
 @dataclass(frozen=True)
 class QueryExpansion:
-    """FastReID's options ``TEST.AQE``.
+    """FastReID's options ``TEST.AQE``."""
 
-    Attributes:
-        k: number of neighbours of an image, including itself.
-        times: how often features are replaced.
-        alpha: power of the similarities.
-    """
-
-    k: int
-    times: int
-    alpha: float
+    k: int  # number of neighbours of an image, including itself
+    times: int  # how often features are replaced
+    alpha: float  # power of the similarities
 
 
 def expand(features: Tensor, neighbours: Neighbours, options: QueryExpansion, *, block_bytes: int) -> Tensor:
@@ -39,12 +33,8 @@ def expand(features: Tensor, neighbours: Neighbours, options: QueryExpansion, *,
 
     Negative similarities keep their sign under any power: ``-|s|^alpha`` (FastReID's are NaN for a fractional one).
 
-    Args:
-        features: ``[N, D]`` float32 on the CPU, L2-normalised, since lengths of different sub-models' features are not
-            comparable.
-        neighbours: the ``options.k`` nearest images of each, ``[N, k]``.
-        options: the options of the method.
-        block_bytes: bound on the memory for neighbours' features.
+    Features are float32 on the CPU, L2-normalised, since lengths of different sub-models' features are not comparable.
+    Neighbours are the ``options.k`` nearest images of each, ``[N, k]``; their features take at most ``block_bytes``.
     """
     for turn in range(options.times):
         if turn:
@@ -54,10 +44,6 @@ def expand(features: Tensor, neighbours: Neighbours, options: QueryExpansion, *,
         weights = similarity.sign() * similarity.abs() ** options.alpha
         index = torch.from_numpy(neighbours.index)
         rows = max(1, block_bytes // (8 * index.shape[1] * features.shape[1]))  # gathered, and then weighted
-        features = torch.cat(
-            [
-                (weight[:, :, None] * features[chosen]).mean(dim=1)
-                for weight, chosen in zip(weights.split(rows), index.split(rows), strict=True)
-            ]
-        )
+        blocks = zip(weights.split(rows), index.split(rows), strict=True)
+        features = torch.cat([(weight[:, :, None] * features[chosen]).mean(dim=1) for weight, chosen in blocks])
     return F.normalize(features)

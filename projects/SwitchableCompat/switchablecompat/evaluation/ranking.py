@@ -64,12 +64,7 @@ class RankingResult:
         return 100.0 * float(self.inverse_negative_penalty[self.valid].mean())
 
     def rank_k(self, k: int) -> float:
-        """Share of valid queries with a positive among their first ``k`` items, in per cent.
-
-        A ``k`` at or above the gallery size gives 100, since every valid query has a positive.
-        """
-        if k < 1:
-            raise InputError("k", "must be at least 1", k)
+        """Share of valid queries with a positive among their first ``k >= 1`` items, in per cent."""
         return 100.0 * float((self.first_hit_rank[self.valid] <= k).mean())
 
 
@@ -122,11 +117,7 @@ class ProtocolMatches:
 
 
 def rank_queries(query: Tensor, gallery: Tensor, *labels: Labels, block_bytes: int = BLOCK_BYTES) -> RankingResult:
-    """Check features, then rank them by :func:`rank_matches`; ``labels`` are the arguments of :class:`ProtocolMatches`.
-
-    Raises:
-        InputError: shapes disagree, features are not finite, or no query is valid.
-    """
+    """Check features, then rank them by :func:`rank_matches`. Labels are those of :class:`ProtocolMatches`."""
     matches = ProtocolMatches(*labels)
     check_features("query", query, matches.num_queries)
     check_features("gallery", gallery, matches.num_gallery)
@@ -148,7 +139,7 @@ def rank_matches(
         query: ``[Nq, D]``, float32, L2-normalised by the caller (then the inner product is the cosine), as
             :func:`check_features` accepts them.
         gallery: ``[Ng, D]``, the same, on the same device.
-        matches: matches of the labels.
+        matches: of the labels.
         block_bytes: bound on the extra memory, in bytes, for any number of queries; on a GPU twice as much. The minimum
             is one row of similarities: 4 bytes per gallery item, ``1/D`` of the gallery features themselves.
         buffer: a :func:`similarity_buffer` of the same labels and ``block_bytes``, to reuse memory across calls.
@@ -177,17 +168,13 @@ def rank_scores(
 ) -> RankingResult:
     """Rank the gallery by any scores.
 
-    Args:
-        scores: returns the scores of the queries ``start:stop``, finite float32 ``[stop - start, Ng]``, higher is
-            better. The tensor is overwritten.
-        matches: matches of the labels.
-        block_bytes: see :func:`rank_matches`.
+    ``scores(start, stop)`` returns those of the queries ``start:stop``, finite float32 ``[stop - start, Ng]``, higher
+    is better. The tensor is overwritten.
     """
     num_queries = matches.num_queries
     rows_per_block = _rows_per_block(matches, block_bytes)
-    average_precision, inverse_penalty = np.full(num_queries, np.nan), np.full(num_queries, np.nan)
+    average_precision, inverse_penalty = np.full((2, num_queries), np.nan)
     first_hit = np.zeros(num_queries, dtype=np.int64)
-    valid = matches.num_positives > 0
 
     for start in range(0, num_queries, rows_per_block):
         stop = min(start + rows_per_block, num_queries)
@@ -206,7 +193,7 @@ def rank_scores(
             average_precision[start:stop][kept] = np.add.reduceat(ordinal / rank, first) / count
             inverse_penalty[start:stop][kept] = count / rank[first + count - 1]
             first_hit[start:stop][kept] = rank[first]
-    return RankingResult(average_precision, inverse_penalty, first_hit, valid)
+    return RankingResult(average_precision, inverse_penalty, first_hit, matches.num_positives > 0)
 
 
 def check_features(side: str, features: Tensor, num_labels: int) -> None:
@@ -228,7 +215,6 @@ def _rows_per_block(matches: ProtocolMatches, block_bytes: int) -> int:
 
 
 def _no_valid_query(num_queries: int, num_gallery: int, num_matches: int) -> InputError:
-    """The error for a task without a valid query, with its likely cause."""
     if num_matches == 0:
         cause = "no query identity appears in the gallery: take both sides from one split, with the same identities"
     else:

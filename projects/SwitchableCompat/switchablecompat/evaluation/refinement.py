@@ -29,12 +29,7 @@ logger = logging.getLogger("fastreid.switchablecompat.evaluation")
 
 @dataclass(frozen=True)
 class Refinement:
-    """Average query expansion, then re-ranking; at least one of them.
-
-    Attributes:
-        aqe: its options, or None.
-        rerank: its options, or None.
-    """
+    """Options of average query expansion, then of re-ranking; at least one of them."""
 
     aqe: QueryExpansion | None
     rerank: ReRanking | None
@@ -47,13 +42,8 @@ class Refinement:
         rerank = ReRanking(node.RERANK.K1, node.RERANK.K2, node.RERANK.LAMBDA) if node.RERANK.ENABLED else None
         return cls(aqe, rerank) if aqe or rerank else None
 
-    @property
-    def neighbours(self) -> int:
-        """Number of neighbours per image that the first step needs."""
-        return self.aqe.k if self.aqe else self.rerank.k1 if self.rerank else 0
-
     def to_dict(self) -> dict[str, Any]:
-        """The options by name for ``grid.json``, only of the enabled methods."""
+        """The options of the enabled methods by name, for ``grid.json``."""
         return {name: options for name, options in asdict(self).items() if options}
 
 
@@ -64,7 +54,7 @@ def refine_cells(task: RetrievalTask, refinement: Refinement) -> Cells:
     re-ranking sparse vectors (a few hundred bytes per image), a copy of a cell's features, and blocks of
     ``block_bytes``.
     """
-    k = refinement.neighbours
+    k = refinement.aqe.k if refinement.aqe else refinement.rerank.k1 if refinement.rerank else 0  # of the first step
     queries, galleries = ([values.cpu() for values in side] for side in (task.query, task.gallery))
     query_alone, gallery_alone = ([nearest(one, one, k) for one in side] for side in (queries, galleries))
     cells: Cells = [[None] * len(task.widths) for _ in task.widths]
@@ -80,7 +70,6 @@ def refine_cells(task: RetrievalTask, refinement: Refinement) -> Cells:
 def _refine(
     features: Tensor, neighbours: Neighbours, matches: ProtocolMatches, refinement: Refinement, block_bytes: int
 ) -> RankingResult:
-    """Rank one cell from its features and their neighbours, queries first."""
     number, options = matches.num_queries, refinement.rerank
     if refinement.aqe:
         features = expand(features, neighbours, refinement.aqe, block_bytes=block_bytes)

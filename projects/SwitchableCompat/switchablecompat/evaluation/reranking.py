@@ -28,26 +28,15 @@ GONE = -1  # fills rows of index arrays
 
 @dataclass(frozen=True)
 class ReRanking:
-    """FastReID's options ``TEST.RERANK``.
+    """FastReID's options ``TEST.RERANK``."""
 
-    Attributes:
-        k1: number of neighbours of an image, including itself.
-        k2: number of neighbours, including itself, over which an image's vector is averaged.
-        weight: lambda, the share of the original distance.
-    """
-
-    k1: int
-    k2: int
-    weight: float
+    k1: int  # number of neighbours of an image, including itself
+    k2: int  # number of neighbours, including itself, over which an image's vector is averaged
+    weight: float  # lambda, the share of the original distance
 
 
 class JaccardDistance:
-    """d_J between the queries and the gallery of a cell.
-
-    Args:
-        vectors: V, ``[N, N]``, queries first.
-        num_query: Nq.
-    """
+    """d_J between the queries and the gallery of a cell, from V ``[N, N]``, queries first."""
 
     def __init__(self, vectors: csr_array, num_query: int) -> None:
         self.queries = vectors[:num_query]
@@ -72,11 +61,8 @@ class JaccardDistance:
 def reciprocal_vectors(features: np.ndarray, neighbours: np.ndarray, k2: int, *, block_bytes: int) -> csr_array:
     """V, averaged over the nearest ``k2`` images, ``[N, N]`` float32.
 
-    Args:
-        features: ``[N, D]`` float32, L2-normalised.
-        neighbours: numbers of the k1 nearest images of each, nearest first, ``[N, k1]``.
-        k2: see :class:`ReRanking`.
-        block_bytes: bound on the extra memory of a block of rows.
+    Features ``[N, D]`` are float32, L2-normalised. Neighbours are the numbers of the k1 nearest images of each, nearest
+    first, ``[N, k1]``. A block of rows takes at most ``block_bytes``.
     """
     number, k1 = neighbours.shape
     reciprocal = _reciprocal(neighbours, block_bytes)
@@ -111,11 +97,9 @@ def _reciprocal(neighbours: np.ndarray, block_bytes: int) -> np.ndarray:
 
 
 def _expanded(reciprocal: np.ndarray, close: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """R* of some images: the number of members of each, ``[B]``, and the members, ascending for each.
+    """R* of some images, from their R(i, k1) ``[B, k1]`` and R(c, k1/2) of all ``[N, h]``.
 
-    Args:
-        reciprocal: R(i, k1) of these images, ``[B, k1]``.
-        close: R(c, k1/2) of all images, ``[N, h]``.
+    Returns the number of members of each, ``[B]``, and the members, ascending for each.
     """
     members = np.where((reciprocal == GONE)[:, :, None], GONE, close[reciprocal])  # [B, k1, h]
     real = members != GONE
@@ -134,6 +118,5 @@ def _similarities(
     """Cosines of the images from ``start`` on, each with its ``count`` images in ``index``."""
     row = np.repeat(np.arange(start, start + len(count)), count)
     step = max(1, block_bytes // (8 * features.shape[1]))
-    parts = [slice(first, first + step) for first in range(0, len(row), step)]
-    found = [np.einsum("nd,nd->n", features[row[part]], features[index[part]]) for part in parts]
-    return np.concatenate(found) if found else np.empty(0, dtype=np.float32)
+    parts = [slice(first, first + step) for first in range(0, max(len(row), 1), step)]
+    return np.concatenate([np.einsum("nd,nd->n", features[row[part]], features[index[part]]) for part in parts])

@@ -43,12 +43,10 @@ class SimilarityCounts:
 
     @property
     def num_genuine(self) -> int:
-        """Number of genuine pairs."""
         return int(self.genuine.sum())
 
     @property
     def num_impostor(self) -> int:
-        """Number of impostor pairs."""
         return int(self.impostor.sum())
 
     def histogram(self, steps_per_bin: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -64,12 +62,8 @@ def count_similarities(
 ) -> SimilarityCounts:
     """Count the pairs of one (query sub-model, gallery sub-model) cell.
 
-    Args:
-        query_features: ``[Nq, D]``, float32, finite, L2-normalised by the caller (see
-            :func:`~.ranking.check_features`).
-        gallery_features: ``[Ng, D]``, the same, on the same device.
-        matches: matches of their labels.
-        block_bytes: bound on the extra memory; the minimum is :data:`ROW_BYTES` per gallery item.
+    Features ``[Nq, D]`` and ``[Ng, D]`` are float32, finite, L2-normalised by the caller, and on one device. The extra
+    memory is at most ``block_bytes``, but at least :data:`ROW_BYTES` per gallery item.
 
     Raises:
         InputError: features do not fit the labels or each other.

@@ -6,9 +6,9 @@ sub-model ``q`` and the gallery of sub-model ``g``, by index.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import torch.nn.functional as F
@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..widths import width_name
-from .memory import placed
-from .ranking import BLOCK_BYTES, ProtocolMatches, check_features, similarity_buffer
+from .memory import roomy
+from .ranking import BLOCK_BYTES, ProtocolMatches, check_features
 
 Cell = tuple[int, int]
 
@@ -50,11 +50,8 @@ class RetrievalTask:
     block_bytes: int = BLOCK_BYTES
 
     def __post_init__(self) -> None:
-        sides = {
-            "query": (self.query, self.matches.num_queries),
-            "gallery": (self.gallery, self.matches.num_gallery),
-        }
-        for side, (features, number) in sides.items():
+        numbers = self.matches.num_queries, self.matches.num_gallery
+        for side, features, number in zip(("query", "gallery"), (self.query, self.gallery), numbers, strict=True):
             if len(features) != len(self.widths):
                 rule = f"must be given for each of the {len(self.widths)} widths"
                 raise InputError(f"{side} features", rule, len(features))
@@ -74,7 +71,7 @@ class RetrievalTask:
         """Make a task from one list of images that holds both queries and gallery.
 
         Args:
-            widths: as in the class.
+            widths: width multipliers, ascending.
             features: features of each sub-model, ``[N, D]``, as :func:`normalised` returns them.
             labels: identities and cameras, ``[N]`` each.
             query: indices of the queries.
@@ -91,15 +88,11 @@ class RetrievalTask:
         every = range(len(self.widths))
         return [(q, g) for q in every for g in every if (q, g) not in self.undefined]
 
-    @cached_property
-    def buffer(self) -> Tensor:
-        """Memory for a block of similarities, for reuse: new memory costs a tenth of the matrix product."""
-        return similarity_buffer(self.query[0], self.matches, self.block_bytes)
-
 
 def normalised(features: Sequence[Tensor]) -> list[Tensor]:
     """L2-normalise features ``[N, D]``, on their device or, if it has no room for a copy, on the CPU."""
-    return [F.normalize(values) for values in placed(features, features[0].device)]
+    device = roomy(features[0].device, sum(values.nbytes for values in features))
+    return [F.normalize(values.to(device)) for values in features]
 
 
 def undefined_cells(
@@ -111,12 +104,12 @@ def undefined_cells(
         InputError: no sub-model has such a width, or no cell is left.
     """
     names = [width_name(width) for width in widths]
-    cells = {(q, g) for q in range(len(names)) for g in range(len(names)) if diagonal_only and q != g}
+    cells = {*itertools.permutations(range(len(names)), 2)} if diagonal_only else set()
     for pair in undefined:
-        unknown = [width for width in pair if width_name(width) not in names]
-        if unknown:
+        if unknown := [width for width in pair if width_name(width) not in names]:
             raise InputError("undefined cell", f"must be of the widths {list(widths)}", unknown[0])
-        cells.add((names.index(width_name(pair[0])), names.index(width_name(pair[1]))))
+        query, gallery = (names.index(width_name(width)) for width in pair)
+        cells.add((query, gallery))
     if len(cells) == len(names) ** 2:
         raise InputError("undefined cells", "must leave a cell to evaluate", f"all {len(cells)}")
     return frozenset(cells)

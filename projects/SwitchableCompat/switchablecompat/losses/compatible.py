@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 from fastreid.config import CfgNode
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..config_rules import POSITIVE, Rule, check_rules, one_of
 from . import evidential
@@ -39,11 +39,9 @@ class EvidentialOptions:
     kl_submodels: str = "all"
 
     def prior_mass(self, classes: int) -> float:
-        """Prior mass P for this number of classes."""
         return self.prior * classes if self.prior_unit == "classes" else self.prior
 
     def kl_factor(self, classes: int) -> float:
-        """Weight lambda of the KL term for this number of classes."""
         return self.kl_weight / classes if self.kl_unit == "per_class" else self.kl_weight
 
 
@@ -73,27 +71,22 @@ RULES: dict[str, Rule] = {  # of MODEL.LOSSES
 
 
 class CompatibleTerms(NamedTuple):
-    """Results of the loss for a batch of N images.
+    """Results of the loss for a batch of N images. Only the loss has a graph."""
 
-    Attributes:
-        loss: Scalar with graph.
-        uncertainty: Mean uncertainty mass, scalar without graph; None for the cross-entropy.
-        certainty: Expected probability of the right class, [N] without graph; None unless it was asked for.
-    """
-
-    loss: Tensor
-    uncertainty: Tensor | None = None
-    certainty: Tensor | None = None
+    loss: Tensor  # scalar
+    uncertainty: Tensor | None = None  # mean uncertainty mass, scalar; None for the cross-entropy
+    certainty: Tensor | None = None  # expected probability of the right class, [N]; None unless it was asked for
 
 
-class CompatibleLoss(nn.Module):
+@dataclass(frozen=True)
+class CompatibleLoss:
     """Computes the loss and the uncertainty of one sub-model from its logits.
 
     L = mean over the batch of (risk + lambda KL), or FastReID's cross-entropy when ``options`` is None. The evidential
     terms run outside autocast in float32 (the KL term in float64), because half-precision lgamma overflows with the
     number of classes in re-ID.
 
-    Args:
+    Attributes:
         options: Settings of the evidential loss, or None for the cross-entropy.
         temperature: Divides the logits before the evidence function.
         label_smoothing: Epsilon of FastReID's label smoothing. -1 selects adaptive smoothing (only with the
@@ -103,39 +96,26 @@ class CompatibleLoss(nn.Module):
         with_certainty: Whether the evidential loss also gives certainties.
     """
 
-    def __init__(
-        self,
-        options: EvidentialOptions | None,
-        *,
-        temperature: float = 1.0,
-        label_smoothing: float = 0.0,
-        smoothing_alpha: float = 0.2,
-        scale: float = 1.0,
-        with_certainty: bool = False,
-    ) -> None:
-        super().__init__()
-        self.options = options
-        self.temperature = temperature
-        self.label_smoothing = label_smoothing
-        self.smoothing_alpha = smoothing_alpha
-        self.scale = scale
-        self.with_certainty = with_certainty
+    options: EvidentialOptions | None
+    temperature: float = 1.0
+    label_smoothing: float = 0.0
+    smoothing_alpha: float = 0.2
+    scale: float = 1.0
+    with_certainty: bool = False
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> CompatibleLoss:
-        """Read ``MODEL.LOSSES.COMPAT``, and label smoothing and scale from ``MODEL.LOSSES.CE``, which this loss
-        replaces.
+        """Read ``MODEL.LOSSES.COMPAT``, and label smoothing and scale from ``MODEL.LOSSES.CE``, which it replaces.
 
         Raises:
             InputError: An option is unknown, or a number is out of its range.
         """
         node, ce = cfg.MODEL.LOSSES.COMPAT, cfg.MODEL.LOSSES.CE
         check_rules(cfg, RULES, "MODEL.LOSSES.")
+        options = None
         if node.KIND == "evidential":
             in_range = ("must be in [0, 1) with an evidential loss", lambda value: 0 <= value < 1)
             check_rules(cfg, {"MODEL.LOSSES.CE.EPSILON": in_range})
-        options = None
-        if node.KIND == "evidential":
             custom = (node.EVIDENCE, node.RISK, node.PRIOR, node.PRIOR_UNIT, node.KL_WEIGHT, node.KL_UNIT)
             options = PRESETS.get(node.PRESET) or EvidentialOptions(*custom, node.KL_SUBMODELS)
         return cls(
@@ -147,14 +127,8 @@ class CompatibleLoss(nn.Module):
             with_certainty=cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD == "certain",
         )
 
-    def forward(self, logits: Tensor, labels: Tensor, is_full: bool = True) -> CompatibleTerms:
-        """Compute loss, uncertainty and certainty for one sub-model.
-
-        Args:
-            logits: [N, K], after margins and scale.
-            labels: [N] int64.
-            is_full: Whether the logits are the full model's.
-        """
+    def __call__(self, logits: Tensor, labels: Tensor, is_full: bool = True) -> CompatibleTerms:
+        """Loss, uncertainty and certainty from logits [N, K], after margins and scale, and labels [N] int64."""
         if self.options is None:
             loss = cross_entropy_loss(logits, labels, self.label_smoothing, self.smoothing_alpha)
             return CompatibleTerms(loss * self.scale)
@@ -173,6 +147,3 @@ class CompatibleLoss(nn.Module):
                 mean_uncertainty = evidential.uncertainty(log_alphas, prior).mean()
                 certainty = evidential.expected_probability(log_alphas, labels) if self.with_certainty else None
             return CompatibleTerms(loss * self.scale, mean_uncertainty, certainty)
-
-    def extra_repr(self) -> str:
-        return f"options={self.options}, temperature={self.temperature}, label_smoothing={self.label_smoothing}"

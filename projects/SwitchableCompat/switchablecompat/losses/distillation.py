@@ -21,20 +21,16 @@ from torch import Tensor
 from .asymmetric import regression
 from .precision import at_least_float32
 
-KINDS = ("logits", "features")
-
 
 def distillation_loss(student: Tensor, teacher: Tensor, *, kind: str, temperature: float = 1.0) -> Tensor:
     """Mean of the loss over the batch, scalar.
 
     Args:
-        student: [N, K] logits or [N, D] features of the sub-model.
-        teacher: Logits or features of the full model, of the same shape.
+        student: [N, K] logits or [N, D] features of the sub-model, as ``kind`` says.
+        teacher: Those of the full model, of the same shape.
         kind: ``logits`` or ``features``.
         temperature: T; only for ``logits``.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {KINDS}, found {kind!r}")
     with torch.autocast(student.device.type, enabled=False):
         student = at_least_float32(student)
         teacher = teacher.detach().to(student.dtype)

@@ -8,7 +8,7 @@ Multi-View Classification", ICLR 2021. With evidence e >= 0 and a prior mass P o
 so that sum_k b_k + u = 1. Evidential deep learning has P = K, so alpha = e + 1. All functions take ln alpha, because
 ``exp`` evidence of a scaled cosine logit (64 and more) can overflow float32, while its logarithm cannot.
 
-Shape shorthand: N images, K classes.
+Shape shorthand: N images, K classes; labels are int64 [N].
 """
 
 from __future__ import annotations
@@ -27,19 +27,13 @@ RISK = ("digamma", "log")
 
 
 def log_alpha(logits: Tensor, evidence: str, prior: float) -> Tensor:
-    """Logarithm of the Dirichlet parameters alpha, [N, K].
+    """Logarithm of the Dirichlet parameters alpha from logits z, both [N, K], and the prior mass P.
 
-    Args:
-        logits: [N, K].
-        evidence: ``softplus``: e = ln(1 + exp z); ``exp``: e = exp z.
-        prior: Prior mass P, shared equally by all K classes.
+    Evidence is ``softplus``, e = ln(1 + exp z), or ``exp``, e = exp z.
     """
-    log_prior = math.log(prior / logits.shape[1])
     if evidence == "exp":
-        return torch.logaddexp(logits, torch.full_like(logits, log_prior))
-    if evidence == "softplus":
-        return torch.log(F.softplus(logits) + prior / logits.shape[1])
-    raise ValueError(f"evidence must be one of {EVIDENCE}, found {evidence!r}")
+        return torch.logaddexp(logits, torch.full_like(logits, math.log(prior / logits.shape[1])))
+    return torch.log(F.softplus(logits) + prior / logits.shape[1])
 
 
 def uncertainty(log_alphas: Tensor, prior: float) -> Tensor:
@@ -57,18 +51,12 @@ def bayes_risk(log_alphas: Tensor, targets: Tensor, risk: str) -> Tensor:
 
     ``digamma`` is the exact Bayes risk, sum_k t_k (psi(S) - psi(alpha_k)). ``log`` is the cross-entropy of the mean
     (type II maximum likelihood), sum_k t_k (ln S - ln alpha_k); it depends on relative, not on absolute evidence.
-
-    Args:
-        log_alphas: [N, K].
-        targets: [N, K], rows sum to 1 (one-hot or smoothed).
-        risk: ``digamma`` or ``log``.
+    Rows of the targets t [N, K] sum to 1 (one-hot or smoothed).
     """
     log_strength = torch.logsumexp(log_alphas, dim=1, keepdim=True)
     if risk == "log":
         return (targets * (log_strength - log_alphas)).sum(dim=1)
-    if risk == "digamma":
-        return (targets * (_digamma_exp(log_strength) - _digamma_exp(log_alphas))).sum(dim=1)
-    raise ValueError(f"risk must be one of {RISK}, found {risk!r}")
+    return (targets * (_digamma_exp(log_strength) - _digamma_exp(log_alphas))).sum(dim=1)
 
 
 def misleading_evidence_kl(log_alphas: Tensor, labels: Tensor, prior: float) -> Tensor:
@@ -77,11 +65,6 @@ def misleading_evidence_kl(log_alphas: Tensor, labels: Tensor, prior: float) -> 
     Penalises only evidence for wrong classes. Sensoy et al., equation 5, is the case P = K, a = 1. The reference is
     Dir(a), because alpha equals a without evidence. Against Dir(1), a prior mass below K would reward evidence for
     wrong classes until alpha = 1. Evidence above e^20 does not increase the penalty.
-
-    Args:
-        log_alphas: [N, K].
-        labels: [N] int64.
-        prior: P.
     """
     classes = log_alphas.shape[1]
     base = prior / classes
@@ -95,10 +78,8 @@ def misleading_evidence_kl(log_alphas: Tensor, labels: Tensor, prior: float) -> 
 
 
 def smoothed_targets(labels: Tensor, classes: int, epsilon: float) -> Tensor:
-    """Targets of FastReID's label smoothing, [N, K] float32: 1 - epsilon for the label, epsilon / (K - 1) for
-    others."""
-    off = epsilon / max(classes - 1, 1)
-    targets = torch.full((labels.shape[0], classes), off, device=labels.device)
+    """Targets of FastReID's label smoothing, [N, K] float32: 1 - epsilon for the label, else epsilon / (K - 1)."""
+    targets = torch.full((len(labels), classes), epsilon / max(classes - 1, 1), device=labels.device)
     return targets.scatter_(1, labels.unsqueeze(1), 1.0 - epsilon)
 
 

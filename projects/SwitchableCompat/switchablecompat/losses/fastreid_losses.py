@@ -17,13 +17,9 @@ _MARGIN_INSTEAD = 0.3  # of the hinge that FastReID takes where the soft margin 
 
 
 def cross_entropy_loss(logits: Tensor, labels: Tensor, epsilon: float, alpha: float = 0.2) -> Tensor:
-    """Scalar cross-entropy with label smoothing, mean over the images whose loss is not zero.
+    """Scalar cross-entropy of logits [N, K] and labels [N] int64, mean over the images whose loss is not zero.
 
-    Args:
-        logits: [N, K].
-        labels: [N] int64.
-        epsilon: Label smoothing; -1: FastReID's adaptive one, ``alpha`` times the probability of the right class.
-        alpha: See ``epsilon``.
+    Label smoothing is ``epsilon``; with -1 it is ``alpha`` times the probability of the right class, as in FastReID.
     """
     smoothing: float | Tensor = epsilon
     if epsilon < 0:
@@ -39,11 +35,9 @@ def cross_entropy_loss(logits: Tensor, labels: Tensor, epsilon: float, alpha: fl
 
 
 def triplet_loss(features: Tensor, labels: Tensor, margin: float, norm_feat: bool, hard_mining: bool) -> Tensor:
-    """Scalar triplet loss of a batch.
+    """Scalar triplet loss of features [N, D] and labels [N] int64.
 
     Args:
-        features: [N, D].
-        labels: [N] int64.
         margin: Of the hinge; 0: the soft margin, ln(1 + exp(d_ap - d_an)), or a hinge of 0.3 where that overflows.
         norm_feat: Whether distances are of normalised features.
         hard_mining: The hardest positive and negative of each image; otherwise weighted means.

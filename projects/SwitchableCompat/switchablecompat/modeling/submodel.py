@@ -21,7 +21,7 @@ def extract_submodel(model: SwitchableBaseline, width: float) -> Baseline:
         InputError: The model has no such width.
     """
     static = extract_module(model, model.switch.index_of(width))
-    del static._modules["compatible_loss"], static.__dict__["teachers"]
+    del static.__dict__["compatible_loss"], static.__dict__["teachers"]
     return static
 
 
