@@ -188,3 +188,9 @@ def test_memory_is_what_each_sub_model_owns_and_collect_frees_grad():
     sum(losses.values()).backward()
     aggregation.collect(0)
     assert all(p.parameter.grad is None for p in shared)
+
+
+def test_unknown_granularity_is_named():
+    model = tiny_model()
+    with pytest.raises(ValueError, match="granularity must be one of .* found 'block'"):
+        make(model, SumAggregator(), "block")

@@ -206,3 +206,10 @@ def test_an_overflow_leaves_no_trace_and_a_resumed_memory_goes_on():
     weights = [one(grams[0], torch.Generator().manual_seed(3)) for one in (plain, resumed)]
     assert torch.equal(*weights)
     assert GradientProjection().state_dict() == {}
+
+
+def test_wrong_options_are_named():
+    with pytest.raises(ValueError, match="must be of .* found 'half' and 'none'"):
+        GradientProjection("half")
+    with pytest.raises(ValueError, match="memory must be in .* found 1"):
+        GradientProjection(memory=1)

@@ -109,3 +109,8 @@ def test_it_brings_the_student_to_its_teacher(kind):
         optimizer.step()
     nearest = torch.cdist(torch.nn.functional.normalize(student), torch.eye(3)).argmin(dim=1)
     assert torch.equal(nearest, labels)
+
+
+def test_pure_relation_losses_are_not_on_offer():
+    with pytest.raises(ValueError, match="kind must be one of .* found 'rkd'"):
+        asymmetric_loss(torch.zeros(1, 2), torch.zeros(1, 2), torch.zeros(1).long(), kind="rkd", margin=0.7)

@@ -42,3 +42,8 @@ def test_agreement_costs_nothing_and_the_full_model_gets_no_gradient(kind):
 def test_half_precision_logits_are_taken_in_float32():
     z = torch.tensor([[1000.0, 0.0]], dtype=torch.float16)
     assert distillation_loss(z, torch.zeros(1, 2), kind="logits").dtype == torch.float32
+
+
+def test_unknown_kind_is_named():
+    with pytest.raises(ValueError, match="kind must be one of .* found 'rkd'"):
+        distillation_loss(torch.zeros(1, 2), torch.zeros(1, 2), kind="rkd")

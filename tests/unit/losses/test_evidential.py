@@ -166,3 +166,10 @@ def test_digamma_of_an_exponential_is_smooth_over_its_switch(x):
 def test_smoothing_is_fastreids():
     targets = ev.smoothed_targets(torch.tensor([1]), 5, 0.1)
     torch.testing.assert_close(targets, torch.tensor([[0.025, 0.9, 0.025, 0.025, 0.025]]))
+
+
+def test_unknown_options_are_named():
+    with pytest.raises(ValueError, match="evidence must be one of .* found 'relu'"):
+        ev.log_alpha(torch.zeros(1, 2), "relu", 1.0)
+    with pytest.raises(ValueError, match="risk must be one of .* found 'mse'"):
+        ev.bayes_risk(torch.zeros(1, 2), torch.ones(1, 2), "mse")

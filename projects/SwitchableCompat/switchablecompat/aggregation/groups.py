@@ -34,6 +34,8 @@ def groups_of(
 
 
 def _group(p: SharedParameter, granularity: str, by_name: dict[str, SharedParameter]) -> Group:
+    if granularity not in GRANULARITIES:
+        raise ValueError(f"granularity must be one of {GRANULARITIES}, found {granularity!r}")
     layer, _, key = p.name.rpartition(".")
     if granularity == "global":
         return Group("all")

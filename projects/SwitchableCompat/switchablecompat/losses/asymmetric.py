@@ -27,6 +27,7 @@ from torch import Tensor
 
 from .precision import at_least_float32
 
+KINDS = ("reg", "contr", "contr_plus", "triplet")
 _SMALLEST = 1e-12  # smaller squared distances in float32 are rounding, and the slope of their square root is noise
 
 
@@ -40,6 +41,8 @@ def asymmetric_loss(student: Tensor, teacher: Tensor, labels: Tensor, *, kind: s
         kind: One of ``reg``, ``contr``, ``contr_plus``, ``triplet``.
         margin: Margin on d for ``contr`` and ``contr_plus``, on 2 - 2 cos for ``triplet``.
     """
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {KINDS}, found {kind!r}")
     with torch.autocast(student.device.type, enabled=False):
         student = at_least_float32(student)
         anchors = F.normalize(student)

@@ -21,6 +21,8 @@ from torch import Tensor
 from .asymmetric import regression
 from .precision import at_least_float32
 
+KINDS = ("logits", "features")
+
 
 def distillation_loss(student: Tensor, teacher: Tensor, *, kind: str, temperature: float = 1.0) -> Tensor:
     """Mean of the loss over the batch, scalar.
@@ -31,6 +33,8 @@ def distillation_loss(student: Tensor, teacher: Tensor, *, kind: str, temperatur
         kind: ``logits`` or ``features``.
         temperature: T; only for ``logits``.
     """
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {KINDS}, found {kind!r}")
     with torch.autocast(student.device.type, enabled=False):
         student = at_least_float32(student)
         teacher = teacher.detach().to(student.dtype)

@@ -33,7 +33,9 @@ def log_alpha(logits: Tensor, evidence: str, prior: float) -> Tensor:
     """
     if evidence == "exp":
         return torch.logaddexp(logits, torch.full_like(logits, math.log(prior / logits.shape[1])))
-    return torch.log(F.softplus(logits) + prior / logits.shape[1])
+    if evidence == "softplus":
+        return torch.log(F.softplus(logits) + prior / logits.shape[1])
+    raise ValueError(f"evidence must be one of {EVIDENCE}, found {evidence!r}")
 
 
 def uncertainty(log_alphas: Tensor, prior: float) -> Tensor:
@@ -56,7 +58,9 @@ def bayes_risk(log_alphas: Tensor, targets: Tensor, risk: str) -> Tensor:
     log_strength = torch.logsumexp(log_alphas, dim=1, keepdim=True)
     if risk == "log":
         return (targets * (log_strength - log_alphas)).sum(dim=1)
-    return (targets * (_digamma_exp(log_strength) - _digamma_exp(log_alphas))).sum(dim=1)
+    if risk == "digamma":
+        return (targets * (_digamma_exp(log_strength) - _digamma_exp(log_alphas))).sum(dim=1)
+    raise ValueError(f"risk must be one of {RISK}, found {risk!r}")
 
 
 def misleading_evidence_kl(log_alphas: Tensor, labels: Tensor, prior: float) -> Tensor:
