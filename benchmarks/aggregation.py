@@ -1,7 +1,5 @@
 """Aggregation of m gradients without the rest of a step: ours, TorchJD's, and the textbook's loop."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable, Sequence
 from typing import Any

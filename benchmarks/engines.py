@@ -1,7 +1,5 @@
 """FAISS and Milvus Lite on the same generated vectors."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import tempfile
 from collections.abc import Sequence

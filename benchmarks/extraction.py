@@ -1,7 +1,5 @@
 """Feature extraction of all widths in one pass, compared with reading the data alone plus the forwards alone."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Grid evaluation: ours, the matrix products alone, and FastReID's ``evaluate_rank`` cell by cell."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import importlib

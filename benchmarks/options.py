@@ -1,7 +1,5 @@
 """Options of a step whose benefit depends on the machine, each against the defaults."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable
 from typing import Any

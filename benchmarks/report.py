@@ -1,7 +1,5 @@
 """The result of a benchmark: one JSON, from which the tables are made."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Growth of the cost with the number of widths, the size of the gallery, and the number of processes."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import os

@@ -1,7 +1,5 @@
 """A training step of all sub-models, compared with the arithmetic that it needs."""
 
-from __future__ import annotations
-
 import argparse
 import itertools
 from collections.abc import Callable, Iterable, Sequence

@@ -1,7 +1,5 @@
 """The generated data set: its difficulty without learning, the time to draw it, and samples."""
 
-from __future__ import annotations
-
 import tempfile
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Interleaved repeats, ratios with their spread, and the peak memory of a process."""
 
-from __future__ import annotations
-
 import gc
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping

@@ -3,8 +3,6 @@
 Downloads nothing. Packages that the machine lacks come from the wheels that ``make gpu-wheels`` collected.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

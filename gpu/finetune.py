@@ -4,8 +4,6 @@ First the full model alone is trained on persons that no other part uses. All th
 they would from ImageNet's weights. Then each method trains for the same number of steps, and its grid is evaluated.
 """
 
-from __future__ import annotations
-
 import switchablecompat  # noqa: F401  (before anything of FastReID)
 
 # isort: split

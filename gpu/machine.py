@@ -1,7 +1,5 @@
 """Describe this machine in one line of JSON. Without a GPU this is an error, except in a dry run."""
 
-from __future__ import annotations
-
 import argparse
 import json
 

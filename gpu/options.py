@@ -1,7 +1,5 @@
 """Options of all parts."""
 
-from __future__ import annotations
-
 import argparse
 import time
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Draw generated persons at 256 x 128 pixels into one array, for trainings that hold it on the device."""
 
-from __future__ import annotations
-
 import argparse
 import os
 from concurrent.futures import ProcessPoolExecutor

@@ -1,7 +1,5 @@
 """Pictures that stay on the device, so that a training step waits for no loader. Augmentation runs there too."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass

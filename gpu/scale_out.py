@@ -7,8 +7,6 @@ ring moves 2 (n - 1) / n of a buffer's bytes through each link.
     python -m gpu.scale_out --gpus 2,8 --step 0.065
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Measure a training step of all sub-models as a ratio to plain ones, and the GPU's idle time between launches."""
 
-from __future__ import annotations
-
 import switchablecompat  # noqa: F401  (before anything of FastReID)
 
 # isort: split

@@ -1,7 +1,5 @@
 """Run the tests that need a GPU, and write the outcome of each as soon as it is known."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

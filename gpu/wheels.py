@@ -1,7 +1,5 @@
 """Collect wheels for a machine without internet, and install there what it lacks. Its own torch stays."""
 
-from __future__ import annotations
-
 import argparse
 import importlib.util
 import os

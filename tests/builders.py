@@ -1,7 +1,5 @@
 """What several tests build alike: configs, models with nothing left at its initial value, small networks."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """What tests of galleries build alike: cards, features, feature files, images, and an encoder without a network."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Small data sets in the layouts in which the real ones come, for FastReID's own classes to read."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

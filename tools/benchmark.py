@@ -5,8 +5,6 @@ Each sub-command measures in interleaved rounds, prints a table (median, quartil
 JSON, from which the tables of the documentation are made. Run nothing else on the machine.
 """
 
-from __future__ import annotations
-
 import startup  # noqa: F401  (before torch is loaded)
 
 # isort: split

@@ -5,8 +5,6 @@ FastReID's own builder builds every backbone with random weights; then it is con
 for bit with FastReID's network (in evaluation and training mode), and each extracted sub-model with its width.
 """
 
-from __future__ import annotations
-
 import startup  # noqa: F401  (before torch is loaded)
 
 # isort: split

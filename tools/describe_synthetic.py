@@ -4,8 +4,6 @@
 Writes the figures as JSON and a sheet of samples as JPEG.
 """
 
-from __future__ import annotations
-
 import startup  # noqa: F401  (before torch is loaded)
 
 # isort: split

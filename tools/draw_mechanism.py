@@ -1,8 +1,6 @@
 #!/usr/bin/env python
 """Draw the diagnostics of trainings: conflicts by part of the network, gradients, losses, uncertainty."""
 
-from __future__ import annotations
-
 import startup  # before torch is loaded
 
 # isort: split

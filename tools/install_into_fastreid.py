@@ -6,8 +6,6 @@ that both need must be installed. No existing file is changed. A manifest beside
 Files that you have changed or added since are never deleted or replaced.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -3,8 +3,6 @@
 Each engine and index is measured in its own process. Writes engines.json.
 """
 
-from __future__ import annotations
-
 import startup  # noqa: F401  (before torch is loaded)
 
 # isort: split

@@ -1,8 +1,6 @@
 #!/usr/bin/env python
 """Fill the tables of README.md and docs/ from committed JSON files; ``--check`` only reports stale pages."""
 
-from __future__ import annotations
-
 import startup  # before torch is loaded
 
 # isort: split

@@ -8,8 +8,6 @@ the uninterrupted run's weights, bit for bit. A run that ends before it is kille
 left to end.
 """
 
-from __future__ import annotations
-
 import argparse
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """A training loop on one batch, as a trainer builds it, for tests on a GPU."""
 
-from __future__ import annotations
-
 import torch
 from fastreid.engine.train_loop import AMPTrainer, SimpleTrainer
 from fastreid.modeling.meta_arch import build_model

@@ -1,7 +1,5 @@
 """tools/check_dataset.py as a command: tables, exit codes, and one clear line for every bad input."""
 
-from __future__ import annotations
-
 import json
 import os
 import runpy

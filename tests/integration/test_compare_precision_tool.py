@@ -1,7 +1,5 @@
 """tools/compare_precision.py: the difference that half precision makes, per cell, agrees with the grids themselves."""
 
-from __future__ import annotations
-
 import functools
 import json
 

@@ -1,7 +1,5 @@
 """Into a checkout assembled from the installed FastReID and out again: what is there, what runs, what is refused."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import os

@@ -1,7 +1,5 @@
 """Numbers of augmentation and schedule that make no sense: one line with key, rule and value, and no training."""
 
-from __future__ import annotations
-
 import itertools
 
 import pytest

@@ -1,7 +1,5 @@
 """Every shim against its symptom in a clean interpreter, and FastReID as a wheel and as a checkout."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

@@ -1,7 +1,5 @@
 """The tables that ``update_docs.py`` puts into the pages, each rendered from committed files of ``results/``."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Tables of several methods: the runs of a suite, and published figures."""
 
-from __future__ import annotations
-
 import itertools
 import os
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Tables of deployment: indexes, and an upgrade."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from switchablecompat.deploy.card import ModelCard

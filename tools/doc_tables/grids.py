@@ -1,7 +1,5 @@
 """Tables of one trained family: its grid, refined grids, and what ``report.json`` says of it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from statistics import fmean
 

@@ -1,7 +1,5 @@
 """What all tables share: reading JSON, GitHub's form of a table, and the line of provenance."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

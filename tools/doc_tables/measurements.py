@@ -1,7 +1,5 @@
 """Tables of what ``benchmarks/`` and ``gpu/`` measure: ratios, backbones, difficulty of the generated data, a GPU."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Config keys of the plug-in, and loading."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from typing import Any

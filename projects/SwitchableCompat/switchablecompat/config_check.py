@@ -1,7 +1,5 @@
 """Rules that involve several config keys. Rules of a single key are in ``config_rules.py``."""
 
-from __future__ import annotations
-
 import math
 
 from fastreid.config import CfgNode as CN  # noqa: N817  (FastReID's own abbreviation)

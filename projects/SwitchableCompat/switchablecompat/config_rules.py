@@ -1,7 +1,5 @@
 """Rules of single config keys, independent of other keys, and the table of the rules that every config must meet."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from typing import Any

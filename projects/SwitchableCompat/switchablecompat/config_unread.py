@@ -1,7 +1,5 @@
 """Settings that nothing reads. They are no error, but a user who sets one expects an effect that it does not have."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Any

@@ -1,7 +1,5 @@
 """The error type for bad input, its exit code, and one-line messages for failures of the machine."""
 
-from __future__ import annotations
-
 import errno
 import locale
 import os

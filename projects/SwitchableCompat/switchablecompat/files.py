@@ -1,7 +1,5 @@
 """Writing files so that a final name never holds a half-written file."""
 
-from __future__ import annotations
-
 import json
 import os
 import secrets

@@ -1,7 +1,5 @@
 """Losses from outside the package, by name. ``MODEL.LOSSES.NAME`` may list them beside ours."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 from torch import Tensor

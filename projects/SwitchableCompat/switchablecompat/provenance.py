@@ -1,7 +1,5 @@
 """The trained family that a file belongs to, and the versions and the machine that made it."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.metadata
 import importlib.util

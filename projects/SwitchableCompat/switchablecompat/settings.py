@@ -1,7 +1,5 @@
 """Settings that features depend on, differences of two configs, and the check that two models' features compare."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Names of sub-models by their width multiplier, shared by loss names, grid scalars and file names."""
 
-from __future__ import annotations
-
 from .errors import InputError
 
 DECIMALS = 4

@@ -1,7 +1,5 @@
 """Fabricated results: invented numbers for the arithmetic of tables, never a measurement."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The data set check: each planted fault is found, named and graded; sound data give no finding."""
 
-from __future__ import annotations
-
 import itertools
 import signal
 from collections.abc import Callable

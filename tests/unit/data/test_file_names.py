@@ -1,7 +1,5 @@
 """Names of files in which FastReID's patterns cut something off: one line that names the file and the way out."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

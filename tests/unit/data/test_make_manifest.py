@@ -1,7 +1,5 @@
 """tools/make_manifest.py: folders and a pattern become a manifest, or one clear error."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """ManifestReID: a CSV becomes items that FastReID's own loader and evaluator accept, or one clear error."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

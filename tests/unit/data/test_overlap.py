@@ -1,7 +1,5 @@
 """What is trained and tested at once is found, whatever files, links and data sets are called."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Files by their paths: the same file has one name however it is spelt, and other files have others."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

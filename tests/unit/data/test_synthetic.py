@@ -1,7 +1,5 @@
 """The generated data set: layout, determinism, protocol, and what an interruption leaves behind."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import subprocess

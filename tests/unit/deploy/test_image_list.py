@@ -1,7 +1,5 @@
 """Which files below a folder are images: links are followed, hidden names are not, and what is left out is said."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Half precision: who computes in it, how far features move, and what is refused."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.nn.functional as F

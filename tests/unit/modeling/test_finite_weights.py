@@ -1,7 +1,5 @@
 """Weights that are not finite numbers are refused by name wherever weights are read."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -4,8 +4,6 @@ Each function below provokes one symptom of FastReID and returns what it saw; ``
 reported by its type and message.
 """
 
-from __future__ import annotations
-
 import importlib
 import io
 import json

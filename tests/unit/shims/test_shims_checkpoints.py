@@ -1,7 +1,5 @@
 """FastReID's checkpointer through the shims."""
 
-from __future__ import annotations
-
 import io
 import pickle
 

@@ -1,7 +1,5 @@
 """Two processes on the CPU through FastReID's own ``launch``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

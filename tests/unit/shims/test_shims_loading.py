@@ -1,7 +1,5 @@
 """FastReID's data pipeline through the shims: devices, errors, unreadable images, tensors of images."""
 
-from __future__ import annotations
-
 import struct
 import threading
 import zlib

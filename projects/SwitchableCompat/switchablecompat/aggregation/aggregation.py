@@ -1,7 +1,5 @@
 """Interface to the training loop: it collects each sub-model's gradient and then aggregates them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import combinations
 from typing import Any

@@ -1,7 +1,5 @@
 """Aggregators: they map Gram matrices of the sub-models' gradients to the weights of their sum."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Builds the aggregation from the config."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

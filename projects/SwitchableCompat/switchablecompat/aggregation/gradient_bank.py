@@ -1,7 +1,5 @@
 """Flat storage for the sub-models' gradients on shared parameters: at most m flat gradients, without a graph."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Sequence
 from itertools import accumulate, combinations_with_replacement, groupby
 from typing import NamedTuple

@@ -16,8 +16,6 @@ conflicting part from all others. Here v gives up only a *share* Y_ij in [0, 1] 
 Shape shorthand: m sub-models (in order of width), R shells (shell r: the elements owned by sub-model r but not by r-1).
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

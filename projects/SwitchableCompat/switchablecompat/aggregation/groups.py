@@ -1,7 +1,5 @@
 """Groups of parameters, or of their output channels, that share one Gram matrix."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Aggregators of TorchJD (an optional package): its weightings, on the Gram matrix of one group after another."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -3,8 +3,6 @@
 ``parsers/`` defines the options, and loads neither torch nor FastReID; the module ``COMMAND.py`` here does the work.
 """
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import sys

@@ -1,7 +1,5 @@
 """Find errors in a data set before training."""
 
-from __future__ import annotations
-
 import argparse
 import os
 from dataclasses import asdict, replace

@@ -1,7 +1,5 @@
 """Run every method of a suite on every seed, then make tables and plots."""
 
-from __future__ import annotations
-
 import argparse
 import signal
 import sys

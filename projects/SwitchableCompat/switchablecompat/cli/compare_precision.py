@@ -1,7 +1,5 @@
 """Compare every cell of a trained model in float32 and in another precision."""
 
-from __future__ import annotations
-
 import argparse
 import os
 from typing import Any

@@ -1,7 +1,5 @@
 """The sub-model and the images of a command line, for all commands that encode images."""
 
-from __future__ import annotations
-
 import argparse
 import os
 from typing import Any

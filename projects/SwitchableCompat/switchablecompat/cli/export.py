@@ -1,7 +1,5 @@
 """Export sub-models to files that need no switchable network."""
 
-from __future__ import annotations
-
 import argparse
 
 from ..choices import FULL, KINDS

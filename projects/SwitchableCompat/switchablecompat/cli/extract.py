@@ -1,7 +1,5 @@
 """Extract features of very many images into Parquet shards."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 

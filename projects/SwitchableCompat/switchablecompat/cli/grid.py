@@ -1,7 +1,5 @@
 """Evaluate the compatibility grid of trained models, and check it against requirements."""
 
-from __future__ import annotations
-
 import argparse
 import os
 

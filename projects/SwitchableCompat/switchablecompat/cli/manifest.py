@@ -1,7 +1,5 @@
 """Make a manifest from folders of images."""
 
-from __future__ import annotations
-
 import argparse
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The command search with the engine Milvus."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

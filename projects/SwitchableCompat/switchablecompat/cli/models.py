@@ -1,7 +1,5 @@
 """The models that a command line names for evaluation."""
 
-from __future__ import annotations
-
 import argparse
 import os
 

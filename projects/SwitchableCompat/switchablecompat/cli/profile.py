@@ -1,7 +1,5 @@
 """Measure the cost of each width of a switchable model."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

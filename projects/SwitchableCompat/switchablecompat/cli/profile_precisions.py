@@ -1,7 +1,5 @@
 """Measure what int8 and float16 gain and lose at each width."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

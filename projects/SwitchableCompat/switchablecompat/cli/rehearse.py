@@ -1,7 +1,5 @@
 """Rehearse an upgrade of a gallery in Milvus, end to end."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict

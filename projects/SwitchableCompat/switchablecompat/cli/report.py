@@ -1,7 +1,5 @@
 """Write a report on a family of sub-models."""
 
-from __future__ import annotations
-
 import argparse
 
 from ..evaluation.grid_files import render_summary

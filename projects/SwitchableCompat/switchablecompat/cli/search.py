@@ -1,7 +1,5 @@
 """Search a gallery of one sub-model with queries of another."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

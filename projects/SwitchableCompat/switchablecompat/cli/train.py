@@ -1,7 +1,5 @@
 """Train or evaluate a switchable model, as FastReID's ``train_net.py`` does for its models."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -1,7 +1,5 @@
 """Measure the memory and the recall of a large FAISS index."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

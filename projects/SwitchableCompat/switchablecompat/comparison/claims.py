@@ -6,8 +6,6 @@ because its processes are gone; on another machine after the file has not been t
 system (``flock``) would be simpler, but not every network file system has them.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import secrets

@@ -1,7 +1,5 @@
 """Run the unfinished tasks of a suite, some at a time. Runs are resumable, and a failure does not stop the others."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 import time

@@ -4,8 +4,6 @@ Every run logs these figures to ``metrics.json``. A record keeps them in one sma
 drawn again without the runs.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The comparison as pictures, with matplotlib's objects, without a global figure."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from textwrap import fill

@@ -3,8 +3,6 @@
 The first lines start with ``#`` and name the source of the figures. Every table with these figures shows them below.
 """
 
-from __future__ import annotations
-
 import csv
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The comparison as Markdown, CSV and LaTeX."""
 
-from __future__ import annotations
-
 import csv
 import io
 import itertools

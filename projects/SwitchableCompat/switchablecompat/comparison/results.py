@@ -1,7 +1,5 @@
 """Results as files: one JSON per method and seed. The tables are made from these files alone."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields

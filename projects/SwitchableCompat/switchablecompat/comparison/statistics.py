@@ -5,8 +5,6 @@ query sub-models, columns are gallery sub-models. ``M(q, g)`` is a cell of a met
 of an independently trained model of the same size (no compatibility term).
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Mapping, Sequence

@@ -19,8 +19,6 @@ no feature space, so only self-tests are defined. With a reference, the full mod
 only the smaller widths are trained. The full model's self-test is then '-', because it belongs to the reference.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping

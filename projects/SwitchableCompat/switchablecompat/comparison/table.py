@@ -4,8 +4,6 @@
 and *new* the larger one: the small model encoded the gallery, and the large one encodes the queries.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Sequence
 from functools import cached_property

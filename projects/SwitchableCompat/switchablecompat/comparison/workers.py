@@ -1,7 +1,5 @@
 """Commands that run at once, each with its share of the machine."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import time

@@ -5,8 +5,6 @@ they can run at every start. :func:`check_images` decodes every image. An ``erro
 fail, hang or be meaningless. With a ``warning``, results are doubtful. A ``note`` is only information.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -5,8 +5,6 @@ becomes camera 1. It uses the first match in the whole path, so a folder called 
 pattern reads three digits and no sign, so the junk identity -1 becomes identity 1.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ The pattern is searched for in the path of an image below its folder, with ``/``
 its groups: ``pid``, ``camid`` (further ones with numbers, joined by ``_``), ``split`` or the name of one, ``type``.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping, Sequence

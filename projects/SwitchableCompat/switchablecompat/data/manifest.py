@@ -20,8 +20,6 @@ whatever path or link leads to it. For each query, FastReID's protocol leaves ou
 query image, because every model would find it as a match.
 """
 
-from __future__ import annotations
-
 import csv
 import os
 from collections import Counter

@@ -1,7 +1,5 @@
 """Opens a registered data set. If FastReID's class fails, the error is one clear line."""
 
-from __future__ import annotations
-
 import os
 import re
 import traceback

@@ -1,7 +1,5 @@
 """Finds overlap between training, query and gallery images: by file, by identity and by content."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 

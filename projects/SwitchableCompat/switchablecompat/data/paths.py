@@ -3,8 +3,6 @@
 Folders are listed once instead of a query for each file, which saves minutes on network disks.
 """
 
-from __future__ import annotations
-
 import os
 from collections import defaultdict
 from collections.abc import Iterable

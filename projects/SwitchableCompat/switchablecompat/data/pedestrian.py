@@ -8,8 +8,6 @@ Units: body coordinates are pixels of a 64 x 32 crop, x to the right, y downward
 """
 
 # ruff: noqa: RUF009 (the traits' defaults are calls that return dataclasses.field)
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields

@@ -7,8 +7,6 @@ uninterrupted one, with any number of workers. The order of ``TrainingSampler`` 
 processes, so with it n processes together see what one process sees.
 """
 
-from __future__ import annotations
-
 import itertools
 import random
 from collections.abc import Iterator, Sequence

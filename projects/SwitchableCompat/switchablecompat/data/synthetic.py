@@ -7,8 +7,6 @@ Every picture is drawn from a generator seeded by (seed, split, identity, camera
 the order nor on the machine, only on the spec, ``GENERATOR_VERSION`` and the installed Pillow's encoder.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import itertools

@@ -1,7 +1,5 @@
 """Checks of several training sets. FastReID concatenates their items and counts identities."""
 
-from __future__ import annotations
-
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Encode images by one sub-model, from any kind of file. Threads read the next batches while the sub-model computes."""
 
-from __future__ import annotations
-
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """The images of a gallery or of queries: files, folders with their subfolders, or one split of a data set."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections import Counter

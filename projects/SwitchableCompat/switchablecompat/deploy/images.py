@@ -1,7 +1,5 @@
 """Read image files as FastReID's test pipeline does. All inputs of sub-models in deployment are made here."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Packages that only deployment needs."""
 
-from __future__ import annotations
-
 import importlib
 from types import ModuleType
 

@@ -1,7 +1,5 @@
 """Checkpoints that are never incomplete, and that carry the record of their run."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The optimiser's step on a GPU, with few kernels. The decision to skip a step stays on the device."""
 
-from __future__ import annotations
-
 import inspect
 
 import torch

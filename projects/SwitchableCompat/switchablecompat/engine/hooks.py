@@ -1,7 +1,5 @@
 """Hooks, based on FastReID's, for several sub-models."""
 
-from __future__ import annotations
-
 import itertools
 import logging
 from collections.abc import Callable, Sequence

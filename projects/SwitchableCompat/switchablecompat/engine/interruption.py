@@ -1,7 +1,5 @@
 """Handles SIGTERM, the signal of ``kill`` and of batch systems: the run writes a checkpoint and ends."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

@@ -1,7 +1,5 @@
 """The output folder of a run: write check, lock, and files of an earlier run."""
 
-from __future__ import annotations
-
 import errno
 import itertools
 import logging

@@ -1,7 +1,5 @@
 """Priorities of the sub-models, which follow their uncertainty."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

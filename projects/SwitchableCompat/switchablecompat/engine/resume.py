@@ -1,7 +1,5 @@
 """Checks of a resume: what a resumed run may change, and what must equal the interrupted run."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

@@ -1,7 +1,5 @@
 """End of an epoch, in this order: its checkpoint, its evaluation, the best checkpoint so far."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

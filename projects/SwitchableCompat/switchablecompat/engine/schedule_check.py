@@ -1,7 +1,5 @@
 """Checks the counts of a schedule against the real length of the run, which is known when the loader is built."""
 
-from __future__ import annotations
-
 import math
 
 from fastreid.config import CfgNode

@@ -1,7 +1,5 @@
 """The screen output of a run: its own lines and all warnings. OUTPUT_DIR/log.txt has the full log."""
 
-from __future__ import annotations
-
 import datetime
 import logging
 import sys

@@ -1,7 +1,5 @@
 """Preparation of a run: config, device, seed, data check, output folder."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import os

@@ -1,7 +1,5 @@
 """Losses and diagnostics of training steps, kept on the device until they are read."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """One training step of all sub-models: forward, backward, free, one width at a time; then one optimiser step."""
 
-from __future__ import annotations
-
 import functools
 import operator
 import time

@@ -1,7 +1,5 @@
 """Make a retrieval task from trained models and a test set, for ``tools/cross_test.py``, reports and the comparison."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import logging

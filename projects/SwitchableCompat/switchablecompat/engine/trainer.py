@@ -1,7 +1,5 @@
 """FastReID's DefaultTrainer for switchable models."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections import OrderedDict

@@ -1,7 +1,5 @@
 """Try the whole evaluation on one batch of a test set before training, to find errors early, not after an epoch."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace

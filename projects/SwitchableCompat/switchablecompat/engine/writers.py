@@ -1,7 +1,5 @@
 """Writers of a run's metrics, based on FastReID's."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """Evaluate the compatibility grid of a model on a test set, in FastReID's protocol."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Mapping, Sequence, Sized

@@ -6,8 +6,6 @@ scores, until few scores pass the next threshold. On a GPU every item is ranked 
 methods are exact, ties included.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Extract the features of every sub-model in one pass over the data."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Iterator, Sequence

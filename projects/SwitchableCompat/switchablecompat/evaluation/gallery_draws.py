@@ -5,8 +5,6 @@ queries, and results are means over several draws (Liu et al., "Deep Relative Di
 model zoo uses ten). FastReID itself draws once per evaluation, from the current state of its random generator.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """A compatibility grid as files (JSON, CSV, Markdown, heat map) and as text for the terminal."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """Choose where features are kept and ranked: on the device that made them if it has room, else on the CPU."""
 
-from __future__ import annotations
-
 import torch
 
 from .ranking import BLOCK_BYTES

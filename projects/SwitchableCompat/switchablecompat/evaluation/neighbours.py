@@ -7,8 +7,6 @@ gallery items ``Nq ... N - 1``, as in FastReID, which concatenates both.
 Shapes: ``Nq`` queries, ``Ng`` gallery items, ``N = Nq + Ng``, ``D`` dimensions, ``k`` neighbours.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import faiss

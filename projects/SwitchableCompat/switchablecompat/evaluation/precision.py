@@ -1,7 +1,5 @@
 """The precision of feature extraction, ``TEST.PRECISION``. Features and rankings themselves are always float32."""
 
-from __future__ import annotations
-
 import torch
 
 from ..choices import FULL, PRECISIONS

@@ -8,8 +8,6 @@ Chum et al., "Total Recall", ICCV 2007, applied to queries and gallery alike, as
 Shapes: ``N`` images of a cell, ``D`` dimensions.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -18,8 +18,6 @@ Ties are broken by gallery order, as by a stable sort: an item with the same sco
 gallery index is lower. So even constant features give a reproducible result.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf

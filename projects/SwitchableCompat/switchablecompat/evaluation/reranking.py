@@ -16,8 +16,6 @@ copy of each as dense matrices of all images by all images. Here the Jaccard dis
 Shapes: ``Nq`` queries, ``Ng`` gallery items, ``N = Nq + Ng`` images of a cell, ``D`` dimensions.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Negative flips: the queries that a cross-test loses, their share, and the wrong items that they find."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ During an upgrade similarities from two cells of the grid compete. If these are 
 can be worse than before or after the upgrade. Shapes: ``Nq`` queries, ``Ng`` gallery items, ``D`` dimensions.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

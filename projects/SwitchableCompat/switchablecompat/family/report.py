@@ -1,7 +1,5 @@
 """The report on a family on one test set, as one value. ``report.json`` is its content."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Mapping, Sequence

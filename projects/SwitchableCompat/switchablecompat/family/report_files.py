@@ -1,7 +1,5 @@
 """The report on a family as files: ``report.json``, ``queries.csv`` and ``report.html``."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -9,8 +9,6 @@ A requirements file is yaml or JSON. Every key is optional, but at least one mus
     max_drop: 1.0                             # points of mAP below it that a cell may lose; or {mAP: 1.0, Rank-1: 2.0}
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping, Sequence

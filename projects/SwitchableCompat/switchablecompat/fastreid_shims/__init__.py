@@ -5,8 +5,6 @@ that nothing that works is touched; the docstring of each patch gives upstream's
 reason. :func:`apply` runs once, when ``switchablecompat`` is imported, before anything else of FastReID is.
 """
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import warnings

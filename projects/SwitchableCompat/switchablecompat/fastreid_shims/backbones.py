@@ -1,7 +1,5 @@
 """Backbone builders: recipes of RegNet and EfficientNet wherever the process runs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import fastreid

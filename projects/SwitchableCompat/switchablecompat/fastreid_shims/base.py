@@ -1,7 +1,5 @@
 """What a shim is: a name, a feature test, and a patch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Checkpoints that hold NumPy values."""
 
-from __future__ import annotations
-
 import functools
 import io
 import pickle

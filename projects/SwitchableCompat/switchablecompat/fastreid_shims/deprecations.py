@@ -1,7 +1,5 @@
 """Calls that still work on this stack but warn in every run, and will be removed."""
 
-from __future__ import annotations
-
 import pickle
 import warnings
 from collections.abc import Callable

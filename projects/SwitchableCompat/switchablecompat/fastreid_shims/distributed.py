@@ -1,7 +1,5 @@
 """Several processes on the CPU: gloo instead of NCCL, ``DistributedDataParallel`` without device ids."""
 
-from __future__ import annotations
-
 import gc
 import inspect
 import sys

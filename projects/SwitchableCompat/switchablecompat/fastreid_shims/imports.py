@@ -1,7 +1,5 @@
 """Names that FastReID imports and that Python or torch have removed since. Nothing here may import FastReID."""
 
-from __future__ import annotations
-
 import collections
 import collections.abc
 import importlib.util

@@ -1,7 +1,5 @@
 """Data loading: loaders on the CPU, errors instead of hangs, unreadable images by name, ``RandomAffine``."""
 
-from __future__ import annotations
-
 import types
 from collections.abc import Iterator
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Ownership: which parameters, and which of their elements, belong to which sub-model."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ parameters and the same state-dict keys. At full width it runs the original ``fo
 bit.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TypeVar
 

@@ -6,8 +6,6 @@ plain state-dict keys (``bn1.weight``); every narrower sub-model has its own lay
 then take its leading channels or start fresh (scale 1, shift 0, mean 0, variance 1).
 """
 
-from __future__ import annotations
-
 import copy
 from typing import Any, TypeVar
 

@@ -19,8 +19,6 @@ the batch (of this process, if there are several).
 Shape shorthand: N images, D feature dimension.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -12,8 +12,6 @@ Both are means over the batch, in float32 (float64 stays). The full model gets n
 Shape shorthand: N images, D feature dimension, K classes.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

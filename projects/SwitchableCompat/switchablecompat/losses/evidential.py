@@ -11,8 +11,6 @@ so that sum_k b_k + u = 1. Evidential deep learning has P = K, so alpha = e + 1.
 Shape shorthand: N images, K classes; labels are int64 [N].
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -4,8 +4,6 @@ FastReID counts the images with a loss (``nonzero``) and asks whether a loss is 
 these waits until all the work so far is done.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from fastreid.modeling.losses import triplet_loss as fastreid_triplet_loss

@@ -10,8 +10,6 @@ the same classification loss in both terms. This module computes the second term
 Shape shorthand: N images, D feature dimension, K identities.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Number format of the losses. Half precision has too few bits and too small a range for their logarithms."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """The switchable backbone in FastReID's registry. It converts the network of any registered builder."""
 
-from __future__ import annotations
-
 import os
 from itertools import pairwise
 from urllib.error import URLError

@@ -1,7 +1,5 @@
 """BN calibration: exact batch-norm statistics for every sub-model (FastReID's PreciseBN, per width)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 import torch

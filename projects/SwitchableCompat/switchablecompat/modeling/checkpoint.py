@@ -1,7 +1,5 @@
 """Reads checkpoints, and loads weights with a report of the tensors that fit the model."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Mapping
 

@@ -1,7 +1,5 @@
 """A backbone whose training forward and backward are compiled, one static graph for each width."""
 
-from __future__ import annotations
-
 import logging
 
 import torch

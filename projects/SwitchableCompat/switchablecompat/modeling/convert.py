@@ -5,8 +5,6 @@ of its output. Layouts flow through the network as tensors do, so the conversion
 rejects a module without a converter and names it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 

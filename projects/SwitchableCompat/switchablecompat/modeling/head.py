@@ -1,7 +1,5 @@
 """FastReID's embedding head at every width, with one feature dimension and one shared classifier."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch.nn.functional as F

@@ -1,7 +1,5 @@
 """Converters for FastReID's MobileNetV2 and MobileNetV3: inverted residuals with depthwise convolutions."""
 
-from __future__ import annotations
-
 from fastreid.modeling.backbones import mobilenet, mobilenetv3
 
 from ..layers import ChannelLayout

@@ -1,7 +1,5 @@
 """Converters for FastReID's OSNet: omni-scale blocks of depthwise streams that share one channel gate."""
 
-from __future__ import annotations
-
 from fastreid.modeling.backbones.osnet import (
     ChannelGate,
     Conv1x1,

@@ -1,7 +1,5 @@
 """Converters for FastReID's RegNet and EfficientNet, which share its ``regnet`` folder."""
 
-from __future__ import annotations
-
 from fastreid.modeling.backbones.regnet import effnet, regnet
 from torch import nn
 

@@ -1,7 +1,5 @@
 """Converters for FastReID's RepVGG, in its training form; extracted sub-models have FastReID's ``deploy``."""
 
-from __future__ import annotations
-
 from fastreid.modeling.backbones.repvgg import RepVGG, RepVGGBlock
 
 from ..layers import ChannelLayout, WidthSwitch

@@ -1,7 +1,5 @@
 """Converters for FastReID's ResNeSt: split attention keeps all splits and slices each of them."""
 
-from __future__ import annotations
-
 from fastreid.layers import SplAtConv2d
 from fastreid.modeling.backbones.resnest import Bottleneck, ResNeSt
 

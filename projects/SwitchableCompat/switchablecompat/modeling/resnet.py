@@ -1,7 +1,5 @@
 """Converters for FastReID's ResNet and ResNeXt: their blocks, with IBN, SE and non-local layers."""
 
-from __future__ import annotations
-
 import torch
 from fastreid.layers import IBN, Non_local, SELayer
 from fastreid.modeling.backbones import resnext

@@ -5,8 +5,6 @@ channels, other channels would be even, and the width would determine which weig
 therefore passes on those of its channels that are even *in the full model*.
 """
 
-from __future__ import annotations
-
 import torch
 from fastreid.modeling.backbones.shufflenet import ShuffleNetV2, ShuffleV2Block
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Fixed class vectors: the vertices of a regular simplex."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

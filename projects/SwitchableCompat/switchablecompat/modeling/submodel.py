@@ -1,7 +1,5 @@
 """Extraction of sub-models, the inverse of the conversion."""
 
-from __future__ import annotations
-
 from fastreid.config import CfgNode
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.modeling.meta_arch.baseline import Baseline

@@ -1,7 +1,5 @@
 """Teachers of a sub-model: a frozen reference, or the full model of the same network."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -4,8 +4,6 @@ FastReID's ResNet is hard-coded to 64 base channels and a stem for 256x128 crops
 ``MODEL.BACKBONE.FEAT_DIM`` and uses FastReID's BasicBlock. It is an ordinary backbone and is converted like any other.
 """
 
-from __future__ import annotations
-
 import math
 
 from fastreid.config import CfgNode

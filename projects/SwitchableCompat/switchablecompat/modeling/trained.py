@@ -1,7 +1,5 @@
 """Opens a trained model: its checkpoint, its settings, and the record of its run."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

@@ -4,8 +4,6 @@ The embedding is sliced like the heads. A sub-model is therefore a transformer w
 tokens, position embedding and MLPs shrink with it.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

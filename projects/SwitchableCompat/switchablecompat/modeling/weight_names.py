@@ -6,8 +6,6 @@ the prefix behind which most of its own names appear. Everything with another pr
 head) is left out. The caller decides about other tensors with the same prefix.
 """
 
-from __future__ import annotations
-
 import argparse
 import pickle
 import re

@@ -1,7 +1,5 @@
 """Commands that check and make data sets."""
 
-from __future__ import annotations
-
 import argparse
 
 from ...choices import ONE_PER_CAMERA

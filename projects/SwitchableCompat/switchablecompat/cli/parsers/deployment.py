@@ -1,7 +1,5 @@
 """Commands that export sub-models for devices and measure their cost."""
 
-from __future__ import annotations
-
 import argparse
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Commands that encode images and search the features."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Commands that train, evaluate and compare."""
 
-from __future__ import annotations
-
 import argparse
 
 from ...choices import PRECISIONS

@@ -15,8 +15,6 @@ column       type                                content
 The schema's metadata has ``family``, ``width`` and ``model_card`` (the encoder's card as JSON).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

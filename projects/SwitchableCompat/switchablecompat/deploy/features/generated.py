@@ -1,7 +1,5 @@
 """Generated features as shards, to try an index at a size for which there are no images yet."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Export one sub-model to a file, which gets its name only after a comparison with the switchable network."""
 
-from __future__ import annotations
-
 import dataclasses
 from functools import partial
 from pathlib import Path

@@ -4,8 +4,6 @@ So do pixel normalisation and all after the backbone's last layer: powers and su
 normalisation) leave float16's range.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A sub-model as devices run it: one graph from pixels to L2-normalised features."""
 
-from __future__ import annotations
-
 import torch
 from fastreid.modeling.meta_arch.baseline import Baseline
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Measure how another precision changes search: features and mAP on images that were not used for training."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

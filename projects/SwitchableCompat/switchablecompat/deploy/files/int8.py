@@ -6,8 +6,6 @@ Weights use 7 bits: without VNNI instructions, processors add two products in 16
 a file must be right on every machine.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Export one sub-model to ONNX in int8 or float16. The file gets its name only after its mAP has been measured."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Open exported files as encoders: ONNX in onnxruntime or OpenVINO, programs of torch.export, checkpoints."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import fields, replace
 from pathlib import Path

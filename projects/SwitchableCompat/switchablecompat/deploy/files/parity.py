@@ -1,7 +1,5 @@
 """Compare the features of an exported file with those of the switchable network."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Write the three kinds of files that hold one sub-model, and the FastReID config of an exported checkpoint."""
 
-from __future__ import annotations
-
 import io
 import json
 from pathlib import Path

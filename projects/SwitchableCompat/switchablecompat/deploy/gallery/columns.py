@@ -1,7 +1,5 @@
 """Read more columns of items, such as the time or the site, from a CSV. Search engines can filter by them."""
 
-from __future__ import annotations
-
 import csv
 import os
 from collections.abc import Callable, Sequence

@@ -3,8 +3,6 @@
 Memory holds the index, a sample to train it if needed, one block, and 8 bytes per image to find duplicate ids.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

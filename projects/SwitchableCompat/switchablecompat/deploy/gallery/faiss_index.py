@@ -1,7 +1,5 @@
 """FAISS indexes for inner products: made from a factory string, trained on a sample, with errors in one line."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager

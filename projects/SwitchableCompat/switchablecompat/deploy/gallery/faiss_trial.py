@@ -4,8 +4,6 @@ Some factory strings crash the process. So a separate process tries them on rand
 script, which imports only FAISS and NumPy.
 """
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

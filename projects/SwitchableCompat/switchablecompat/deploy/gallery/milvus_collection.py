@@ -6,8 +6,6 @@ the item), ``id``, ``path``, ``pid``, ``camid``, ``width`` and ``precision`` of 
 encoder and the state of the load, so both stay with the collection. It may mix widths, but not families.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """A gallery in a collection of Milvus. The same code serves the embedded Milvus Lite and a cluster."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping
 from typing import Any

@@ -4,8 +4,6 @@ Keys identify items. Items that the same sub-model has encoded are skipped; thos
 replaced, so that a gallery can be upgraded in parts while it is in use.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence

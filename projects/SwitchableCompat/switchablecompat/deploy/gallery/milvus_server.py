@@ -1,7 +1,5 @@
 """A connection to Milvus, an embedded file (Milvus Lite) or a server. Every failure becomes one line."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager

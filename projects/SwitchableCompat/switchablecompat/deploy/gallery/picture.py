@@ -4,8 +4,6 @@ Frames: green for a hit, red for a miss, grey for junk (same identity and camera
 identities are not known, black for the query. Captions give the same information without colour.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path

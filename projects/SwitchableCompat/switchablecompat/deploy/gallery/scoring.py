@@ -5,8 +5,6 @@ was not returned has no rank, and adds nothing to the average precision ``AP = 1
 positives``. For complete rankings both modules give the same.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 import faiss

@@ -4,8 +4,6 @@ Unlike in :mod:`switchablecompat.family.mixed_gallery`, which mixes features in 
 deployment would use: exported files, their readers, the engine and its loads, and one threshold for all stages.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor

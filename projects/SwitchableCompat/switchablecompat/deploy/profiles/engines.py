@@ -1,7 +1,5 @@
 """Compare FAISS and Milvus Lite on galleries of one size: inserting, searching, recall, disk and memory."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Measure each precision of each sub-model: file size, latency in onnxruntime, mAP in each cell."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial

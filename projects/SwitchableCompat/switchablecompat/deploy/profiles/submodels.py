@@ -1,7 +1,5 @@
 """The cost of each sub-model: parameters, multiply-accumulates, file sizes, and measured latency."""
 
-from __future__ import annotations
-
 import itertools
 import tempfile
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Comparable latencies, measured in turns so that a busy moment affects all candidates alike; parts of all profiles."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

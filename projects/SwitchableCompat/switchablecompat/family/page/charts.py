@@ -1,7 +1,5 @@
 """Line charts as inline SVG. The page's style sheet sets colours, dashes and fonts, so charts follow its theme."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

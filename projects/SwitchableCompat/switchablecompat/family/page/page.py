@@ -1,7 +1,5 @@
 """The content of the page, from the report: plain values for the template, which escapes every value."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The page's plots, from the report."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The page's tables: grids with one field per cell, and the effect of shared thresholds."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
