@@ -15,15 +15,15 @@ postponed = False  # read by the package when it is imported
 
 
 def prepare() -> None:
-    """Let waiting threads sleep, let Ctrl-C during imports exit with one line and code 130, and find FastReID.
+    """Let waiting threads sleep soon, let Ctrl-C during imports exit with one line and code 130, and find FastReID.
 
     (``errors`` handles Ctrl-C in this way later.) A project folder inside a FastReID checkout uses that FastReID.
 
-    Waiting threads that spin save no time on an idle machine, and multiply the time of a step on a busy one. The user's
-    own OMP_WAIT_POLICY and GOMP_SPINCOUNT stay as they are.
+    Threads that wait spin a little before they sleep: never to spin costs a quarter of a step on an idle machine, to
+    spin long multiplies its time on a busy one. The user's own OMP_WAIT_POLICY and GOMP_SPINCOUNT stay as they are.
     """
-    if "GOMP_SPINCOUNT" not in os.environ:
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     sys.excepthook = _say_interrupted
     folder = Path(sys.argv[0]).absolute().parent  # of the path it was called by: the file may be a link
     if (folder / Path(__file__).name).is_file() and (folder.parent.parent / "fastreid" / "__init__.py").is_file():

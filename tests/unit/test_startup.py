@@ -32,7 +32,7 @@ WATCH = (
     "class Watch(importlib.abc.MetaPathFinder):\n"
     "    def find_spec(self, name, path, target=None):\n"
     "        if name == 'torch':\n"
-    "            print(os.environ.get('OMP_WAIT_POLICY'))\n"
+    "            print(os.environ.get('GOMP_SPINCOUNT'))\n"
     "            os._exit(0)\n"
     "sys.meta_path.insert(0, Watch())\n"
     "runpy.run_path(sys.argv.pop(1), run_name='__main__')\n"
@@ -77,7 +77,7 @@ def test_the_installed_command_answers_at_once_too(arguments):
 @pytest.mark.parametrize("path", [*SCRIPTS[:1], TOOLS / "train_net.py", ENTRY], ids=lambda path: str(path.parent.name))
 @pytest.mark.parametrize(
     ("variables", "expected"),
-    [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"), ({"GOMP_SPINCOUNT": "9"}, "None")],
+    [({}, "1000"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None"), ({"GOMP_SPINCOUNT": "9"}, "9")],
 )
 def test_waiting_threads_sleep_unless_the_user_has_said_otherwise(variables, expected, path):
     """Told by the environment that torch finds when it is loaded."""
