@@ -209,7 +209,7 @@ def test_an_overflow_leaves_no_trace_and_a_resumed_memory_goes_on():
 
 
 def test_wrong_options_are_named():
-    with pytest.raises(ValueError, match="must be of .* found 'half' and 'none'"):
+    with pytest.raises(ValueError, match="support must be one of .* found 'half'"):
         GradientProjection("half")
     with pytest.raises(ValueError, match="memory must be in .* found 1"):
         GradientProjection(memory=1)

@@ -182,6 +182,8 @@ def test_a_gallery_smaller_than_k_saturates(size):
     pids = np.arange(size)
     result = rank_queries(torch.eye(size), torch.eye(size).flip(0), pids, pids, np.zeros(size), np.ones(size))
     assert result.rank_k(size) == result.rank_k(10) == 100.0
+    with pytest.raises(InputError, match="k: must be at least 1"):
+        result.rank_k(0)
 
 
 def test_invalid_queries_are_left_out_of_the_means():

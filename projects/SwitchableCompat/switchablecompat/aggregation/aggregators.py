@@ -69,8 +69,10 @@ class GradientProjection(Aggregator):
     """
 
     def __init__(self, support: str = "pairwise", protect: str = "none", memory: float = 0.0) -> None:
-        if support not in SUPPORTS or protect not in PROTECTED:
-            raise ValueError(f"must be of {SUPPORTS} and {PROTECTED}, found {support!r} and {protect!r}")
+        if support not in SUPPORTS:
+            raise ValueError(f"support must be one of {SUPPORTS}, found {support!r}")
+        if protect not in PROTECTED:
+            raise ValueError(f"protect must be one of {PROTECTED}, found {protect!r}")
         if not 0 <= memory < 1:
             raise ValueError(f"memory must be in [0, 1), found {memory}")
         self.support, self.protect, self.memory = support, protect, memory

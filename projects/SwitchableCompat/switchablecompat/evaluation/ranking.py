@@ -63,6 +63,8 @@ class RankingResult:
 
     def rank_k(self, k: int) -> float:
         """Share of valid queries with a positive among their first ``k >= 1`` items, in per cent."""
+        if k < 1:
+            raise InputError("k", "must be at least 1", k)
         return 100.0 * float((self.first_hit_rank[self.valid] <= k).mean())
 
 
