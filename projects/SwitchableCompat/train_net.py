@@ -4,7 +4,7 @@
 Inside a FastReID checkout (``tools/install_into_fastreid.py``) it runs with that checkout's FastReID.
 """
 
-if __name__ == "__main__":
-    from switchablecompat_command import main
+from switchablecompat_command import main
 
+if __name__ == "__main__":
     main("train")

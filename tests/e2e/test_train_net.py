@@ -169,7 +169,8 @@ def test_an_ordinary_fastreid_checkpoint_is_a_starting_point(data, tmp_path):
 def test_two_processes_train_one_family_that_evaluates_alike_in_one(data, tmp_path):
     """Without common BN statistics each rank would extract its part of the test set with its own."""
     both, alone = tmp_path / "both", tmp_path / "alone"
-    result = train_net("--config-file", TINY, "--num-gpus", 2, *EXTRAS, "OUTPUT_DIR", both, data=data)
+    loader = ("DATALOADER.NUM_WORKERS", 1)  # in each process, for training and for the test set
+    result = train_net("--config-file", TINY, "--num-gpus", 2, *EXTRAS, *loader, "OUTPUT_DIR", both, data=data)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     result = train_net(
         "--config-file", TINY, "--eval-only", "MODEL.WEIGHTS", both / "model_final.pth", "OUTPUT_DIR", alone,

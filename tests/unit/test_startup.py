@@ -132,3 +132,16 @@ def test_a_spawned_process_names_commands_as_the_user_started_them(script, repor
     monkeypatch.setattr("sys.argv", [script, "--num-gpus", "2"])
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         assert [*pool.map(cli.typed, ("report", "train"))] == [report, train]
+
+
+@pytest.mark.parametrize("path", [TOOLS / "train_net.py", ENTRY, "as pip writes it", "python -m"], ids=lambda path: "/".join(Path(path).parts[-2:]))
+def test_a_process_started_anew_can_read_fastreids_objects(path, tmp_path):
+    """``multiprocessing`` runs the main script under another name, and then unpickles, a loader's data set first."""
+    if path == "as pip writes it":
+        path = tmp_path / "switchablecompat"
+        path.write_text("from switchablecompat_command import main\nif __name__ == '__main__':\n    main()\n")
+    start = f"runpy.run_path({str(path)!r}, run_name='__mp_main__')"
+    if path == "python -m":
+        start = "runpy.run_module('switchablecompat_command', run_name='__mp_main__', alter_sys=True)"
+    done = python(f"import pickle, runpy\n{start}\nprint(pickle.loads(b'cfastreid.data\\nCommDataset\\n.').__name__)")
+    assert done.stdout == "CommDataset\n", done.stderr

@@ -159,6 +159,9 @@ def add_switchablecompat_config(cfg: CN) -> CN:
 
     # CSV file (path, pid, camid, split) of the data set ManifestReID.
     cfg.DATASETS.MANIFEST = ""
+    # Keep decoded, resized training images in memory, in every loader process. For small data sets on a CPU: after the
+    # first epoch no file is read.
+    cfg.DATALOADER.KEEP_IMAGES = False
     return cfg
 
 

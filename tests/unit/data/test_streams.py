@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from fastreid.data import samplers
+from fastreid.data import common, samplers
 from fastreid.utils import comm
 from PIL import Image
 from torchvision import transforms
@@ -87,6 +87,29 @@ def test_an_image_is_augmented_by_its_key_alone(tmp_path):
         assert torch.equal(images[0, (7, 0, position)]["images"], crops[-1])
     assert len({tuple(crop.flatten().tolist()) for crop in crops}) > 1
     assert images.num_classes == 1
+
+
+@pytest.mark.parametrize("first", ["resize", "random"])
+def test_kept_images_are_augmented_as_freshly_read_ones_and_each_file_is_read_once(tmp_path, monkeypatch, first):
+    path = tmp_path / "x.png"
+    Image.fromarray(np.random.randint(0, 255, (16, 8, 3), dtype=np.uint8)).save(path)
+
+    def scribble(image):
+        image.putpixel((0, 0), tuple(np.random.randint(0, 255, 3).tolist()))  # into the image itself
+        return image
+
+    steps = [transforms.Resize((12, 12), interpolation=3), transforms.RandomCrop(6), scribble, transforms.PILToTensor()]
+    augment = transforms.Compose(steps if first == "resize" else steps[1:])
+    fresh = SeededImages([(str(path), "p", "c")], augment)
+    expected = [fresh[0, (7, 0, position)] for position in range(10)]
+    reads = []
+    monkeypatch.setattr(common, "read_image", lambda name, read=common.read_image: reads.append(name) or read(name))
+    kept = SeededImages([(str(path), "p", "c")], augment, keep=True)
+    for position, one in enumerate(expected):
+        again = kept[0, (7, 0, position)]
+        assert torch.equal(again.pop("images"), one.pop("images"))
+        assert again == one == {"targets": 0, "camids": 0, "img_paths": str(path)}
+    assert reads == [str(path)]
 
 
 def test_outside_of_the_block_nothing_was_drawn_and_inside_the_generators_differ():

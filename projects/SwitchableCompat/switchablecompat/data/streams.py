@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from fastreid.data import CommDataset
+from fastreid.data import CommDataset, common
 from fastreid.utils import comm
 from torch.utils.data import Sampler, get_worker_info
+from torchvision.transforms import Compose, Resize
 
 Key = tuple[int, tuple[int, int, int]]  # index of an image in the data set, and seed of its augmentation
 
@@ -83,12 +84,34 @@ class EpochSampler(Sampler[Key]):
 
 
 class SeededImages(CommDataset):
-    """FastReID's data set for keys of :class:`EpochSampler`. The seed in the key determines the augmentation."""
+    """FastReID's data set for keys of :class:`EpochSampler`. The seed in the key determines the augmentation.
+
+    Args:
+        img_items: As FastReID's: path, identity, camera.
+        transform: Its transforms in their order.
+        keep: Keep the decoded images in memory, resized if this is the first transform. Each loader process keeps what
+            it reads. Images are the same as without.
+    """
+
+    def __init__(self, img_items: list[Any], transform: Compose, *, keep: bool = False) -> None:
+        super().__init__(img_items, transform)
+        self.kept: dict[int, Any] | None = {} if keep else None
+        resize = [first for first in transform.transforms[:1] if isinstance(first, Resize)]
+        self.fixed, self.random = Compose(resize), Compose(transform.transforms[len(resize) :])
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
         index, entropy = key
         if get_worker_info() is not None:  # nothing else draws random numbers in a loader process
             seed_generators(entropy)
-            return super().__getitem__(index)
+            return self._read(index)
         with seeded(*entropy):
+            return self._read(index)
+
+    def _read(self, index: int) -> dict[str, Any]:
+        if self.kept is None:
             return super().__getitem__(index)
+        path, pid, camera = self.img_items[index][:3]
+        if index not in self.kept:
+            self.kept[index] = self.fixed(common.read_image(path))
+        image = self.random(self.kept[index].copy())  # a transform may draw into its image
+        return {"images": image, "targets": self.pid_dict[pid], "camids": self.cam_dict[camera], "img_paths": path}

@@ -183,7 +183,8 @@ class SwitchableTrainer(DefaultTrainer):
         with fixed_split():
             plain = _train_loader_from_config(cfg, sampler=(), **options)["train_set"]
         # Sorted, because the order of files in a folder differs between machines.
-        images = SeededImages(sorted(plain.img_items, key=lambda item: item[0]), plain.transform)
+        items = sorted(plain.img_items, key=lambda item: item[0])
+        images = SeededImages(items, plain.transform, keep=cfg.DATALOADER.KEEP_IMAGES)
         args = _train_loader_from_config(cfg, train_set=images)
         batch = args["total_batch_size"]
         length = max(1, len(images) // batch) * batch  # as many iterations as FastReID counts in an epoch
