@@ -62,7 +62,7 @@ def main(name: str = "", prog: str = "") -> NoReturn:
     raise AssertionError("exit_on_input_error exits")
 
 
-if "__mp_main__" in sys.modules:  # a process that is started anew, like a loader's, reads FastReID's objects from a pickle
+if "__mp_main__" in sys.modules:  # a process started anew, like a loader's, gets FastReID's objects from a pickle
     import switchablecompat  # noqa: F401  (FastReID cannot be imported before it)
 
 if __name__ == "__main__":  # python -m: import by name, since the package reads the module of this name

@@ -134,7 +134,9 @@ def test_a_spawned_process_names_commands_as_the_user_started_them(script, repor
         assert [*pool.map(cli.typed, ("report", "train"))] == [report, train]
 
 
-@pytest.mark.parametrize("path", [TOOLS / "train_net.py", ENTRY, "as pip writes it", "python -m"], ids=lambda path: "/".join(Path(path).parts[-2:]))
+@pytest.mark.parametrize(
+    "path", [TOOLS / "train_net.py", ENTRY, "as pip writes it", "python -m"], ids=lambda path: Path(path).parent.name
+)
 def test_a_process_started_anew_can_read_fastreids_objects(path, tmp_path):
     """``multiprocessing`` runs the main script under another name, and then unpickles, a loader's data set first."""
     if path == "as pip writes it":
