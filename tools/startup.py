@@ -16,7 +16,7 @@ except ImportError:
     sys.exit(2)
 
 switchablecompat_command.prepare()
-switchablecompat_command.postponed = "__mp_main__" not in sys.modules  # a process that is started anew has work
+switchablecompat_command.postponed = True
 load = switchablecompat_command.load
 sys.path.append(str(Path(__file__).parents[1]))  # to import benchmarks/ and gpu/
 

@@ -151,7 +151,6 @@ def test_the_claims_of_the_first_page_hold():
     assert "SFSC beats BCT-S in every cell, and each other baseline in all but one." in text
     assert "In all cells but one the paired interval against BCT-S excludes zero." in text
     assert "The full model stays below Unified." in text
-
     assert "(PKU-Reid) SFSC beats BCT-S in all but two cells, but passes fewer cross-tests." in text
 
     def grids(method, suite="pretrained"):
