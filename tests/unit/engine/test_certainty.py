@@ -30,3 +30,9 @@ def test_a_spoiled_batch_is_forgotten_and_the_state_comes_back():
     again = ClassCertainty(2, 3, power=1.0)
     again.load_state_dict(certainty.state_dict())
     assert torch.equal(again.factors(), certainty.factors())
+
+
+def test_with_a_large_power_the_most_certain_trains_alone():
+    certainty = ClassCertainty(3, 2, power=1000.0)
+    certainty.probabilities = torch.tensor([[0.8, 0.9, 0.7], [0.5, 0.9, 0.9]])
+    torch.testing.assert_close(certainty.factors(), torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.5, 0.5]]))

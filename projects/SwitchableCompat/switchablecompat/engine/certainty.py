@@ -56,7 +56,9 @@ class ClassCertainty:
 
     def factors(self) -> Tensor:
         """Shares [K, m]; rows sum to 1. While no sub-model knows a class, the full model's share is 1."""
-        known = (self.probabilities - 1.0 / len(self.probabilities)).clamp_min(0).pow(self.power)
+        known = (self.probabilities - 1.0 / len(self.probabilities)).clamp_min(0)
+        best = known.amax(dim=1, keepdim=True)
+        known = (known / best.where(best > 0, 1.0)).pow(self.power)  # the best has 1: no underflow with large powers
         total = known.sum(dim=1, keepdim=True)
         full = torch.zeros_like(known)
         full[:, -1] = 1.0
