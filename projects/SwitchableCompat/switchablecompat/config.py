@@ -84,7 +84,8 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     cfg.MODEL.LOSSES.COMPAT.KL_SUBMODELS = "all"
     # Temperature that divides the logits before the evidence function.
     cfg.MODEL.LOSSES.COMPAT.TEMPERATURE = 1.0
-    # Exponent of the certainties in the shares of CLASSIFIER_GRAD certain.
+    # Exponent of the certainties in the shares of CLASSIFIER_GRAD certain. With a large one (1000.0) the most certain
+    # sub-model trains a class vector alone.
     cfg.MODEL.LOSSES.COMPAT.CERTAINTY_POWER = 1.0
     # gamma: a sub-model's loss factor is its mean uncertainty to this power, relative to the others. 0.0: factor 1
     cfg.MODEL.LOSSES.COMPAT.PRIORITY = 0.0

@@ -45,3 +45,12 @@ def test_each_run_has_a_column_with_all_its_series(tmp_path):
         assert one.height == two.height
         assert two.width > 1.5 * one.width
         assert len(one.convert("RGB").getcolors(1 << 20)) > 50, "lines, not an empty frame"
+
+
+def test_a_kind_of_diagnostic_that_no_run_logged_has_no_row(tmp_path):
+    run = read_history(write_log(tmp_path / "run", LINES))
+    with_shares = run | {"classifier_share_w050": [0.0, 0.5]}
+    draw_mechanism({"one": run}, tmp_path / "three_rows.png")
+    draw_mechanism({"one": run, "two": with_shares}, tmp_path / "four_rows.png")
+    with Image.open(tmp_path / "three_rows.png") as three, Image.open(tmp_path / "four_rows.png") as four:
+        assert 3 * four.height == pytest.approx(4 * three.height, abs=4)

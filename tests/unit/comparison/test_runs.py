@@ -51,6 +51,8 @@ def test_a_reference_is_the_full_model_of_the_same_seed_and_is_not_trained_again
 
 def test_seeds_and_methods_can_be_chosen_among_the_suites(suite, tmp_path):
     assert [(job.method.name, job.seed) for job in plan(suite, tmp_path, [1], ["bct"])] == [("bct", 1)]
+    pairs = [(job.method.name, job.seed) for job in plan(suite, tmp_path, [1, 0], ["bct", "ours"])]
+    assert pairs == [("bct", 1), ("ours", 1), ("bct", 0), ("ours", 0)], "seed by seed: rows can be paired early"
     with pytest.raises(InputError, match=r"--seeds: must be among the suite's seeds \[0, 1\], found 7"):
         plan(suite, tmp_path, [7])
     with pytest.raises(InputError, match="method: must be one of"):

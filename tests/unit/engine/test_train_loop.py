@@ -12,6 +12,7 @@ from builders import tiny_config
 from switchablecompat.aggregation import GradientAggregation, GradientProjection, SumAggregator
 from switchablecompat.aggregation.build import AGGREGATORS, build_aggregator
 from switchablecompat.engine import SwitchableTrainLoop
+from switchablecompat.engine.certainty import ClassCertainty
 from switchablecompat.engine.priorities import UncertaintyPriorities
 from switchablecompat.engine.step_plan import StepPlan
 from switchablecompat.engine.writers import JSONWriter
@@ -55,7 +56,7 @@ def batches():
         yield {"images": x * 10, "targets": (x[:, 0] > 0).long()}
 
 
-def make(aggregator=None, spoil=None, lr=0.1, plan=None, priorities=None):
+def make(aggregator=None, spoil=None, lr=0.1, plan=None, priorities=None, certainty=None):
     torch.manual_seed(0)
     model = ToyArchitecture(spoil)
     inner = SimpleTrainer(model, batches(), torch.optim.SGD(model.parameters(), lr), None)
@@ -63,7 +64,7 @@ def make(aggregator=None, spoil=None, lr=0.1, plan=None, priorities=None):
     aggregation = GradientAggregation(
         shared, model.switch.names, aggregator or GradientProjection(), granularity="layer"
     )
-    loop = SwitchableTrainLoop(inner, aggregation, plan, priorities)
+    loop = SwitchableTrainLoop(inner, aggregation, plan, priorities, certainty)
     loop.iter = 0
     return loop
 
@@ -94,6 +95,16 @@ def step_beside_ordinary_joint_training(loop, weights):
 
 def test_sum_is_one_step_of_ordinary_joint_training():
     step_beside_ordinary_joint_training(make(SumAggregator()), (1, 1))
+
+
+def test_the_mean_share_of_each_submodel_in_the_class_vectors_is_logged():
+    certainty = ClassCertainty(2, 2, power=1.0)
+    certainty.probabilities = torch.tensor([[0.5, 1.0], [0.75, 0.75]])  # above chance 0, 1/2 and 1/4, 1/4
+    loop = make(certainty=certainty)
+    with EventStorage() as storage:
+        loop.run_step()
+    shares = [storage.history(f"classifier_share_{name}").latest() for name in ("w050", "w100")]
+    assert shares == pytest.approx([0.25, 0.75])
 
 
 def test_weights_are_those_of_a_weighted_sum():

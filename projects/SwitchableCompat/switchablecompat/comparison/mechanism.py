@@ -17,13 +17,15 @@ from ..errors import InputError
 from ..files import atomic_write
 
 METRICS = "metrics.json"
-KEPT = ("conflict_rate", "grad_norm_", "grad_cosine_", "loss_", "uncertainty_", "certainty_")  # prefixes of keys
+# Prefixes of the keys that a record keeps.
+KEPT = ("conflict_rate", "grad_norm_", "grad_cosine_", "loss_", "uncertainty_", "certainty_", "classifier_share_")
 PANELS = (
     ("conflict_rate_", "conflicts (% of pairs)", 100.0),
     ("grad_norm_", "gradient norm", 1.0),
     ("grad_cosine_", "cosine of two gradients", 1.0),
     ("loss_compat_", "compatible loss", 1.0),
     ("uncertainty_", "uncertainty", 1.0),
+    ("classifier_share_", "share in class vectors", 1.0),
 )
 
 
@@ -51,10 +53,13 @@ def read_history(folder: str | Path) -> dict[str, Any]:
 
 
 def draw_mechanism(runs: Mapping[str, Mapping[str, Any]], path: str | Path) -> None:
-    """Draw the histories of runs, by title, into a PNG: one column per run and one row per kind of diagnostic."""
-    figure = Figure(figsize=(1.0 + 3.6 * len(runs), 1.9 * len(PANELS)), layout="constrained")
-    grid = figure.subplots(len(PANELS), len(runs), squeeze=False, sharex=True, sharey="row")
-    for row, (start, label, factor) in zip(grid, PANELS, strict=True):
+    """Draw the histories of runs, by title, into a PNG: one column per run and one row per kind of diagnostic
+    that a run logged."""
+    logged = [key for history in runs.values() for key in history]
+    panels = [panel for panel in PANELS if any(key.startswith(panel[0]) for key in logged)]
+    figure = Figure(figsize=(1.0 + 3.6 * len(runs), 1.9 * len(panels)), layout="constrained")
+    grid = figure.subplots(len(panels), len(runs), squeeze=False, sharex=True, sharey="row")
+    for row, (start, label, factor) in zip(grid, panels, strict=True):
         for axes, (title, history) in zip(row, runs.items(), strict=True):
             _draw_panel(axes, history, start, factor)
             axes.grid(alpha=0.3)

@@ -165,12 +165,12 @@ class Job:
 
 
 def plan(suite: Suite, jobs_dir: str | Path, seeds: Sequence[int], only: Sequence[str] = ()) -> list[Job]:
-    """The jobs of a suite, method by method; ``only`` selects methods."""
+    """The jobs of a suite, seed by seed, so that an unfinished suite has rows to compare; ``only`` selects methods."""
     for seed in seeds:
         if seed not in suite.seeds:
             raise InputError("--seeds", f"must be among the suite's seeds {list(suite.seeds)}", seed)
     wanted = [suite.method(name) for name in only] or suite.methods
-    return [make_job(suite, method, seed, Path(jobs_dir)) for method in wanted for seed in seeds]
+    return [make_job(suite, method, seed, Path(jobs_dir)) for seed in seeds for method in wanted]
 
 
 def make_job(suite: Suite, method: Method, seed: int, jobs_dir: Path) -> Job:

@@ -135,7 +135,11 @@ class SwitchableTrainLoop(SimpleTrainer):
         model.end_step()
         self.priorities.update(scalars)
         self._finish_averaging(averaging)
-        gradients = self.aggregation.aggregate(self.iter, self.certainty.factors() if self.certainty else None)
+        shares = self.certainty.factors() if self.certainty else None
+        gradients = self.aggregation.aggregate(self.iter, shares)
+        if shares is not None:
+            names = (f"classifier_share_{name}" for name in model.switch.names)
+            scalars.update(zip(names, shares.mean(dim=0), strict=True))
         scale = _scale_of(scaler)
         if scale is not None:
             gradients = {k: v / scale if k.startswith("grad_norm") else v for k, v in gradients.items()}
