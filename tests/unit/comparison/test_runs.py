@@ -113,6 +113,12 @@ def test_keys_added_by_an_update_change_nothing_while_they_have_their_default(jo
     assert difference({**asked, "SOLVER.AGGREGATION.POWER": 1.0}, asked) == "", "it was cgi's, which this is not"
 
 
+def test_how_images_are_read_does_not_matter(jobs):
+    asked = jobs["bct", 0].runs[0].settings()
+    read = {"DATALOADER.KEEP_IMAGES": True, "DATALOADER.NUM_WORKERS": 7, "reference.DATALOADER.NUM_WORKERS": 7}
+    assert difference({**asked, **read}, asked) == ""
+
+
 def test_how_gradients_are_compared_does_not_matter_where_they_are_summed(jobs):
     projected = jobs["ours", 0].runs[0].settings()
     summed = {**projected, "SOLVER.AGGREGATION.NAME": "sum"}

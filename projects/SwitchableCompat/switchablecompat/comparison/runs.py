@@ -33,6 +33,9 @@ NEW, INTERRUPTED, DONE = "new", "interrupted", "done"
 # The folder, the reference's files and the name of a run do not affect its training.
 PLACES = ("METHOD", "OUTPUT_DIR", "MODEL.REFERENCE.CONFIG_FILE", "MODEL.REFERENCE.WEIGHTS")
 
+# How images are read, which leaves every bit of a training as it is. Results with other values remain valid.
+READING = ("DATALOADER.KEEP_IMAGES", "DATALOADER.NUM_WORKERS")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -218,11 +221,11 @@ def difference(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
     """The first key in which two settings differ, as text; empty if they mean the same.
 
     A key that is missing ``there`` and has its default in ``asked`` is no difference, so results remain valid when an
-    update adds keys. Nor is a key that nothing reads in either.
+    update adds keys. Nor is a key that nothing reads in either, nor one of ``READING``.
     """
     defaults = flat_settings(add_switchablecompat_config(get_cfg()))
     for key in sorted({*there, *asked}):
-        if idle(key, there, defaults) and idle(key, asked, defaults):
+        if key.removeprefix(REFERENCE) in READING or (idle(key, there, defaults) and idle(key, asked, defaults)):
             continue
         before = there[key] if key in there else defaults.get(key.removeprefix(REFERENCE))
         if key not in asked or before != asked[key]:
