@@ -36,10 +36,7 @@ from switchablecompat.provenance import hardware, versions
 from .options import Options, read_options
 from .resident import Pictures, ResidentLoader, load_persons
 
-# Settings as in configs/suites/pretrained.yml.
-OURS = ["MODEL.SWITCHABLE.CLASSIFIER_GRAD", "certain", "MODEL.SWITCHABLE.SLOW_START", "0.0",
-        "SOLVER.AGGREGATION.MEMORY", "0.95"]  # fmt: skip
-METHODS = {"sfsc": ("sfsc", OURS), "bct_s": ("bct_s", []), "unified_w100": ("unified", [])}
+METHODS = {"sfsc": "sfsc", "bct_s": "bct_s", "unified_w100": "unified"}
 RUNS = 3.1  # all runs in units of SFSC's: the start and Unified cost about half of it each, BCT-S as much as SFSC
 
 
@@ -63,11 +60,10 @@ class Run:
     def __init__(
         self, scale: Scale, method: str, pictures: Pictures, steps: int, start: Path | None, device: str
     ) -> None:
-        name, opts = METHODS[method]
         fixed = ["MODEL.DEVICE", device, "SEED", "0", "MODEL.HEADS.NUM_CLASSES", str(pictures.classes)]
         fixed += ["MODEL.BACKBONE.PRETRAIN", str(start is not None), "MODEL.SWITCHABLE.CHANNELS_LAST", "True"]
         fixed += ["MODEL.BACKBONE.PRETRAIN_PATH", str(start)] if start is not None else []
-        self.cfg = load_config(scale.config.format(name), [*fixed, *opts])
+        self.cfg = load_config(scale.config.format(METHODS[method]), fixed)
         torch.manual_seed(0)
         self.model: SwitchableBaseline = build_model(self.cfg)
         self.pictures, self.steps, self.scale = pictures, steps, scale

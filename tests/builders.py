@@ -20,11 +20,17 @@ from switchablecompat.modeling.trained import run_record
 TINY = "configs/quick/sfsc_tiny.yml"
 R18 = "configs/quick/sfsc_tiny_R18.yml"
 CLASSES = 7
+CROSS_ENTROPY = {
+    "MODEL.LOSSES.NAME": "('CompatibleLoss',)", "MODEL.LOSSES.COMPAT.KIND": "ce",
+    "MODEL.SWITCHABLE.CLASSIFIER_GRAD": "all",
+}  # fmt: skip
+PLAIN = ("MODEL.LOSSES.NAME", "('CompatibleLoss',)", "MODEL.SWITCHABLE.CLASSIFIER_GRAD", "full")
 
 
 def tiny_config(*opts: object, config_file: str = TINY):
-    """A frozen config of the quick recipe with ``KEY, VALUE`` overrides."""
-    return load_config(config_file, ["MODEL.HEADS.NUM_CLASSES", str(CLASSES), *map(str, opts)])
+    """A frozen config of the quick recipe, without agreement and certainty, with ``KEY, VALUE`` overrides."""
+    plain = PLAIN if config_file == TINY else ()
+    return load_config(config_file, [*plain, "MODEL.HEADS.NUM_CLASSES", str(CLASSES), *map(str, opts)])
 
 
 def tiny_model(*opts: object, config_file: str = TINY) -> SwitchableBaseline:

@@ -1,14 +1,15 @@
 """The baselines as a user runs them: the largest model first, then a smaller one with it as reference."""
 
 import json
+from itertools import chain
 
 import pytest
 import torch
 
-from builders import TINY, train_net
+from builders import CROSS_ENTROPY, TINY, train_net
 from switchablecompat.engine import read_checkpoint
 
-CE = ("MODEL.LOSSES.COMPAT.KIND", "ce", "SOLVER.AGGREGATION.NAME", "sum")
+CE = (*chain(*CROSS_ENTROPY.items()), "SOLVER.AGGREGATION.NAME", "sum")
 SINGLE = ("METHOD", "unified", *CE, "MODEL.SWITCHABLE.ONLY_WIDTH")
 INFLUENCE = ("METHOD", "bct", "MODEL.LOSSES.NAME", "('CompatibleLoss', 'InfluenceLoss')")
 
@@ -87,8 +88,8 @@ def test_the_config_that_a_run_leaves_is_a_config_file(bct, data, tmp_path):
 
 def test_asymmetric_s_runs_on_one_switchable_network(data, tmp_path):
     options = (
-        "METHOD", "asymmetric_s", "MODEL.LOSSES.NAME", "('CompatibleLoss', 'AsymmetricLoss')",
-        "MODEL.LOSSES.ASYMMETRIC.TEACHER", "full", "MODEL.LOSSES.COMPAT.SUBMODELS", "full", *CE,
+        "METHOD", "asymmetric_s", *CE, "MODEL.LOSSES.NAME", "('CompatibleLoss', 'AsymmetricLoss')",
+        "MODEL.LOSSES.ASYMMETRIC.TEACHER", "full", "MODEL.LOSSES.COMPAT.SUBMODELS", "full",
     )  # fmt: skip
     grid, _ = run(*options, data=data, folder=tmp_path)
     assert grid["method"] == "asymmetric_s"

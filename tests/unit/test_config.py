@@ -231,8 +231,9 @@ UNREAD = [
     (("MODEL.LOSSES.COMPAT.EVIDENCE", "softplus"), "is read with KIND evidential and PRESET custom only"),
     (("MODEL.LOSSES.COMPAT.PRESET", "custom", *CE, "MODEL.LOSSES.COMPAT.PRIOR", 2.0), "not with ce, custom"),
     ((*CE, "MODEL.LOSSES.COMPAT.TEMPERATURE", 2.0), "is read with KIND evidential only"),
+    ((ONLY, 0.5, CLASSIFIER, "full"), "is not read for a network of one width, which trains its class vectors alone"),
     (("MODEL.LOSSES.COMPAT.CERTAINTY_POWER", 2.0), "is read with MODEL.SWITCHABLE.CLASSIFIER_GRAD certain only"),
-    (("MODEL.LOSSES.DISTILL.SCALE", 2.0), "is read with DistillationLoss only"),
+    (("MODEL.LOSSES.DISTILL.SCALE", 3.0), "is read with DistillationLoss only"),
     (
         (NAMES, DISTILLATION, "MODEL.LOSSES.DISTILL.TEMPERATURE", 2.0),
         "is read with DistillationLoss of KIND logits only",

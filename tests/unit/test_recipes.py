@@ -76,11 +76,11 @@ def test_every_recipe_file_is_listed_here_and_in_the_documentation():
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_is_fastreids_and_its_slow_start_half_of_the_training(name):
+def test_a_recipe_is_fastreids_with_the_parts_of_sfsc(name):
     cfg = load_config(f"configs/{name}.yml")
     assert {key: value_of(cfg, key) for key in RECIPES[name]} == RECIPES[name]
-    assert tuple(cfg.MODEL.LOSSES.NAME) == ("CompatibleLoss", "TripletLoss")
-    assert cfg.MODEL.SWITCHABLE.SLOW_START == 0.5
+    assert tuple(cfg.MODEL.LOSSES.NAME) == ("CompatibleLoss", "TripletLoss", "DistillationLoss")
+    assert (cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD, cfg.MODEL.SWITCHABLE.SLOW_START) == ("certain", 0.0)
 
 
 @pytest.mark.parametrize("name", ["VeRi/sfsc_agw_R50", "VeRi/sfsc_sbs_R50-ibn", "VehicleID/sfsc_R50-ibn"])
@@ -92,9 +92,11 @@ def test_the_losses_of_a_recipe_reach_every_parameter_of_its_network(name):
     randomise(model)
     losses = {}
     x = model.preprocess_image(images(8, 64, 64))
-    for index in range(4):
+    for index in reversed(range(4)):
         losses |= model.submodel_losses(x, torch.arange(8) // 4, index)[0]
-    assert {*losses} == {f"loss_{kind}_w{w}" for kind in ("compat", "triplet") for w in ("025", "050", "075", "100")}
+    names = ("025", "050", "075", "100")
+    expected = {f"loss_{kind}_w{w}" for kind in ("compat", "triplet", "distill") for w in names} - {"loss_distill_w100"}
+    assert {*losses} == expected
     compatible = sum(loss for name, loss in losses.items() if "compat" in name)
     (pull,) = torch.autograd.grad(compatible, model.heads.weight, retain_graph=True)
     assert (pull[:2].norm(dim=1) > 0.01).all()  # of the two identities' class vectors
@@ -113,7 +115,7 @@ def test_a_step_of_a_recipe_on_a_smaller_backbone(name, tmp_path_factory, monkey
         "MODEL.DEVICE": "cpu", "MODEL.BACKBONE.PRETRAIN": False, "MODEL.BACKBONE.DEPTH": "18x",
         "MODEL.BACKBONE.FEAT_DIM": 512, "INPUT.SIZE_TRAIN": [64, 32], "INPUT.PADDING.SIZE": 2, "DATASETS.NAMES": data,
         "DATASETS.TESTS": data, "DATALOADER.NUM_WORKERS": 0, "SOLVER.IMS_PER_BATCH": batch, "SOLVER.AMP.ENABLED": False,
-        "SOLVER.WARMUP_ITERS": 0, "MODEL.SWITCHABLE.SLOW_START": 0.0, "OUTPUT_DIR": tmp_path, "SEED": 0,
+        "SOLVER.WARMUP_ITERS": 0, "OUTPUT_DIR": tmp_path, "SEED": 0,
     }  # fmt: skip
     use_cpu_loader(True)
     cfg = load_config(f"configs/{name}.yml", [str(part) for pair in opts.items() for part in pair])

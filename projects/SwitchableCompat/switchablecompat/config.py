@@ -31,7 +31,7 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     cfg.MODEL.SWITCHABLE.CHANNEL_DIVISOR = 8
     # Whose losses train the shared classifier W. options: all (sub-models), full (only the full model), certain (all
     # sub-models; the share of each in a class vector follows its certainty of that class)
-    cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD = "full"
+    cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD = "all"
     # Class vectors W. options: learned, simplex (fixed vertices of a regular simplex; needs EMBEDDING_DIM >= K - 1)
     cfg.MODEL.SWITCHABLE.CLASSIFIER = "learned"
     # Factor on the losses of each sub-model, in the order of WIDTHS. Empty: 1 for each
@@ -84,9 +84,9 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     cfg.MODEL.LOSSES.COMPAT.KL_SUBMODELS = "all"
     # Temperature that divides the logits before the evidence function.
     cfg.MODEL.LOSSES.COMPAT.TEMPERATURE = 1.0
-    # Exponent of the certainties in the shares of CLASSIFIER_GRAD certain. With a large one (1000.0) the most certain
-    # sub-model trains a class vector alone.
-    cfg.MODEL.LOSSES.COMPAT.CERTAINTY_POWER = 1.0
+    # Exponent of the certainties in the shares of CLASSIFIER_GRAD certain. With a large one the most certain sub-model
+    # trains a class vector alone. 1.0: shares in proportion to certainty
+    cfg.MODEL.LOSSES.COMPAT.CERTAINTY_POWER = 1000.0
     # gamma: a sub-model's loss factor is its mean uncertainty to this power, relative to the others. 0.0: factor 1
     cfg.MODEL.LOSSES.COMPAT.PRIORITY = 0.0
     # Factor on the compatible loss.
@@ -116,7 +116,7 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     # What smaller sub-models learn from the full model. options: logits (soft labels), features (cosine)
     cfg.MODEL.LOSSES.DISTILL.KIND = "features"
     # Factor on the loss.
-    cfg.MODEL.LOSSES.DISTILL.SCALE = 0.5
+    cfg.MODEL.LOSSES.DISTILL.SCALE = 2.0
     # Temperature T of the soft labels.
     cfg.MODEL.LOSSES.DISTILL.TEMPERATURE = 1.0
 
@@ -140,7 +140,7 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     # others give up what conflicts with it)
     cfg.SOLVER.AGGREGATION.PROTECT = "none"
     # Projection: weight of the past in the running mean of the inner products, in [0, 1). 0.0: the current batch only
-    cfg.SOLVER.AGGREGATION.MEMORY = 0.0
+    cfg.SOLVER.AGGREGATION.MEMORY = 0.95
     # gradvac: weight of the newest cosine in the running target.
     cfg.SOLVER.AGGREGATION.BETA = 0.01
     # cagrad: radius c of the ball around the mean gradient, relative to its norm.

@@ -34,6 +34,8 @@ def why_unread(key: str, get: Get) -> str:
     if node == AGGREGATION:
         return _of_aggregation(option, get)
     if node == SWITCHABLE:
+        if option == "CLASSIFIER_GRAD" and single(get):
+            return "is not read for a network of one width, which trains its class vectors alone"
         return _of_factors(key, get)
     if node == "MODEL.REFERENCE":
         return (

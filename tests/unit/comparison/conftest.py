@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from builders import TINY
+from builders import CROSS_ENTROPY, TINY
 from switchablecompat.comparison.results import Result
 from switchablecompat.comparison.suite import parse_suite
 from switchablecompat.evaluation.grid import CompatibilityGrid
@@ -40,7 +40,7 @@ np.savez(folder / "queries.npz", format=1, widths=[0.5, 1.0], defined=np.ones((2
 @pytest.fixture
 def suite():
     """Two widths, two seeds, every kind of method."""
-    common = {"MODEL.SWITCHABLE.WIDTHS": [0.5, 1.0], "MODEL.LOSSES.COMPAT.KIND": "ce"}
+    common = {"MODEL.SWITCHABLE.WIDTHS": [0.5, 1.0], **CROSS_ENTROPY}
     influence = {"MODEL.LOSSES.NAME": "('CompatibleLoss', 'InfluenceLoss')"}
     methods = [
         {"name": "ours", "title": "Ours", "kind": "switchable", "config": TINY},

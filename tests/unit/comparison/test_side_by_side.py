@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from builders import TINY
+from builders import CROSS_ENTROPY, TINY
 from switchablecompat.comparison.execute import Estimate, Runner
 from switchablecompat.comparison.runs import plan
 from switchablecompat.comparison.workers import share
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 SUITE = {
     "name": "toy",
     "seeds": [0, 1],
-    "opts": {"MODEL.SWITCHABLE.WIDTHS": [0.5, 1.0], "MODEL.LOSSES.COMPAT.KIND": "ce"},
+    "opts": {"MODEL.SWITCHABLE.WIDTHS": [0.5, 1.0], **CROSS_ENTROPY},
     "methods": [
         {"name": "ours", "kind": "switchable", "config": TINY},
         {"name": "unified", "kind": "separate", "config": TINY},

@@ -121,6 +121,6 @@ def check_classifier(cfg: CfgNode) -> None:
     """Reject unknown or contradictory values of the classifier keys (InputError)."""
     rules = {"CLASSIFIER": one_of("learned", "simplex"), "CLASSIFIER_GRAD": one_of("all", "full", "certain")}
     check_rules(cfg, rules, "MODEL.SWITCHABLE.")
-    if cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD == "certain" and cfg.MODEL.LOSSES.COMPAT.KIND != "evidential":
+    if cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD == "certain" and cfg.MODEL.LOSSES.COMPAT.KIND == "ce":
         rule = "must not be certain without an evidential loss: there is no certainty to follow"
         raise InputError("MODEL.SWITCHABLE.CLASSIFIER_GRAD", rule, "certain")
