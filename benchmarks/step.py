@@ -16,9 +16,11 @@ from torch.optim import Optimizer
 from switchablecompat.aggregation import build_aggregation
 from switchablecompat.config import load_config
 from switchablecompat.engine import SwitchableTrainer
+from switchablecompat.engine.certainty import ClassCertainty
 from switchablecompat.engine.train_loop import SwitchableTrainLoop
 from switchablecompat.errors import InputError
 from switchablecompat.layers import shared_parameters
+from switchablecompat.losses.distillation import distillation_loss
 from switchablecompat.modeling import SwitchableBaseline, extract_submodel
 from switchablecompat.modeling.meta_arch import PAIR_LOSSES
 
@@ -77,7 +79,7 @@ def load(config_file: str, opts: Sequence[str]) -> CfgNode:
     if not torch.cuda.is_available():
         fixed += ["MODEL.DEVICE", "cpu"]
     cfg = load_config(config_file, [*fixed, *opts])
-    known = {"CompatibleLoss", *PAIR_LOSSES}
+    known = {"CompatibleLoss", "DistillationLoss", *PAIR_LOSSES}
     if other := sorted({*cfg.MODEL.LOSSES.NAME} - known):
         raise InputError("MODEL.LOSSES.NAME", f"must be of {sorted(known)} to be benchmarked", other[0])
     return cfg
@@ -92,7 +94,8 @@ def training_loop(
         inner = AMPTrainer(model, loader, optimizer, None, torch.amp.GradScaler("cuda"))
     else:
         inner = SimpleTrainer(model, loader, optimizer, None)
-    return SwitchableTrainLoop(inner, build_aggregation(cfg, model), autocast=autocast, **parts)
+    certainty = ClassCertainty.from_config(cfg, model)
+    return SwitchableTrainLoop(inner, build_aggregation(cfg, model), certainty=certainty, autocast=autocast, **parts)
 
 
 class SwitchableStep:
@@ -123,6 +126,9 @@ class IdealStep:
         torch.manual_seed(0)
         self.model: SwitchableBaseline = build_model(cfg)
         self.plain = [extract_submodel(self.model, width).train() for width in reversed(self.model.switch.widths)]
+        self._neck: dict[str, Tensor] = {}  # what FastReID's head does not return with NECK_FEAT before
+        for submodel in self.plain:
+            submodel.heads.bottleneck.register_forward_hook(self._keep_neck)
         self._batch = batch
         self._optimizer, _ = SwitchableTrainer.build_optimizer(cfg, self.plain[0])
         self._autocast = _autocast(cfg)
@@ -130,18 +136,22 @@ class IdealStep:
 
     def __call__(self) -> None:
         scaler, targets = self._scaler, self._batch["targets"]
-        images = self.model.preprocess_image(self._batch)
+        images, teacher = self.model.preprocess_image(self._batch), None
         for submodel in self.plain:
             submodel.zero_grad(set_to_none=True)
             with torch.autocast(images.device.type, self._autocast, enabled=self._autocast is not None):
-                outputs = submodel.heads(submodel.backbone(images), targets)
-                loss = _loss(self.model, outputs, targets, is_full=submodel is self.plain[0])
+                outputs = submodel.heads(submodel.backbone(images), targets) | self._neck
+                loss = _loss(self.model, outputs, targets, teacher)
+            teacher = teacher or {key: value.detach() for key, value in outputs.items()}
             (loss if scaler is None else scaler.scale(loss)).backward()
         if scaler is None:
             self._optimizer.step()
         else:
             scaler.step(self._optimizer)
             scaler.update()
+
+    def _keep_neck(self, _module: object, _arguments: object, output: Tensor) -> None:
+        self._neck = {"neck_features": output[..., 0, 0]}
 
 
 def changed(cfg: CfgNode, *keys_and_values: Any) -> CfgNode:
@@ -161,7 +171,8 @@ def peak_of(name: str, cfg: CfgNode, size: int, threads: int) -> float:
     """
     torch.set_num_threads(threads)
     batch = random_batch(cfg, size)
-    alone = changed(cfg, "MODEL.SWITCHABLE.WIDTHS", [1.0])
+    losses = tuple(loss for loss in cfg.MODEL.LOSSES.NAME if loss != "DistillationLoss")
+    alone = changed(cfg, "MODEL.SWITCHABLE.WIDTHS", [1.0], "MODEL.LOSSES.NAME", losses)
     step: Step = SwitchableStep(cfg, batch) if name == "switchable" else IdealStep(alone, batch)
     with peak_memory(cfg.MODEL.DEVICE) as peak:
         step()
@@ -169,8 +180,16 @@ def peak_of(name: str, cfg: CfgNode, size: int, threads: int) -> float:
     return peak.mib
 
 
-def _loss(model: SwitchableBaseline, outputs: dict[str, Tensor], targets: Tensor, *, is_full: bool) -> Tensor:
-    loss, *_ = model.compatible_loss(outputs["cls_outputs"], targets, is_full)
+def _loss(
+    model: SwitchableBaseline, outputs: dict[str, Tensor], targets: Tensor, teacher: dict[str, Tensor] | None
+) -> Tensor:
+    """The losses of one sub-model; ``teacher`` is the full model's output, and None for the full model."""
+    loss, *_ = model.compatible_loss(outputs["cls_outputs"], targets, teacher is None)
+    if teacher and "DistillationLoss" in model.loss_kwargs["loss_names"]:
+        node = model.loss_kwargs["ours"].DISTILL
+        key = "pred_class_logits" if node.KIND == "logits" else "neck_features"
+        own = distillation_loss(outputs[key], teacher[key], kind=node.KIND, temperature=node.TEMPERATURE)
+        loss = loss + own * node.SCALE
     for name, (_, key, function) in PAIR_LOSSES.items():
         if name in model.loss_kwargs["loss_names"]:
             kwargs = model.loss_kwargs[key]

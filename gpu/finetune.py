@@ -22,7 +22,6 @@ from torch.utils.benchmark import timer
 from benchmarks.step import training_loop
 from switchablecompat.config import load_config
 from switchablecompat.engine import SwitchableTrainer
-from switchablecompat.engine.certainty import ClassCertainty
 from switchablecompat.engine.step_plan import StepPlan
 from switchablecompat.evaluation.evaluator import evaluate_task
 from switchablecompat.evaluation.features import extract_features
@@ -71,8 +70,7 @@ class Run:
         loader = ResidentLoader(pictures, scale.batch, min(steps, 4096), seed=0)
         self.model.train()
         plan = StepPlan.from_config(self.cfg, len(self.model.switch), steps)
-        certainty = ClassCertainty.from_config(self.cfg, self.model)
-        self.loop = training_loop(self.cfg, self.model, loader, optimizer, plan=plan, certainty=certainty)
+        self.loop = training_loop(self.cfg, self.model, loader, optimizer, plan=plan)
 
     def train(self, steps: int | None = None) -> float:
         """Train, and return the seconds. The learning rate rises over a tenth of the run, then falls by a cosine."""

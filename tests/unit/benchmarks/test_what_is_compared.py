@@ -13,9 +13,12 @@ def config(*opts):
     return step.load(TINY, ["MODEL.DEVICE", "cpu", *opts])
 
 
-def test_the_ideal_step_has_the_losses_and_gradients_of_ours():
+@pytest.mark.parametrize("losses", [("CompatibleLoss",), ("CompatibleLoss", "TripletLoss", "DistillationLoss")])
+def test_the_ideal_step_has_the_losses_and_gradients_of_ours(losses):
     """With plain summation the switchable step's gradient is the sum of the plain sub-models' in their own slices."""
-    cfg = config("SOLVER.AGGREGATION.NAME", "sum", "MODEL.SWITCHABLE.CLASSIFIER_GRAD", "all")
+    cfg = config(
+        "SOLVER.AGGREGATION.NAME", "sum", "MODEL.SWITCHABLE.CLASSIFIER_GRAD", "all", "MODEL.LOSSES.NAME", losses
+    )
     batch = step.random_batch(cfg, 8)
     ours, ideal = step.SwitchableStep(cfg, batch), step.IdealStep(cfg, batch)
     for (name, own), (_, other) in zip(ours.model.named_parameters(), ideal.model.named_parameters(), strict=True):
