@@ -16,7 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
-from builders import TINY, Hostile, tiny_config, tiny_model
+from builders import TINY, Hostile, tiny_model
+from switchablecompat.config import load_config
 from switchablecompat.fastreid_shims.loading import use_cpu_loader
 from switchablecompat.modeling.checkpoint import RECORD_KEY
 from switchablecompat.modeling.trained import run_record
@@ -290,9 +291,10 @@ def write_checkpoints(bad):
     opts = ("MODEL.HEADS.NUM_CLASSES", "16", "OUTPUT_DIR", bad / "run", *ONCE)
     for name in ("run", "lost", "nameless", "cut", "read-only"):
         (bad / name).mkdir()
-    record = run_record(tiny_config(*opts))
+    cfg = load_config(TINY, [str(part) for part in opts])
+    record = run_record(cfg)
     weights = tiny_model(*opts).state_dict()
-    (bad / "run" / "config.yaml").write_text(tiny_config(*opts).dump())
+    (bad / "run" / "config.yaml").write_text(cfg.dump())
     torch.save({"model": weights, "epoch": 0, RECORD_KEY: record}, bad / "run" / "model_final.pth")
     (bad / "run" / "last_checkpoint").write_text("model_final.pth")
     whole = (bad / "run" / "model_final.pth").read_bytes()

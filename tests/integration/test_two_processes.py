@@ -82,5 +82,7 @@ def test_all_processes_end_alike_where_one_loss_is_not_a_number(folder, kind):
     said, moved, scale = first
     assert moved == 0
     assert scale == (512 if kind == "scaled" else None)
-    assert said.startswith("iteration 0: loss_compat_w025 is nan (beside " if kind == "plain" else "")
+    assert said.startswith(
+        "iteration 0: loss_compat_w025 is nan, loss_distill_w025 is nan (beside " if kind == "plain" else ""
+    )
     assert bool(said) is (kind == "plain")

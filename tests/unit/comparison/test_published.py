@@ -80,10 +80,10 @@ def test_a_suite_for_real_data_says_what_it_would_run(name, tmp_path):
     jobs = plan(suite, tmp_path / "jobs", suite.seeds[:1])
     said = []
     Runner(suite, jobs, tmp_path / "results", tmp_path / "jobs", said.append).dry_run()
-    # a seed: 8 switchable networks with a grid each; Unified at 4 widths, BCT and Asymmetric at 3, with a grid each
-    assert said[0] == f"0 results exist; {8 * 2 + 5 + 4 + 4} commands to run"
+    # a seed: 10 switchable networks with a grid each; Unified at 4 widths, BCT and Asymmetric at 3, with a grid each
+    assert said[0] == f"0 results exist; {10 * 2 + 5 + 4 + 4} commands to run"
     trainings = [line for line in said if " switchablecompat_command train " in line]
-    assert len(trainings) == 8 + 4 + 3 + 3
+    assert len(trainings) == 10 + 4 + 3 + 3
     assert all("MODEL.BACKBONE.PRETRAIN_PATH datasets/pretrained/resnet50.pth" in line for line in trainings)
     assert not list(tmp_path.iterdir())
     if name == "market1501":
