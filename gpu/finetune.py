@@ -141,7 +141,7 @@ def main() -> None:
     del run
     for method in METHODS:
         gc.collect()
-        longest = max((run["seconds"] for run in content["runs"].values()), default=0.0)
+        longest = max((run.get("seconds", 0.0) for run in content["runs"].values()), default=0.0)
         if longest > options.left():
             content["runs"][method] = {"skipped": "no time was left"}
         else:

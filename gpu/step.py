@@ -4,6 +4,7 @@ import switchablecompat  # noqa: F401  (before anything of FastReID)
 
 # isort: split
 import gc
+from collections.abc import Iterator
 
 import torch
 from fastreid.config import CfgNode
@@ -24,17 +25,17 @@ TINY: dict[str, tuple[str, list[str]]] = {"thin ResNet": ("configs/Synthetic/sfs
 SIZE = ["INPUT.SIZE_TRAIN", "[256, 128]", "SOLVER.AMP.ENABLED", "True", "MODEL.SWITCHABLE.CHANNELS_LAST", "True"]
 
 
-def measure_network(name: str, cfg: CfgNode, options: Options) -> list[Row]:
-    """Measure one network without compilation; return its rows."""
+def measure_network(name: str, cfg: CfgNode, options: Options) -> Iterator[Row]:
+    """Measure one network without compilation."""
     batch = random_batch(cfg, 8 if options.dry_run else 64)
     rounds, warm_up = (1, 1) if options.dry_run else (15, 6)
-    rows, steps = measure_steps(cfg, batch, rounds, warm_up=warm_up, of=f"{name}: ")
+    times, steps = measure_steps(cfg, batch, rounds, warm_up=warm_up, of=f"{name}: ")
+    yield from times
     if options.device == "cuda":
         for task in ("ours", "plain"):
             busy, wall = busy_seconds(steps[task])
             label = "SFSC step" if task == "ours" else "plain sub-models"
-            rows.append(compare_once(f"{name}: GPU busy, {label}", busy, "wall time of the steps", wall))
-    return rows
+            yield compare_once(f"{name}: GPU busy, {label}", busy, "wall time of the steps", wall)
 
 
 def busy_seconds(step: Step) -> tuple[float, float]:
@@ -84,8 +85,9 @@ def main() -> None:
 
     for name, cfg in configs.items():
         gc.collect()
-        rows += measure_network(name, cfg, options)
-        save()
+        for row in measure_network(name, cfg, options):
+            rows.append(row)
+            save()
     for mode in modes:
         for name in reversed(configs):
             gc.collect()

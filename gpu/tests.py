@@ -13,14 +13,19 @@ from switchablecompat.provenance import hardware, versions
 from .options import Options, read_options
 
 ROOT = Path(__file__).parents[1]
-OUTCOME = re.compile(r"^(?P<test>tests/\S+::.+?) (?P<outcome>PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b")
+OUTCOME = re.compile(
+    r"^\[gw\d+\] \[ *\d+%\] (?P<outcome>PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS) (?P<test>tests/.+?)\s*$"
+)
+PROCESSES = 4  # that share the GPU; most of a test's time is its CPU's
 
 
 def command(options: Options) -> list[str]:
     """The command that runs pytest on the marked tests; in a dry run, on a few that need no GPU."""
     chosen = ["tests/unit/test_widths.py"] if options.dry_run else ["-m", "gpu", *marked_files()]
     # Unknown warnings of other versions must not fail the tests.
-    return [sys.executable, "-m", "pytest", "-v", "-W", "default", "-p", "no:cacheprovider", "--color=no", *chosen]
+    flags = ["-v", "-W", "default", "-p", "no:cacheprovider", "-p", "gpu.failures", "--tb=short", "--color=no"]
+    flags += ["-n", str(PROCESSES), "--dist", "loadfile"]
+    return [sys.executable, "-m", "pytest", *flags, *chosen]
 
 
 def marked_files() -> list[str]:

@@ -8,6 +8,7 @@ from fastreid.utils.events import EventStorage
 from builders import Same, batch, tiny_config
 from switchablecompat.aggregation import build_aggregation
 from switchablecompat.engine import SwitchableTrainer, SwitchableTrainLoop
+from switchablecompat.engine.certainty import ClassCertainty
 
 
 def make_loop(*opts, device="cuda", scale=2.0**16, log=None):
@@ -26,7 +27,8 @@ def make_loop(*opts, device="cuda", scale=2.0**16, log=None):
     else:
         inner = SimpleTrainer(model, loader, optimizer, None)
     model.train()
-    loop = SwitchableTrainLoop(inner, build_aggregation(cfg, model), autocast=dtype, log=log)
+    certainty = ClassCertainty.from_config(cfg, model)
+    loop = SwitchableTrainLoop(inner, build_aggregation(cfg, model), certainty=certainty, autocast=dtype, log=log)
     loop.iter = 0
     return loop
 

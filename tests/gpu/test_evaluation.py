@@ -8,6 +8,8 @@ from torch.utils.data import Dataset
 from builders import images, tiny_model
 from switchablecompat.evaluation.cells import rank_cells
 from switchablecompat.evaluation.features import extract_features
+from switchablecompat.evaluation.ranking import ProtocolMatches
+from switchablecompat.evaluation.task import RetrievalTask
 from switchablecompat.fastreid_shims.loading import use_cpu_loader
 
 pytestmark = pytest.mark.gpu
@@ -15,7 +17,7 @@ WIDTHS = (0.25, 0.5, 1.0)
 
 
 @pytest.mark.parametrize("integers", [True, False], ids=["ties", "distinct"])
-def test_the_grid_is_the_cpus(integers):
+def test_the_grid_is_the_cpus(integers, device):
     torch.backends.cuda.matmul.allow_tf32 = False
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
     shape, number = (300, 32), 60
@@ -24,13 +26,13 @@ def test_the_grid_is_the_cpus(integers):
     else:
         features = [torch.nn.functional.normalize(torch.randn(shape, generator=generator)) for _ in WIDTHS]
     pids, camids = rng.integers(0, 12, 300), rng.integers(0, 4, 300)
-    labels = (pids[:number], pids[number:], camids[:number], camids[number:])
+    matches = ProtocolMatches(pids[:number], pids[number:], camids[:number], camids[number:])
 
-    def cells(device):
-        moved = [f.to(device) for f in features]
-        return rank_cells([f[:number] for f in moved], [f[number:] for f in moved], *labels, WIDTHS)
+    def cells(where):
+        moved = [f.to(where) for f in features]
+        return rank_cells(RetrievalTask(WIDTHS, [f[:number] for f in moved], [f[number:] for f in moved], matches))
 
-    for row, expected in zip(cells("cuda"), cells("cpu"), strict=True):
+    for row, expected in zip(cells(device), cells("cpu"), strict=True):
         for a, b in zip(row, expected, strict=True):
             for key in ("average_precision", "inverse_negative_penalty"):
                 # a pair of scores that differ in the last bit may change places
@@ -38,12 +40,12 @@ def test_the_grid_is_the_cpus(integers):
             assert a.mAP == pytest.approx(b.mAP, abs=1e-9 if integers else 0.01)
 
 
-def test_features_are_the_cpus():
+def test_features_are_the_cpus(device):
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     model = tiny_model().eval()
     batches = [{"images": images(6), "targets": torch.arange(6), "camids": torch.arange(6)} for _ in range(2)]
     expected = extract_features(model, batches)
-    found = extract_features(model.cuda(), batches)
+    found = extract_features(model.to(device), batches)
     for a, b in zip(found.values, expected.values, strict=True):
         torch.testing.assert_close(a.cpu(), b, rtol=1e-3, atol=1e-3)
 

@@ -11,6 +11,10 @@ from switchablecompat.engine.step_log import REPORT_EVERY, StepLog
 pytestmark = pytest.mark.gpu
 HALF = ("SOLVER.AMP.ENABLED", True)
 BF16 = ("SOLVER.AMP.ENABLED", True, "SOLVER.AMP.DTYPE", "bfloat16")
+SFSC = (
+    *("MODEL.LOSSES.NAME", "('CompatibleLoss','DistillationLoss','TripletLoss')", "SOLVER.AGGREGATION.MEMORY", 0.9),
+    *("MODEL.SWITCHABLE.CLASSIFIER_GRAD", "certain"),
+)
 LAST = ("MODEL.SWITCHABLE.CHANNELS_LAST", True)
 
 
@@ -47,6 +51,16 @@ def test_an_overflow_is_skipped_for_all_and_halves_the_scale():
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
+def test_training_starts_after_steps_that_overflow(optimizer):
+    loop = make_loop(*HALF, "SOLVER.OPT", optimizer, "SOLVER.BASE_LR", 0.001, scale=2.0**30)
+    torch.full((2**26,), float("nan"), device="cuda")  # is in memory that the next tensors get
+    losses = train(loop, 40)
+    assert loop.grad_scaler.get_scale() < 2.0**30
+    assert losses[-1] < losses[0]
+    assert all(value.isfinite().all() for value in weights(loop).values())
+
+
 def test_a_nan_without_a_scaler_changes_nothing_and_is_told():
     loop = make_loop()
     before, original = weights(loop), loop.model.submodel_losses
@@ -67,7 +81,7 @@ def test_a_nan_without_a_scaler_changes_nothing_and_is_told():
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-@pytest.mark.parametrize("opts", [(), HALF, BF16], ids=["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("opts", [(), HALF, BF16, SFSC], ids=["float32", "float16", "bfloat16", "sfsc"])
 def test_a_step_waits_for_the_device_only_where_the_log_is_read(opts):
     loop = make_loop(*opts)
     assert loop.log.every == REPORT_EVERY
@@ -82,15 +96,18 @@ def test_a_step_waits_for_the_device_only_where_the_log_is_read(opts):
             torch.cuda.set_sync_debug_mode("default")
 
 
-def test_channels_last_gives_the_same_loss():
+def test_channels_last_gives_the_same_loss(device):
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    assert train(make_loop(*LAST), 3) == pytest.approx(train(make_loop(), 3), rel=0.02)
+    found, expected = (train(make_loop(*opts, device=device), 3) for opts in (LAST, ()))
+    assert found == pytest.approx(expected, rel=0.02)
 
 
-@pytest.mark.parametrize("opts", [(), (*HALF, *LAST)], ids=["float32", "float16, channels last"])
-def test_two_runs_are_the_same_bit_for_bit(opts):
+@pytest.mark.parametrize("opts", [(), (*BF16, *LAST), (*HALF, *LAST)], ids=["float32", "bfloat16, last", "half, last"])
+def test_two_runs_are_the_same_bit_for_bit(opts, device):
+    if device == "cpu" and opts[:2] == HALF and "bfloat16" not in opts:
+        pytest.skip("float16 needs a CUDA device")
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-    first, second = make_loop(*opts), make_loop(*opts)
+    first, second = make_loop(*opts, device=device), make_loop(*opts, device=device)
     assert train(first, 10) == train(second, 10)
     a, b = weights(first), weights(second)
     assert all(torch.equal(a[name], b[name]) for name in a)

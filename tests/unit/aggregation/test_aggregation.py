@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from builders import batch, tiny_model
+from builders import TINY, batch, tiny_model
 from switchablecompat.aggregation import GradientAggregation, GradientProjection, SumAggregator, gradient_bank, gram
 from switchablecompat.layers import shared_parameters
 
 ITERATION = 11
+MOBILENET = "configs/Manifest/sfsc_MobileNetV2.yml"
 
 
 def gradients_of_each_width(model, data):
@@ -159,6 +160,32 @@ def test_private_gradients_stay_and_diagnostics_are_right():
     for name, p in model.named_parameters():
         if p.requires_grad and name not in shared:
             assert torch.equal(p.grad, sum(g[name] for g in gradients)), name
+
+
+@pytest.mark.parametrize("config_file", [TINY, MOBILENET], ids=["ResNet", "depthwise"])
+@pytest.mark.parametrize("granularity", ["global", "filter"])
+def test_channels_last_weights_get_gradients_of_their_own_memory_format(config_file, granularity):
+    """A fused optimiser walks through memory: on a GPU it refuses other strides, on a CPU it mixes elements up."""
+    found = []
+    for last in (False, True):
+        torch.manual_seed(0)
+        opts = ("MODEL.SWITCHABLE.CHANNELS_LAST", last, "MODEL.BACKBONE.PRETRAIN", False)
+        model = tiny_model(*opts, config_file=config_file)
+        aggregation = make(model, GradientProjection(), granularity)
+        generator = torch.Generator().manual_seed(1)
+        for index in range(len(model.switch)):
+            for p in shared_parameters(model):
+                gradient = torch.randn(p.parameter.shape, generator=generator)
+                owned = gradient if p.shells is None else gradient * (p.shells <= index)
+                p.parameter.grad = torch.empty_like(p.parameter).copy_(owned)
+            aggregation.collect(index)
+        scalars = aggregation.aggregate(ITERATION)
+        assert all(p.parameter.grad.stride() == p.parameter.stride() for p in shared_parameters(model))
+        found.append((scalars, {p.name: p.parameter.grad.clone() for p in shared_parameters(model)}))
+    assert any(not gradient.is_contiguous() for gradient in found[1][1].values())
+    assert {k: v.item() for k, v in found[1][0].items()} == pytest.approx({k: v.item() for k, v in found[0][0].items()})
+    for name, gradient in found[0][1].items():
+        torch.testing.assert_close(found[1][1][name], gradient, msg=name)
 
 
 def test_the_same_iteration_and_seed_give_the_same_result_and_others_differ():

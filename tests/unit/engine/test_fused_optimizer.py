@@ -58,6 +58,27 @@ def test_what_is_not_finite_is_skipped_and_leaves_no_trace(name):
 
 
 @pytest.mark.parametrize("name", OPTIONS)
+def test_a_first_step_that_is_skipped_leaves_no_trace(name, monkeypatch):
+    """PyTorch's fused SGD allocates its momenta in the first step; here memory without a value is NaN."""
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    torch.use_deterministic_algorithms(True)
+    try:
+        plain, fused = pair(name)
+        step_if(fused, torch.tensor(False))
+        plain.step()
+        step_if(fused, torch.tensor(True))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for a, b in zip(values(plain), values(fused), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_dampening_which_spares_the_first_step_is_not_fused():
+    parameter = torch.nn.Parameter(torch.ones(2))
+    assert not can_be_fused(torch.optim.SGD([parameter], lr=0.1, momentum=0.9, dampening=0.1))
+
+
+@pytest.mark.parametrize("name", OPTIONS)
 def test_the_state_of_a_plain_optimiser_goes_on_fused(name):
     plain, fused = pair(name)
     plain.step()
@@ -70,6 +91,30 @@ def test_the_state_of_a_plain_optimiser_goes_on_fused(name):
     step_if(fused, torch.tensor(True))
     for a, b in zip(values(plain), values(fused), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_moments_of_another_memory_format_go_on_fused(name):
+    start = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    found = []
+    for last in (False, True):
+        parameter = torch.nn.Parameter(start.clone())
+        optimizer = getattr(torch.optim, name)([parameter], lr=0.1, **OPTIONS[name])
+        parameter.grad = start.cos()
+        optimizer.step()
+        if last:
+            moved = torch.nn.Parameter(parameter.detach().to(memory_format=torch.channels_last))
+            continued = getattr(torch.optim, name)([moved], lr=0.1, **OPTIONS[name])
+            continued.load_state_dict(optimizer.state_dict())
+            use_fused_kernels(continued)
+            moved.grad = torch.empty_like(moved).copy_(start.sin())
+            step_if(continued, torch.tensor(True))
+            found.append(moved.detach())
+        else:
+            parameter.grad = start.sin()
+            optimizer.step()
+            found.append(parameter.detach())
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)
 
 
 def test_on_a_cpu_nothing_changes():

@@ -21,7 +21,9 @@ from switchablecompat.aggregation import build_aggregation
 from switchablecompat.engine import SwitchableTrainLoop
 from switchablecompat.engine.certainty import ClassCertainty
 from switchablecompat.engine.fused_optimizer import use_fused_kernels
+from switchablecompat.engine.priorities import UncertaintyPriorities
 from switchablecompat.engine.step_log import StepLog
+from switchablecompat.engine.step_plan import StepPlan
 
 READS = {"_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "unique2", "equal", "bincount"}
 METHODS = ("tolist", "item", "cpu", "numpy", "__bool__", "__float__", "__int__", "__index__")
@@ -50,14 +52,19 @@ class Questions(TorchDispatchMode):
 
 
 class Readings(TorchFunctionMode):
-    """Methods of a tensor that give numbers to Python, whatever the device."""
+    """Methods of a tensor that give numbers to Python, whatever the device, and numbers that are assigned to elements:
+    they go through a tensor of the CPU, unseen by any device but a GPU.
+    """
 
     def __init__(self):
         super().__init__()
-        self.count = 0
+        self.count, self.assigned = 0, []
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        self.count += getattr(function, "__name__", "") in METHODS
+        name = getattr(function, "__name__", "")
+        self.count += name in METHODS
+        if name == "__setitem__" and not isinstance(args[2], torch.Tensor):
+            self.assigned.append(f"{tuple(args[0].shape)}[{args[1]}] = {args[2]}")
         return function(*args, **(kwargs or {}))
 
 
@@ -69,8 +76,10 @@ def make(device, log, *opts):
     if log.every > 1 and device == "cpu":
         use_fused_kernels(optimizer)
     inner = SimpleTrainer(model, Same(data), optimizer, None)
+    plan = StepPlan.from_config(cfg, len(model.switch), 100)
+    priorities = UncertaintyPriorities(model.switch.names, cfg.MODEL.LOSSES.COMPAT.PRIORITY)
     certainty = ClassCertainty.from_config(cfg, model)
-    loop = SwitchableTrainLoop(inner, build_aggregation(cfg, model), certainty=certainty, log=log)
+    loop = SwitchableTrainLoop(inner, build_aggregation(cfg, model), plan, priorities, certainty, log=log)
     loop.iter = 0
     return loop
 
@@ -80,6 +89,11 @@ RECIPES = {
     "sfsc": (),
     "sfsc, paper": ("MODEL.LOSSES.COMPAT.PRESET", "paper", "SOLVER.AGGREGATION.SUPPORT", "full"),
     "certain": ("MODEL.SWITCHABLE.CLASSIFIER_GRAD", "certain", "SOLVER.AGGREGATION.MEMORY", 0.9),
+    "certain, mean": ("MODEL.SWITCHABLE.CLASSIFIER_GRAD", "certain", "SOLVER.AGGREGATION.MEAN", "all"),
+    "agreement": ("MODEL.LOSSES.NAME", "('CompatibleLoss','DistillationLoss')"),
+    "protected": ("SOLVER.AGGREGATION.PROTECT", "full"),
+    "drawn": ("MODEL.SWITCHABLE.SANDWICH", 1, "MODEL.SWITCHABLE.SLOW_START", 0.5),
+    "priorities": ("MODEL.LOSSES.COMPAT.PRIORITY", 1.0),
     "bct_s": ("MODEL.LOSSES.COMPAT.KIND", "ce", "SOLVER.AGGREGATION.NAME", "sum"),
     "bct_s, soft triplet": ("MODEL.LOSSES.COMPAT.KIND", "ce", *SOFT),
     "adaptive smoothing": ("MODEL.LOSSES.COMPAT.KIND", "ce", "MODEL.LOSSES.CE.EPSILON", -1.0),
@@ -98,9 +112,9 @@ def test_a_step_that_reports_nothing_never_waits_for_the_device(name, monkeypatc
         before = readings.count
         loop.iter = 1
         loop.run_step()
-    assert questions.found == []
-    on_host = readings.count - before  # of tensors that live on the CPU: the projection's random orders
-    assert on_host <= 2 + 2 * len(loop.switchable.switch)
+    assert questions.found == readings.assigned == []
+    on_host = readings.count - before  # of tensors that live on the CPU: random orders and sub-models
+    assert on_host <= 4 + 2 * len(loop.switchable.switch)
 
 
 def test_the_meta_device_refuses_what_a_gpu_would_wait_for():

@@ -123,8 +123,11 @@ class TestOnAGpu:
         assert {values.device.type for values in extract_features(model, [batch]).values} == {"cpu"}
 
     def test_free_memory_is_what_others_and_torch_leave(self):
-        before = memory.free_bytes(GPU)
-        held = torch.empty(2**28, dtype=torch.uint8, device=GPU)
-        assert before - memory.free_bytes(GPU) >= held.nbytes
-        del held  # torch keeps it, and can give it again
-        assert abs(before - memory.free_bytes(GPU)) < 2**24
+        found = []
+        for _ in range(10):  # other processes may take or free memory at any time
+            before = memory.free_bytes(GPU)
+            held = torch.empty(2**28, dtype=torch.uint8, device=GPU)
+            during = memory.free_bytes(GPU)
+            del held  # torch keeps it, and can give it again
+            found.append((before - during >= 2**28, abs(before - memory.free_bytes(GPU)) < 2**24))
+        assert (True, True) in found

@@ -72,12 +72,16 @@ class GradientAggregation:
     def collect(self, index: int, factor: float | Tensor = 1.0) -> None:
         """Move the gradients of sub-model ``index``, whose loss was multiplied by ``factor``, out of ``.grad``."""
         self.bank.collect(index)
-        self._factors[index] = factor
+        self._set_factor(index, factor)
 
     def skip(self, index: int) -> None:
         """Record that sub-model ``index`` takes no part in this step."""
         self.bank.rows[index].zero_()
-        self._factors[index] = 0.0
+        self._set_factor(index, 0.0)
+
+    def _set_factor(self, index: int, factor: float | Tensor) -> None:
+        own = self._factors[index]  # assigning a number to an element copies it from the CPU, for which a step waits
+        own.copy_(factor) if isinstance(factor, Tensor) else own.fill_(factor)
 
     def state_dict(self) -> dict[str, Any]:
         """State of the aggregator for checkpoints, and which aggregator and groups it belongs to."""
@@ -136,8 +140,7 @@ class GradientAggregation:
     def _owners(self, averaged: Tensor, class_factors: Tensor | None) -> Tensor:
         """By how many each group's and shell's gradient is to be divided, [groups, m shells, 1]."""
         if class_factors is not None:
-            averaged = averaged.clone()
-            averaged[self._class_groups] = False
+            averaged = averaged.index_fill(0, self._class_groups, False)
         owners = (self._factors > 0).double().flip(0).cumsum(0).flip(0).clamp_min(1)  # sub-models that own a shell
         return torch.where(averaged.view(-1, 1, 1), owners.view(1, -1, 1), 1.0)
 

@@ -87,7 +87,7 @@ class GradientProjection(Aggregator):
         shares = None if factors is None else gram.yields(factors)
         if self.protect == "full":
             to_full = shell_grams.new_zeros(m, m)
-            to_full[:-1, -1] = 1.0
+            to_full[:-1, -1].fill_(1.0)
             shares = to_full if shares is None else shares * to_full
         if self.memory:
             shell_grams = self._remember(shell_grams)

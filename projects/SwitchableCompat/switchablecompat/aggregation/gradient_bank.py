@@ -28,6 +28,10 @@ class GradientBank:
     are nested, so each owns leading columns, and its row needs no zeros for elements that it lacks. Segments of a shell
     are sorted by length. Consecutive segments of equal length form a matrix, so one operation sums them all.
 
+    Elements are numbered in the parameter's memory order (that of channels-last weights differs from that of their
+    indices), so gradients are moved without another copy, and those that are written have the parameter's strides, as
+    fused optimisers demand.
+
     Attributes:
         group_names: Name of the group of each Gram matrix.
         common_elements: For each group, the number of its elements in the smallest sub-model that owns any, int64
@@ -53,12 +57,12 @@ class GradientBank:
 
         groups_of = []
         for p, group in zip(shared, groups, strict=True):
-            index = torch.full(p.parameter.shape, first[group], dtype=torch.int32)
+            index = torch.full_like(p.parameter, first[group], dtype=torch.int32, device="cpu")
             if group in by_filter:
                 index += torch.arange(len(index), dtype=torch.int32).view(-1, *[1] * (index.dim() - 1))
             if p.shells is not None:
                 index += p.shells.int() * len(self.group_names)
-            groups_of.append(index.flatten())
+            groups_of.append(_in_memory_order(index, p.parameter))
         shell_groups = torch.cat(groups_of)  # shell * groups + group
         lengths = torch.bincount(shell_groups, minlength=len(self.group_names) * m).view(m, -1)
         owned_of_group = lengths.cumsum(dim=0)
@@ -82,7 +86,7 @@ class GradientBank:
     def collect(self, index: int) -> None:
         """Move the gradients of sub-model ``index`` from ``.grad`` into the bank. A missing gradient is zero."""
         self._reached = [was or p.grad is not None for was, p in zip(self._reached, self.parameters, strict=True)]
-        pieces = [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in self.parameters]
+        pieces = [_in_memory_order(torch.zeros_like(p) if p.grad is None else p.grad, p) for p in self.parameters]
         row = self.rows[index]
         torch.index_select(torch.cat(pieces, out=self._scratch), 0, self._element_of[: len(row)], out=row)
         for parameter in self.parameters:
@@ -118,8 +122,15 @@ class GradientBank:
                 total.addcmul_(self.rows[i][columns].view(count, -1), weights[i, segment : segment + count])
         flat = torch.index_select(self._scratch, 0, self._column_of, out=self._aggregate)
         for parameter, piece, reached in zip(self.parameters, flat.split(self._sizes), self._reached, strict=True):
-            parameter.grad = piece.view_as(parameter) if reached else None
+            parameter.grad = piece.as_strided(parameter.size(), parameter.stride()) if reached else None
         self._reached = [False] * len(self._reached)
+
+
+def _in_memory_order(values: Tensor, parameter: Tensor) -> Tensor:
+    """Elements of a tensor in the order that those of a dense parameter of its shape have in memory, [numel]."""
+    if values.stride() != parameter.stride():
+        values = torch.empty_like(parameter, dtype=values.dtype, device=values.device).copy_(values)
+    return values.as_strided((values.numel(),), (1,))
 
 
 def _inverse(permutation: Tensor) -> Tensor:

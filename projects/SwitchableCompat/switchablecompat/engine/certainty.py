@@ -61,5 +61,5 @@ class ClassCertainty:
         known = (known / best.where(best > 0, 1.0)).pow(self.power)  # the best has 1: no underflow with large powers
         total = known.sum(dim=1, keepdim=True)
         full = torch.zeros_like(known)
-        full[:, -1] = 1.0
+        full[:, -1].fill_(1.0)
         return torch.where(total > 0, known / total.where(total > 0, 1.0), full)

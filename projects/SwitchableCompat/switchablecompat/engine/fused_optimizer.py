@@ -26,16 +26,29 @@ def can_be_fused(optimizer: Optimizer) -> bool:
     FastReID's subclasses that clip gradients in their step need unscaled gradients, but a fused step gets scaled ones.
     """
     steps = [inspect.unwrap(kind.step) for kind in FUSED]  # torch wraps a class's step when it is first built
+    if any(group.get("dampening") for group in optimizer.param_groups):
+        return False  # it spares the first step, which momenta that start from zero do not know
     return isinstance(optimizer, FUSED) and inspect.unwrap(type(optimizer).step) in steps
 
 
 def use_fused_kernels(optimizer: Optimizer) -> None:
-    """Let an optimiser, one of :data:`FUSED`, use fused kernels on any device."""
+    """Let an optimiser, one of :data:`FUSED`, use fused kernels on any device.
+
+    They walk through memory, so moments from a run with another memory format get the parameters' strides. SGD's
+    momenta start from zero: if the first step is skipped, PyTorch's fused kernel leaves them without any value.
+    """
     for group in optimizer.param_groups:
         group.update(fused=True, foreach=False)
+        if group.get("momentum"):
+            for parameter in group["params"]:
+                if optimizer.state[parameter].get("momentum_buffer") is None:
+                    optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
     for parameter, state in optimizer.state.items():
         if "step" in state:
             state["step"] = torch.as_tensor(state["step"], dtype=torch.float32).to(parameter.device)
+        for key, value in state.items():
+            if torch.is_tensor(value) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[key] = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
     optimizer._step_supports_amp_scaling = True  # type: ignore[attr-defined]  # read by GradScaler
 
 
