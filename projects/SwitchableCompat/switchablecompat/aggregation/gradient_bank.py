@@ -12,13 +12,22 @@ from ..layers import SharedParameter
 _CHUNK = {"cpu": 1 << 16, "cuda": 1 << 23}  # columns per chunk: few for a core's cache, many for few GPU kernels
 
 
-class _Chunk(NamedTuple):
+class _Span(NamedTuple):
     """Consecutive columns of a shell: segments of equal length from ``segment`` on, or a part of one segment."""
 
     columns: slice
     shell: int
     segment: int
     number: int
+
+
+class _Chunk(NamedTuple):
+    """A span and its memory as matrices [number, length]: views that are made once."""
+
+    shell: int
+    segments: slice
+    rows: list[Tensor]  # gradients of the sub-models that own the shell
+    total: Tensor  # in the scratch buffer
 
 
 class GradientBank:
@@ -78,10 +87,15 @@ class GradientBank:
         element = torch.argsort(segment_of[shell_groups], stable=True)
         self._element_of = element.to(like.device, small)  # source of each column ...
         self._column_of = _inverse(element).to(like.device, small)  # ... and its inverse: a scatter is slower
-        self._chunks = list(_chunks(by_length.tolist(), _CHUNK.get(like.device.type, _CHUNK["cuda"])))
         # Buffers are kept between steps: allocating new memory costs as much as the sums.
         self._scratch, self._aggregate = torch.empty_like(self.rows[-1]), torch.empty_like(self.rows[-1])
+        spans = _spans(by_length.tolist(), _CHUNK.get(like.device.type, _CHUNK["cuda"]))
+        self._chunks = [self._chunk(*span) for span in spans]
         self._reached = [False] * len(self._sizes)  # by any sub-model since the last write
+
+    def _chunk(self, columns: slice, shell: int, segment: int, number: int) -> _Chunk:
+        rows = [row[columns].view(number, -1) for row in self.rows[shell:]]
+        return _Chunk(shell, slice(segment, segment + number), rows, self._scratch[columns].view(number, -1))
 
     def collect(self, index: int) -> None:
         """Move the gradients of sub-model ``index`` from ``.grad`` into the bank. A missing gradient is zero."""
@@ -96,16 +110,15 @@ class GradientBank:
         """Inner products of the sub-models' gradients in each group and shell, float64 [groups, m shells, m, m]."""
         m = len(self.rows)
         grams = torch.zeros(len(self._segment_of), m, m, dtype=torch.float64, device=self.rows[0].device)
-        for columns, shell, segment, count in self._chunks:
-            rows = [row[columns].double() for row in self.rows[shell:]]
-            if count > 1:
-                matrices = torch.stack(rows).view(m - shell, count, -1).transpose(0, 1)
-                grams[segment : segment + count, shell:, shell:] += torch.bmm(matrices, matrices.mT)
-            else:  # a matrix product of so few rows is slow
+        for shell, segments, rows, total in self._chunks:
+            own, matrices = grams[segments, shell:, shell:], torch.stack(rows, dim=1).double()
+            if len(total) > 1 or total.is_cuda:
+                own.add_(torch.bmm(matrices, matrices.mT))
+            else:  # on a CPU a matrix product of so few rows is slow
                 for i, j in combinations_with_replacement(range(m - shell), 2):
-                    value = torch.dot(rows[i], rows[j])
+                    value = torch.dot(matrices[0, i], matrices[0, j])
                     for row, column in {(i, j), (j, i)}:
-                        grams[segment, shell + row, shell + column] += value
+                        own[0, row, column].add_(value)
         return grams[self._segment_of].view(m, -1, m, m).transpose(0, 1)
 
     def write(self, weights: Tensor) -> None:
@@ -116,10 +129,11 @@ class GradientBank:
         """
         m = len(self.rows)
         weights = weights.permute(2, 1, 0).reshape(m, -1)[:, self._shell_group_of, None].to(self.rows[0].dtype)
-        for columns, shell, segment, count in self._chunks:
-            total = self._scratch[columns].view(count, -1).zero_()
-            for i in range(shell, m):
-                total.addcmul_(self.rows[i][columns].view(count, -1), weights[i, segment : segment + count])
+        for shell, segments, (first, *others), total in self._chunks:
+            factors = weights[shell:, segments].unbind()
+            torch.mul(first, factors[0], out=total)
+            for row, factor in zip(others, factors[1:], strict=True):
+                total.addcmul_(row, factor)
         flat = torch.index_select(self._scratch, 0, self._column_of, out=self._aggregate)
         for parameter, piece, reached in zip(self.parameters, flat.split(self._sizes), self._reached, strict=True):
             parameter.grad = piece.as_strided(parameter.size(), parameter.stride()) if reached else None
@@ -139,7 +153,7 @@ def _inverse(permutation: Tensor) -> Tensor:
     return inverse
 
 
-def _chunks(lengths: Sequence[Sequence[int]], size: int) -> Iterator[_Chunk]:
+def _spans(lengths: Sequence[Sequence[int]], size: int) -> Iterator[_Span]:
     """Cut the columns into matrices of at most ``size`` elements. Lengths ascend over the segments of each shell."""
     column = segment = 0
     for shell, own in enumerate(lengths):
@@ -149,6 +163,6 @@ def _chunks(lengths: Sequence[Sequence[int]], size: int) -> Iterator[_Chunk]:
                 count = min(left, max(1, size // length))
                 for start in range(0, count * length, size):
                     stop = min(start + size, count * length)
-                    yield _Chunk(slice(column + start, column + stop), shell, segment, count)
+                    yield _Span(slice(column + start, column + stop), shell, segment, count)
                 column, segment, left = column + count * length, segment + count, left - count
             segment += left  # skip empty segments

@@ -48,13 +48,15 @@ def projection_coefficients(grams: Tensor, orders: Tensor, shares: Tensor | None
     """
     m = grams.shape[-1]
     coefficients = torch.eye(m, dtype=grams.dtype, device=grams.device).expand(*grams.shape[:-3], m, m).clone()
-    for i in range(m):
-        row, gram = coefficients[..., i, :], grams[..., i, :, :]
-        for j in orders[i].tolist():
-            product = (row * gram[..., :, j]).sum(dim=-1)
-            norm = gram[..., j, j]
-            given_up = torch.where((product < 0) & (norm > 0), product / norm.clamp_min(1e-300), 0.0)
-            row[..., j] -= given_up if shares is None else given_up * shares[..., i, j]
+    for others in orders.T.tolist():  # all v_i meet their next g_j at once: few kernels for a GPU to launch
+        pairs = list(enumerate(others))
+        products = (coefficients * torch.stack([grams[..., i, :, j] for i, j in pairs], dim=-2)).sum(dim=-1)
+        norms = torch.stack([grams[..., i, j, j] for i, j in pairs], dim=-1)
+        given_up = torch.where((products < 0) & (norms > 0), products / norms.clamp_min(1e-300), 0.0)
+        if shares is not None:
+            given_up = given_up * torch.stack([shares[..., i, j] for i, j in pairs], dim=-1)
+        for i, j in pairs:
+            coefficients[..., i, j].sub_(given_up[..., i])
     return coefficients
 
 
