@@ -22,7 +22,7 @@ EXAMPLES = """examples:
   python -m gpu --budget 540                              on a CUDA machine: results/gpu/
   python -m gpu --dry-run --output outputs/gpu_dry_run    tiny numbers on a CPU
 """
-PARTS = {"tests": 0.24, "step": 0.24, "grid": 0.07, "finetune": 0.45}  # shares of the budget; each writes NAME.json
+PARTS = {"tests": 0.28, "step": 0.22, "grid": 0.05, "finetune": 0.45}  # shares of the budget; each writes NAME.json
 GRACE = 8.0  # seconds between asking a part to end and ending it
 
 

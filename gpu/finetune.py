@@ -36,7 +36,8 @@ from .options import Options, read_options
 from .resident import Pictures, ResidentLoader, load_persons
 
 METHODS = {"sfsc": "sfsc", "bct_s": "bct_s", "unified_w100": "unified"}
-RUNS = 3.1  # all runs in units of SFSC's: the start and Unified cost about half of it each, BCT-S as much as SFSC
+START = 4  # steps of the start for each step of a method: from random weights it needs more
+RUNS = 3.2  # all runs in units of SFSC's: BCT-S costs as much, Unified and each of the start's rounds a fifth of it
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,14 @@ class Scale:
     """Size of the trainings."""
 
     config: str  # path of a method's config, from its name
-    batch: int  # images per step, four of each person
+    batch: int  # images per step, four of each person; enough of them to keep a large GPU busy between launches
+    rate: float  # factor on the config's learning rates, which are for 64 images
     most: int  # maximum number of steps of a run
     calibration: int  # batches that determine the statistics of the norms
 
 
-FULL = Scale("configs/Market1501/{}_R50.yml", 64, 1500, 30)
-TINY = Scale("configs/Synthetic/{}.yml", 8, 2, 1)
+FULL = Scale("configs/Market1501/{}_R50.yml", 256, 2.0, 1500, 12)
+TINY = Scale("configs/Synthetic/{}.yml", 8, 1.0, 2, 1)
 
 
 class Run:
@@ -82,7 +84,7 @@ class Run:
             for step in range(count):
                 self.loop.iter = self.storage.iter = step
                 warm, done = min(1.0, (step + 1) / max(1, self.steps // 10)), step / self.steps
-                factor = warm * 0.5 * (1 + math.cos(math.pi * done))
+                factor = self.scale.rate * warm * 0.5 * (1 + math.cos(math.pi * done))
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * factor
                 self.loop.run_step()
@@ -111,7 +113,7 @@ def steps_that_fit(scale: Scale, train: Pictures, options: Options) -> int:
     if options.dry_run:
         return scale.most
     run = Run(scale, "sfsc", train, 1000, None, options.device)
-    run.train(10)  # searches for the fastest convolutions
+    run.train(10)  # the first steps load kernels
     each = run.train(10) / 10
     return max(20, min(scale.most, int(0.85 * options.left() / (RUNS * each))))
 
@@ -120,12 +122,12 @@ def main() -> None:
     """Train, and write the results after each run."""
     options = read_options(__doc__)
     scale = TINY if options.dry_run else FULL
-    torch.backends.cudnn.benchmark = not options.dry_run
     persons = load_persons(options.scratch / "persons.npz", options.device, 0.5 * options.left())
     steps = steps_that_fit(scale, persons["train"], options)
     content: dict[str, Any] = {
         "format": 1,
         "steps": steps,
+        "start_steps": START * steps,
         "batch": scale.batch,
         "persons": {name: [part.classes, len(part.images)] for name, part in persons.items()},
         "size": list(persons["train"].images.shape[2:]),
@@ -133,7 +135,7 @@ def main() -> None:
         "hardware": hardware(),
         "versions": versions(),
     }
-    run = Run(scale, "unified_w100", persons["start"], steps, None, options.device)
+    run = Run(scale, "unified_w100", persons["start"], START * steps, None, options.device)
     content["start_seconds"] = run.train()
     start = options.scratch / "start.pth"
     torch.save({"model": run.model.state_dict()}, start)

@@ -35,21 +35,19 @@ def measure_network(name: str, cfg: CfgNode, options: Options) -> Iterator[Row]:
         for task in ("ours", "plain"):
             busy, wall = busy_seconds(steps[task])
             label = "SFSC step" if task == "ours" else "plain sub-models"
-            yield compare_once(f"{name}: GPU busy, {label}", busy, "wall time of the steps", wall)
+            yield compare_once(f"{name}: GPU busy, {label}", busy, "wall time of the step", wall)
 
 
 def busy_seconds(step: Step) -> tuple[float, float]:
-    """Seconds of GPU kernels and of wall time over three steps. The difference is idle time."""
+    """Seconds of GPU kernels and of wall time of a step. The difference is idle time."""
     from torch.profiler import ProfilerActivity, profile
 
     step()
     started = timer()  # waits for the GPU
-    for _ in range(3):
-        step()
+    step()
     wall = timer() - started  # without the profiler, which slows launches down
     with profile(activities=[ProfilerActivity.CUDA]) as profiled:
-        for _ in range(3):
-            step()
+        step()
         torch.cuda.synchronize()
     kernels = [event for event in profiled.events() if event.device_type == torch.autograd.DeviceType.CUDA]
     return sum(event.time_range.elapsed_us() for event in kernels) / 1e6, wall
@@ -73,7 +71,6 @@ def compiled_row(name: str, cfg: CfgNode, mode: str, options: Options) -> Row:
 def main() -> None:
     """Measure, and write after each network and mode. The narrow network is first, since launches limit it most."""
     options = read_options(__doc__)
-    torch.backends.cudnn.benchmark = not options.dry_run
     networks, modes = (TINY, ["aot_eager"]) if options.dry_run else (NETWORKS, ["cudagraphs", "reduce-overhead"])
     common = ["MODEL.DEVICE", options.device, *([] if options.dry_run else SIZE)]
     configs = {name: load(file, [*common, *opts]) for name, (file, opts) in networks.items()}
