@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from builders import TINY, batch, tiny_model
-from switchablecompat.aggregation import GradientAggregation, GradientProjection, SumAggregator, gradient_bank, gram
+from switchablecompat.aggregation import (
+    GradientAggregation,
+    GradientProjection,
+    SumAggregator,
+    gradient_bank,
+    gram,
+    segment_sums,
+)
 from switchablecompat.layers import shared_parameters
 
 ITERATION = 11
@@ -130,7 +137,15 @@ def test_conflicts_are_also_counted_by_part_of_the_network():
 @pytest.mark.parametrize("granularity", ["global", "filter"])
 def test_columns_are_cut_where_memory_ends(granularity, monkeypatch):
     """Segments longer than a chunk, and chunks of several segments that do not divide their number."""
-    monkeypatch.setattr(gradient_bank, "_CHUNK", {"cpu": 50, "cuda": 50})
+    monkeypatch.setattr(segment_sums, "_CHUNK", 50)
+    test_projection_equals_a_loop_over_vectors("pairwise", granularity, ("heads.weight",))
+
+
+@pytest.mark.parametrize("granularity", ["global", "layer", "filter"])
+@pytest.mark.parametrize("piece", [7, segment_sums._PIECE])
+def test_a_gpus_sums_equal_the_loop_too(granularity, piece, monkeypatch):
+    monkeypatch.setattr(segment_sums, "_PIECE", piece)
+    monkeypatch.setattr(gradient_bank, "segment_sums", segment_sums.RaggedSums)
     test_projection_equals_a_loop_over_vectors("pairwise", granularity, ("heads.weight",))
 
 

@@ -1,33 +1,13 @@
 """Flat storage for the sub-models' gradients on shared parameters: at most m flat gradients, without a graph."""
 
-from collections.abc import Collection, Iterator, Sequence
-from itertools import accumulate, combinations_with_replacement, groupby
-from typing import NamedTuple
+from collections.abc import Collection, Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 from ..layers import SharedParameter
-
-_CHUNK = {"cpu": 1 << 16, "cuda": 1 << 23}  # columns per chunk: few for a core's cache, many for few GPU kernels
-
-
-class _Span(NamedTuple):
-    """Consecutive columns of a shell: segments of equal length from ``segment`` on, or a part of one segment."""
-
-    columns: slice
-    shell: int
-    segment: int
-    number: int
-
-
-class _Chunk(NamedTuple):
-    """A span and its memory as matrices [number, length]: views that are made once."""
-
-    shell: int
-    segments: slice
-    rows: list[Tensor]  # gradients of the sub-models that own the shell
-    total: Tensor  # in the scratch buffer
+from .segment_sums import segment_sums
 
 
 class GradientBank:
@@ -35,7 +15,7 @@ class GradientBank:
 
     Columns are sorted by shell, then by segment. A segment contains the elements of one group in one shell. Sub-models
     are nested, so each owns leading columns, and its row needs no zeros for elements that it lacks. Segments of a shell
-    are sorted by length. Consecutive segments of equal length form a matrix, so one operation sums them all.
+    are sorted by length.
 
     Elements are numbered in the parameter's memory order (that of channels-last weights differs from that of their
     indices), so gradients are moved without another copy, and those that are written have the parameter's strides, as
@@ -89,13 +69,8 @@ class GradientBank:
         self._column_of = _inverse(element).to(like.device, small)  # ... and its inverse: a scatter is slower
         # Buffers are kept between steps: allocating new memory costs as much as the sums.
         self._scratch, self._aggregate = torch.empty_like(self.rows[-1]), torch.empty_like(self.rows[-1])
-        spans = _spans(by_length.tolist(), _CHUNK.get(like.device.type, _CHUNK["cuda"]))
-        self._chunks = [self._chunk(*span) for span in spans]
+        self._sums = segment_sums(by_length, self.rows, self._scratch)
         self._reached = [False] * len(self._sizes)  # by any sub-model since the last write
-
-    def _chunk(self, columns: slice, shell: int, segment: int, number: int) -> _Chunk:
-        rows = [row[columns].view(number, -1) for row in self.rows[shell:]]
-        return _Chunk(shell, slice(segment, segment + number), rows, self._scratch[columns].view(number, -1))
 
     def collect(self, index: int) -> None:
         """Move the gradients of sub-model ``index`` from ``.grad`` into the bank. A missing gradient is zero."""
@@ -109,17 +84,7 @@ class GradientBank:
     def shell_grams(self) -> Tensor:
         """Inner products of the sub-models' gradients in each group and shell, float64 [groups, m shells, m, m]."""
         m = len(self.rows)
-        grams = torch.zeros(len(self._segment_of), m, m, dtype=torch.float64, device=self.rows[0].device)
-        for shell, segments, rows, total in self._chunks:
-            own, matrices = grams[segments, shell:, shell:], torch.stack(rows, dim=1).double()
-            if len(total) > 1 or total.is_cuda:
-                own.add_(torch.bmm(matrices, matrices.mT))
-            else:  # on a CPU a matrix product of so few rows is slow
-                for i, j in combinations_with_replacement(range(m - shell), 2):
-                    value = torch.dot(matrices[0, i], matrices[0, j])
-                    for row, column in {(i, j), (j, i)}:
-                        own[0, row, column].add_(value)
-        return grams[self._segment_of].view(m, -1, m, m).transpose(0, 1)
+        return self._sums.products()[self._segment_of].view(m, -1, m, m).transpose(0, 1)
 
     def write(self, weights: Tensor) -> None:
         """Set ``.grad`` of every shared parameter to the sum of the gradients by weights [groups, m shells, m].
@@ -128,12 +93,8 @@ class GradientBank:
         it were zero.
         """
         m = len(self.rows)
-        weights = weights.permute(2, 1, 0).reshape(m, -1)[:, self._shell_group_of, None].to(self.rows[0].dtype)
-        for shell, segments, (first, *others), total in self._chunks:
-            factors = weights[shell:, segments].unbind()
-            torch.mul(first, factors[0], out=total)
-            for row, factor in zip(others, factors[1:], strict=True):
-                total.addcmul_(row, factor)
+        weights = weights.permute(2, 1, 0).reshape(m, -1)[:, self._shell_group_of].to(self.rows[0].dtype)
+        self._sums.combine(weights)
         flat = torch.index_select(self._scratch, 0, self._column_of, out=self._aggregate)
         for parameter, piece, reached in zip(self.parameters, flat.split(self._sizes), self._reached, strict=True):
             parameter.grad = piece.as_strided(parameter.size(), parameter.stride()) if reached else None
@@ -151,18 +112,3 @@ def _inverse(permutation: Tensor) -> Tensor:
     inverse = torch.empty_like(permutation)
     inverse[permutation] = torch.arange(len(permutation))
     return inverse
-
-
-def _spans(lengths: Sequence[Sequence[int]], size: int) -> Iterator[_Span]:
-    """Cut the columns into matrices of at most ``size`` elements. Lengths ascend over the segments of each shell."""
-    column = segment = 0
-    for shell, own in enumerate(lengths):
-        for length, run in groupby(own):
-            left = len(list(run))
-            while left and length:
-                count = min(left, max(1, size // length))
-                for start in range(0, count * length, size):
-                    stop = min(start + size, count * length)
-                    yield _Span(slice(column + start, column + stop), shell, segment, count)
-                column, segment, left = column + count * length, segment + count, left - count
-            segment += left  # skip empty segments
