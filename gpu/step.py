@@ -78,6 +78,7 @@ def main() -> None:
 
     def save() -> None:
         settings = {"batch": 8 if options.dry_run else 64, "networks": [*networks], "amp": not options.dry_run}
+        settings["cudnn_benchmark"] = torch.backends.cudnn.benchmark  # off: its search would take half of the time
         write_json(options.output, record("gpu step", "make gpu", settings, rows))
 
     for name, cfg in configs.items():

@@ -17,7 +17,7 @@ OUTCOME = re.compile(
     r"^\[gw\d+\] \[ *\d+%\] (?P<outcome>PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS) (?P<test>tests/.+?)\s*$"
 )
 PROCESSES = 4  # that share the GPU; most of a test's time is its CPU's
-LONGEST = ("test_a_whole_run.py", "test_training_compiled.py")  # begin first
+FIRST = ["test_a_whole_run.py", "test_evaluation.py", "test_training_compiled.py"]  # one of long tests, then others
 
 
 def command(options: Options) -> list[str]:
@@ -25,14 +25,19 @@ def command(options: Options) -> list[str]:
     chosen = ["tests/unit/test_widths.py"] if options.dry_run else ["-m", "gpu", *marked_files()]
     # Unknown warnings of other versions must not fail the tests.
     flags = ["-v", "-W", "default", "-p", "no:cacheprovider", "-p", "gpu.failures", "--tb=short", "--color=no"]
-    flags += ["-n", str(PROCESSES), "--dist", "loadfile", "--no-loadscope-reorder"]
+    flags += ["-n", str(PROCESSES), "--dist", "load", "--maxschedchunk", "1"]
     return [sys.executable, "-m", "pytest", *flags, *chosen]
 
 
 def marked_files() -> list[str]:
     """Test files that contain the mark. Others may need packages that a machine with a GPU lacks."""
-    files = sorted((ROOT / "tests").rglob("test_*.py"), key=lambda path: (path.name not in LONGEST, path))
+    files = sorted((ROOT / "tests").rglob("test_*.py"), key=_turn)
     return [str(path.relative_to(ROOT)) for path in files if "pytest.mark.gpu" in path.read_text()]
+
+
+def _turn(path: Path) -> tuple[int, Path]:
+    """The longest tests come early, each with a short one behind it in the queue of its process."""
+    return (FIRST.index(path.name) if path.name in FIRST else len(FIRST), path)
 
 
 def follow(lines: Iterable[str], options: Options) -> dict[str, str]:

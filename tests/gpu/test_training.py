@@ -102,7 +102,9 @@ def test_channels_last_gives_the_same_loss(device):
     assert found == pytest.approx(expected, rel=0.02)
 
 
-@pytest.mark.parametrize("opts", [(), (*BF16, *LAST), (*HALF, *LAST)], ids=["float32", "bfloat16, last", "half, last"])
+@pytest.mark.parametrize(
+    "opts", [(), SFSC, (*BF16, *LAST), (*HALF, *LAST)], ids=["float32", "sfsc", "bfloat16, last", "half, last"]
+)
 def test_two_runs_are_the_same_bit_for_bit(opts, device):
     if device == "cpu" and opts[:2] == HALF and "bfloat16" not in opts:
         pytest.skip("float16 needs a CUDA device")

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from switchablecompat.engine import certainty as module
 from switchablecompat.engine.certainty import MEMORY, ClassCertainty
 
 
@@ -36,3 +37,14 @@ def test_with_a_large_power_the_most_certain_trains_alone():
     certainty = ClassCertainty(3, 2, power=1000.0)
     certainty.probabilities = torch.tensor([[0.8, 0.9, 0.7], [0.5, 0.9, 0.9]])
     torch.testing.assert_close(certainty.factors(), torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.5, 0.5]]))
+
+
+def test_a_gpus_sums_are_those_of_the_cpu():
+    """On the CPU by ``index_add_``, on a GPU by a mask; here the mask gets a CPU's numbers."""
+    labels = torch.tensor([3, 0, 3, 5, 3])
+    values = torch.rand(2, 5, dtype=torch.float64)
+    expected = torch.zeros(2, 7, dtype=torch.float64)
+    for column, label in enumerate(labels.tolist()):
+        expected[:, label] += values[:, column]
+    assert torch.allclose(module._sums_by_class(labels, values, 7), expected)
+    assert torch.allclose(module._sums_over_mask(labels, values, 7), expected)

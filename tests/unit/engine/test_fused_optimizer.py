@@ -117,6 +117,29 @@ def test_moments_of_another_memory_format_go_on_fused(name):
     torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_state_of_a_fused_optimiser_goes_on_plain_on_a_cpu(name):
+    """It says that it was fused, and the fused kernels of a CPU mix up elements of another memory format."""
+    start = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    found = []
+    for fused, format in ((False, torch.contiguous_format), (True, torch.channels_last)):
+        parameter = torch.nn.Parameter(start.clone())
+        optimizer = getattr(torch.optim, name)([parameter], lr=0.1, **OPTIONS[name])
+        if fused:
+            use_fused_kernels(optimizer)
+        parameter.grad = start.cos()
+        optimizer.step()
+        moved = torch.nn.Parameter(parameter.detach().to(memory_format=format))
+        continued = getattr(torch.optim, name)([moved], lr=0.1, **OPTIONS[name])
+        continued.load_state_dict(optimizer.state_dict())
+        fuse(continued)
+        assert not is_fused(continued)
+        moved.grad = start.sin()
+        continued.step()
+        found.append(moved.detach())
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)
+
+
 def test_on_a_cpu_nothing_changes():
     plain, _ = pair("SGD")
     fuse(plain)

@@ -103,7 +103,7 @@ class GradientBank:
 
 def _in_memory_order(values: Tensor, parameter: Tensor) -> Tensor:
     """Elements of a tensor in the order that those of a dense parameter of its shape have in memory, [numel]."""
-    if values.stride() != parameter.stride():
+    if any(size > 1 and values.stride(i) != parameter.stride(i) for i, size in enumerate(parameter.shape)):
         values = torch.empty_like(parameter, dtype=values.dtype, device=values.device).copy_(values)
     return values.as_strided((values.numel(),), (1,))
 

@@ -43,10 +43,7 @@ class ClassCertainty:
     def update(self, index: int, labels: Tensor, certainty: Tensor) -> None:
         """Update the means of sub-model ``index`` with a batch: identities [N] and expected probabilities [N]."""
         self.probabilities = self.probabilities.to(certainty.device)
-        classes = len(self.probabilities)
-        sums = certainty.new_zeros(2, classes).index_add_(
-            1, labels, torch.stack((certainty, torch.ones_like(certainty)))
-        )
+        sums = _sums_by_class(labels, torch.stack((certainty, torch.ones_like(certainty))), len(self.probabilities))
         if comm.get_world_size() > 1:
             torch.distributed.all_reduce(sums)
         seen = sums[1] > 0
@@ -63,3 +60,18 @@ class ClassCertainty:
         full = torch.zeros_like(known)
         full[:, -1].fill_(1.0)
         return torch.where(total > 0, known / total.where(total > 0, 1.0), full)
+
+
+def _sums_by_class(labels: Tensor, values: Tensor, classes: int) -> Tensor:
+    """Sums of values [2, N] over the images of each class, [2, K].
+
+    On a GPU, ``index_add_`` adds in an order that changes from run to run; a sum over a mask does not.
+    """
+    if values.device.type != "cpu":
+        return _sums_over_mask(labels, values, classes)
+    return values.new_zeros(2, classes).index_add_(1, labels, values)
+
+
+def _sums_over_mask(labels: Tensor, values: Tensor, classes: int) -> Tensor:
+    own = labels[:, None] == torch.arange(classes, device=labels.device)
+    return torch.where(own, values[:, :, None], 0.0).sum(dim=1)

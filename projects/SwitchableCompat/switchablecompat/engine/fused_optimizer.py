@@ -10,14 +10,17 @@ FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 
 
 def fuse(optimizer: Optimizer) -> None:
-    """Let an optimiser on a GPU use PyTorch's fused kernels, if there are any. Call it again after loading its state.
+    """Let an optimiser on a GPU use PyTorch's fused kernels, if there are any, and any other do without them.
 
     A fused step checks on the device whether the gradient scaler found an overflow. Other steps make the scaler wait
-    for the device.
+    for the device. Call this again after loading a state, which says whether the optimiser that wrote it was fused.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     if can_be_fused(optimizer) and all(p.is_cuda for p in parameters):
         use_fused_kernels(optimizer)
+    elif is_fused(optimizer):
+        for group in optimizer.param_groups:
+            group.update(fused=None, foreach=None)
 
 
 def can_be_fused(optimizer: Optimizer) -> bool:
