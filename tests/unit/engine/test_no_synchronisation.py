@@ -84,6 +84,7 @@ def make(device, log, *opts):
     return loop
 
 
+CE = ("MODEL.LOSSES.COMPAT.KIND", "ce")
 SOFT = ("MODEL.LOSSES.NAME", "('CompatibleLoss','TripletLoss')", "MODEL.LOSSES.TRI.MARGIN", 0.0)
 RECIPES = {
     "sfsc": (),
@@ -96,6 +97,7 @@ RECIPES = {
     "priorities": ("MODEL.LOSSES.COMPAT.PRIORITY", 1.0),
     "bct_s": ("MODEL.LOSSES.COMPAT.KIND", "ce", "SOLVER.AGGREGATION.NAME", "sum"),
     "bct_s, soft triplet": ("MODEL.LOSSES.COMPAT.KIND", "ce", *SOFT),
+    **{kind: (*CE, "MODEL.HEADS.CLS_LAYER", kind) for kind in ("CosSoftmax", "ArcSoftmax", "CircleSoftmax")},
     "adaptive smoothing": ("MODEL.LOSSES.COMPAT.KIND", "ce", "MODEL.LOSSES.CE.EPSILON", -1.0),
 }
 

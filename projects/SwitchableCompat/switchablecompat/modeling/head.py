@@ -12,6 +12,7 @@ from ..config_rules import check_rules, one_of
 from ..errors import InputError
 from ..layers import ChannelLayout, WidthSwitch
 from .convert import Conversion
+from .margins import with_margin
 from .simplex import regular_simplex
 
 
@@ -109,7 +110,7 @@ class SwitchableEmbeddingHead(EmbeddingHead):
                 logits = logits.clamp(-1 + 1e-6, 1 - 1e-6)
         scaled = logits * self.cls_layer.s
         return {
-            "cls_outputs": self.cls_layer(logits.clone(), targets),  # FastReID's margin layers work in place
+            "cls_outputs": with_margin(self.cls_layer, logits, targets),
             "logits": scaled,
             "pred_class_logits": scaled.detach(),
             "features": pool_feat[..., 0, 0] if self.neck_feat == "before" else neck_feat,
