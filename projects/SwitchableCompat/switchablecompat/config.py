@@ -136,12 +136,6 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     # Which aggregated gradients are divided by the number of sub-models that train the element, so that it learns at
     # the rate of one network. options: none (plain sum), classifier, all (every element of every shared parameter)
     cfg.SOLVER.AGGREGATION.MEAN = "none"
-    # Common norm of the sub-models' gradients, before projection. options: none (they keep their norms), harmonic (mean
-    # of the norms: the sum's norm is that of the smallest), rms (root mean square: the sum keeps its norm), full (the
-    # full model's norm)
-    cfg.SOLVER.AGGREGATION.BALANCE = "none"
-    # Parameters over which BALANCE measures norms. options: group (of GRANULARITY), network (all)
-    cfg.SOLVER.AGGREGATION.BALANCE_OVER = "group"
     # Projection: which sub-models give up what conflicts. options: none (is protected: all do), full (model is: the
     # others give up what conflicts with it)
     cfg.SOLVER.AGGREGATION.PROTECT = "none"

@@ -11,7 +11,6 @@ from ..errors import InputError
 from ..layers import SharedParameter
 from . import gram
 from .aggregators import Aggregator
-from .balance import NormBalance
 from .gradient_bank import GradientBank
 from .groups import groups_of
 
@@ -29,7 +28,6 @@ class GradientAggregation:
         full_classifier: Whether only the full model trains the classifier.
         mean: Parameters whose gradient is divided by the number of sub-models that train them: ``none``, ``classifier``
             or ``all``. Class vectors with class factors are not divided, because these factors are already shares.
-        balance: Brings the norms of the sub-models' gradients to one scale before they are compared.
         seed: Seed of the aggregator's random orders. Seed and iteration determine them on every rank.
     """
 
@@ -44,12 +42,11 @@ class GradientAggregation:
         class_vectors: str = "",
         full_classifier: bool = False,
         mean: str = "none",
-        balance: NormBalance | None = None,
         seed: int = 0,
     ) -> None:
         groups = groups_of(shared, granularity, exceptions)
         self.names = tuple(names)
-        self.aggregator, self.balance = aggregator, balance
+        self.aggregator = aggregator
         self.bank = GradientBank(shared, len(names), [g.name for g in groups], {g.name for g in groups if g.by_filter})
         device = shared[0].parameter.device
         summed = {group.name for group in groups if not group.compared}
@@ -88,10 +85,7 @@ class GradientAggregation:
 
     def state_dict(self) -> dict[str, Any]:
         """State of the aggregator for checkpoints, and which aggregator and groups it belongs to."""
-        state = self.aggregator.state_dict()
-        if self.balance is not None:
-            state = {**state, "squares": self.balance.squares}
-        return {"of": self._identity(), "state": state}
+        return {"of": self._identity(), "state": self.aggregator.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from :meth:`state_dict`; InputError if it belongs to another aggregator or to other groups."""
@@ -99,11 +93,7 @@ class GradientAggregation:
             rule = f"must be as in the run that is continued ({state['of']})"
             raise InputError("SOLVER.AGGREGATION", rule, self._identity())
         if state["of"] == self._identity():
-            own = dict(state["state"])
-            squares = own.pop("squares", None)
-            if self.balance is not None:
-                self.balance.squares = squares
-            self.aggregator.load_state_dict(own)
+            self.aggregator.load_state_dict(state["state"])
 
     def _identity(self) -> str:
         return f"{self.aggregator}, {len(self.bank.group_names)} groups"
@@ -125,16 +115,15 @@ class GradientAggregation:
         """
         shell_grams = self.bank.shell_grams()
         generator = torch.Generator().manual_seed((self._seed * 1_000_003 + iteration) % 2**63)
-        grams = shell_grams.sum(dim=1)
         own = self._own_factors(class_factors)
-        scales = own if self.balance is None else own * self.balance(grams, self._factors)
-        scaled = shell_grams * (scales.unsqueeze(-1) * scales.unsqueeze(-2)).unsqueeze(1)
+        scaled = shell_grams * (own.unsqueeze(-1) * own.unsqueeze(-2)).unsqueeze(1)
         weights = self.aggregator(scaled, generator, self._factors * own)
-        weights = torch.where(self._aggregated.view(-1, 1, 1), weights, 1.0) * scales.unsqueeze(1)
+        weights = torch.where(self._aggregated.view(-1, 1, 1), weights, 1.0) * own.unsqueeze(1)
         if self._averaged is not None:
             weights = weights / self._owners(self._averaged, class_factors)
         self.bank.write(weights)
 
+        grams = shell_grams.sum(dim=1)
         total = grams.sum(dim=0)
         cosines = gram.cosines(total)
         scalars = {f"grad_norm_{name}": total[i, i].sqrt() for i, name in enumerate(self.names)}

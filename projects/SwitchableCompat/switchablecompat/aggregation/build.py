@@ -11,7 +11,6 @@ from ..modeling import SwitchableBaseline
 from ..provenance import CLASSIFIER_KEY
 from .aggregation import GradientAggregation
 from .aggregators import PROTECTED, SUPPORTS, Aggregator, GradientProjection, SumAggregator
-from .balance import OVER, SCALES, NormBalance
 from .groups import GRANULARITIES
 from .torchjd import NAMES, TorchJDAggregator
 
@@ -28,8 +27,6 @@ def build_aggregator(cfg: CfgNode) -> Aggregator:
         "NAME": one_of(*AGGREGATORS),
         "SUPPORT": one_of(*SUPPORTS),
         "PROTECT": one_of(*PROTECTED),
-        "BALANCE": one_of("none", *SCALES),
-        "BALANCE_OVER": one_of(*OVER),
         "MEAN": one_of("none", "classifier", "all"),
         "GRANULARITY": one_of(*GRANULARITIES),
         "CLASSIFIER_GRANULARITY": one_of("", *GRANULARITIES),
@@ -56,6 +53,5 @@ def build_aggregation(cfg: CfgNode, model: SwitchableBaseline) -> GradientAggreg
         class_vectors=CLASSIFIER_KEY,
         full_classifier=trained_by == "full",
         mean=node.MEAN,
-        balance=NormBalance(node.BALANCE, node.BALANCE_OVER, node.MEMORY) if node.BALANCE != "none" else None,
         seed=cfg.SEED,
     )
