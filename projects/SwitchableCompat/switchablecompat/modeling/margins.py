@@ -4,16 +4,17 @@ FastReID's look for the rows that have a target of this process (its model paral
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from fastreid.layers import any_softmax
 from torch import Tensor, nn
 
 
-def with_margin(layer: nn.Module, logits: Tensor, targets: Tensor) -> Tensor:
+def with_margin(layer: Any, logits: Tensor, targets: Tensor | None) -> Tensor:
     """Logits [N, K] for the loss: FastReID's ``layer(logits, targets)``, of whatever class it is."""
     own = _MARGINS.get(type(layer))
-    if own is None:
+    if own is None or targets is None:
         return layer(logits.clone(), targets)  # FastReID's layers work in place
     hot = torch.zeros_like(logits).scatter_(1, targets[:, None], 1.0)
     return own(logits, hot, layer.m) * layer.s
