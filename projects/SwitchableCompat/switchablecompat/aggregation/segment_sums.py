@@ -100,6 +100,7 @@ class _Shell(NamedTuple):
     segments: slice  # without the empty ones
     rows: list[Tensor]
     total: Tensor  # in the scratch buffer
+    pairs: list[tuple[int, int]]  # of rows
     pieces: Tensor  # first column of each piece, and the end
     segments_of_pairs: Tensor  # first piece of each segment, for all pairs one after another, and the end
     segment_of: Tensor  # of each column, int32
@@ -114,10 +115,11 @@ class RaggedSums:
             own = of_shell[of_shell > 0]  # they come last
             if len(own):
                 columns, end = slice(column, column + int(own.sum())), (first + 1) * len(of_shell)
-                memory = [row[columns] for row in rows[first:]], scratch[columns]
-                pairs = len(memory[0]) * (len(memory[0]) + 1) // 2
-                tables = (table.to(scratch.device) for table in _pieces(own, pairs))
-                self._shells.append(_Shell(first, slice(end - len(own), end), *memory, *tables))
+                owners = [row[columns] for row in rows[first:]]
+                pairs = list(combinations_with_replacement(range(len(owners)), 2))
+                tables = (table.to(scratch.device) for table in _pieces(own, len(pairs)))
+                segments = slice(end - len(own), end)
+                self._shells.append(_Shell(first, segments, owners, scratch[columns], pairs, *tables))
                 column = columns.stop
 
     def products(self) -> Tensor:
@@ -125,10 +127,9 @@ class RaggedSums:
         grams = torch.zeros(self._shape, dtype=torch.float64, device=self._shells[0].total.device)
         for shell in self._shells:
             rows = torch.stack(shell.rows).double()
-            pairs = list(combinations_with_replacement(range(len(rows)), 2))
-            of_pieces = [_sums(rows[i] * rows[j], shell.pieces) for i, j in pairs]
-            values = _sums(torch.cat(of_pieces), shell.segments_of_pairs).view(len(pairs), -1)
-            of_pair = dict(zip(pairs, values.unbind(), strict=True))
+            of_pieces = [_sums(rows[i] * rows[j], shell.pieces) for i, j in shell.pairs]
+            values = _sums(torch.cat(of_pieces), shell.segments_of_pairs).view(len(shell.pairs), -1)
+            of_pair = dict(zip(shell.pairs, values.unbind(), strict=True))
             numbers = range(len(rows))
             symmetric = torch.stack([of_pair[min(i, j), max(i, j)] for i in numbers for j in numbers], dim=1)
             own = grams[shell.segments, shell.first :, shell.first :]
