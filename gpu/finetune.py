@@ -35,9 +35,17 @@ from switchablecompat.provenance import hardware, versions
 from .options import Options, read_options
 from .resident import Pictures, ResidentLoader, load_persons
 
-METHODS = {"sfsc": "sfsc", "bct_s": "bct_s", "unified_w100": "unified"}
+# The method's parts one by one, from BCT-S to SFSC: agreement, then uncertainty, then projection. Config and options of each.
+AGREEMENT = ["MODEL.LOSSES.NAME", "('CompatibleLoss','TripletLoss','DistillationLoss')"]
+METHODS: dict[str, tuple[str, list[str]]] = {
+    "sfsc": ("sfsc", []),
+    "unified_w100": ("unified", []),
+    "bct_s": ("bct_s", []),
+    "bct_s_agreement": ("bct_s", AGREEMENT),
+    "sfsc_no_uncertainty": ("sfsc_no_uncertainty", []),
+}
 START = 4  # steps of the start for each step of a method: from random weights it needs more
-RUNS = 3.2  # all runs in units of SFSC's: BCT-S costs as much, Unified and each of the start's rounds a fifth of it
+RUNS = 5.4  # all runs in units of SFSC's: the others cost as much, Unified and each of the start's rounds a quarter of it
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,8 @@ class Run:
         fixed = ["MODEL.DEVICE", device, "SEED", "0", "MODEL.HEADS.NUM_CLASSES", str(pictures.classes)]
         fixed += ["MODEL.BACKBONE.PRETRAIN", str(start is not None), "MODEL.SWITCHABLE.CHANNELS_LAST", "True"]
         fixed += ["MODEL.BACKBONE.PRETRAIN_PATH", str(start)] if start is not None else []
-        self.cfg = load_config(scale.config.format(METHODS[method]), fixed)
+        config, opts = METHODS[method]
+        self.cfg = load_config(scale.config.format(config), [*fixed, *opts])
         torch.manual_seed(0)
         self.model: SwitchableBaseline = build_model(self.cfg)
         self.pictures, self.steps, self.scale = pictures, steps, scale
