@@ -169,4 +169,5 @@ def end(process: subprocess.Popen) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # ends the parts, too
     sys.exit(Session(parse_arguments()).run_all())

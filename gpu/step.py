@@ -69,7 +69,7 @@ def compiled_row(name: str, cfg: CfgNode, mode: str, options: Options) -> Row:
 
 
 def main() -> None:
-    """Measure, and write after each network and mode. The narrow network is first, since launches limit it most."""
+    """Measure, and write after each row. Each network is also compiled in the mode that takes least time to compile."""
     options = read_options(__doc__)
     networks, modes = (TINY, ["aot_eager"]) if options.dry_run else (NETWORKS, ["cudagraphs", "reduce-overhead"])
     common = ["MODEL.DEVICE", options.device, *([] if options.dry_run else SIZE)]
@@ -81,17 +81,25 @@ def main() -> None:
         settings["cudnn_benchmark"] = torch.backends.cudnn.benchmark  # off: its search would take half of the time
         write_json(options.output, record("gpu step", "make gpu", settings, rows))
 
+    def keep(row: Row) -> None:
+        rows.append(row)
+        save()
+        print(f"{row.name}: {options.left():.0f} s left", flush=True)
+
+    def compiled(name: str, mode: str) -> None:
+        gc.collect()
+        if options.left() > 15:
+            keep(compiled_row(name, configs[name], mode, options))
+
+    first, *others = modes
     for name, cfg in configs.items():
         gc.collect()
         for row in measure_network(name, cfg, options):
-            rows.append(row)
-            save()
-    for mode in modes:
-        for name in reversed(configs):
-            gc.collect()
-            if options.left() > 15:
-                rows.append(compiled_row(name, configs[name], mode, options))
-                save()
+            keep(row)
+        compiled(name, first)
+    for mode in others:
+        for name in configs:
+            compiled(name, mode)
 
 
 if __name__ == "__main__":
