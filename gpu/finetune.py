@@ -35,7 +35,7 @@ from switchablecompat.provenance import hardware, versions
 from .options import Options, read_options
 from .resident import Pictures, ResidentLoader, load_persons
 
-# The method's parts one by one, from BCT-S to SFSC: agreement, then uncertainty, then projection. Config and options of each.
+# Config and options of each method. BCT-S with agreement is SFSC without both of its parts.
 AGREEMENT = ["MODEL.LOSSES.NAME", "('CompatibleLoss','TripletLoss','DistillationLoss')"]
 METHODS: dict[str, tuple[str, list[str]]] = {
     "sfsc": ("sfsc", []),
@@ -45,7 +45,7 @@ METHODS: dict[str, tuple[str, list[str]]] = {
     "sfsc_no_uncertainty": ("sfsc_no_uncertainty", []),
 }
 START = 4  # steps of the start for each step of a method: from random weights it needs more
-RUNS = 5.4  # all runs in units of SFSC's: the others cost as much, Unified and each of the start's rounds a quarter of it
+RUNS = 5.4  # all runs in units of SFSC's: four that cost as much, Unified and the start's rounds a quarter of it
 
 
 @dataclass(frozen=True)

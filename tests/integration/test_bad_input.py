@@ -220,6 +220,7 @@ COMPARE = [
     ([*SUITE, "--seeds", "-1"], "--seeds: must be among the suite's seeds [0], found -1"),
     ([*SUITE, "--seeds", ""], "argument --seeds: must be integers with commas between them, found ''"),
     ([*SUITE, "--only", "bct"], "method: must be one of ['sfsc'], found 'bct'"),
+    ([*SUITE, "--only", "sfsc,bct"], "method: must be one of ['sfsc'], found 'bct'"),
     (["--suite", "{bad}/suite_opts.yml", *SUITE[2:]], "SOLVER.NO_KEY: must be an existing key"),
     ([*SUITE, "--table-only", "--results-dir", "{bad}/damaged-results"], "sfsc-seed0.json: "),
     ([*SUITE[:2], *SUITE[4:], "--jobs-dir", "{bad}/damaged-jobs"], "run.json: must be the record of a run"),

@@ -70,21 +70,24 @@ def compare(parser: Parser) -> None:
 
     examples:
       %(prog)s --suite configs/suites/quick.yml
-      %(prog)s --suite configs/suites/synthetic.yml --only sfsc --only bct_s --seeds 0,1 --jobs 2
+      %(prog)s --suite configs/suites/synthetic.yml --only sfsc,bct_s --seeds 0,1 --jobs 2
     """
     parser.add_argument(
         "--suite", required=True, type=shipped, metavar="YML", help="suite of methods and seeds, see configs/suites/"
     )
     parser.add_argument("--jobs-dir", metavar="DIR", help="checkpoints and logs (default: outputs/suites/SUITE)")
     parser.add_argument("--results-dir", default="results", metavar="DIR", help="parent of results (default results)")
-    parser.add_argument(
-        "--only", action="append", default=[], metavar="METHOD", help="run only this method; may be repeated"
-    )
+    only = "run only these methods (default: all of the suite); may be repeated"
+    parser.add_argument("--only", type=_names, action="extend", default=[], metavar="A,B", help=only)
     parser.add_argument("--seeds", type=_seeds, metavar="0,1", help="run only these seeds (default: all of the suite)")
     jobs = "runs at once, each with cores / N threads and one GPU (default 1)"
     parser.add_argument("--jobs", type=positive, default=1, metavar="N", help=jobs)
     parser.add_argument("--dry-run", action="store_true", help="only print what would be run")
     parser.add_argument("--table-only", action="store_true", help="run nothing, only make tables and plots again")
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
 
 
 def _seeds(text: str) -> list[int]:
