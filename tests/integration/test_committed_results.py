@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from switchablecompat.comparison.results import finished, result_path
+from switchablecompat.comparison.render import render_markdown
+from switchablecompat.comparison.results import finished, load_results, result_path
 from switchablecompat.comparison.runs import make_job
 from switchablecompat.comparison.suite import load_suite
+from switchablecompat.comparison.table import Comparison
 
 ROOT = Path(__file__).parents[2]
 # Made before the slow start became a share of the training, or with a key (of norms brought to one scale) that is
@@ -25,3 +27,11 @@ def test_results_have_the_settings_of_their_suite(path, monkeypatch):
     assert {file for file in found.values() if file.exists()} == {*folder.glob("*-seed*.json")}, "each has its row"
     for method, seed in pairs:
         finished(found[method.name, seed], make_job(suite, method, seed, jobs_dir), (jobs_dir, folder))
+
+
+@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
+def test_the_table_is_that_of_the_results(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    suite = load_suite(str(path))
+    folder = ROOT / "results" / suite.name
+    assert render_markdown(Comparison(suite, load_results(suite, folder))) == (folder / "table.md").read_text()

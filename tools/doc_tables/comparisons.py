@@ -7,8 +7,9 @@ from pathlib import Path
 from statistics import fmean
 
 from switchablecompat.comparison.published import read_published
-from switchablecompat.comparison.render import render_overview
+from switchablecompat.comparison.render import CORRECTED, format_difference, render_overview
 from switchablecompat.comparison.results import load_results
+from switchablecompat.comparison.statistics import CONFIDENCE
 from switchablecompat.comparison.suite import load_suite
 from switchablecompat.comparison.table import Comparison
 from switchablecompat.errors import InputError
@@ -38,13 +39,18 @@ def difference_table(comparison: Comparison) -> str:
         means = {cell: difference.mean for cell, difference in found.items() if difference}
         ends = [min(means, key=means.__getitem__), max(means, key=means.__getitem__)]
         above = sum(mean > 0 for mean in means.values())
+        mean = format_difference(comparison.mean_difference(baseline))
         rows.append(
-            [comparison.titles[baseline], f"{above} of {len(means)}", f"{fmean(means.values()):+.2f}"]
+            [comparison.titles[baseline], f"{above} of {len(means)}", mean]
             + [f"{means[q, g]:+.2f} ({comparison.names[q]} on {comparison.names[g]})" for q, g in ends]
         )
     by_seed = ", ".join(passed(result.grid) for result in comparison.of(comparison.suite.ours).values())
-    note = f"Points of mAP, means over the seeds. Cross-tests of {ours} that pass, by seed: {by_seed}."
-    return table([f"{ours} minus", "cells above", "mean", "lowest", "highest"], rows, note)
+    notes = [
+        f"Points of mAP, means over the seeds; the mean of all cells with its {100 * CONFIDENCE:.0f} % t interval."
+    ]
+    notes += [CORRECTED] if comparison.suite.test_per_train else []
+    notes += [f"Cross-tests of {ours} that pass, by seed: {by_seed}."]
+    return table([f"{ours} minus", "cells above", "mean of all cells", "lowest", "highest"], rows, " ".join(notes))
 
 
 def published_table(path: Path) -> str:

@@ -43,6 +43,16 @@ def test_two_seeds_give_the_wide_interval_they_deserve():
     assert found.sure
 
 
+def test_overlapping_splits_widen_the_interval_by_the_share_of_their_test_set():
+    # Differences 1, 2, 3 of three random halves: s^2 (1/3 + 1) in place of s^2 / 3 (Nadeau and Bengio), twice as wide.
+    ours, theirs = {0: 11.0, 1: 22.0, 2: 33.0}, {0: 10.0, 1: 20.0, 2: 30.0}
+    plain, halves = paired_difference(ours, theirs), paired_difference(ours, theirs, 1.0)
+    assert (halves.mean, halves.n) == (plain.mean, plain.n)
+    assert halves.high - 2 == pytest.approx(2 * (plain.high - 2), rel=1e-12)
+    thirds = paired_difference(ours, theirs, 0.5)  # a third of the items is the test set
+    assert 2 - thirds.low == pytest.approx(math.sqrt(1 + 3 / 2) * (2 - plain.low), rel=1e-12)
+
+
 def test_one_seed_gives_no_interval_and_is_never_sure():
     found = paired_difference({0: 50.0, 1: None, 2: 9.0}, {0: 10.0, 1: 3.0})
     assert (found.mean, found.low, found.high, found.n) == (40.0, None, None, 1)

@@ -52,6 +52,8 @@ def test_every_suite_of_the_repository_is_valid(path):
         ({"name": "toy", "seeds": [0]}, "toy.yml: methods: must be given"),
         (content(name="../up"), "toy.yml: name: must be of letters"),
         (content(seeds=[0, 0]), r"toy.yml: seeds: must be a list of different .* found \[0, 0\]"),
+        (content(test_per_train=-1), r"toy.yml: test_per_train: must be a number of at least 0, found -1"),
+        (content(test_per_train=True), r"toy.yml: test_per_train: must be a number of at least 0, found True"),
         (content(seeds=[True]), "toy.yml: seeds: "),
         (content(seeds=0), "toy.yml: seeds: "),
         (content(ours="x"), "toy.yml: ours: must be one of .* found 'x'"),

@@ -1,9 +1,11 @@
 """The numbers of the table, worked out by hand from fabricated results."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
+from switchablecompat.comparison.render import render_markdown
 from switchablecompat.comparison.table import Comparison
 from switchablecompat.errors import InputError
 
@@ -33,6 +35,23 @@ def test_differences_are_paired_by_seed(comparison):
     assert found.high == pytest.approx(3 + math.tan(math.pi * 0.475), rel=1e-9)
     assert comparison.difference("bct", 1, 1) is None
     assert comparison.baselines == ["unified", "bct"]
+
+
+def test_the_mean_difference_is_over_the_cells_that_both_define(comparison):
+    # Self-tests of ours minus unified: seed 0: 4 and -4, seed 1: 6 and -2 (as below). Means 0 and 2.
+    found = comparison.mean_difference("unified")
+    assert (found.mean, found.n) == (1.0, 2)
+    assert found.high == pytest.approx(1 + math.tan(math.pi * 0.475), rel=1e-9)  # s = sqrt(2)
+
+
+def test_suites_of_random_splits_have_corrected_intervals(suite, results):
+    plain = Comparison(suite, results)
+    corrected = Comparison(replace(suite, test_per_train=1.0), results)
+    for of in (lambda c: c.difference("bct", 0, 0), lambda c: c.mean_difference("unified")):
+        wide, narrow = of(corrected), of(plain)
+        assert wide.high - wide.mean == pytest.approx(math.sqrt(3) * (narrow.high - narrow.mean), rel=1e-12)
+    assert "corrected resampled t-test" in render_markdown(corrected)
+    assert "corrected resampled t-test" not in render_markdown(plain)
 
 
 def test_summary_measures(comparison):

@@ -14,6 +14,10 @@ from ..files import write_texts
 from .statistics import CONFIDENCE, Difference, Spread
 from .table import Comparison
 
+CORRECTED = (
+    "Random splits of one data set overlap, so the intervals are those of the corrected resampled t-test (Nadeau and "
+    "Bengio, 2003)."
+)
 LATEX_SPECIAL = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"})
 
 
@@ -189,9 +193,12 @@ def _markdown_differences(comparison: Comparison) -> list[str]:
         f"mAP of {ours} minus the baseline, paired by seed: mean [{100 * CONFIDENCE:.0f} % t interval], bold where the "
         "interval excludes zero. One seed gives no interval; cells are not corrected for being many."
     )
+    if comparison.suite.test_per_train:
+        note += f" {CORRECTED}"
+    means = [[comparison.titles[b], format_difference(comparison.mean_difference(b))] for b in comparison.baselines]
     titles = {baseline: f"**{comparison.titles[baseline]}**" for baseline in comparison.baselines}
     table = _grids(comparison, "minus", titles, lambda *cell: format_difference(comparison.difference(*cell)))
-    return [f"## {ours} minus each baseline", note, table]
+    return [f"## {ours} minus each baseline", note, _markdown(["minus", "mean of all cells"], means), table]
 
 
 def _markdown_published(comparison: Comparison) -> list[str]:

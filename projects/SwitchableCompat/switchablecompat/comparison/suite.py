@@ -7,6 +7,8 @@
     seeds: [0, 1, 2]
     ours: sfsc                       # compared with every other method (default: the first one)
     opts: {SOLVER.MAX_EPOCH: 24}     # config keys for all methods, optional; {seed} in a value becomes the run's seed
+    test_per_train: 1.0              # test identities per training identity, if each seed draws another split of the
+                                     # same identities: such splits overlap, and intervals become wider (optional)
     published: results/paper/x.csv   # published figures to print beside ours, optional (see published.py);
                                      # a method names its published counterpart: {..., published: BCT-S}
     methods:
@@ -19,6 +21,7 @@ no feature space, so only self-tests are defined. With a reference, the full mod
 only the smaller widths are trained. The full model's self-test is then '-', because it belongs to the reference.
 """
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -33,7 +36,7 @@ from .published import Published, read_published
 
 KINDS = ("switchable", "separate")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # names become folders and files
-SUITE_KEYS = {"name", "dataset", "seeds", "ours", "opts", "published", "methods"}
+SUITE_KEYS = {"name", "dataset", "seeds", "ours", "opts", "test_per_train", "published", "methods"}
 METHOD_KEYS = {"name", "title", "kind", "config", "opts", "reference", "published"}
 # Keys that the comparison itself sets.
 RESERVED = (
@@ -70,6 +73,7 @@ class Suite:
     ours: str
     opts: tuple[str, ...] = ()
     published: Published | None = None
+    test_per_train: float = 0.0
 
     def method(self, name: str) -> Method:
         """The method with this name."""
@@ -139,13 +143,18 @@ def parse_suite(content: Any, path: str) -> Suite:
     if ours not in [method.name for method in methods]:
         raise InputError(f"{path}: ours", f"must be one of {[method.name for method in methods]}", repr(ours))
     opts = _opts(content.get("opts"), f"{path}: opts")
+    ratio = content.get("test_per_train", 0.0)
+    if type(ratio) not in (int, float) or not 0.0 <= ratio < math.inf:
+        raise InputError(f"{path}: test_per_train", "must be a number of at least 0", repr(ratio))
     published = read_published(shipped(str(content["published"]))) if content.get("published") else None
     known = sorted(published.cells) if published else []
     for number, method in enumerate(methods):
         if method.published and method.published not in known:
             where = f"{path}: methods[{number}].published"
             raise InputError(where, f"must be a method of the suite's published figures, {known}", method.published)
-    return Suite(name, str(content.get("dataset", "")), tuple(seeds), tuple(methods), ours, opts, published)
+    return Suite(
+        name, str(content.get("dataset", "")), tuple(seeds), tuple(methods), ours, opts, published, float(ratio)
+    )
 
 
 def _method(item: Any, where: str, before: list[Method]) -> Method:

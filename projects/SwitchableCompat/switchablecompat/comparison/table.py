@@ -7,6 +7,7 @@ and *new* the larger one: the small model encoded the gallery, and the large one
 import itertools
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import chain
 
 from ..errors import InputError
 from ..evaluation.grid import mean_defined
@@ -73,7 +74,17 @@ class Comparison:
 
     def difference(self, baseline: str, q: int, g: int, metric: str = "mAP") -> Difference | None:
         """Ours minus the baseline in one cell, paired by seed."""
-        return paired_difference(self.cell(self.suite.ours, q, g, metric), self.cell(baseline, q, g, metric))
+        ours, theirs = (self.cell(method, q, g, metric) for method in (self.suite.ours, baseline))
+        return paired_difference(ours, theirs, self.suite.test_per_train)
+
+    def mean_difference(self, baseline: str) -> Difference | None:
+        """Ours minus the baseline in mAP, paired by seed, in the mean of all cells that both define."""
+        means: dict[int, Value] = {}
+        for seed, result in self.of(self.suite.ours).items():
+            if (theirs := self.of(baseline).get(seed)) is not None:
+                pairs = zip(chain(*result.grid.values["mAP"]), chain(*theirs.grid.values["mAP"]), strict=True)
+                means[seed] = mean_defined([a - b for a, b in pairs if a is not None and b is not None])
+        return paired_difference(means, dict.fromkeys(means, 0.0), self.suite.test_per_train)
 
     @cached_property
     def measures(self) -> dict[str, Callable[[Result], Value]]:
