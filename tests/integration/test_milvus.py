@@ -365,3 +365,32 @@ def test_another_process_may_open_it_afterwards(tool, milvus, images, models, tm
     )
     assert done.returncode == 0, done.stderr
     assert images[2].name in done.stdout
+
+
+def ids_of(milvus):
+    client = MilvusClient(str(milvus[3]))
+    client.load_collection("gallery")
+    rows = client.query("gallery", filter="id >= 0", output_fields=["id", "path"])
+    client.close()
+    return sorted(row["id"] for row in rows)
+
+
+def test_ids_are_unique_whatever_loads_come_together(tool, run_tool, milvus, images, models, tmp_path):
+    extract = ["--model", models[1.0], "--images"]
+    for name, some, first in (("a", images[:3], 3), ("b", images[3:6], 4), ("c", images[3:6], 20)):
+        shards = ["--output", tmp_path / name, "--first-id", first]
+        assert run_tool("extract.py", *map(str, [*extract, *some, *shards]))[0] == 0
+    tool("index", "--shards", tmp_path / "a", *milvus)
+    tool("index", "--model", models[1.0], "--images", *images[8:], *milvus)  # after the largest id, not their number
+    assert ids_of(milvus) == [3, 4, 5, 6, 7, 8, 9]
+    code, _, err = run_tool("search.py", "index", "--shards", str(tmp_path / "b"), *map(str, milvus))
+    assert code == 2
+    found = "must be new in the collection gallery; extract with --first-id 10, for example, found 4 of another item"
+    assert err.strip().splitlines()[-1] == f"error: id: {found}"
+    assert len(ids_of(milvus)) == 7
+    tool("index", "--shards", tmp_path / "c", *milvus)
+    assert ids_of(milvus) == [3, 4, 5, 6, 7, 8, 9, 20, 21, 22]
+    shards = ["--output", tmp_path / "d", "--first-id", "50"]
+    assert run_tool("extract.py", *map(str, ["--model", models[0.25], "--images", *images[:3], *shards]))[0] == 0
+    assert "0 items added, 3 replaced" in tool("index", "--shards", tmp_path / "d", *milvus)
+    assert ids_of(milvus) == [3, 4, 5, 6, 7, 8, 9, 20, 21, 22], "a replaced item keeps its id"

@@ -246,8 +246,6 @@ UNREAD = [
     ((AGGREGATOR, "cagrad", "SOLVER.AGGREGATION.SUPPORT", "full"), "is read with NAME projection only"),
     (("MODEL.REFERENCE.CONFIG_FILE", "a.yml"), "is read by InfluenceLoss"),
     ((NAMES, ASYMMETRIC, TEACHER, "full", *REFERENCE), "is read by InfluenceLoss"),
-    ((AGGREGATOR, "mgda", WEIGHTS, "[1, 1, 1, 2]"), "has no effect with SOLVER.AGGREGATION.NAME mgda"),
-    ((AGGREGATOR, "imtl_g", SLOW, 0.5), "has no effect with SOLVER.AGGREGATION.NAME imtl_g"),
     ((ONLY, 0.5, SLOW, 0.5), "is not read for a network of one width"),
     ((ONLY, 0.5, PRIORITY, 1.0), "is not read for a network of one width"),
     ((ONLY, 0.5, "MODEL.SWITCHABLE.SANDWICH", 1), "is not read for a network of one width"),
@@ -268,6 +266,21 @@ def test_what_is_not_read_is_no_error_but_said_once_by_name(opts, reason, caplog
     of_key = [line for line in said if line.startswith(f"no effect: {opts[-2]} ")]
     assert len(of_key) == 1, said
     assert reason in of_key[0]
+
+
+@pytest.mark.parametrize(
+    "opts",
+    [
+        (AGGREGATOR, "mgda", WEIGHTS, "[1, 1, 1, 2]"),  # MGDA's weights depend on the gradients' norms
+        (AGGREGATOR, "imtl_g", SLOW, 0.5),  # IMTL-G's direction does not, but its norm does
+        (*SUM, CLASSIFIER, "certain", "SOLVER.AGGREGATION.CLASSIFIER_GRANULARITY", "layer"),  # shares of a layer
+        (*SUM, CLASSIFIER, "certain", "SOLVER.AGGREGATION.GRANULARITY", "layer"),
+    ],
+    ids=str,
+)
+def test_what_is_read_is_not_said_to_be_unread(opts, caplog):
+    warn_of_unread(tiny_config(*opts))
+    assert not [record.getMessage() for record in caplog.records if opts[-2] in record.getMessage()]
 
 
 @pytest.mark.parametrize("config_file", YAMLS)

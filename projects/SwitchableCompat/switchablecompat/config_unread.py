@@ -18,7 +18,9 @@ OF_AGGREGATORS = {
     "POWER": "cgi",  # of records of earlier runs
 }  # fmt: skip
 MAY_BE_NEVER = ("INPUT.FLIP", "INPUT.CJ", "INPUT.AUTOAUG", "INPUT.AUGMIX", "INPUT.REA", "INPUT.RPT")
-FACTORS = (f"{SWITCHABLE}.LOSS_WEIGHTS", f"{SWITCHABLE}.SLOW_START", f"{COMPAT}.PRIORITY")
+FACTORS = (
+    f"{SWITCHABLE}.LOSS_WEIGHTS", f"{SWITCHABLE}.SLOW_START", f"{SWITCHABLE}.SANDWICH", f"{COMPAT}.PRIORITY",
+)  # fmt: skip
 
 
 def getter(cfg: CN) -> Get:
@@ -94,15 +96,14 @@ def _of_aggregation(option: str, get: Get) -> str:
     name = get(f"{AGGREGATION}.NAME")
     if option in OF_AGGREGATORS and name != OF_AGGREGATORS[option]:
         return f"is read with NAME {OF_AGGREGATORS[option]} only"
-    if option in ("GRANULARITY", "CLASSIFIER_GRANULARITY") and name == "sum":
+    certain = get(f"{SWITCHABLE}.CLASSIFIER_GRAD") == "certain"  # its shares are those of the groups' class vectors
+    if option in ("GRANULARITY", "CLASSIFIER_GRANULARITY") and name == "sum" and not certain:
         return "is not read with NAME sum"
     return ""
 
 
 def _of_factors(key: str, get: Get) -> str:
-    """Why a loss factor has no effect: it weighs sub-models against each other, and two aggregators undo that."""
-    if (key in FACTORS or key == f"{SWITCHABLE}.SANDWICH") and single(get):
+    """Why a loss factor has no effect: it weighs sub-models against each other."""
+    if key in FACTORS and single(get):
         return "is not read for a network of one width, which has no others to set it against"
-    if key in FACTORS and get(f"{AGGREGATION}.NAME") in ("mgda", "imtl_g"):
-        return f"has no effect with {AGGREGATION}.NAME {get(f'{AGGREGATION}.NAME')}, which undoes such factors"
     return ""

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from builders import TINY, batch, tiny_model
+from builders import TINY, batch, tiny_config, tiny_model
 from switchablecompat.aggregation import (
     GradientAggregation,
     GradientProjection,
     SumAggregator,
+    build_aggregation,
     gradient_bank,
     gram,
     segment_sums,
@@ -236,3 +237,19 @@ def test_unknown_granularity_is_named():
     model = tiny_model()
     with pytest.raises(ValueError, match="granularity must be one of .* found 'block'"):
         make(model, SumAggregator(), "block")
+
+
+@pytest.mark.parametrize("trained_by", ["full", "all"])
+def test_a_mean_of_all_gradients_does_not_depend_on_the_granularity(trained_by):
+    found = []
+    for granularity in ("filter", "global"):
+        opts = ["SOLVER.AGGREGATION.NAME", "sum", "SOLVER.AGGREGATION.MEAN", "all"]
+        opts += ["SOLVER.AGGREGATION.GRANULARITY", granularity, "MODEL.SWITCHABLE.CLASSIFIER_GRAD", trained_by]
+        torch.manual_seed(0)
+        cfg = tiny_config(*opts)
+        model = tiny_model(*opts)
+        aggregate(model, batch(), build_aggregation(cfg, model))
+        found.append({p.name: p.parameter.grad for p in shared_parameters(model)})
+    assert found[0].keys() == found[1].keys()
+    for name, expected in found[0].items():
+        torch.testing.assert_close(found[1][name], expected, msg=name)

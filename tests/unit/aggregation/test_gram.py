@@ -213,3 +213,20 @@ def test_wrong_options_are_named():
         GradientProjection("half")
     with pytest.raises(ValueError, match="memory must be in .* found 1"):
         GradientProjection(memory=1)
+
+
+@pytest.mark.parametrize("support", ["full", "pairwise"])
+def test_a_sub_model_that_some_steps_leave_out_is_remembered_from_its_own_steps(support):
+    """With constant gradients there is nothing to average: a memory must change nothing, whoever takes part."""
+    vectors = torch.randn(4, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    vectors *= torch.arange(8) // 2 <= torch.arange(4)[:, None]  # each sub-model owns two elements more than the last
+    parts = vectors.view(4, 4, 2).transpose(0, 1)  # by shell
+    constant = parts @ parts.mT
+    assert (constant.sum(dim=0) < 0).any()
+    plain, remembering = GradientProjection(support), GradientProjection(support, memory=0.9)
+    for step in range(12):
+        factors = torch.tensor([1.0, step % 2, (step + 1) % 2, 1.0], dtype=torch.float64)
+        grams = (constant * factors.outer(factors))[None]
+        results = (a(grams, torch.Generator().manual_seed(step), factors) for a in (plain, remembering))
+        ours, expected = (weights * factors for weights in results)
+        torch.testing.assert_close(ours, expected)

@@ -113,6 +113,16 @@ def test_its_own_checkpoint_restores_private_values():
         assert torch.equal(other.state_dict()[key], value)
 
 
+def test_a_checkpoint_of_other_channel_counts_fills_widths_with_leading_channels():
+    _, norm, _ = make()
+    ordinary = random_bn()
+    fitting = {"narrow.w025.num_batches_tracked": torch.tensor(3), "narrow.w050.num_batches_tracked": torch.tensor(3)}
+    norm.load_state_dict({**ordinary.state_dict(), **fitting}, strict=False)  # tensors of other shapes are left out
+    for index, count in enumerate((2, 4)):
+        assert torch.equal(norm.of(index).weight, ordinary.weight[:count])
+        assert torch.equal(norm.of(index).running_mean, ordinary.running_mean[:count])
+
+
 def test_a_checkpoint_of_other_widths_fills_the_missing_ones():
     ordinary = random_bn()
     other = SwitchableBatchNorm2d.convert(ordinary, WidthSwitch([0.5, 1.0]), ChannelRule([0.5, 1.0], 1).slim(8))

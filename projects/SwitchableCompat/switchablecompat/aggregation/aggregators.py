@@ -90,17 +90,26 @@ class GradientProjection(Aggregator):
             to_full[:-1, -1].fill_(1.0)
             shares = to_full if shares is None else shares * to_full
         if self.memory:
-            shell_grams = self._remember(shell_grams)
+            shell_grams = self._remember(shell_grams, factors)
         if self.support == "full":
             coefficients = gram.projection_coefficients(gram.full_grams(shell_grams), orders, shares)
             return gram.full_weights(coefficients, shell_grams.shape[-3])
         coefficients = gram.projection_coefficients(gram.pairwise_grams(shell_grams), orders, shares)
         return gram.pairwise_weights(coefficients)
 
-    def _remember(self, shell_grams: Tensor) -> Tensor:
-        """Update the running mean with this batch, without groups that overflowed: their step is skipped."""
+    def _remember(self, shell_grams: Tensor, factors: Tensor | None) -> Tensor:
+        """Update the running mean with this batch, and return it for the pairs of sub-models that the step trains.
+
+        A step that leaves a sub-model out (factor 0 in all groups) leaves the means of its pairs as they are. Nor do
+        groups count that overflowed, because their step is skipped.
+        """
         before = torch.zeros_like(shell_grams) if self.mean is None else self.mean.to(shell_grams)
-        share = 1.0 if self.mean is None else 1.0 - self.memory
-        finite = shell_grams.isfinite().flatten(1).all(dim=1)[:, None, None, None]
-        self.mean = before + share * (shell_grams - before).where(finite, 0.0)
-        return self.mean
+        unknown = (before == 0).flatten(0, 1).all(dim=0)  # pairs that no step has trained yet
+        share = shell_grams.new_full(unknown.shape, 1.0 - self.memory).masked_fill_(unknown, 1.0)
+        taken = shell_grams.isfinite().flatten(1).all(dim=1)[:, None, None, None]
+        pairs = torch.ones_like(unknown)
+        if factors is not None:
+            trained = (factors > 0).view(-1, factors.shape[-1]).any(dim=0)
+            pairs = trained.unsqueeze(-1) & trained
+        self.mean = before + share * (shell_grams - before).where(taken & pairs, 0.0)
+        return self.mean.where(pairs, 0.0)

@@ -42,7 +42,8 @@ def build_aggregation(cfg: CfgNode, model: SwitchableBaseline) -> GradientAggreg
     """Build the gradient aggregation of a model that is already on its device."""
     node, trained_by = cfg.SOLVER.AGGREGATION, cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD
     of_classifier = node.CLASSIFIER_GRANULARITY or node.GRANULARITY
-    if of_classifier == "global" and (trained_by == "certain" or node.MEAN == "classifier"):
+    excepted = trained_by == "certain" or node.MEAN == "classifier" or (node.MEAN == "all" and trained_by == "full")
+    if of_classifier == "global" and excepted:
         of_classifier = "filter"  # exceptions cannot share one vector with the other parameters
     return GradientAggregation(
         shared_parameters(model),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,8 +19,8 @@ class ClassCertainty:
     """Running mean of the expected probability of the correct class, for each of m sub-models and K classes.
 
     ``factors`` are the shares of the sub-models in a class vector, (p_i - 1/K)^gamma / sum_j (p_j - 1/K)^gamma. A
-    sub-model that is no better than chance for a class does not train its vector. Shares sum to 1, so the vector learns
-    at the rate of one network. gamma is ``power``. The state belongs into checkpoints.
+    sub-model that is no better than chance for a class does not train its vector. Shares sum to 1 over the sub-models
+    of a step, so the vector learns at the rate of one network. gamma is ``power``. The state belongs into checkpoints.
     """
 
     def __init__(self, m: int, classes: int, power: float) -> None:
@@ -51,9 +52,14 @@ class ClassCertainty:
         own = self.probabilities[:, index]
         self.probabilities[:, index] = torch.where(seen & means.isfinite(), MEMORY * own + (1 - MEMORY) * means, own)
 
-    def factors(self) -> Tensor:
-        """Shares [K, m]; rows sum to 1. While no sub-model knows a class, the full model's share is 1."""
+    def factors(self, trained: Sequence[int] | None = None) -> Tensor:
+        """Shares [K, m] of a step that trains the sub-models ``trained`` (by default all); rows sum to 1.
+
+        While no trained sub-model knows a class, the full model's share is 1. Every step trains the full model.
+        """
         known = (self.probabilities - 1.0 / len(self.probabilities)).clamp_min(0)
+        for index in {*range(known.shape[1])} - {*(range(known.shape[1]) if trained is None else trained)}:
+            known[:, index].zero_()
         best = known.amax(dim=1, keepdim=True)
         known = (known / best.where(best > 0, 1.0)).pow(self.power)  # the best has 1: no underflow with large powers
         total = known.sum(dim=1, keepdim=True)

@@ -135,7 +135,7 @@ class SwitchableTrainLoop(SimpleTrainer):
         model.end_step()
         self.priorities.update(scalars)
         self._finish_averaging(averaging)
-        shares = self.certainty.factors() if self.certainty else None
+        shares = self.certainty.factors(trained) if self.certainty else None
         gradients = self.aggregation.aggregate(self.iter, shares)
         if shares is not None:
             names = (f"classifier_share_{name}" for name in model.switch.names)

@@ -67,8 +67,8 @@ class SwitchableNorm(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         for index, name in enumerate(self.switch.names[:-1]):
             own = f"{prefix}narrow.{name}."
-            if any(key.startswith(own) for key in state_dict):
-                continue
+            if any(key.startswith(own) and key != f"{own}num_batches_tracked" for key in state_dict):
+                continue  # that number fits norms of any size, and says nothing alone
             start = self._leading(index).state_dict() if self.fresh else {}
             for key in (*self._parameters, *self._buffers):
                 full = state_dict.get(prefix + key)

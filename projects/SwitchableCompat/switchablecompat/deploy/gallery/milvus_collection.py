@@ -104,6 +104,18 @@ def fetch(client: Any, name: str, keys: Sequence[str], fields: Sequence[str]) ->
     return found
 
 
+def keys_of_ids(client: Any, name: str, ids: Sequence[int]) -> dict[int, str]:
+    """The keys of the items that have these ids, by id. Free ids are left out."""
+    found: dict[int, str] = {}
+    for start in range(0, len(ids), KEYS):
+        expression = f"id in {[*ids[start : start + KEYS]]}"
+        rows = client.query(
+            name, filter=expression, output_fields=["key", "id"], limit=KEYS, consistency_level="Strong"
+        )
+        found |= {row["id"]: row["key"] for row in rows}
+    return found
+
+
 def every(client: Any, name: str, fields: Sequence[str], filter: str = "") -> Iterator[list[dict[str, Any]]]:
     """Yield fields of all items, some thousands at a time."""
     iterator = client.query_iterator(name, batch_size=5000, output_fields=list(fields), filter=filter)

@@ -20,7 +20,16 @@ from ..card import ModelCard
 from ..encoder import Encoder, encode
 from ..features.feature_file import FeatureFile, check_shards
 from ..image_list import LabelledImage
-from .milvus_collection import LENGTHS, check_names, count, create_collection, fetch, read_state, write_state
+from .milvus_collection import (
+    LENGTHS,
+    check_names,
+    count,
+    create_collection,
+    fetch,
+    keys_of_ids,
+    read_state,
+    write_state,
+)
 
 MESSAGE = 16_000_000  # bytes per insert; servers accept 64 MB
 OTHER = 1024  # bytes of an entity without its feature
@@ -79,13 +88,16 @@ def load_images(
 
 
 def load_shards(target: Target, files: Sequence[FeatureFile], source: str, key: str = "path") -> Loaded:
-    """Write the items of feature files, with their ids.
+    """Write the items of feature files, with their ids; an item that it replaces keeps its own.
 
     ``key`` is the column that identifies items: ``path``, or ``id`` if several items come from one file.
+    An id that another item of the gallery has raises InputError.
     """
     check_shards(files)
     keys = _keys_of((str(value) for file in files for batch in file.blocks() for value in batch[key].to_pylist()), key)
-    load = _Load(target, files[0].card, source, keys)
+    ids = [number for file in files for batch in file.blocks() for number in batch["id"].to_pylist()]
+    load = _Load(target, files[0].card, source, keys, max(ids, default=-1))
+    load.check_ids(ids)
     with tqdm(total=len(keys), desc=f"Loading into {target.name}", unit="item") as progress:
         start = 0
         for file in files:
@@ -95,7 +107,7 @@ def load_shards(target: Target, files: Sequence[FeatureFile], source: str, key: 
                 progress.update(len(batch) - len(chosen))
                 columns = (batch[name].to_pylist() for name in LabelledImage._fields)
                 items = (LabelledImage(*row) for row in zip(*columns, strict=True))
-                rows = zip(range(start, stop), batch["id"].to_pylist(), items, file.features(batch), strict=True)
+                rows = zip(range(start, stop), ids[start:stop], items, file.features(batch), strict=True)
                 load.write((row for row in rows if row[0] in chosen), progress)
                 start = stop
     return load.end()
@@ -104,7 +116,7 @@ def load_shards(target: Target, files: Sequence[FeatureFile], source: str, key: 
 class _Load:
     """A load of the items with these keys into a collection, which is created or checked."""
 
-    def __init__(self, target: Target, card: ModelCard, source: str, keys: Sequence[str]) -> None:
+    def __init__(self, target: Target, card: ModelCard, source: str, keys: Sequence[str], largest: int = -1) -> None:
         self.target, self.card, self.keys = target, card, keys
         client, name = target.client, target.name
         check_names(name, target.column_names)
@@ -124,7 +136,7 @@ class _Load:
         state["columns"] = list(dict.fromkeys([*state["columns"], *target.column_names]))
         self._kept = ("id", "pid", "camid", "width", "precision", *state["columns"])
         self._next = state["next_id"]
-        state["next_id"] += len(keys)  # an interruption leaves a gap
+        state["next_id"] = max(state["next_id"] + len(keys), largest + 1)  # an interruption leaves a gap
         write_state(client, name, state)
         client.load_collection(name)
         self._empty = count(client, name) == 0
@@ -145,6 +157,17 @@ class _Load:
                 chosen.append(position)
         return chosen
 
+    def check_ids(self, ids: Sequence[int]) -> None:
+        """Reject ids, one for each of the keys, if the item of one is new and another item of the collection has it."""
+        client, name = self.target.client, self.target.name
+        for start in range(0, 0 if self._empty else len(ids), BLOCK):
+            own = dict(zip(ids[start : start + BLOCK], self.keys[start : start + BLOCK], strict=True))
+            others = [number for number, key in keys_of_ids(client, name, [*own]).items() if key != own[number]]
+            there = fetch(client, name, [own[number] for number in others], ["id"])  # they keep their ids
+            if taken := [number for number in others if own[number] not in there]:
+                rule = f"must be new in the collection {name}; extract with --first-id {self._next}, for example"
+                raise InputError("id", rule, f"{taken[0]} of another item")
+
     def write(self, rows: Iterable[Any], progress: tqdm) -> None:
         """Upsert rows (position, id or None for any, item, feature) in messages of a size that servers accept."""
         size = min(ROWS, max(1, MESSAGE // (4 * self.card.dimension + OTHER)))
@@ -158,9 +181,8 @@ class _Load:
         self._done.replaced += bool(former)
         self._done.added += not former
         return {
-            "id": position if self._first else self._next + position,
+            "id": (position if self._first else self._next + position) if number is None else number,
             **{name: former[name] for name in self._kept if name in former},
-            **({} if number is None else {"id": number}),
             **{name: value for name, value in item._asdict().items() if value is not None or not former},
             **self.target.columns.get(item.path, {}),
             "key": self.keys[position],
