@@ -1,11 +1,15 @@
 """The plan of a suite, and when a run is new, interrupted, done, or somebody else's."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
+from switchablecompat.comparison.results import finished, portable
 from switchablecompat.comparison.runs import DONE, INTERRUPTED, NEW, difference, plan, read_record
 from switchablecompat.errors import InputError
+
+from .conftest import make_result
 
 
 @pytest.fixture
@@ -147,3 +151,46 @@ def test_starts_and_seconds_add_up(jobs):
         run.record(seconds=seconds)
     record = read_record(run.folder)
     assert (record["starts"], record["seconds"]) == (2, 5.5)
+
+
+def bct_of(suite, tmp_path, **opts):
+    methods = (*suite.methods[:2], replace(suite.methods[2], opts=(*suite.methods[2].opts, *map(str, *opts.items()))))
+    return plan(replace(suite, methods=methods), tmp_path, [0], ["bct"])[0]
+
+
+@pytest.mark.parametrize(
+    ("key", "same"), [("MODEL.LOSSES.INFLUENCE.SCALE", False), ("MODEL.LOSSES.DISTILL.SCALE", True)]
+)
+def test_what_one_model_of_a_job_reads_matters(key, same, suite, jobs, tmp_path):
+    """The full model belongs to the reference and has no influence loss; the others have."""
+    changed = bct_of(suite, tmp_path, **{key: 10.0})
+    assert changed.settings()["MODEL.LOSSES.NAME"] == jobs["bct", 0].settings()["MODEL.LOSSES.NAME"]
+    found = difference(jobs["bct", 0].settings(), changed.settings(), changed.apart())
+    assert (found == "") is same
+    assert same or found == f"{key} 1.0 there, [10.0, 1.0] asked"
+
+
+def test_another_content_of_a_file_is_refused(suite, tmp_path):
+    manifest = tmp_path / "split.csv"
+    manifest.write_text("path,pid,camid,split\n")
+    own = replace(suite, opts=(*suite.opts, "DATASETS.MANIFEST", str(manifest)))
+    (job,) = plan(own, tmp_path / "jobs", [0], ["ours"])
+    (run,) = job.runs
+    run.record(started=1)
+    assert run.state() == NEW
+    result = tmp_path / "result.json"
+    places = (tmp_path / "jobs", tmp_path)
+    content = {"format": 1, **vars(make_result("ours", 0, [[1.0, 2.0], [3.0, 4.0]]))}
+    content |= {"grid": content["grid"].to_dict(), "settings": job.settings(), "files": job.files()}
+    result.write_text(json.dumps(portable(content, places)))
+    assert finished(result, job, places)
+    manifest.write_text("path,pid,camid,split\na.png,1,1,train\n")
+    with pytest.raises(InputError, match=r"another content of a file; .*, found DATASETS.MANIFEST sha256:\w+ there"):
+        finished(result, job, places)
+    with pytest.raises(InputError, match=r"another content of a file; .*, found DATASETS.MANIFEST sha256:\w+ there"):
+        run.state()
+    manifest.unlink()
+    assert finished(result, job, places), "a result is worth something without its data"
+    del content["files"]  # of an earlier version
+    result.write_text(json.dumps(portable(content, places)))
+    assert finished(result, job, places)

@@ -9,7 +9,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR
 
 from builders import reference_files, tiny_config, tiny_model
 from switchablecompat.engine import resume
-from switchablecompat.engine.resume import check_settings, check_state, follow_new_length, training_set_digest
+from switchablecompat.engine.resume import check_settings, check_state, follow_new_length
+from switchablecompat.engine.training_set import training_set_record
 from switchablecompat.errors import InputError
 from switchablecompat.modeling.checkpoint import RECORD_KEY
 from switchablecompat.modeling.trained import run_record
@@ -131,7 +132,7 @@ ITEMS = [("data/1.png", "a_0", 0), ("data/2.png", "a_1", 0), ("data/3.png", "a_1
 
 
 def state(optimizer, items=ITEMS):
-    return {"optimizer": optimizer.state_dict(), RECORD_KEY: {"training_set": training_set_digest(items)}}
+    return {"optimizer": optimizer.state_dict(), RECORD_KEY: training_set_record(items)}
 
 
 def test_a_training_set_may_move_and_be_listed_in_any_order():

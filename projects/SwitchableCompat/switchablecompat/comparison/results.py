@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from ..evaluation.grid import CompatibilityGrid
 from ..family.flips import negative_flips
 from ..files import write_json
 from ..provenance import hardware
-from .runs import Job, code_digest, difference, read_json, read_record
+from .runs import Job, code_digest, difference, other_file, read_json, read_record
 from .suite import Suite
 
 FORMAT = 1
@@ -30,6 +30,7 @@ class Result:
     timing: Mapping[str, Any]  # train_seconds, runs
     hardware: Mapping[str, Any]  # cpu, cores, gpu
     code: Sequence[str]  # digests of the package's sources; more than one if the code changed during the runs
+    files: Mapping[str, str] = field(default_factory=dict)  # digests of the files that the settings name, by key
 
 
 def result_path(folder: str | Path, method: str, seed: int) -> Path:
@@ -61,6 +62,7 @@ def write_result(path: Path, suite: Suite, job: Job, commands: Sequence[Sequence
         "kind": job.method.kind,
         "seed": job.seed,
         "settings": job.settings(),
+        "files": job.files(),
         "grid": grid,
         "negative_flips": negative_flips(queries.first_hit_rank, queries.defined),
         "timing": {"train_seconds": sum(run["seconds"] for run in runs), "runs": runs},
@@ -77,10 +79,11 @@ def read_result(path: Path) -> Result:
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(path, f"must be a result of format {FORMAT}")
-    names = [field.name for field in fields(Result)]
-    if missing := [name for name in names if name not in content]:
+    names = [one.name for one in fields(Result)]
+    if missing := [name for name in names if name not in content and name != "files"]:  # results of earlier versions
         raise InputError(f"{path}: {missing[0]}", "must be given")
-    return Result(**{name: content[name] for name in names} | {"grid": CompatibilityGrid.from_dict(content["grid"])})
+    values = {name: content[name] for name in names if name in content}
+    return Result(**values | {"grid": CompatibilityGrid.from_dict(content["grid"])})
 
 
 def load_results(suite: Suite, folder: str | Path) -> list[Result]:
@@ -93,12 +96,15 @@ def finished(path: Path, job: Job, places: Sequence[Path]) -> bool:
     """Whether the job's result exists. ``places`` as for :func:`write_result`.
 
     Raises:
-        InputError: the result was made with other settings.
+        InputError: the result was made with other settings, or with another content of a file that they name.
     """
     if not path.exists():
         return False
-    if other := difference(read_result(path).settings, portable(job.settings(), places)):
+    result = read_result(path)
+    if other := difference(result.settings, portable(job.settings(), places), job.apart()):
         raise InputError(path, "was made with other settings; move it away or change the suite", other)
+    if other := other_file(result.files, job.files()):
+        raise InputError(path, "was made with another content of a file; move it away or change the suite", other)
     return True
 
 

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fastreid.config import get_cfg
+from fastreid.config import CfgNode, get_cfg
 
 from ..config import add_switchablecompat_config, load_config
 from ..config_unread import why_unread
 from ..errors import InputError
 from ..files import write_json
+from ..modeling.trained import run_record
 from ..settings import flat_settings
 from ..widths import width_name
 from .suite import Method, Suite
@@ -71,9 +73,18 @@ class Run:
         """Arguments of the command, without ``--resume``."""
         return ["--config-file", self.config, *self.opts, "OUTPUT_DIR", str(self.folder)]
 
+    def cfg(self) -> CfgNode:
+        """Its config."""
+        return load_config(self.config, [*self.opts, "OUTPUT_DIR", str(self.folder)])
+
+    def files(self) -> dict[str, str]:
+        """Digests of the files that the config names, by key; without those that the suite makes, and missing ones."""
+        found = run_record(self.cfg())["files"]
+        return {key: digest for key, digest in found.items() if digest and key not in PLACES}
+
     def settings(self) -> dict[str, Any]:
         """All settings that affect the training, as flat ``KEY: value``."""
-        cfg = load_config(self.config, [*self.opts, "OUTPUT_DIR", str(self.folder)])
+        cfg = self.cfg()
         settings = {key: value for key, value in flat_settings(cfg).items() if key not in PLACES}
         if self.reference:
             settings |= {f"{REFERENCE}{key}": value for key, value in self.reference.settings().items()}
@@ -88,6 +99,9 @@ class Run:
         record, settings = read_record(self.folder), self.settings()
         if record["starts"] and (other := difference(record["settings"], settings)):
             rule = "holds a run with other settings; move it away or choose another --jobs-dir"
+            raise InputError(self.folder, rule, other)
+        if other := other_file(record.get("files", {}), self.files()):
+            rule = "holds a run with another content of a file; move it away or choose another --jobs-dir"
             raise InputError(self.folder, rule, other)
         grid, trained = self.folder / "grid.json", (self.folder / "model_final.pth").exists()
         if not record["starts"]:
@@ -107,6 +121,7 @@ class Run:
         before = read_record(self.folder)
         content = {
             "settings": self.settings(),
+            "files": self.files(),
             "starts": before["starts"] + started,
             "seconds": before["seconds"] + seconds,
             "code": sorted({*before["code"], code_digest()}),
@@ -159,12 +174,22 @@ class Job:
 
     def settings(self) -> dict[str, Any]:
         """Settings of all models in the grid. If they differ in a key, its value is a list with one value per model."""
+        apart = self.apart()
+        return {key: values if key in apart else values[0] for key, values in self._by_model.items()}
+
+    def apart(self) -> set[str]:
+        """The keys in which the models differ."""
+        return {key for key, values in self._by_model.items() if any(value != values[0] for value in values)}
+
+    @cached_property
+    def _by_model(self) -> dict[str, list[Any]]:
         models = [run.settings() for run in self.models]
-        settings = {}
-        for key in sorted({key for model in models for key in model if not key.startswith(REFERENCE)}):
-            values = [model.get(key) for model in models]
-            settings[key] = values[0] if all(value == values[0] for value in values) else values
-        return settings
+        keys = sorted({key for model in models for key in model if not key.startswith(REFERENCE)})
+        return {key: [model.get(key) for model in models] for key in keys}
+
+    def files(self) -> dict[str, str]:
+        """Digests of the files that its runs' configs name, by key; all runs name the same."""
+        return {key: digest for run in self.models for key, digest in run.files().items()}
 
 
 def plan(suite: Suite, jobs_dir: str | Path, seeds: Sequence[int], only: Sequence[str] = ()) -> list[Job]:
@@ -217,15 +242,17 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def difference(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+def difference(there: Mapping[str, Any], asked: Mapping[str, Any], apart: Collection[str] = ()) -> str:
     """The first key in which two settings differ, as text; empty if they mean the same.
 
     A key that is missing ``there`` and has its default in ``asked`` is no difference, so results remain valid when an
-    update adds keys. Nor is a key that nothing reads in either, nor one of ``READING``.
+    update adds keys. Nor is a key that nothing reads in either, nor one of ``READING``. ``apart`` are the keys whose
+    value is a list with one value for each model (:meth:`Job.apart`).
     """
     defaults = flat_settings(add_switchablecompat_config(get_cfg()))
     for key in sorted({*there, *asked}):
-        if key.removeprefix(REFERENCE) in READING or (idle(key, there, defaults) and idle(key, asked, defaults)):
+        unread = all(idle(key, settings, defaults, apart) for settings in (there, asked))
+        if key.removeprefix(REFERENCE) in READING or unread:
             continue
         before = there[key] if key in there else defaults.get(key.removeprefix(REFERENCE))
         if key not in asked or before != asked[key]:
@@ -233,11 +260,23 @@ def difference(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
     return ""
 
 
-def idle(key: str, settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
-    """Whether nothing reads a key of these settings, which belong to a run or its reference."""
+def idle(key: str, settings: Mapping[str, Any], defaults: Mapping[str, Any], apart: Collection[str] = ()) -> bool:
+    """Whether nothing reads a key of these settings: neither a run, nor its reference, nor any model of a job."""
     prefix = REFERENCE if key.startswith(REFERENCE) else ""
-    own = key.removeprefix(prefix)
-    return bool(why_unread(own, lambda other: settings.get(f"{prefix}{other}", defaults.get(other))))
+    lists = {other: settings[other] for other in apart if isinstance(settings.get(other), list | tuple)}
+
+    def unread(model: int) -> bool:
+        own = {other: values[model] for other, values in lists.items() if model < len(values)}
+        values = ChainMap(own, settings)
+        return bool(why_unread(key.removeprefix(prefix), lambda other: values.get(prefix + other, defaults.get(other))))
+
+    return all(unread(model) for model in range(max(map(len, lists.values()), default=1)))
+
+
+def other_file(there: Mapping[str, str], here: Mapping[str, str]) -> str:
+    """The first file whose content has changed, as text; empty if none has, as far as both know it."""
+    changed = sorted(key for key in {*there} & {*here} if there[key] != here[key])
+    return f"{changed[0]} {there[changed[0]]} there, {here[changed[0]]} now" if changed else ""
 
 
 @cache

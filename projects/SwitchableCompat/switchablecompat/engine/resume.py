@@ -1,10 +1,7 @@
 """Checks of a resume: what a resumed run may change, and what must equal the interrupted run."""
 
-import hashlib
-import json
 import logging
 import math
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +15,7 @@ from ..errors import InputError
 from ..modeling.checkpoint import RECORD_KEY
 from ..modeling.trained import run_record
 from ..settings import RUN_KEYS, Difference, differences, flat_settings, refuse_differences
+from .training_set import training_set_record
 
 logger = logging.getLogger("fastreid.switchablecompat.resume")
 
@@ -58,19 +56,6 @@ def check_settings(cfg: CfgNode, record: Mapping[str, Any], path: str) -> list[s
     return lines
 
 
-def training_set_digest(items: Sequence[tuple[Any, ...]]) -> str:
-    """Digest of the identities of a training set, in the order of their class vectors, and of their image names.
-
-    Image names matter because some data sets number their identities. Labels alone would not show that they now mean
-    other people. The items are FastReID's ``(path, pid, camid)``.
-    """
-    images: dict[Any, list[str]] = {}
-    for path, pid, *_ in items:
-        images.setdefault(pid, []).append(os.path.basename(path))
-    listed = [[str(pid), sorted(images[pid])] for pid in sorted(images)]
-    return f"sha256:{hashlib.sha256(json.dumps(listed).encode()).hexdigest()}"
-
-
 def check_state(content: Mapping[str, Any], path: str, items: Sequence[tuple[Any, ...]], optimizer: Optimizer) -> None:
     """Check that the content of the checkpoint ``path`` fits the items of the training set and the optimiser.
 
@@ -78,7 +63,7 @@ def check_state(content: Mapping[str, Any], path: str, items: Sequence[tuple[Any
         InputError: Identities, images or their order differ, or the optimiser or its parameter groups do.
     """
     digest = content.get(RECORD_KEY, {}).get("training_set")
-    if digest is not None and digest != training_set_digest(items):
+    if digest is not None and digest != training_set_record(items)["training_set"]:
         rule = f"must have the run's identities in the same order, with the same images, to resume {path}"
         found = f"others, or another order, in {len(items)} images of {len({item[1] for item in items})} identities"
         raise InputError("DATASETS.NAMES", rule, found)

@@ -34,12 +34,13 @@ from .fused_optimizer import fuse
 from .hooks import BNCalibration, StartCalibration, StepSeed, SwitchableLayerFreeze
 from .interruption import Interruption
 from .priorities import UncertaintyPriorities
-from .resume import check_state, follow_new_length, training_set_digest
+from .resume import check_state, follow_new_length
 from .saving import EndOfEpoch
 from .schedule_check import check_schedule
 from .screen import EpochLine
 from .step_plan import StepPlan
 from .train_loop import SwitchableTrainLoop, unwrapped
+from .training_set import check_reference_identities, training_set_record
 from .trial_evaluation import try_evaluation
 from .writers import JSONWriter, MetricPrinter, TensorboardWriter
 
@@ -113,7 +114,8 @@ class SwitchableTrainer(DefaultTrainer):
             self._trainer.grad_scaler = None
         scaler = {} if self.grad_scaler is None else {"grad_scaler": self.grad_scaler}
         items = self._trainer.data_loader.dataset.img_items
-        record = {**run_record(self.cfg), "training_set": training_set_digest(items)}
+        check_reference_identities(self.cfg, items)
+        record = run_record(self.cfg) | training_set_record(items)
         self.checkpointer = SwitchableCheckpointer(self.checkpointer, record, **scaler)
         self.interruption = Interruption()
         ours: list[hooks.HookBase] = [StepSeed(self.cfg.SEED)]

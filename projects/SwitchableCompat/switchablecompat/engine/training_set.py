@@ -1,0 +1,56 @@
+"""Which identities a run is trained on, as its checkpoints record it; and whether a reference's are the same."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from fastreid.config import CfgNode
+
+from ..errors import InputError
+from ..modeling.checkpoint import RECORD_KEY, read_checkpoint
+
+logger = logging.getLogger("fastreid.switchablecompat.training_set")
+
+
+def training_set_record(items: Sequence[tuple[Any, ...]]) -> dict[str, str]:
+    """Digests of a training set, whose items are FastReID's ``(path, pid, camid)``.
+
+    Returns:
+        ``identities``, in the order of their class vectors; and ``training_set``, the same with the names of their
+        images. These matter because some data sets number their identities. Labels alone would not show that they now
+        mean other people.
+    """
+    images: dict[Any, list[str]] = {}
+    for path, pid, *_ in items:
+        images.setdefault(pid, []).append(os.path.basename(path))
+    listed = [[str(pid), sorted(images[pid])] for pid in sorted(images)]
+    return {"training_set": _digest(listed), "identities": _digest([pid for pid, _ in listed])}
+
+
+def check_reference_identities(cfg: CfgNode, items: Sequence[tuple[Any, ...]]) -> None:
+    """Check that the class vectors of a reference, where a loss uses them, are those of the identities of ``items``.
+
+    Other images of the same identities are a warning: the data set may have grown, or number other people alike.
+
+    Raises:
+        InputError: The reference was trained on other identities, or in another order.
+    """
+    path = cfg.MODEL.REFERENCE.WEIGHTS
+    if "InfluenceLoss" not in cfg.MODEL.LOSSES.NAME or not path:
+        return
+    there, here = read_checkpoint(path).get(RECORD_KEY, {}), training_set_record(items)
+    if there.get("identities", here["identities"]) != here["identities"]:
+        rule = "must be trained on the training identities of this run, in the same order, for InfluenceLoss"
+        raise InputError(f"MODEL.REFERENCE.WEIGHTS {path}", rule, "others")
+    if there.get("training_set", here["training_set"]) != here["training_set"]:
+        logger.warning(
+            f"The reference {path} was trained on other images. Its class vectors mean something here only if they "
+            "belong to the same identities in the same order"
+        )
+
+
+def _digest(content: Any) -> str:
+    return f"sha256:{hashlib.sha256(json.dumps(content).encode()).hexdigest()}"
