@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import ChainMap
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -266,8 +265,7 @@ def idle(key: str, settings: Mapping[str, Any], defaults: Mapping[str, Any], apa
     lists = {other: settings[other] for other in apart if isinstance(settings.get(other), list | tuple)}
 
     def unread(model: int) -> bool:
-        own = {other: values[model] for other, values in lists.items() if model < len(values)}
-        values = ChainMap(own, settings)
+        values = {**settings, **{other: own[model] for other, own in lists.items() if model < len(own)}}
         return bool(why_unread(key.removeprefix(prefix), lambda other: values.get(prefix + other, defaults.get(other))))
 
     return all(unread(model) for model in range(max(map(len, lists.values()), default=1)))
