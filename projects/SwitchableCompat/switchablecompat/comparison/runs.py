@@ -249,9 +249,9 @@ def difference(there: Mapping[str, Any], asked: Mapping[str, Any], apart: Collec
     value is a list with one value for each model (:meth:`Job.apart`).
     """
     defaults = flat_settings(add_switchablecompat_config(get_cfg()))
+    models = [*of_models(there, apart), *of_models(asked, apart)]
     for key in sorted({*there, *asked}):
-        unread = all(idle(key, settings, defaults, apart) for settings in (there, asked))
-        if key.removeprefix(REFERENCE) in READING or unread:
+        if key.removeprefix(REFERENCE) in READING or all(idle(key, settings, defaults) for settings in models):
             continue
         before = there[key] if key in there else defaults.get(key.removeprefix(REFERENCE))
         if key not in asked or before != asked[key]:
@@ -259,16 +259,18 @@ def difference(there: Mapping[str, Any], asked: Mapping[str, Any], apart: Collec
     return ""
 
 
-def idle(key: str, settings: Mapping[str, Any], defaults: Mapping[str, Any], apart: Collection[str] = ()) -> bool:
-    """Whether nothing reads a key of these settings: neither a run, nor its reference, nor any model of a job."""
+def of_models(settings: Mapping[str, Any], apart: Collection[str]) -> list[Mapping[str, Any]]:
+    """The settings of each model of a job; those of a run as they are."""
+    lists = {key: settings[key] for key in apart if isinstance(settings.get(key), list | tuple)}
+    count = max(map(len, lists.values()), default=1)
+    return [{**settings, **{key: own[i] for key, own in lists.items() if i < len(own)}} for i in range(count)]
+
+
+def idle(key: str, settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
+    """Whether nothing reads a key of these settings, which belong to a run or its reference."""
     prefix = REFERENCE if key.startswith(REFERENCE) else ""
-    lists = {other: settings[other] for other in apart if isinstance(settings.get(other), list | tuple)}
-
-    def unread(model: int) -> bool:
-        values = {**settings, **{other: own[model] for other, own in lists.items() if model < len(own)}}
-        return bool(why_unread(key.removeprefix(prefix), lambda other: values.get(prefix + other, defaults.get(other))))
-
-    return all(unread(model) for model in range(max(map(len, lists.values()), default=1)))
+    own = key.removeprefix(prefix)
+    return bool(why_unread(own, lambda other: settings.get(f"{prefix}{other}", defaults.get(other))))
 
 
 def other_file(there: Mapping[str, str], here: Mapping[str, str]) -> str:
