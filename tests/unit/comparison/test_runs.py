@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from switchablecompat.comparison.results import finished, portable
-from switchablecompat.comparison.runs import DONE, INTERRUPTED, NEW, difference, plan, read_record
+from switchablecompat.comparison.runs import DONE, INTERRUPTED, NEW, plan, read_record
+from switchablecompat.comparison.same_settings import difference
 from switchablecompat.errors import InputError
 
 from .conftest import make_result

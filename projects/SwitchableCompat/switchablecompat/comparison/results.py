@@ -12,7 +12,8 @@ from ..evaluation.grid import CompatibilityGrid
 from ..family.flips import negative_flips
 from ..files import write_json
 from ..provenance import hardware
-from .runs import Job, code_digest, difference, other_file, read_json, read_record
+from .runs import Job, code_digest, read_json, read_record
+from .same_settings import difference, other_file
 from .suite import Suite
 
 FORMAT = 1
