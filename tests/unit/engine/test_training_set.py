@@ -24,6 +24,10 @@ def test_other_identities_are_refused_where_class_vectors_are_used(tmp_path):
     asymmetric = reference(tmp_path, other, "('CompatibleLoss', 'AsymmetricLoss')")
     check_reference_identities(asymmetric, SPLIT)  # only its features are used
     check_reference_identities(tiny_config(), SPLIT)
+    asymmetric.defrost()
+    asymmetric.merge_from_list(["MODEL.LOSSES.NAME", "('CompatibleLoss', 'InfluenceLoss')"])
+    asymmetric.MODEL.REFERENCE.WEIGHTS = str(tmp_path / "nowhere.pth")
+    check_reference_identities(asymmetric, SPLIT)  # what opens the reference says that there is none
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,11 @@ def check_reference_identities(cfg: CfgNode, items: Sequence[tuple[Any, ...]]) -
     path = cfg.MODEL.REFERENCE.WEIGHTS
     if "InfluenceLoss" not in cfg.MODEL.LOSSES.NAME or not path:
         return
-    there, here = read_checkpoint(path).get(RECORD_KEY, {}), training_set_record(items)
+    try:
+        there = read_checkpoint(path).get(RECORD_KEY, {})
+    except InputError:
+        return  # what opens the reference says so
+    here = training_set_record(items)
     if there.get("identities", here["identities"]) != here["identities"]:
         rule = "must be trained on the training identities of this run, in the same order, for InfluenceLoss"
         raise InputError(f"MODEL.REFERENCE.WEIGHTS {path}", rule, "others")
