@@ -32,7 +32,8 @@ def test_the_dry_run_leaves_every_file(tmp_path):
     assert "COMPILE aot_eager" in names
     assert "4 x 4 grid" in names
     assert content["grid"]["largest_difference_to_the_cpu_in_points"] == 0  # it was the CPU
-    assert [*content["finetune"]["runs"]] == ["sfsc", "bct_s", "unified_w100"]
+    names = ["sfsc", "unified_w100", "bct_s", "bct_s_agreement", "sfsc_no_uncertainty"]
+    assert [*content["finetune"]["runs"]] == names
     assert len(content["finetune"]["runs"]["sfsc"]["grid"]["mAP"]) == 4
     tables = gpu_tables(tmp_path)
     assert "a dry run, whose numbers mean nothing" in tables
