@@ -81,7 +81,7 @@ def test_a_stale_figure_is_replaced(page, tmp_path, monkeypatch):
     assert update_docs.update(copy) == text
 
 
-def grids_of(method, suite):
+def grids_of(method, suite="pretrained"):
     paths = sorted((ROOT / "results" / suite).glob(f"{method}-seed*.json"))
     return [json.loads(path.read_text())["grid"]["mAP"] for path in paths]
 
@@ -171,15 +171,12 @@ def test_the_claims_of_the_first_page_hold():
     assert "Projection adds less than noise. The two largest sub-models stay below Unified." in text
     assert "(PKU-Reid) SFSC beats BCT-S in every cell, also with ImageNet's MobileNetV2, but intervals are wide" in text
 
-    def grids(method, suite="pretrained"):
-        return grids_of(method, suite)
-
     def passed(grid):
         pairs = [(a, b) for a, b in product(range(4), repeat=2) if a != b]
         return sum(grid[a][b] > min(grid[a][a], grid[b][b]) for a, b in pairs)
 
     def means(method, suite="pretrained"):
-        found = grids(method, suite)
+        found = grids_of(method, suite)
         defined = [(q, g) for q, g in product(range(4), repeat=2) if found[0][q][g] is not None]
         return {(q, g): fmean(grid[q][g] for grid in found) for q, g in defined}
 
@@ -192,7 +189,7 @@ def test_the_claims_of_the_first_page_hold():
 
     def significant(other):
         cells = product(range(4), repeat=2)
-        values = ([[grid[q][g] for grid in grids(method)] for method in ("sfsc", other)] for q, g in cells)
+        values = ([[grid[q][g] for grid in grids_of(method)] for method in ("sfsc", other)] for q, g in cells)
         return sum(scipy.stats.ttest_rel(*pair).pvalue < 0.05 for pair in values)
 
     assert significant("bct_s") == 15
@@ -214,7 +211,7 @@ def test_the_claims_of_the_first_page_hold():
     runs = json.loads((ROOT / "results/gpu_finetune/finetune.json").read_text())["runs"]
     small = [[row[:3] for row in runs[method]["grid"]["mAP"]] for method in ("sfsc", "bct_s")]
     assert all(a > b for a, b in zip(*(chain(*grid) for grid in small), strict=True))
-    assert sum(map(passed, grids("sfsc", "pku"))) < sum(map(passed, grids("bct_s", "pku")))
+    assert sum(map(passed, grids_of("sfsc", "pku"))) < sum(map(passed, grids_of("bct_s", "pku")))
 
 
 def test_published_figures_have_a_line_per_method_and_their_source(tmp_path):

@@ -1,9 +1,7 @@
 """Tables of what ``benchmarks/`` and ``gpu/`` measure: ratios, backbones, difficulty of the generated data, a GPU."""
 
 from collections.abc import Mapping
-from itertools import chain
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from benchmarks import report
@@ -91,7 +89,7 @@ def trainings(content: Mapping[str, Any]) -> str:
         own = dict(zip(grid.names, grid.self_tests(), strict=True))
         cross: list[Any] = [None] * 3
         if len(grid.widths) > 1:
-            cross = [grid[0, len(grid.widths) - 1], fmean(chain.from_iterable(run["grid"]["mAP"])), passed(grid)]
+            cross = [grid[0, len(grid.widths) - 1], grid.compatibility()["AM"], passed(grid)]
         rows.append([method, *(own.get(name) for name in names), *cross, run["seconds"]])
     headers = ["mAP (%)", *names, "w025 on w100", "mean of all cells", "cross-tests that pass", "seconds"]
     ids, images = content["persons"]["train"]

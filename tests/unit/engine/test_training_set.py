@@ -9,6 +9,7 @@ from switchablecompat.errors import InputError
 from switchablecompat.modeling.checkpoint import RECORD_KEY
 
 SPLIT = [("data/a1.png", "set_a", 0), ("data/a2.png", "set_a", 1), ("data/b.png", "set_b", 0)]
+HERE = training_set_record(SPLIT)
 
 
 def reference(tmp_path, record, losses="('CompatibleLoss', 'InfluenceLoss')"):
@@ -20,14 +21,14 @@ def reference(tmp_path, record, losses="('CompatibleLoss', 'InfluenceLoss')"):
 def test_other_identities_are_refused_where_class_vectors_are_used(tmp_path):
     other = training_set_record([*SPLIT[:2], ("data/c.png", "set_c", 0)])  # as many identities
     with pytest.raises(InputError, match=r"model_final.pth: must be trained on the training identities of this run"):
-        check_reference_identities(reference(tmp_path, other), SPLIT)
+        check_reference_identities(reference(tmp_path, other), HERE)
     asymmetric = reference(tmp_path, other, "('CompatibleLoss', 'AsymmetricLoss')")
-    check_reference_identities(asymmetric, SPLIT)  # only its features are used
-    check_reference_identities(tiny_config(), SPLIT)
+    check_reference_identities(asymmetric, HERE)  # only its features are used
+    check_reference_identities(tiny_config(), HERE)
     asymmetric.defrost()
     asymmetric.merge_from_list(["MODEL.LOSSES.NAME", "('CompatibleLoss', 'InfluenceLoss')"])
     asymmetric.MODEL.REFERENCE.WEIGHTS = str(tmp_path / "nowhere.pth")
-    check_reference_identities(asymmetric, SPLIT)  # what opens the reference says that there is none
+    check_reference_identities(asymmetric, HERE)  # what opens the reference says that there is none
 
 
 @pytest.mark.parametrize(
@@ -40,17 +41,16 @@ def test_other_identities_are_refused_where_class_vectors_are_used(tmp_path):
     ],
 )
 def test_the_same_identities_may_have_other_images(items, warnings, tmp_path, caplog):
-    check_reference_identities(reference(tmp_path, training_set_record(SPLIT)), items)
+    check_reference_identities(reference(tmp_path, HERE), training_set_record(items))
     assert len(caplog.records) == warnings
 
 
 def test_a_reference_of_an_earlier_version_knows_its_images_only(tmp_path, caplog):
-    record = training_set_record(SPLIT)
-    del record["identities"]
+    record = {"training_set": HERE["training_set"]}
     cfg = reference(tmp_path, record)
-    check_reference_identities(cfg, SPLIT)
+    check_reference_identities(cfg, HERE)
     assert not caplog.records
-    check_reference_identities(cfg, SPLIT[:2])
+    check_reference_identities(cfg, training_set_record(SPLIT[:2]))
     assert "was trained on other images" in caplog.records[0].getMessage()
-    check_reference_identities(reference(tmp_path, {}), SPLIT)
+    check_reference_identities(reference(tmp_path, {}), HERE)
     assert len(caplog.records) == 1, "nothing is known of it"

@@ -80,11 +80,11 @@ def read_result(path: Path) -> Result:
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(path, f"must be a result of format {FORMAT}")
+    content = {"files": {}, **content}  # earlier versions did not know them
     names = [one.name for one in fields(Result)]
-    if missing := [name for name in names if name not in content and name != "files"]:  # results of earlier versions
+    if missing := [name for name in names if name not in content]:
         raise InputError(f"{path}: {missing[0]}", "must be given")
-    values = {name: content[name] for name in names if name in content}
-    return Result(**values | {"grid": CompatibilityGrid.from_dict(content["grid"])})
+    return Result(**{name: content[name] for name in names} | {"grid": CompatibilityGrid.from_dict(content["grid"])})
 
 
 def load_results(suite: Suite, folder: str | Path) -> list[Result]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -52,13 +52,13 @@ class ClassCertainty:
         own = self.probabilities[:, index]
         self.probabilities[:, index] = torch.where(seen & means.isfinite(), MEMORY * own + (1 - MEMORY) * means, own)
 
-    def factors(self, trained: Sequence[int] | None = None) -> Tensor:
-        """Shares [K, m] of a step that trains the sub-models ``trained`` (by default all); rows sum to 1.
+    def factors(self, skipped: Iterable[int] = ()) -> Tensor:
+        """Shares [K, m] of a step that leaves out the sub-models ``skipped``; rows sum to 1.
 
-        While no trained sub-model knows a class, the full model's share is 1. Every step trains the full model.
+        While no other sub-model knows a class, the full model's share is 1. Every step trains the full model.
         """
         known = (self.probabilities - 1.0 / len(self.probabilities)).clamp_min(0)
-        for index in {*range(known.shape[1])} - {*(range(known.shape[1]) if trained is None else trained)}:
+        for index in skipped:
             known[:, index].zero_()
         best = known.amax(dim=1, keepdim=True)
         known = (known / best.where(best > 0, 1.0)).pow(self.power)  # the best has 1: no underflow with large powers

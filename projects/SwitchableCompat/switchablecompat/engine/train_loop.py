@@ -130,12 +130,13 @@ class SwitchableTrainLoop(SimpleTrainer):
             losses.update({key: value.detach() for key, value in submodel_losses.items()})
             scalars.update(diagnostics)
             del loss, submodel_losses
-        for index in {*model.switch.descending} - {*trained}:
+        skipped = {*model.switch.descending} - {*trained}
+        for index in skipped:
             self.aggregation.skip(index)
         model.end_step()
         self.priorities.update(scalars)
         self._finish_averaging(averaging)
-        shares = self.certainty.factors(trained) if self.certainty else None
+        shares = self.certainty.factors(skipped) if self.certainty else None
         gradients = self.aggregation.aggregate(self.iter, shares)
         if shares is not None:
             names = (f"classifier_share_{name}" for name in model.switch.names)

@@ -113,9 +113,9 @@ class SwitchableTrainer(DefaultTrainer):
         if self.grad_scaler is not None and self.cfg.SOLVER.AMP.DTYPE == "bfloat16":  # bfloat16 has float32's range
             self._trainer.grad_scaler = None
         scaler = {} if self.grad_scaler is None else {"grad_scaler": self.grad_scaler}
-        items = self._trainer.data_loader.dataset.img_items
-        check_reference_identities(self.cfg, items)
-        record = run_record(self.cfg) | training_set_record(items)
+        training_set = training_set_record(self._trainer.data_loader.dataset.img_items)
+        check_reference_identities(self.cfg, training_set)
+        record = run_record(self.cfg) | training_set
         self.checkpointer = SwitchableCheckpointer(self.checkpointer, record, **scaler)
         self.interruption = Interruption()
         ours: list[hooks.HookBase] = [StepSeed(self.cfg.SEED)]

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastreid.config import CfgNode
@@ -30,8 +30,10 @@ def training_set_record(items: Sequence[tuple[Any, ...]]) -> dict[str, str]:
     return {"training_set": _digest(listed), "identities": _digest([pid for pid, _ in listed])}
 
 
-def check_reference_identities(cfg: CfgNode, items: Sequence[tuple[Any, ...]]) -> None:
-    """Check that the class vectors of a reference, where a loss uses them, are those of the identities of ``items``.
+def check_reference_identities(cfg: CfgNode, here: Mapping[str, str]) -> None:
+    """Check that the class vectors of a reference, where a loss uses them, are those of this run's training set.
+
+    ``here`` is the :func:`training_set_record` of the run.
 
     Other images of the same identities are a warning: the data set may have grown, or number other people alike.
 
@@ -45,7 +47,6 @@ def check_reference_identities(cfg: CfgNode, items: Sequence[tuple[Any, ...]]) -
         there = read_checkpoint(path).get(RECORD_KEY, {})
     except InputError:
         return  # what opens the reference says so
-    here = training_set_record(items)
     if there.get("identities", here["identities"]) != here["identities"]:
         rule = "must be trained on the training identities of this run, in the same order, for InfluenceLoss"
         raise InputError(f"MODEL.REFERENCE.WEIGHTS {path}", rule, "others")

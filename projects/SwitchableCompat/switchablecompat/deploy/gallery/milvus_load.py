@@ -94,8 +94,13 @@ def load_shards(target: Target, files: Sequence[FeatureFile], source: str, key: 
     An id that another item of the gallery has raises InputError.
     """
     check_shards(files)
-    keys = _keys_of((str(value) for file in files for batch in file.blocks() for value in batch[key].to_pylist()), key)
-    ids = [number for file in files for batch in file.blocks() for number in batch["id"].to_pylist()]
+    texts: list[str] = []
+    ids: list[int] = []
+    for file in files:
+        for batch in file.blocks():
+            texts += map(str, batch[key].to_pylist())
+            ids += batch["id"].to_pylist()
+    keys = _keys_of(texts, key)
     load = _Load(target, files[0].card, source, keys, max(ids, default=-1))
     load.check_ids(ids)
     with tqdm(total=len(keys), desc=f"Loading into {target.name}", unit="item") as progress:
