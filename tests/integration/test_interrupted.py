@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import signal
+import sys
 
 import fastreid.data.build
 import numpy as np
@@ -244,6 +245,46 @@ def test_the_best_checkpoint_is_of_the_best_evaluated_epoch(tmp_path):
     assert same(best["model"], content(tmp_path, "model_0003")["model"])
     assert seen == ["", "model_0001.pth", "model_0001.pth", "model_0003.pth", "model_0003.pth", "model_final.pth"]
     assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
+
+
+@pytest.mark.parametrize("ended", [1, 2], ids=["within the run", "after the last epoch"])
+def test_an_evaluation_that_was_ended_is_made_up_by_the_resumed_run(tmp_path, ended):
+    metrics = [10.0, 50.0, 60.0]
+
+    def evaluate(number):
+        if number == ended:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return {"metric": metrics[number]}
+
+    terminated(make(tmp_path, evaluate=evaluate))
+    resumed = make(tmp_path, resume=True, evaluate=lambda number: {"metric": metrics[ended + number]})
+    assert resumed.train() == {"metric": 60.0}
+    rows = map(json.loads, (tmp_path / "metrics.json").read_text().splitlines())
+    evaluated = {row["iteration"]: row["metric"] for row in rows if "metric" in row}
+    assert evaluated == {(epoch + 1) * STEPS - 1: metric for epoch, metric in enumerate(metrics)}
+    best = content(tmp_path, "model_best")
+    assert (best["epoch"], best["metric"]) == (2, 60.0)
+    assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
+    again = make(tmp_path, resume=True)
+    again.train()
+    assert Trainer.evaluations == 1, "a finished run is evaluated again, once"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "epoch"),
+    [("TEST.FLIP.ENABLED", "True", 2), ("DATASETS.TESTS", "('SyntheticReIDDev', 'SyntheticReID')", 2),
+     ("TEST.IMS_PER_BATCH", "7", 1)],
+)  # fmt: skip
+def test_the_best_of_another_test_is_no_best_of_this_one(tmp_path, option, value, epoch, monkeypatch, caplog):
+    generating = sys.modules[setup.__module__]  # the second set, if it checked it
+    monkeypatch.setattr(generating, "check_datasets", lambda cfg, eval_only: None)
+    monkeypatch.setattr(trainer, "try_evaluation", lambda *args: None)
+    made = make(tmp_path, evaluate=lambda number: {"metric": [10.0, 80.0][number]})
+    kill_at(made, 2 * STEPS + 1)
+    terminated(made)
+    make(tmp_path, option, value, resume=True, evaluate=lambda number: {"metric": 40.0}).train()
+    assert content(tmp_path, "model_best")["epoch"] == epoch
+    assert ("is the best by another test" in caplog.text) == (epoch == 2)
 
 
 def test_the_last_epoch_is_evaluated_whatever_the_period(tmp_path):

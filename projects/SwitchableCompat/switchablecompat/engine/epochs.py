@@ -6,6 +6,7 @@ import logging
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
+from fastreid.engine.hooks import PeriodicWriter
 from fastreid.utils import comm
 from fastreid.utils.events import EventStorage
 
@@ -30,15 +31,15 @@ def run_epochs(trainer: SwitchableTrainer) -> None:
     trainer.iter = trainer.start_iter = first * length + trainer.steps
     within = f", step {trainer.steps}" if trainer.steps else ""
     logger.info(f"Starting training from epoch {first}{within}")
-    if trainer.steps == length:  # torch warns if a schedule steps before the optimiser of this process
-        trainer._trainer.optimizer._opt_called = True
-    trainer.steps = 0
+    whole, trainer.steps = not trainer.steps, 0
     with EventStorage(trainer.start_iter) as trainer.storage, ExitStack() as ending:
         trainer.before_train()
         ending.callback(trainer.after_train)  # however the training ends
         if comm.get_world_size() == 1:  # of several processes, only some may be here
             ending.callback(trainer._trainer.write_rest)
         try:
+            if whole and trainer.evaluation_was_ended():
+                _make_up(trainer, first - 1)
             for epoch in range(first, trainer.max_epoch):
                 trainer.epoch = epoch
                 trainer.before_epoch()
@@ -60,6 +61,17 @@ def run_epochs(trainer: SwitchableTrainer) -> None:
             if not isinstance(error, InputError):  # which is reported in one line
                 logger.exception("Exception during training:")
             raise
+
+
+def _make_up(trainer: SwitchableTrainer, epoch: int) -> None:
+    """Evaluate after the last epoch of an earlier part of the run, and log the result as that part would have."""
+    trainer.epoch = trainer.storage.epoch = epoch
+    trainer.storage.iter = trainer.start_iter - 1
+    trainer.saving.make_up(epoch)
+    for hook in trainer._hooks:
+        if isinstance(hook, PeriodicWriter):
+            hook.after_epoch()
+    trainer.storage.iter = trainer.start_iter
 
 
 def _leave(trainer: SwitchableTrainer) -> NoReturn:

@@ -1,5 +1,7 @@
 """End of an epoch, in this order: its checkpoint, its evaluation, the best checkpoint so far."""
 
+import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,18 @@ from fastreid.engine.hooks import HookBase
 from fastreid.evaluation.testing import flatten_results_dict
 from fastreid.utils import comm
 
+from ..config import merge_kept
 from ..modeling import SwitchableBaseline
 from ..modeling.calibration import average_statistics
+from ..modeling.checkpoint import RECORD_KEY, read_checkpoint
+from ..settings import differences, flat_settings
 from .checkpointer import SwitchableCheckpointer
 from .interruption import Interruption, Terminated
 
+logger = logging.getLogger("fastreid.switchablecompat.saving")
+
 INTERRUPTED = "model_interrupted"
+TESTS = ("DATASETS.TESTS", "TEST.FLIP.ENABLED", "TEST.GALLERY_DRAWS")  # which a run may change, and its metric with it
 
 
 class EndOfEpoch(HookBase):
@@ -57,18 +65,46 @@ class EndOfEpoch(HookBase):
             self._save("model_final", epoch)
         elif (epoch + 1) % self._cfg.SOLVER.CHECKPOINT_PERIOD == 0:
             self._save(f"model_{epoch:04d}", epoch)
-        if last or (epoch + 1) % self._cfg.TEST.EVAL_PERIOD == 0:
-            try:
-                with self._interruption.at_once():
-                    metrics = flatten_results_dict(self._evaluate())
-            except Terminated:
-                self.trainer.save_interrupted(epoch)
+        if self._is_due(epoch):
+            self._evaluate_epoch(epoch)
+
+    def was_ended(self, epoch: int, iteration: int) -> bool:
+        """Whether the evaluation after an epoch is due but ``metrics.json`` has none of its last iteration.
+
+        The same in all processes.
+        """
+        path = Path(self._checkpointer.save_dir, "metrics.json")
+        return comm.all_gather(self._is_due(epoch) and not _has_metric(path, iteration))[0]
+
+    def make_up(self, epoch: int) -> None:
+        """Evaluate the epoch whose checkpoint this run continues.
+
+        Its last evaluation may have ended by an error that comes again: the run goes on after all but the last epoch.
+        """
+        logger.info(f"The evaluation after epoch {epoch} was ended; it comes first")
+        self._saved = epoch
+        try:
+            self._evaluate_epoch(epoch)
+        except Exception as error:
+            if isinstance(error, Terminated) or epoch + 1 >= self.trainer.max_epoch:
                 raise
-            self.trainer.storage.put_scalars(**metrics, smoothing_hint=False)
-            torch.cuda.empty_cache()
-            comm.synchronize()
-            if comm.is_main_process():
-                self._keep_best(next(v for name, v in metrics.items() if name.endswith("metric")))
+            logger.warning(f"No evaluation after epoch {epoch}: {error}")
+
+    def _is_due(self, epoch: int) -> bool:
+        return epoch + 1 == self.trainer.max_epoch or (epoch + 1) % self._cfg.TEST.EVAL_PERIOD == 0
+
+    def _evaluate_epoch(self, epoch: int) -> None:
+        try:
+            with self._interruption.at_once():
+                metrics = flatten_results_dict(self._evaluate())
+        except Terminated:
+            self.trainer.save_interrupted(epoch)
+            raise
+        self.trainer.storage.put_scalars(**metrics, smoothing_hint=False)
+        torch.cuda.empty_cache()
+        comm.synchronize()
+        if comm.is_main_process():
+            self._keep_best(next(v for name, v in metrics.items() if name.endswith("metric")))
 
     def after_train(self) -> None:
         del self._evaluate  # it holds the trainer, which holds this
@@ -94,3 +130,23 @@ class EndOfEpoch(HookBase):
         self.best = metric
         if newest:  # a later model_best replaces this file, not the newest state of the run
             self._checkpointer.tag_last_checkpoint(newest)
+
+
+def best_so_far(path: str, cfg: CfgNode) -> float:
+    """The metric of a run's ``model_best.pth``; -1, with a warning, if it is of another test than that of ``cfg``."""
+    content = read_checkpoint(path)
+    kept = content.get(RECORD_KEY, {}).get("settings")
+    if kept is not None:
+        there, here = (flat_settings(config) for config in (merge_kept(kept, path), cfg))
+        found = [one for one in differences(there, here) if one.key in TESTS]
+        found = [one for one in found if one.key != TESTS[0] or one.there[:1] != one.here[:1]]  # the first one counts
+        if found:
+            logger.warning(f"{path} is the best by another test ({found[0]}): the best one is looked for anew")
+            return -1.0
+    return content.get("metric", -1.0)
+
+
+def _has_metric(path: Path, iteration: int) -> bool:
+    """Whether ``metrics.json`` has an evaluation after this iteration."""
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines()) if path.is_file() else ()
+    return any(row["iteration"] == iteration and any(key.endswith("metric") for key in row) for row in rows)

@@ -31,11 +31,11 @@ from .certainty import ClassCertainty
 from .checkpointer import SwitchableCheckpointer
 from .epochs import run_epochs
 from .fused_optimizer import fuse
-from .hooks import BNCalibration, StartCalibration, StepSeed, SwitchableLayerFreeze
+from .hooks import BNCalibration, StartCalibration, SteadyLRScheduler, StepSeed, SwitchableLayerFreeze
 from .interruption import Interruption
 from .priorities import UncertaintyPriorities
 from .resume import check_state, follow_new_length
-from .saving import EndOfEpoch
+from .saving import EndOfEpoch, best_so_far
 from .schedule_check import check_schedule
 from .screen import EpochLine
 from .step_plan import StepPlan
@@ -123,12 +123,14 @@ class SwitchableTrainer(DefaultTrainer):
             batches = self.cfg.TEST.PRECISE_BN.NUM_ITER
             ours.append(StartCalibration(model, lambda: self.build_train_loader(self.cfg), batches))
         for hook in super().build_hooks():
-            if isinstance(hook, hooks.PreciseBN):
+            if isinstance(hook, hooks.LRScheduler):
+                hook = SteadyLRScheduler(self.optimizer, self.scheduler)
+            elif isinstance(hook, hooks.PreciseBN):
                 hook = BNCalibration(model, hook._data_loader, hook._num_iter)
             elif isinstance(hook, hooks.LayerFreeze):
                 hook = SwitchableLayerFreeze(model, hook.freeze_layers, hook.freeze_iters)
             elif isinstance(hook, hooks.EvalHook):
-                hook = self._saving = EndOfEpoch(model, self.checkpointer, hook._func, self.interruption, self.cfg)
+                hook = self.saving = EndOfEpoch(model, self.checkpointer, hook._func, self.interruption, self.cfg)
             elif isinstance(hook, hooks.PeriodicCheckpointer):
                 continue
             ours.append(hook)
@@ -165,7 +167,7 @@ class SwitchableTrainer(DefaultTrainer):
         self._trainer._data_loader_iter = iter(self.data_loader)
         best = os.path.join(self.cfg.OUTPUT_DIR, "model_best.pth")
         if os.path.isfile(best):
-            self._saving.best = read_checkpoint(best).get("metric", -1)
+            self.saving.best = best_so_far(best, self.cfg)
 
     def build_writers(self) -> list:
         """Writers for the screen, ``metrics.json`` and TensorBoard."""
@@ -239,7 +241,8 @@ class SwitchableTrainer(DefaultTrainer):
         try:
             if self.start_epoch >= self.max_epoch:
                 logger.info(f"Training has already reached its last epoch ({self.max_epoch}); only evaluating")
-                return self.test(self.cfg, self.model)
+                if not self.evaluation_was_ended():
+                    return self.test(self.cfg, self.model)
             with self.interruption.watched():
                 with self.interruption.at_once():
                     files = (self.max_epoch - self.start_epoch) // self.cfg.SOLVER.CHECKPOINT_PERIOD + 2  # best, final
@@ -252,9 +255,14 @@ class SwitchableTrainer(DefaultTrainer):
         finally:
             self.data_loader.shutdown()  # a loader thread that outlives the interpreter's CUDA context aborts it
 
+    def evaluation_was_ended(self) -> bool:
+        """Whether the checkpoint that this run continues ended an epoch whose evaluation was due but has not ended."""
+        epoch = self.start_epoch - 1
+        return epoch >= 0 and self.saving.was_ended(epoch, self.start_epoch * self.iters_per_epoch - 1)
+
     def save_interrupted(self, epoch: int) -> None:
         """Write and log a checkpoint for ``--resume``; ``epoch`` is the last complete one."""
-        self._saving.save_interrupted(epoch)
+        self.saving.save_interrupted(epoch)
         logger.warning(f"Asked to end (SIGTERM); --resume continues from {self.checkpointer.get_checkpoint_file()}")
 
 
