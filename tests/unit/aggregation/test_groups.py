@@ -213,7 +213,10 @@ def test_the_full_model_can_be_protected():
 
 
 def of_two(gradients, class_factors=None, **options):
-    """A classifier of two classes and a trunk of two numbers, both of two sub-models; ``.grad`` of both."""
+    """A classifier of two classes and a trunk of two numbers, both of two sub-models; ``.grad`` of both.
+
+    ``gradients``: of the classifier, from each sub-model; None: its loss does not reach it.
+    """
     weight = SharedParameter("heads.weight", nn.Parameter(torch.zeros(2, 2)), None)
     trunk = SharedParameter("conv.weight", nn.Parameter(torch.zeros(1, 2)), torch.tensor([[0, 1]]))
     aggregation = GradientAggregation(
@@ -221,7 +224,7 @@ def of_two(gradients, class_factors=None, **options):
         **{"granularity": "none", **options},
     )  # fmt: skip
     for index, gradient in enumerate(gradients):
-        weight.parameter.grad = torch.tensor(gradient)
+        weight.parameter.grad = None if gradient is None else torch.tensor(gradient)
         trunk.parameter.grad = torch.tensor([[1.0, float(index)]])
         aggregation.collect(index)
     aggregation.aggregate(0, class_factors)
@@ -252,7 +255,9 @@ def test_a_mean_is_over_those_that_train_an_element():
     trunk, weight = of_two(CONFLICT, mean="all")
     assert torch.equal(trunk, torch.tensor([[1.0, 1.0]])), "the second number belongs to the full model alone"
     assert torch.equal(weight, sums[1] / 2)
-    assert torch.equal(of_two(CONFLICT, mean="all", full_classifier=True)[1], sums[1]), "one trains it"
+    by_one = (None, CONFLICT[1])
+    for mean in ("classifier", "all"):
+        assert torch.equal(of_two(by_one, mean=mean)[1], torch.tensor(CONFLICT[1])), "the second alone trains it"
     shares = torch.tensor([[0.25, 0.75], [0.5, 0.5]])
     assert torch.equal(of_two(CONFLICT, shares, mean="all")[1], of_two(CONFLICT, shares)[1]), (
         "shares are a mean already"

@@ -4,10 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from fastreid.solver import build_lr_scheduler
 
 from builders import R18, batch, images, tiny_config, tiny_model
 from switchablecompat.aggregation import build_aggregation
-from switchablecompat.engine.hooks import BNCalibration, SwitchableLayerFreeze
+from switchablecompat.engine.hooks import BNCalibration, SteadyLRScheduler, SwitchableLayerFreeze
 from switchablecompat.engine.trainer import SwitchableTrainer
 from switchablecompat.errors import InputError
 from switchablecompat.layers import SwitchableNorm
@@ -122,3 +123,26 @@ def test_calibration_ends_its_loader_thread():
     hook.after_epoch()
     assert loader.ended == 1
     assert not torch.equal(model.backbone.bn1.narrow["w025"].running_mean, before)
+
+
+@pytest.mark.parametrize("method", ["constant", "linear", "exp"])
+def test_the_warm_up_ends_at_the_base_rate_also_if_the_scaler_skips_steps(method, recwarn):
+    """FastReID's takes no step of the warm-up where the scaler's factor changes, and never makes up for it."""
+    cfg = tiny_config("SOLVER.WARMUP_ITERS", 10, "SOLVER.WARMUP_METHOD", method, "SOLVER.OPT", "SGD")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=cfg.SOLVER.BASE_LR)
+    schedule = build_lr_scheduler(cfg, optimizer, iters_per_epoch=100)
+    written, scales = [], iter([65536, 32768, 32768, 16384, 16384, 16384, 16384] + 20 * [8192])
+    hook = SteadyLRScheduler(optimizer, schedule)
+    hook.trainer = SimpleNamespace(
+        iter=0, warmup_iters=10, grad_scaler=SimpleNamespace(get_scale=lambda: next(scales)),
+        storage=SimpleNamespace(put_scalar=lambda name, value, smoothing_hint: written.append(value)),
+    )  # fmt: skip
+    hook.before_train()
+    for iteration in range(12):
+        hook.trainer.iter = iteration
+        hook.before_step()
+        hook.after_step()  # no optimiser step, as in a step that is skipped
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(cfg.SOLVER.BASE_LR)
+    assert written[0] == pytest.approx(cfg.SOLVER.WARMUP_FACTOR * cfg.SOLVER.BASE_LR)
+    assert written[9] < written[10] == pytest.approx(cfg.SOLVER.BASE_LR)
+    assert not recwarn, "torch's order of optimiser and schedule"

@@ -381,3 +381,19 @@ def test_a_line_that_a_killed_run_left_unfinished_is_dropped(tmp_path):
         writer.close()
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert rows == [{"iteration": 0, "total_loss": 1.0}, {"iteration": 1, "total_loss": 2.0}]
+
+
+def test_a_memory_does_not_depend_on_the_scaler():
+    """Its factor is the square root of the weight of a batch in a running mean of inner products."""
+    remembered, norms = [], []
+    for scale in (None, 4096.0):
+        loop = make(GradientProjection(memory=0.5))
+        if scale:
+            loop.grad_scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=1)  # doubles after a step
+        with EventStorage() as storage:
+            for loop.iter in range(3):
+                loop.run_step()
+            norms.append(storage.latest()["grad_norm_w100"][0])
+        remembered.append(loop.aggregation.aggregator.mean)
+    torch.testing.assert_close(remembered[1], remembered[0], rtol=1e-5, atol=1e-9)
+    assert norms[1] == pytest.approx(norms[0], rel=1e-5)

@@ -25,7 +25,6 @@ class GradientAggregation:
         granularity: Parameters with a common Gram matrix, see :func:`.groups.groups_of`.
         exceptions: Different granularity of some parameters, by name.
         class_vectors: Name of the classifier, for which :meth:`aggregate` accepts factors per class.
-        full_classifier: Whether only the full model trains the classifier.
         mean: Parameters whose gradient is divided by the number of sub-models that train them: ``none``, ``classifier``
             or ``all``. Class vectors with class factors are not divided, because these factors are already shares.
         seed: Seed of the aggregator's random orders. Seed and iteration determine them on every rank.
@@ -40,7 +39,6 @@ class GradientAggregation:
         granularity: str,
         exceptions: dict[str, str] | None = None,
         class_vectors: str = "",
-        full_classifier: bool = False,
         mean: str = "none",
         seed: int = 0,
     ) -> None:
@@ -61,16 +59,20 @@ class GradientAggregation:
         self._parts = sorted({*part_of})
         self._part = torch.tensor([self._parts.index(part) for part in part_of], dtype=torch.int64, device=device)
         of_name = {p.name: group.name for p, group in zip(shared, groups, strict=True)}
+        self._classifier = next((p.parameter for p in shared if p.name == class_vectors), None)
         own = [index for index, name in enumerate(self.bank.group_names) if name == of_name.get(class_vectors)]
         self._class_groups = torch.tensor(own, dtype=torch.int64, device=device)
         self._averaged = None if mean == "none" else torch.full_like(self._aggregated, mean == "all")
         if self._averaged is not None:
-            self._averaged[self._class_groups] = not full_classifier
+            self._averaged[self._class_groups] = True
         self._factors = torch.ones(len(names), dtype=torch.float64, device=device)
+        self._train_classes = torch.ones_like(self._factors)  # 0 for sub-models without a gradient on the classifier
         self._seed = seed
 
     def collect(self, index: int, factor: float | Tensor = 1.0) -> None:
         """Move the gradients of sub-model ``index``, whose loss was multiplied by ``factor``, out of ``.grad``."""
+        if self._classifier is not None:
+            self._train_classes[index].fill_(self._classifier.grad is not None)
         self.bank.collect(index)
         self._set_factor(index, factor)
 
@@ -99,21 +101,27 @@ class GradientAggregation:
         return f"{self.aggregator}, {len(self.bank.group_names)} groups"
 
     @torch.no_grad()
-    def aggregate(self, iteration: int, class_factors: Tensor | None = None) -> dict[str, Tensor]:
+    def aggregate(
+        self, iteration: int, class_factors: Tensor | None = None, scale: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Write the aggregate into ``.grad``.
 
         Args:
             iteration: Iteration of the training, from 0.
             class_factors: [K, m], factor of each sub-model on each class vector, in addition to the factor of its loss.
-            Default: 1. If class vectors are not compared class by class, their mean is used.
+                Default: 1. If class vectors are not compared class by class, their mean is used.
+            scale: Factor of the gradient scaler in all gradients, so that what the aggregator remembers is without it.
+                The aggregate keeps it. Default: 1.
 
         Returns:
-            Scalars on the parameters' device. ``grad_norm_<sub-model>`` and ``grad_cosine_<a>_<b>`` are over all shared
-            parameters. ``conflict_rate`` is the share of pairs with a negative inner product, over all groups and all
-            pairs of gradients that are not zero; ``conflict_rate_<part>`` is the same for one part of the network, such
-            as ``backbone.layer1``.
+            Scalars on the parameters' device. ``grad_norm_<sub-model>`` (without the scaler's factor) and
+            ``grad_cosine_<a>_<b>`` are over all shared parameters. ``conflict_rate`` is the share of pairs with a
+            negative inner product, over all groups and all pairs of gradients that are not zero;
+            ``conflict_rate_<part>`` is the same for one part of the network, such as ``backbone.layer1``.
         """
         shell_grams = self.bank.shell_grams()
+        if scale is not None:
+            shell_grams = shell_grams / scale.to(shell_grams) ** 2
         generator = torch.Generator().manual_seed((self._seed * 1_000_003 + iteration) % 2**63)
         own = self._own_factors(class_factors)
         scaled = shell_grams * (own.unsqueeze(-1) * own.unsqueeze(-2)).unsqueeze(1)
@@ -141,8 +149,10 @@ class GradientAggregation:
         """By how many each group's and shell's gradient is to be divided, [groups, m shells, 1]."""
         if class_factors is not None:
             averaged = averaged.index_fill(0, self._class_groups, False)
-        owners = (self._factors > 0).double().flip(0).cumsum(0).flip(0).clamp_min(1)  # sub-models that own a shell
-        return torch.where(averaged.view(-1, 1, 1), owners.view(1, -1, 1), 1.0)
+        active = (self._factors > 0).double()
+        owners = _with_all_wider(active).expand(len(averaged), -1).clone()
+        owners[self._class_groups] = _with_all_wider(active * self._train_classes)
+        return torch.where(averaged.unsqueeze(-1), owners.clamp_min(1), 1.0).unsqueeze(-1)
 
     def _own_factors(self, class_factors: Tensor | None) -> Tensor:
         """Factors of each group beside those of the losses, [groups, m], or [1, m] where all are 1."""
@@ -152,3 +162,8 @@ class GradientAggregation:
         by_class = len(self._class_groups) == len(class_factors)
         own[self._class_groups] = (class_factors if by_class else class_factors.mean(dim=0)).to(own)
         return own
+
+
+def _with_all_wider(counts: Tensor) -> Tensor:
+    """Sum of the counts of each sub-model and all wider ones, which own the same shell, [m]."""
+    return counts.flip(0).cumsum(0).flip(0)

@@ -1,5 +1,6 @@
 """Builds the aggregation from the config."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,8 @@ from .aggregation import GradientAggregation
 from .aggregators import PROTECTED, SUPPORTS, Aggregator, GradientProjection, SumAggregator
 from .groups import GRANULARITIES
 from .torchjd import NAMES, TorchJDAggregator
+
+logger = logging.getLogger("fastreid.switchablecompat.aggregation")
 
 AGGREGATORS: dict[str, Callable[[Any], Aggregator]] = {  # by SOLVER.AGGREGATION.NAME
     "sum": lambda node: SumAggregator(),
@@ -42,9 +45,15 @@ def build_aggregation(cfg: CfgNode, model: SwitchableBaseline) -> GradientAggreg
     """Build the gradient aggregation of a model that is already on its device."""
     node, trained_by = cfg.SOLVER.AGGREGATION, cfg.MODEL.SWITCHABLE.CLASSIFIER_GRAD
     of_classifier = node.CLASSIFIER_GRANULARITY or node.GRANULARITY
-    excepted = trained_by == "certain" or node.MEAN == "classifier" or (node.MEAN == "all" and trained_by == "full")
+    by_one = "full" in (trained_by, cfg.MODEL.LOSSES.COMPAT.SUBMODELS)
+    excepted = trained_by == "certain" or node.MEAN == "classifier" or (node.MEAN == "all" and by_one)
     if of_classifier == "global" and excepted:
         of_classifier = "filter"  # exceptions cannot share one vector with the other parameters
+    if trained_by == "certain" and of_classifier in ("layer", "tensor"):
+        logger.warning(
+            f"Class vectors are one group (SOLVER.AGGREGATION, {of_classifier}): a sub-model's share in all of them is "
+            "the mean of its shares; CLASSIFIER_GRANULARITY filter gives each class its own"
+        )
     return GradientAggregation(
         shared_parameters(model),
         model.switch.names,
@@ -52,7 +61,6 @@ def build_aggregation(cfg: CfgNode, model: SwitchableBaseline) -> GradientAggreg
         granularity=node.GRANULARITY,
         exceptions={CLASSIFIER_KEY: of_classifier},
         class_vectors=CLASSIFIER_KEY,
-        full_classifier=trained_by == "full",
         mean=node.MEAN,
         seed=cfg.SEED,
     )

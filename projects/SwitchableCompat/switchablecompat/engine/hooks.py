@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fastreid.engine.hooks import HookBase, LayerFreeze
+from fastreid.engine.hooks import HookBase, LayerFreeze, LRScheduler
 from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
 
@@ -16,6 +16,26 @@ from ..modeling import SwitchableBaseline
 from ..modeling.calibration import average_statistics, calibrate_bn
 
 logger = logging.getLogger("fastreid.switchablecompat.hooks")
+
+
+class SteadyLRScheduler(LRScheduler):
+    """FastReID's schedule, whose warm-up has one step for each iteration, also for one that the gradient scaler skips.
+
+    FastReID leaves out the warm-up's steps of such iterations. All later rates are multiples of the last one, so they
+    stay too low to the end of the training (``WARMUP_METHOD constant``: at a tenth).
+    """
+
+    def before_train(self) -> None:
+        self._optimizer._opt_called = True  # torch warns if a schedule steps before the optimiser of this process
+
+    def before_step(self) -> None:
+        """Nothing: FastReID's asks a GPU for the scaler's factor here."""
+
+    def after_step(self) -> None:
+        rate = self._optimizer.param_groups[self._best_param_group_id]["lr"]
+        self.trainer.storage.put_scalar("lr", rate, smoothing_hint=False)
+        if self.trainer.iter < self.trainer.warmup_iters:
+            self._scheduler["warmup_sched"].step()
 
 
 class StepSeed(HookBase):

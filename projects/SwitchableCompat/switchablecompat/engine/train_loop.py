@@ -41,10 +41,10 @@ class SwitchableTrainLoop(SimpleTrainer):
     FastReID's.
 
     Under mixed precision, the collected gradients contain the scaler's factor, a power of two that is the same for all
-    sub-models. The projection does not depend on it. The scaler removes it and looks for an overflow once per step. If
-    the loss or gradient of one sub-model overflows, the step is skipped for all. If the factor falls below
-    :data:`~.step_log.LEAST_SCALE`, the run ends. Without a scaler, the first value that is not finite ends the run, and
-    no update follows it. All processes end with the same error, so none waits for the others.
+    sub-models. The aggregation leaves it out of what it remembers and reports. The scaler removes it and looks for an
+    overflow once per step. If the loss or gradient of one sub-model overflows, the step is skipped for all. If the
+    factor falls below :data:`~.step_log.LEAST_SCALE`, the run ends. Without a scaler, the first value that is not
+    finite ends the run, and no update follows it. All processes end with the same error, so none waits for the others.
 
     On a GPU, only the steps after which the log is read wait for the device (:class:`~.step_log.StepLog`).
 
@@ -137,13 +137,11 @@ class SwitchableTrainLoop(SimpleTrainer):
         self.priorities.update(scalars)
         self._finish_averaging(averaging)
         shares = self.certainty.factors(skipped) if self.certainty else None
-        gradients = self.aggregation.aggregate(self.iter, shares)
+        scale = _scale_of(scaler)
+        gradients = self.aggregation.aggregate(self.iter, shares, scale)
         if shares is not None:
             names = (f"classifier_share_{name}" for name in model.switch.names)
             scalars.update(zip(names, shares.mean(dim=0), strict=True))
-        scale = _scale_of(scaler)
-        if scale is not None:
-            gradients = {k: v / scale if k.startswith("grad_norm") else v for k, v in gradients.items()}
 
         finite = self.log.add(self.iter, data_time, losses, {**scalars, **gradients}, scale)
         self._report()
