@@ -1,5 +1,6 @@
 import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,10 @@ import torch
 from fastreid.config import get_cfg
 from fastreid.layers import any_softmax
 
-from builders import R18, TINY, tiny_config
+from builders import R18, TINY, tiny_config, tiny_model
+from switchablecompat.aggregation import build_aggregation
 from switchablecompat.config import add_switchablecompat_config, load_config
-from switchablecompat.engine.setup import check_components, warn_of_unread
+from switchablecompat.engine.setup import check_components, check_device, warn_of_unread
 from switchablecompat.errors import InputError
 from switchablecompat.losses.compatible import PRESETS, CompatibleLoss
 
@@ -227,6 +229,7 @@ def test_margins_that_leave_no_evidence_are_refused_with_an_evidential_loss(laye
     assert pulls["evidential"] < 1e-3 * pulls["ce"]
 
 
+IBN = "MODEL.BACKBONE.WITH_IBN"
 UNREAD = [
     (("MODEL.LOSSES.COMPAT.EVIDENCE", "softplus"), "is read with KIND evidential and PRESET custom only"),
     (("MODEL.LOSSES.COMPAT.PRESET", "custom", *CE, "MODEL.LOSSES.COMPAT.PRIOR", 2.0), "not with ce, custom"),
@@ -253,6 +256,21 @@ UNREAD = [
     ((ONLY, 0.5, "SOLVER.AGGREGATION.GRANULARITY", "layer"), "is not read for a network of one width"),
     (("INPUT.AUTOAUG.ENABLED", True), "has no effect with INPUT.AUTOAUG.PROB 0.0"),
     (("INPUT.RPT.PROB", 0.0, "INPUT.RPT.ENABLED", True), "has no effect with INPUT.RPT.PROB 0.0"),
+    (("MODEL.SWITCHABLE.BACKBONE", "build_osnet_backbone", "MODEL.BACKBONE.WITH_SE", True), "is read with"),
+    (("MODEL.SWITCHABLE.BACKBONE", "build_mobilenetv2_backbone", IBN, True), "build_osnet_backbone only"),
+    (
+        ("MODEL.SWITCHABLE.BACKBONE", "build_resnet_backbone", "MODEL.BACKBONE.DROP_RATIO", 0.1),
+        "build_vit_backbone only",
+    ),
+    (("SOLVER.OPT", "RMSprop", "SOLVER.MOMENTUM", 0.5), "is read with SOLVER.OPT SGD only"),
+    (("KD.EMA.ENABLED", True), "is not part of this plug-in"),
+    (("DATALOADER.SET_WEIGHT", [1, 2]), "is not part of this plug-in"),
+    (("MODEL.HEADS.CLS_LAYER", "Linear", "MODEL.HEADS.MARGIN", 0.2), "is not read with CLS_LAYER Linear"),
+    (("MODEL.LOSSES.CIRCLE.GAMMA", 64), "is read with CircleLoss only"),
+    (("MODEL.LOSSES.TRI.MARGIN", 0.1), "is read with TripletLoss only"),
+    (("SOLVER.FREEZE_ITERS", 5), "freezes nothing without MODEL.FREEZE_LAYERS"),
+    (("MODEL.FREEZE_LAYERS", "['backbone']"), "freezes nothing with SOLVER.FREEZE_ITERS 0"),
+    ((CLASSIFIER, "full", "SOLVER.AGGREGATION.MEAN", "classifier"), "divides nothing"),
     (("TEST.ROC.ENABLED", True), "is not part of the grid; tools/report.py has TAR at FAR of every cell"),
 ]
 
@@ -275,6 +293,9 @@ def test_what_is_not_read_is_no_error_but_said_once_by_name(opts, reason, caplog
         (AGGREGATOR, "imtl_g", SLOW, 0.5),  # IMTL-G's direction does not, but its norm does
         (*SUM, CLASSIFIER, "certain", "SOLVER.AGGREGATION.CLASSIFIER_GRANULARITY", "layer"),  # shares of a layer
         (*SUM, CLASSIFIER, "certain", "SOLVER.AGGREGATION.GRANULARITY", "layer"),
+        ("MODEL.SWITCHABLE.BACKBONE", "build_osnet_backbone", IBN, True),
+        ("MODEL.SWITCHABLE.BACKBONE", "build_own_backbone", IBN, True),
+        (CLASSIFIER, "full", "SOLVER.AGGREGATION.MEAN", "all"),
     ],
     ids=str,
 )
@@ -293,3 +314,39 @@ def test_the_scale_of_the_cross_entropy_counts():
     logits, labels = torch.randn(4, 5), torch.arange(4)
     plain, doubled = (CompatibleLoss.from_config(tiny_config(*CE, "MODEL.LOSSES.CE.SCALE", s)) for s in (1.0, 2.0))
     assert doubled(logits, labels).loss.item() == pytest.approx(2 * plain(logits, labels).loss.item())
+
+
+def test_a_transformers_signed_features_are_not_pooled_by_what_clamps_them():
+    vit = ("MODEL.SWITCHABLE.BACKBONE", "build_vit_backbone", "MODEL.HEADS.POOL_LAYER")
+    tiny_config(*vit, "Identity")
+    for name in ("GeneralizedMeanPoolingP", "ClipGlobalAvgPool"):
+        with pytest.raises(InputError, match=rf"^MODEL.HEADS.POOL_LAYER: must be Identity for .*, found {name}$"):
+            tiny_config(*vit, name)
+
+
+def test_a_start_that_is_calibrated_needs_batches():
+    with pytest.raises(InputError, match=r"^TEST.PRECISE_BN.NUM_ITER: must be at least 1, found 0$"):
+        tiny_config("TEST.PRECISE_BN.NUM_ITER", 0, "MODEL.SWITCHABLE.SUBMODEL_START", "calibrated")
+
+
+def test_shares_that_are_one_number_for_all_classes_are_said_to_be(caplog):
+    certain = ("MODEL.SWITCHABLE.CLASSIFIER_GRAD", "certain", "SOLVER.AGGREGATION.GRANULARITY", "layer")
+    for own, said in (((), True), (("SOLVER.AGGREGATION.CLASSIFIER_GRANULARITY", "filter"), False)):
+        caplog.clear()
+        opts = (*certain, *own)
+        build_aggregation(tiny_config(*opts), tiny_model(*opts))
+        assert ("the mean of its shares" in caplog.text) == said
+
+
+@pytest.mark.parametrize(
+    ("device", "backend", "rule"),
+    [("cuda:0", "nccl", "must be cuda with several processes, each"), ("cpu", "nccl", "where there are CUDA devices")],
+)
+def test_devices_of_several_processes(device, backend, rule, monkeypatch):
+    monkeypatch.setattr("fastreid.utils.comm.get_world_size", lambda: 2)
+    monkeypatch.setattr(sys.modules[check_device.__module__], "check_available", lambda name: None)
+    monkeypatch.setattr(torch.distributed, "get_backend", lambda: backend)
+    with pytest.raises(InputError, match=rf"^MODEL.DEVICE: .*{rule}.*, found {device}$"):
+        check_device(tiny_config("MODEL.DEVICE", device))
+    monkeypatch.setattr(torch.distributed, "get_backend", lambda: "gloo")
+    check_device(tiny_config("MODEL.DEVICE", "cpu"))

@@ -131,7 +131,8 @@ def add_switchablecompat_config(cfg: CN) -> CN:
     # Group of parameters to aggregate at a time. options: global, layer, tensor, filter (an output channel of a
     # layer, with its bias), none (plain sum)
     cfg.SOLVER.AGGREGATION.GRANULARITY = "filter"
-    # The same for the shared classifier, where each class vector is a filter. Empty: the value of GRANULARITY
+    # The same for the shared classifier, where each class vector is a filter. Empty: the value of GRANULARITY.
+    # With layer or tensor, the shares of CLASSIFIER_GRAD certain are means over the classes
     cfg.SOLVER.AGGREGATION.CLASSIFIER_GRANULARITY = ""
     # Which aggregated gradients are divided by the number of sub-models that train the element, so that it learns at
     # the rate of one network. options: none (plain sum), classifier, all (every element of every shared parameter)

@@ -8,10 +8,9 @@ from .config_rules import IDENTITY_SAMPLERS, PIXELS, RULES, between, check_rules
 from .config_unread import getter, reference_readers, single
 from .errors import InputError
 from .layers.width_switch import check_widths
-from .own_losses import OWN_LOSSES
+from .own_losses import FASTREID_LOSSES, OUR_LOSSES, OWN_LOSSES
 
-OUR_LOSSES = ("CompatibleLoss", "InfluenceLoss", "AsymmetricLoss", "DistillationLoss")
-OTHER_LOSSES = ("TripletLoss", "CircleLoss", "Cosface")
+CLAMPING = ("GeneralizedMeanPooling", "GeneralizedMeanPoolingP", "ClipGlobalAvgPool")
 LOWEST_LOGIT = -5.0  # logit of the right class at a cosine of 0: exp(-5) is 2 % of the stable preset's prior
 
 
@@ -26,7 +25,7 @@ def check_switchablecompat_config(cfg: CN) -> None:
     _check_sizes(cfg)
     check_share(cfg, 1)
     check_rules(cfg, {"TEST.RERANK.K2": between(1, cfg.TEST.RERANK.K1)})
-    if cfg.TEST.PRECISE_BN.ENABLED:
+    if cfg.TEST.PRECISE_BN.ENABLED or cfg.MODEL.SWITCHABLE.SUBMODEL_START == "calibrated":
         check_rules(cfg, {"TEST.PRECISE_BN.NUM_ITER": between(1)})
 
 
@@ -41,6 +40,9 @@ def _check_model(cfg: CN) -> None:
     if only and not any(abs(only - width) < 1e-9 for width in widths):
         rule = f"must be 0.0 (all widths) or one of MODEL.SWITCHABLE.WIDTHS {list(widths)}"
         raise InputError("MODEL.SWITCHABLE.ONLY_WIDTH", rule, only)
+    if model.SWITCHABLE.BACKBONE == "build_vit_backbone" and model.HEADS.POOL_LAYER in CLAMPING:
+        rule = "must be Identity for a vision transformer: its features are signed, and this sets negative ones to 0"
+        raise InputError("MODEL.HEADS.POOL_LAYER", rule, model.HEADS.POOL_LAYER)
     if model.HEADS.EMBEDDING_DIM <= 0 and not single_width(cfg):
         rule = "must be positive: sub-models need features of one dimension"
         raise InputError("MODEL.HEADS.EMBEDDING_DIM", rule, model.HEADS.EMBEDDING_DIM)
@@ -51,7 +53,7 @@ def _check_losses(cfg: CN) -> None:
     if "CompatibleLoss" not in names:
         rule = "must hold CompatibleLoss (COMPAT.KIND ce makes it the plain cross-entropy)"
         raise InputError("MODEL.LOSSES.NAME", rule, tuple(names))
-    known = (*OUR_LOSSES, *OTHER_LOSSES, *OWN_LOSSES)
+    known = (*OUR_LOSSES, *FASTREID_LOSSES, *OWN_LOSSES)
     unknown = [name for name in names if name not in known]
     if unknown:
         rule = f"may hold {', '.join(known)}"

@@ -12,7 +12,20 @@ Get = Callable[[str], Any]
 
 COMPAT, AGGREGATION, SWITCHABLE = "MODEL.LOSSES.COMPAT", "SOLVER.AGGREGATION", "MODEL.SWITCHABLE"
 CUSTOM_KEYS = ("EVIDENCE", "RISK", "PRIOR", "PRIOR_UNIT", "KL_WEIGHT", "KL_UNIT", "KL_SUBMODELS")
-OF_LOSSES = {"DISTILL": "DistillationLoss", "INFLUENCE": "InfluenceLoss", "ASYMMETRIC": "AsymmetricLoss"}
+OF_LOSSES = {
+    "DISTILL": "DistillationLoss", "INFLUENCE": "InfluenceLoss", "ASYMMETRIC": "AsymmetricLoss",
+    "TRI": "TripletLoss", "CIRCLE": "CircleLoss", "COSFACE": "Cosface",
+}  # fmt: skip
+# FastReID's builders of backbones (build_..._backbone), and those among them that read an option of MODEL.BACKBONE.
+BUILDERS = ("resnet", "resnext", "resnest", "osnet", "regnet", "effnet", "shufflenetv2", "mobilenetv2", "mobilenetv3",
+            "repvgg", "vit")  # fmt: skip
+OF_BACKBONES = {
+    "WITH_IBN": ("resnet", "resnext", "osnet"), "WITH_SE": ("resnet",), "WITH_NL": ("resnet", "resnext"),
+    **dict.fromkeys(("STRIDE_SIZE", "SIE_COE", "DROP_PATH_RATIO", "DROP_RATIO", "ATT_DROP_RATE"), ("vit",)),
+}  # fmt: skip
+# Of parts of FastReID that this plug-in replaces or does not offer: focal loss, distillation of networks, MoCo, and the
+# sampler of several data sets.
+OF_OTHERS = ("KD", "KD.EMA", "MODEL.LOSSES.FL", "MODEL.QUEUE_SIZE", "DATALOADER.SET_WEIGHT")
 OF_AGGREGATORS = {
     "SUPPORT": "projection", "PROTECT": "projection", "MEMORY": "projection", "BETA": "gradvac", "RADIUS": "cagrad",
     "POWER": "cgi",  # of records of earlier runs
@@ -39,6 +52,18 @@ def why_unread(key: str, get: Get) -> str:
         if option == "CLASSIFIER_GRAD" and single(get):
             return "is not read for a network of one width, which trains its class vectors alone"
         return _of_factors(key, get)
+    if node == "MODEL.BACKBONE":
+        return _of_backbone(option, get)
+    if key in OF_OTHERS or node in OF_OTHERS:
+        return "is not part of this plug-in"
+    if key == "MODEL.HEADS.MARGIN" and get("MODEL.HEADS.CLS_LAYER") == "Linear":
+        return "is not read with CLS_LAYER Linear"
+    if key == "MODEL.FREEZE_LAYERS" and not get("SOLVER.FREEZE_ITERS"):
+        return "freezes nothing with SOLVER.FREEZE_ITERS 0"
+    if key == "SOLVER.FREEZE_ITERS" and not get("MODEL.FREEZE_LAYERS"):
+        return "freezes nothing without MODEL.FREEZE_LAYERS"
+    if key == "SOLVER.MOMENTUM" and get("SOLVER.OPT") != "SGD":
+        return "is read with SOLVER.OPT SGD only"
     if node == "MODEL.REFERENCE":
         return (
             "" if reference_readers(get) else "is read by InfluenceLoss, and by AsymmetricLoss with TEACHER reference"
@@ -88,6 +113,15 @@ def _of_compatible_loss(option: str, get: Get) -> str:
     return ""
 
 
+def _of_backbone(option: str, get: Get) -> str:
+    """Why FastReID's builder of the backbone does not read an option. Of other builders it is not known."""
+    backbone = get(f"{SWITCHABLE}.BACKBONE").removeprefix("build_").removesuffix("_backbone")
+    readers = OF_BACKBONES.get(option, BUILDERS)
+    if backbone not in BUILDERS or backbone in readers:
+        return ""
+    return f"is read with {SWITCHABLE}.BACKBONE {' or '.join(f'build_{name}_backbone' for name in readers)} only"
+
+
 def _of_aggregation(option: str, get: Get) -> str:
     if option == "NAME":
         return ""
@@ -96,7 +130,11 @@ def _of_aggregation(option: str, get: Get) -> str:
     name = get(f"{AGGREGATION}.NAME")
     if option in OF_AGGREGATORS and name != OF_AGGREGATORS[option]:
         return f"is read with NAME {OF_AGGREGATORS[option]} only"
-    certain = get(f"{SWITCHABLE}.CLASSIFIER_GRAD") == "certain"  # its shares are those of the groups' class vectors
+    trained_by = get(f"{SWITCHABLE}.CLASSIFIER_GRAD")
+    fixed = get(f"{SWITCHABLE}.CLASSIFIER") == "simplex"
+    if (option, get(f"{AGGREGATION}.MEAN")) == ("MEAN", "classifier") and (fixed or trained_by != "all"):
+        return "divides nothing where not all sub-models train the class vectors with full weight"
+    certain = trained_by == "certain"  # its shares are those of the groups' class vectors
     if option in ("GRANULARITY", "CLASSIFIER_GRANULARITY") and name == "sum" and not certain:
         return "is not read with NAME sum"
     return ""

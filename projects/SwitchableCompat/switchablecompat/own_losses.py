@@ -8,10 +8,13 @@ from .errors import InputError
 
 OwnLoss = Callable[[Mapping[str, Tensor], Tensor, bool], Tensor]
 OWN_LOSSES: dict[str, OwnLoss] = {}
+OUR_LOSSES = ("CompatibleLoss", "InfluenceLoss", "AsymmetricLoss", "DistillationLoss")
+FASTREID_LOSSES = ("TripletLoss", "CircleLoss", "Cosface")
+KEYS = ("compat", "influence", "asymmetric", "distill", "triplet", "circle", "cosface")  # theirs in the log
 
 
 def register_loss(function: OwnLoss) -> OwnLoss:
-    """Register a loss under its function's name, which must be free. It is added to the losses of every sub-model.
+    """Register a loss under its function's name. It is added to the losses of every sub-model.
 
     Args:
         function: Takes the head's outputs for the sub-model (``features`` [N, D], ``neck_features`` [N, D],
@@ -19,7 +22,7 @@ def register_loss(function: OwnLoss) -> OwnLoss:
             is the full model. Returns a scalar, already scaled.
     """
     name = function.__name__
-    if name in OWN_LOSSES:
-        raise InputError("register_loss", "must get a name that is not taken", name)
+    if name.lower() in {name.lower() for name in (*OUR_LOSSES, *FASTREID_LOSSES, *KEYS, *OWN_LOSSES)}:
+        raise InputError("register_loss", "must get a name that is not taken, in capitals or small letters", name)
     OWN_LOSSES[name] = function
     return function

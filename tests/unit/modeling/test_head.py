@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from fastreid.layers import any_softmax, pooling
 
 from builders import CLASSES, tiny_model
+from switchablecompat.errors import InputError
 
 
 def features(model, index):
@@ -105,3 +106,23 @@ def test_pooling_types(pool):
 
 def test_every_classification_layer_of_fastreid_was_tested():
     assert set(any_softmax.__all__) == {"Linear", "ArcSoftmax", "CosSoftmax", "CircleSoftmax"}
+
+
+def test_a_pooling_that_leaves_several_positions_is_refused():
+    """The head would take the top left one of them as the feature."""
+    model = tiny_model("MODEL.HEADS.POOL_LAYER", "Identity").eval()
+    rule = r"^MODEL.HEADS.POOL_LAYER: must pool the backbone's 3x2 positions to one, found Identity$"
+    with pytest.raises(InputError, match=rule):
+        model.heads(features(model, 3))
+
+
+@pytest.mark.parametrize("kind", ["ArcSoftmax", "CosSoftmax", "CircleSoftmax"])
+def test_cosines_with_a_margin_stay_out_of_autocast(kind):
+    model = tiny_model("MODEL.HEADS.CLS_LAYER", kind, "MODEL.HEADS.SCALE", 4, "MODEL.HEADS.MARGIN", 0.1).train()
+    targets = torch.tensor([0, 1, 2, 3])
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = model.heads(features(model, 3), targets)
+    neck, vectors = outputs["neck_features"].double(), model.heads.weight.double()
+    cosines = (neck / neck.norm(dim=1, keepdim=True)) @ (vectors / vectors.norm(dim=1, keepdim=True)).T
+    assert outputs["neck_features"].dtype == torch.bfloat16
+    torch.testing.assert_close(outputs["logits"].double(), 4 * cosines, rtol=0, atol=1e-5)

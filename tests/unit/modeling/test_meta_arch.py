@@ -1,3 +1,5 @@
+from types import FunctionType
+
 import pytest
 import torch
 from fastreid.modeling.meta_arch import build_model
@@ -7,6 +9,9 @@ from builders import R18, batch, images, tiny_config, tiny_model
 from switchablecompat import extract_submodel
 from switchablecompat.errors import InputError
 from switchablecompat.layers import SwitchableNorm
+from switchablecompat.losses import register_loss
+from switchablecompat.modeling.meta_arch import PAIR_LOSSES
+from switchablecompat.own_losses import OWN_LOSSES
 
 
 @pytest.mark.parametrize("config_file", ["configs/quick/sfsc_tiny.yml", R18])
@@ -115,3 +120,31 @@ def test_channels_last_is_a_matter_of_memory_only():
         torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)  # other kernels, other rounding
         with torch.no_grad():
             assert torch.equal(extract_submodel(model, width)({"images": data.clone()}), features)
+
+
+@pytest.mark.parametrize("name", ["TripletLoss", "CircleLoss", "Cosface"])
+def test_pair_losses_stay_out_of_autocast(name, monkeypatch):
+    """A distance of 6 is off by up to 0.5 in bfloat16, with a margin of 0.3."""
+    model = tiny_model("MODEL.LOSSES.NAME", f"('CompatibleLoss', '{name}')").train()
+    key, kwargs_key, function = PAIR_LOSSES[name]
+    seen = []
+    own = (key, kwargs_key, lambda f, t, kwargs: seen.append(f) or function(f, t, kwargs))
+    monkeypatch.setitem(PAIR_LOSSES, name, own)
+    data = batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        losses, _ = model.submodel_losses(model.preprocess_image(data), data["targets"], 3)
+    kwargs = model.loss_kwargs[kwargs_key]
+    assert torch.equal(seen[0], seen[0].bfloat16().float()), "the network computed in bfloat16"
+    expected = function(seen[0].detach().double(), data["targets"], kwargs) * kwargs["scale"]
+    torch.testing.assert_close(losses[f"{key}_w100"].double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_own_loss_cannot_take_the_place_of_another():
+    for name in ("TripletLoss", "compat", "Circle", "own", "OWN"):
+        loss = FunctionType((lambda outputs, targets, is_full: outputs["features"].sum()).__code__, {}, name)
+        if name == "own":
+            register_loss(loss)
+            continue
+        with pytest.raises(InputError, match=rf"^register_loss: .* not taken, .*, found {name}$"):
+            register_loss(loss)
+    del OWN_LOSSES["own"]

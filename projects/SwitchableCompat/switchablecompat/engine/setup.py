@@ -101,9 +101,19 @@ def setup(args: argparse.Namespace) -> CfgNode:
 
 
 def check_device(cfg: CfgNode) -> None:
-    """Reject a device that this machine lacks, and a precision that the device lacks."""
+    """Reject a device that this machine or these processes cannot use, and a precision that the device lacks."""
     check_precision(cfg.TEST.PRECISION, cfg.MODEL.DEVICE)
     check_available(cfg.MODEL.DEVICE)
+    if comm.get_world_size() > 1:
+        _check_device_of_processes(cfg.MODEL.DEVICE)
+
+
+def _check_device_of_processes(name: str) -> None:
+    if ":" in name:
+        raise InputError("MODEL.DEVICE", "must be cuda with several processes, each of which takes its own", name)
+    if name == "cpu" and torch.distributed.get_backend() == "nccl":
+        rule = "must be cuda with several processes where there are CUDA devices (hide them with CUDA_VISIBLE_DEVICES=)"
+        raise InputError("MODEL.DEVICE", rule, name)
 
 
 def _config(args: argparse.Namespace, former: str, record: Mapping[str, Any]) -> CfgNode:
@@ -146,6 +156,9 @@ def _check_training(cfg: CfgNode, former: str) -> None:
         rule = f"must be a multiple of the number of processes ({world})"
         raise InputError("SOLVER.IMS_PER_BATCH", rule, cfg.SOLVER.IMS_PER_BATCH)
     check_share(cfg, world)
+    for part in ("BACKBONE", "HEADS"):
+        if world > 1 and cfg.MODEL.DEVICE == "cpu" and cfg.MODEL[part].NORM == "syncBN":
+            raise InputError(f"MODEL.{part}.NORM", "must be BN on a CPU: torch has syncBN for GPUs only", "syncBN")
     check_training_sizes(cfg)
     if not cfg.DATASETS.NAMES:
         raise InputError("DATASETS.NAMES", "must name a data set to train on", tuple(cfg.DATASETS.NAMES))

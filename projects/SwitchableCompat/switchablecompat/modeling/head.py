@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from fastreid.config import CfgNode, configurable
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from ..config_rules import check_rules, one_of
 from ..errors import InputError
 from ..layers import ChannelLayout, WidthSwitch
+from ..losses.precision import at_least_float32
 from .convert import Conversion
 from .margins import with_margin
 from .simplex import regular_simplex
@@ -93,6 +95,9 @@ class SwitchableEmbeddingHead(EmbeddingHead):
             always after the neck, as in evaluation).
         """
         pool_feat = self.pool_layer(features)
+        if pool_feat.shape[-2:] != (1, 1):
+            rule = f"must pool the backbone's {pool_feat.shape[-2]}x{pool_feat.shape[-1]} positions to one"
+            raise InputError("MODEL.HEADS.POOL_LAYER", rule, type(self.pool_layer).__name__)
         neck_feat = self.bottleneck(pool_feat)[..., 0, 0]
         if not self.training:
             return neck_feat
@@ -105,7 +110,8 @@ class SwitchableEmbeddingHead(EmbeddingHead):
             logits = F.linear(neck_feat, weight)
         else:
             # float32 also under autocast: half precision cannot resolve a margin near a cosine of 1
-            logits = F.linear(F.normalize(neck_feat), F.normalize(weight)).float()
+            with torch.autocast(neck_feat.device.type, enabled=False):
+                logits = F.linear(F.normalize(at_least_float32(neck_feat)), F.normalize(at_least_float32(weight)))
             if kind == "ArcSoftmax":  # rounding can exceed [-1, 1], where acos is NaN
                 logits = logits.clamp(-1 + 1e-6, 1 - 1e-6)
         scaled = logits * self.cls_layer.s

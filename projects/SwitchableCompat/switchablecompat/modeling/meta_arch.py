@@ -17,6 +17,7 @@ from ..config_unread import getter, reference_readers
 from ..layers import WidthSwitch
 from ..losses import CompatibleLoss, asymmetric_loss, distillation_loss, influence_loss
 from ..losses.fastreid_losses import triplet_loss
+from ..losses.precision import at_least_float32
 from ..own_losses import OWN_LOSSES
 from .compiled import CompiledBackbone
 from .convert import SwitchableNetwork
@@ -174,7 +175,9 @@ class SwitchableBaseline(Baseline):
         for loss_name, (key, kwargs_key, function) in PAIR_LOSSES.items():
             if loss_name in wanted:
                 kwargs = self.loss_kwargs[kwargs_key]
-                losses[f"{key}_{name}"] = function(outputs["features"], targets, kwargs) * kwargs["scale"]
+                with torch.autocast(images.device.type, enabled=False):
+                    features = at_least_float32(outputs["features"])
+                    losses[f"{key}_{name}"] = function(features, targets, kwargs) * kwargs["scale"]
         for loss_name in wanted:
             if loss_name in OWN_LOSSES:
                 losses[f"loss_{loss_name.lower()}_{name}"] = OWN_LOSSES[loss_name](outputs, targets, is_full)

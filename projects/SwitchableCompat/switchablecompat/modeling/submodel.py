@@ -19,7 +19,8 @@ def extract_submodel(model: SwitchableBaseline, width: float) -> Baseline:
         InputError: The model has no such width.
     """
     static = extract_module(model, model.switch.index_of(width))
-    del static.__dict__["compatible_loss"], static.__dict__["teachers"]
+    for of_training in ("compatible_loss", "teachers", "_compiled"):
+        del static.__dict__[of_training]
     return static
 
 
