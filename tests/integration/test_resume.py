@@ -168,6 +168,16 @@ def test_a_new_run_in_a_used_folder_keeps_the_earlier_one_apart(uninterrupted, t
     run(tmp_path / "run" / "earlier-1", resume=True)  # is whole: only evaluated again
 
 
+def test_a_start_that_the_data_check_rejects_leaves_the_earlier_run_where_it_is(uninterrupted, tmp_path):
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+    (tmp_path / "empty.csv").write_text("path,pid,camid,split\n")
+    with pytest.raises(InputError, match="empty.csv"):
+        run(tmp_path / "run", "DATASETS.NAMES", "('ManifestReID',)", "DATASETS.MANIFEST", str(tmp_path / "empty.csv"))
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()} == before
+    assert not (tmp_path / "run" / "earlier-1").exists()
+
+
 def test_a_resume_without_a_checkpoint_says_so_and_starts(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(sys.modules[setup.__module__], "logger", logging.getLogger("setup"))
     run(tmp_path, resume=True, stop_at=1)

@@ -1,3 +1,4 @@
+import argparse
 import errno
 import os
 import pickle
@@ -7,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.multiprocessing import ProcessRaisedException
 
+from switchablecompat.cli import train
 from switchablecompat.errors import InputError, exit_on_input_error, name_some
 
 
@@ -152,3 +155,33 @@ def test_a_reader_that_has_gone_is_no_error():
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.stdout == "x141\n"
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("last", "line"),
+    [
+        ("PermissionError: [Errno 13] Permission denied: 'out/x.pth'", "files: must be readable, or writable, found"),
+        ("OSError: [Errno 28] No space left on device", "files: must have room on their disk, found"),
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", "memory: must hold a batch"),
+        ("MemoryError", "memory: must hold a batch"),
+        ("RuntimeError: [enforce fail at inline_container.cc:595] . unexpected pos", "files: must have room on their"),
+        ("FloatingPointError: loss of w025 is nan", "training: must stay within finite numbers"),
+        ("RuntimeError: a fault of ours", None),
+        ("KeyError: 'model'", None),
+    ],
+)
+def test_failures_of_the_machine_in_one_of_several_processes_are_one_line_too(last, line, monkeypatch, capsys):
+    def launch(*args, **kwargs):
+        text = f"\n\n-- Process 1 terminated:\nTraceback (most recent call last):\n  ...\n{last}\n"
+        raise ProcessRaisedException(text, 1, 4242)
+
+    monkeypatch.setattr(train, "launch", launch)
+    args = argparse.Namespace(num_gpus=2, num_machines=1, machine_rank=0, dist_url="auto")
+    if line is None:
+        with pytest.raises(ProcessRaisedException, match="Traceback"):
+            exit_on_input_error(lambda: train.main(args))
+        return
+    with pytest.raises(SystemExit) as stop:
+        exit_on_input_error(lambda: train.main(args))
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {line}")

@@ -44,6 +44,17 @@ def shipped(path: str) -> str:
     return path
 
 
+def data_root() -> str:
+    """FastReID's folder of data sets: the environment variable FASTREID_DATASETS, else ``datasets``."""
+    return os.environ.get("FASTREID_DATASETS", "datasets")
+
+
+def found_below(name: str, root: str) -> str | None:
+    """The path of a file that is named absolutely, relative to the current folder, or relative to ``root``."""
+    given = os.path.expanduser(name)
+    return next((path for path in (given, os.path.join(root, given)) if os.path.isfile(path)), None)
+
+
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``, and rename it to ``path`` if the block raises nothing.

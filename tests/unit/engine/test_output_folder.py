@@ -7,8 +7,10 @@ import sys
 
 import pytest
 
-from switchablecompat.engine.output_folder import lock, set_aside, unlock
+from switchablecompat.engine.output_folder import lock, set_aside, set_grid_aside, unlock
 from switchablecompat.errors import InputError
+from switchablecompat.evaluation.grid import CompatibilityGrid
+from switchablecompat.evaluation.grid_files import write_grid
 
 HOLD = """
 import os, sys, time
@@ -106,3 +108,21 @@ def test_what_the_new_run_reads_is_not_moved_away_from_it(tmp_path):
         with pytest.raises(InputError, match="OUTPUT_DIR: must not be the folder of a file that this run reads"):
             set_aside(str(tmp_path), ["", "elsewhere.pth", str(tmp_path / name)])
     assert (tmp_path / "model_final.pth").exists()
+
+
+def test_the_grid_of_another_model_or_test_is_set_aside(tmp_path, caplog):
+    def grid(family, **others):
+        return CompatibilityGrid((1.0,), {"mAP": [[50.0]]}, "toy", {"family": family, "versions": {}, **others})
+
+    write_grid(grid("a"), tmp_path)
+    for same in (grid("a"), grid("a", versions={"torch": "3"}, hardware="another machine")):
+        set_grid_aside(same, str(tmp_path), "grid")
+    assert not caplog.records
+    for number, other in enumerate((grid("b"), grid("b", flip=True)), start=1):
+        before = (tmp_path / "grid.json").read_text()
+        set_grid_aside(other, str(tmp_path), "grid")
+        kept = tmp_path / f"earlier-{number}"
+        assert {path.name for path in kept.iterdir()} == {f"grid.{kind}" for kind in ("json", "csv", "md", "png")}
+        assert (kept / "grid.json").read_text() == before
+        assert str(kept) in caplog.messages[-1]
+        write_grid(other, tmp_path)

@@ -6,9 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from switchablecompat.engine.trained_task import Member, task_of_members
+from builders import save_run
+from switchablecompat.engine.trained_task import Member, task_of_members, warn_of_strangers
 from switchablecompat.errors import InputError
 from switchablecompat.evaluation.task import undefined_cells
+from switchablecompat.modeling.opened import open_model
 
 LABELS = (torch.tensor([0, 1, 2, 3, 0, 1, 2, 3, 4]), torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, 1]))
 
@@ -63,3 +65,36 @@ def test_undefined_cells_name_query_and_gallery():
 def test_members_that_do_not_fit_are_refused_with_both_values(members, match):
     with pytest.raises(InputError, match=match):
         task_of_members(members, LABELS, 4, "toy")
+
+
+def test_a_grid_without_the_reference_of_its_models_is_said_to_be(tmp_path, caplog):
+    """The reference's folder may have been trained again since."""
+    torch.manual_seed(0)
+    for name in ("reference", "another"):
+        save_run(tmp_path / name)
+    reference = tmp_path / "reference" / "model_final.pth"
+    save_run(tmp_path / "student", "MODEL.LOSSES.NAME", "('CompatibleLoss', 'InfluenceLoss')",
+             "MODEL.REFERENCE.WEIGHTS", reference)  # fmt: skip
+
+    def said(*names):
+        caplog.clear()
+        models = [open_model(str(tmp_path / name / "model_final.pth")) for name in names]
+        warn_of_strangers(models, [""] * len(models))
+        return [line for line in caplog.messages if "compatible with a model that is not here" in line]
+
+    assert not said("student", "reference")
+    assert not said("student")
+    assert not said("reference", "another")
+    (line,) = said("student", "another")
+    assert line.startswith(f"{tmp_path}/student/model_final.pth was trained to be compatible")
+
+
+def test_models_of_different_manifests_are_said_to_be(tmp_path, caplog):
+    for split in ("0", "1"):
+        (tmp_path / f"{split}.csv").write_text(f"path,pid,camid,split\n{split}.png,0,0,train\n")
+        save_run(tmp_path / split, "DATASETS.MANIFEST", tmp_path / f"{split}.csv")
+    models = [open_model(str(tmp_path / split / "model_final.pth")) for split in ("0", "1")]
+    warn_of_strangers(models[:1], [""])
+    assert "different manifests" not in caplog.text
+    warn_of_strangers(models, ["", ""])
+    assert "trained by 2 different manifests" in caplog.text

@@ -18,13 +18,16 @@ def reference(tmp_path, record, losses="('CompatibleLoss', 'InfluenceLoss')"):
     return tiny_config("MODEL.LOSSES.NAME", losses, "MODEL.REFERENCE.WEIGHTS", path)
 
 
-def test_other_identities_are_refused_where_class_vectors_are_used(tmp_path):
+def test_other_identities_are_refused_where_class_vectors_are_used(tmp_path, caplog):
     other = training_set_record([*SPLIT[:2], ("data/c.png", "set_c", 0)])  # as many identities
     with pytest.raises(InputError, match=r"model_final.pth: must be trained on the training identities of this run"):
         check_reference_identities(reference(tmp_path, other), HERE)
     asymmetric = reference(tmp_path, other, "('CompatibleLoss', 'AsymmetricLoss')")
     check_reference_identities(asymmetric, HERE)  # only its features are used
+    (line,) = caplog.messages
+    assert "this run's test identities may be among them" in line
     check_reference_identities(tiny_config(), HERE)
+    assert len(caplog.records) == 1
     asymmetric.defrost()
     asymmetric.merge_from_list(["MODEL.LOSSES.NAME", "('CompatibleLoss', 'InfluenceLoss')"])
     asymmetric.MODEL.REFERENCE.WEIGHTS = str(tmp_path / "nowhere.pth")

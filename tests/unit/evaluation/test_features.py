@@ -6,7 +6,7 @@ from fastreid.data.build import fast_batch_collator
 from fastreid.evaluation.rank import evaluate_rank
 from torch.utils.data import DataLoader, Dataset
 
-from builders import images, tiny_config, tiny_model
+from builders import Items, images, tiny_config, tiny_model
 from fastreid_evaluator import fastreid_results
 from switchablecompat.evaluation.evaluator import evaluate_grid
 from switchablecompat.evaluation.features import extract_features, inference_mode
@@ -18,7 +18,7 @@ class Loader(list):
 
     @property
     def dataset(self):
-        return [pid for batch in self for pid in batch["targets"]]
+        return Items(pid for batch in self for pid in batch["targets"])
 
 
 def make_loader(n=36, size=8):

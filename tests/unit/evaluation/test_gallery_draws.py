@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from fastreid.evaluation.rank import evaluate_rank
 
-from builders import images, tiny_config, tiny_model
+from builders import Items, images, tiny_config, tiny_model
 from switchablecompat.errors import InputError
 from switchablecompat.evaluation.evaluator import evaluate_grid
 from switchablecompat.evaluation.features import extract_features
@@ -41,7 +41,7 @@ def vehicle_loader(gallery_pids):
     pids = torch.cat([torch.arange(40 - len(gallery_pids)) % 10, gallery_pids])
 
     class Loader(list):
-        dataset = pids
+        dataset = Items(pids)
 
     return Loader([{"images": images(40, 16, 8), "targets": pids, "camids": torch.arange(40)}])
 

@@ -145,3 +145,21 @@ def test_the_example_of_the_documentation_is_accepted(tmp_path):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match="--require: must be a readable yaml or JSON file"):
         read_requirements(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("key", "ours", "theirs"),
+    [("test_set", "sha256:a", "sha256:b"), ("flip", False, True), ("gallery_draws", 10, None)],
+)
+def test_a_baseline_of_another_test_is_refused(tmp_path, key, ours, theirs):
+    """Splits of one data set have one name, and may have as many queries."""
+    values = {"mAP": GRID.values["mAP"]}
+    baseline(tmp_path, values, metadata={} if theirs is None else {key: theirs})
+    grid = CompatibilityGrid(GRID.widths, values, GRID.dataset, {key: ours})
+    text = "baseline: stored/grid.json\nmax_drop: 1.0"
+    if key == "gallery_draws":  # only a mean over draws has it
+        with pytest.raises(InputError, match="must have the grid's gallery_draws 10, found 1"):
+            broken(tmp_path, text, grid=grid)
+        return
+    with pytest.raises(InputError, match=rf"baseline: must have the grid's {key} {ours}, found {theirs}"):
+        broken(tmp_path, text, grid=grid)

@@ -109,3 +109,12 @@ def test_a_reference_used_in_another_way_is_another_one(tmp_path):
     (tmp_path / "config.yaml").write_text(tiny_config(*POOL).dump())
     torch.save(read_checkpoint(files[3]), tmp_path / "model_final.pth")  # at a new time: digests are kept by it
     assert run_record(tiny_config(*files))["config"] != plain
+
+
+def test_a_manifest_below_the_data_root_counts_by_its_content(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    digests = []
+    for people in (1, 2):
+        (tmp_path / "split.csv").write_text("path,pid,camid,split\n" + people * "a.png,0,0,train\n")
+        digests.append(run_record(tiny_config("DATASETS.MANIFEST", "split.csv"))["files"]["DATASETS.MANIFEST"])
+    assert len({*digests, ""}) == 3

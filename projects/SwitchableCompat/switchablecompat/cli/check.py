@@ -10,10 +10,10 @@ from tabulate import tabulate
 from ..config import load_config
 from ..data.check import check_images, check_train
 from ..data.findings import Finding, Item, LabelNames, errors_first, raise_on_errors, summarise
-from ..data.opening import check_rows, check_test_set, data_root, label_names, open_dataset
+from ..data.opening import check_rows, check_test_set, label_names, open_dataset
 from ..data.overlap import check_contents, check_labels_of_contents
 from ..data.training_sets import check_training_sets
-from ..files import refuse_unwritable_file, write_json
+from ..files import data_root, refuse_unwritable_file, write_json
 
 
 def check(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], list[Finding]]:

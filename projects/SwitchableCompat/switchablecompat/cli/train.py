@@ -1,6 +1,7 @@
 """Train or evaluate a switchable model, as FastReID's ``train_net.py`` does for its models."""
 
 import argparse
+import builtins
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from ..engine import SwitchableTrainer, setup
 from ..engine.interruption import EXIT_CODE, PARENT, end_with, passed_on
 from ..engine.output_folder import unlock
-from ..errors import InputError
+from ..errors import InputError, machine_trouble
 from ..evaluation.grid import CompatibilityGrid
 from ..evaluation.grid_files import render_summary
 from ..modeling.opened import open_model
@@ -72,6 +73,9 @@ def main(args: argparse.Namespace) -> None:
         if "InputError: " in str(error):
             raise InputError(str(error)) from None
         kind, _, text = str(error).strip().rsplit("\n", 1)[-1].partition(": ")
-        if kind in ("FloatingPointError", "OSError"):
-            raise (FloatingPointError if kind == "FloatingPointError" else OSError)(text) from None
+        of_builtin = getattr(builtins, kind.rpartition(".")[2].replace("OutOfMemoryError", "MemoryError"), None)
+        if isinstance(of_builtin, type) and issubclass(of_builtin, Exception):
+            same = of_builtin(text)
+            if machine_trouble(same):
+                raise same from None
         raise

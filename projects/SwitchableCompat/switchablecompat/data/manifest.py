@@ -34,7 +34,7 @@ from fastreid.data.datasets.bases import ImageDataset
 from switchablecompat.data.findings import Item, LabelNames
 from switchablecompat.data.paths import missing_files, real_paths
 from switchablecompat.errors import InputError, name_some
-from switchablecompat.files import atomic_write
+from switchablecompat.files import atomic_write, found_below
 
 SPLITS = ("train", "query", "gallery")
 REQUIRED_COLUMNS = ("path", "pid", "split")
@@ -69,10 +69,8 @@ def find_manifest(manifest: str, root: str = "datasets") -> str:
     """
     if not manifest:
         raise InputError("DATASETS.MANIFEST", f"must name a CSV file with the columns {', '.join(COLUMNS)}", "''")
-    given = os.path.expanduser(manifest)
-    for candidate in (given, os.path.join(root, given)):
-        if os.path.isfile(candidate):
-            return candidate
+    if found := found_below(manifest, root):
+        return found
     raise InputError(manifest, f"must be a CSV file, absolute or relative to {os.getcwd()} or {root}", "no such file")
 
 

@@ -33,11 +33,6 @@ LAYOUTS = {
 JOINTLY_NUMBERED = (ManifestReID, *BY_PATTERN)
 
 
-def data_root() -> str:
-    """FastReID's folder of data sets: the environment variable FASTREID_DATASETS, else ``datasets``."""
-    return os.environ.get("FASTREID_DATASETS", "datasets")
-
-
 def fixed_split() -> AbstractContextManager[None]:
     """Make the splits of data sets opened in this block reproducible. VehicleID's class draws its gallery at random.
 

@@ -2,18 +2,21 @@
 
 import errno
 import itertools
+import json
 import logging
 import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from fastreid.utils import comm
 
 from ..errors import InputError
+from ..evaluation.grid import CompatibilityGrid
 from ..files import write_texts
 
 try:
@@ -76,6 +79,11 @@ def unlock(folder: str) -> None:
         os.close(file)
 
 
+def has_run(folder: str) -> bool:
+    """Whether a folder has files of a run."""
+    return any(path for sign in SIGNS for path in Path(folder).glob(sign))
+
+
 def set_aside(folder: str, needed: Sequence[str] = ()) -> Path | None:
     """Move files of an earlier run into a numbered subfolder, so that they cannot be mistaken for the new run's.
 
@@ -86,20 +94,42 @@ def set_aside(folder: str, needed: Sequence[str] = ()) -> Path | None:
         InputError: A file ``needed`` by the new run is among those that would be moved.
     """
     root = Path(folder)
-    if not any(path for sign in SIGNS for path in root.glob(sign)):
+    if not has_run(folder):
         return None
     left = [path for pattern in LEFT for path in root.glob(pattern) if path.is_file()]
     for name in needed:
         if name and Path(name).resolve() in {path.resolve() for path in left}:
             rule = "must not be the folder of a file that this run reads, because an earlier run there is moved"
             raise InputError("OUTPUT_DIR", rule, name)
-    target = next(path for number in itertools.count(1) if not (path := root / f"earlier-{number}").exists())
-    target.mkdir()
+    target = _new_subfolder(root)
     for path in left:
         if path.suffix == ".yaml":  # may be the config that started this run; it is written again
             shutil.copy2(path, target)
         else:
             path.rename(target / path.name)
+    return target
+
+
+def set_grid_aside(grid: CompatibilityGrid, folder: str, stem: str) -> None:
+    """Move the files of a different grid of the same name, of another model or test, into a numbered subfolder."""
+    root = Path(folder)
+    there = root / f"{stem}.json"
+    if not there.is_file() or _measured(json.loads(there.read_text(encoding="utf-8"))) == _measured(grid.to_dict()):
+        return
+    target = _new_subfolder(root)
+    for path in root.glob(f"{stem}.*"):
+        path.rename(target / path.name)
+    logger.warning(f"{there} was the grid of another model or test; it is now in {target}")
+
+
+def _measured(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a ``grid.json`` without what may differ when the same is measured again."""
+    return {key: value for key, value in content.items() if key not in ("versions", "hardware")}
+
+
+def _new_subfolder(root: Path) -> Path:
+    target = next(path for number in itertools.count(1) if not (path := root / f"earlier-{number}").exists())
+    target.mkdir()
     return target
 
 

@@ -24,19 +24,19 @@ from ..config_check import check_share, check_training_sizes, single_width
 from ..config_unread import unread_settings
 from ..data.check import check_train
 from ..data.findings import Finding, LabelNames, raise_on_errors
-from ..data.opening import Splits, check_rows, check_test_set, data_root, label_names, open_dataset
+from ..data.opening import Splits, check_rows, check_test_set, label_names, open_dataset
 from ..data.training_sets import check_training_sets
 from ..errors import InputError
 from ..evaluation.gallery_draws import check_drawable
 from ..evaluation.precision import check_precision
 from ..fastreid_shims.loading import use_cpu_loader
-from ..files import shipped
+from ..files import data_root, shipped
 from ..losses import CompatibleLoss
 from ..modeling.checkpoint import RECORD_KEY, read_checkpoint
 from ..modeling.head import check_classifier
 from ..modeling.opened import check_available, strip_training
 from ..modeling.trained import read_trained
-from .output_folder import check_writable, lock, record_kept, set_aside
+from .output_folder import check_writable, has_run, lock, record_kept, set_aside
 from .resume import check_settings
 from .screen import show_own_lines
 from .step_plan import StepPlan
@@ -77,7 +77,10 @@ def setup(args: argparse.Namespace) -> CfgNode:
     elif cfg.SEED < 0:
         cfg.SEED = comm.shared_random_seed() if comm.get_world_size() > 1 else random.SystemRandom().randrange(2**31)
     cfg.freeze()
-    earlier = _claim(cfg, new=not (former or args.eval_only))
+    new = not (former or args.eval_only)
+    if new and has_run(cfg.OUTPUT_DIR):  # its files must stay where they are if this run is rejected
+        check_datasets(cfg, eval_only=False, warn=False)
+    earlier = _claim(cfg, new=new)
 
     with record_kept(cfg.OUTPUT_DIR) if args.eval_only else nullcontext():
         if not getattr(args, "verbose", False):
@@ -180,8 +183,8 @@ def warn_of_unread(cfg: CfgNode) -> None:
         logger.warning(f"no effect: {line}")
 
 
-def check_datasets(cfg: CfgNode, *, eval_only: bool) -> None:
-    """Check the items of all data sets of a run: log warnings, reject errors (InputError, with a remedy)."""
+def check_datasets(cfg: CfgNode, *, eval_only: bool, warn: bool = True) -> None:
+    """Check the items of all data sets of a run: log warnings if ``warn``, reject errors (InputError, with remedy)."""
     if not comm.is_main_process():
         comm.synchronize()  # the first process generates the data, or reports the error
         return
@@ -207,16 +210,16 @@ def check_datasets(cfg: CfgNode, *, eval_only: bool) -> None:
         calibration = cfg.TEST.PRECISE_BN
         if calibration.ENABLED:
             _open(cfg, calibration.DATASET)
-            if calibration.DATASET not in cfg.DATASETS.NAMES:
+            if warn and calibration.DATASET not in cfg.DATASETS.NAMES:
                 logger.warning(f"BN statistics will be those of {calibration.DATASET} (TEST.PRECISE_BN.DATASET)")
-        _report(findings, "training data")
+        _report(findings, "training data", warn)
     for name in cfg.DATASETS.TESTS:
         dataset, splits = _open(cfg, name)
         findings = check_test_set(dataset, splits, train, own=name in cfg.DATASETS.NAMES)
         findings += check_rows(dataset) if eval_only or name not in cfg.DATASETS.NAMES else []
         if cfg.TEST.GALLERY_DRAWS > 1:
             check_drawable([pid for _, pid, _ in splits["gallery"]], name)
-        _report(findings, f"test data {name}")
+        _report(findings, f"test data {name}", warn)
     comm.synchronize()
 
 
@@ -224,7 +227,7 @@ def _open(cfg: CfgNode, name: str, **options: bool) -> tuple[ImageDataset, Split
     return open_dataset(name, data_root(), cfg.DATASETS.MANIFEST, **options)
 
 
-def _report(findings: list[Finding], subject: str) -> None:
+def _report(findings: list[Finding], subject: str, warn: bool) -> None:
     raise_on_errors(findings, subject)
-    for finding in findings:
+    for finding in findings if warn else ():
         logger.warning(f"{subject}: {finding.message}; {finding.fix}")

@@ -10,14 +10,16 @@ from fastreid.data import CommDataset
 from torch import Tensor
 
 from ..data.findings import LabelNames
-from ..data.opening import data_root, label_names, open_dataset
+from ..data.opening import label_names, open_dataset
 from ..errors import InputError
 from ..evaluation.evaluator import grid_metadata
 from ..evaluation.features import Features, extract_features
 from ..evaluation.refinement import Refinement
 from ..evaluation.task import RetrievalTask, normalised, undefined_cells
 from ..fastreid_shims.loading import use_cpu_loader
+from ..files import data_root
 from ..modeling.opened import OpenedModel, Source, open_model
+from ..modeling.trained import reference_digest
 from ..settings import check_comparable
 from ..widths import width_name
 from .setup import check_datasets, check_device
@@ -110,6 +112,7 @@ def open_task(
         for source, model in zip(sources, models, strict=True)
     ]
     check_comparable(*((model.weights, _space(model)) for model in models))
+    warn_of_strangers(models, [source.config_file for source in sources])
     first = models[0].cfg.clone()
     first.defrost()
     if dataset:
@@ -137,11 +140,31 @@ def open_task(
     record = {key: _common([model.record.get(key) for model in models]) for key in ("method", "seed", "config")}
     record["method"] = method or record["method"]
     images: CommDataset = loader.dataset
-    metadata = grid_metadata(first, "", num_query, len(images) - num_query, record)
+    metadata = grid_metadata(first, "", images.img_items, num_query, record)
     seen = (features.pids, features.camids)
     task = task_of_members(members, seen, num_query, name, metadata=metadata, **cells)
     labels = label_names(open_dataset(name, data_root(), first.DATASETS.MANIFEST)[0])
     return TrainedTask(task, images.img_items, Refinement.from_config(first), labels)
+
+
+def warn_of_strangers(models: Sequence[OpenedModel], config_files: Sequence[str]) -> None:
+    """Warn of models whose reference is none of the others, or that were trained by different manifests."""
+    files = [model.record.get("files", {}) for model in models]
+    references = [own.get("MODEL.REFERENCE.WEIGHTS") for own in files]
+    if any(references) and not all(references):
+        known = {reference_digest(m.weights, file) for m, file in zip(models, config_files, strict=True)}
+        for model, reference in zip(models, references, strict=True):
+            if reference and reference not in known:
+                logger.warning(
+                    f"{model.weights} was trained to be compatible with a model that is not here (what its "
+                    "MODEL.REFERENCE.WEIGHTS held then): its cross-tests say nothing about the method"
+                )
+    manifests = {own.get("DATASETS.MANIFEST") for own in files} - {None, ""}
+    if len(manifests) > 1:
+        logger.warning(
+            f"The models were trained by {len(manifests)} different manifests (DATASETS.MANIFEST), and are tested by "
+            "that of the first: another one may have been trained on its test identities"
+        )
 
 
 def _space(model: OpenedModel) -> dict[str, Any]:

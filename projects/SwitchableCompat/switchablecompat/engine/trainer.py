@@ -33,6 +33,7 @@ from .epochs import run_epochs
 from .fused_optimizer import fuse
 from .hooks import BNCalibration, StartCalibration, SteadyLRScheduler, StepSeed, SwitchableLayerFreeze
 from .interruption import Interruption
+from .output_folder import set_grid_aside
 from .priorities import UncertaintyPriorities
 from .resume import check_state, follow_new_length
 from .saving import EndOfEpoch, best_so_far
@@ -208,7 +209,8 @@ class SwitchableTrainer(DefaultTrainer):
     def test(cls, cfg: CfgNode, model: nn.Module, record: Mapping[str, Any] | None = None) -> OrderedDict[str, Any]:
         """Evaluate on every test set; write grid.json, .csv, .md and .png into OUTPUT_DIR.
 
-        The record is that of the run that trained the model. Default: the run that ``cfg`` describes.
+        The record is that of the run that trained the model. Default: the run that ``cfg`` describes. With one, a
+        different grid that the folder has is moved into a numbered subfolder.
 
         Returns:
             Flat floats for FastReID's hooks: every cell, the full model's self-test under FastReID's names, and
@@ -223,7 +225,10 @@ class SwitchableTrainer(DefaultTrainer):
             grid = evaluate_grid(cfg, model, loader, num_query, dataset, record)
             if grid is None:
                 continue
-            files = write_grid(grid, cfg.OUTPUT_DIR, stem=f"grid_{dataset}" if several else "grid")
+            stem = f"grid_{dataset}" if several else "grid"
+            if record is not None:  # of a trained model: the folder may be another one's
+                set_grid_aside(grid, cfg.OUTPUT_DIR, stem)
+            files = write_grid(grid, cfg.OUTPUT_DIR, stem)
             logger.debug(f"{dataset}, mAP\n{render_summary(grid)}\nWritten: " + ", ".join(map(str, files)))
             logger.info(f"{dataset}: " + " ".join(grid.verdict().splitlines()[:2]))
             results[dataset] = _scalars(grid)

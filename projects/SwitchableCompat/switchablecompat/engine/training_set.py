@@ -9,6 +9,7 @@ from typing import Any
 
 from fastreid.config import CfgNode
 
+from ..config_unread import getter, reference_readers
 from ..errors import InputError
 from ..modeling.checkpoint import RECORD_KEY, read_checkpoint
 
@@ -35,25 +36,27 @@ def check_reference_identities(cfg: CfgNode, here: Mapping[str, str]) -> None:
 
     ``here`` is the :func:`training_set_record` of the run.
 
-    Other images of the same identities are a warning: the data set may have grown, or number other people alike.
+    Other images are a warning. The data set may have grown, or number other people alike; and a reference of another
+    split may have been trained on this run's test identities.
 
     Raises:
         InputError: The reference was trained on other identities, or in another order.
     """
     path = cfg.MODEL.REFERENCE.WEIGHTS
-    if "InfluenceLoss" not in cfg.MODEL.LOSSES.NAME or not path:
+    readers = reference_readers(getter(cfg))
+    if not readers or not path:
         return
     try:
         there = read_checkpoint(path).get(RECORD_KEY, {})
     except InputError:
         return  # what opens the reference says so
-    if there.get("identities", here["identities"]) != here["identities"]:
+    if "InfluenceLoss" in readers and there.get("identities", here["identities"]) != here["identities"]:
         rule = "must be trained on the training identities of this run, in the same order, for InfluenceLoss"
         raise InputError(f"MODEL.REFERENCE.WEIGHTS {path}", rule, "others")
     if there.get("training_set", here["training_set"]) != here["training_set"]:
         logger.warning(
-            f"The reference {path} was trained on other images. Its class vectors mean something here only if they "
-            "belong to the same identities in the same order"
+            f"The reference {path} was trained on other images: this run's test identities may be among them. Its "
+            "class vectors, which InfluenceLoss uses, must belong to the same identities in the same order"
         )
 
 

@@ -1,11 +1,15 @@
 """Evaluate the compatibility grid of a model on a test set, in FastReID's protocol."""
 
+import hashlib
+import json
 import logging
+import os
 import time
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from fastreid.config import CfgNode
+from fastreid.data import CommDataset
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -13,7 +17,7 @@ from ..errors import InputError
 from ..modeling import SwitchableBaseline
 from ..modeling.trained import run_record
 from ..provenance import family_digest, hardware, versions
-from ..settings import feature_settings
+from ..settings import feature_settings, preprocessing_of
 from .cells import QueryResults, rank_cells
 from .features import Features, extract_features
 from .gallery_draws import check_drawable, draw_gallery, mean_grid
@@ -47,7 +51,8 @@ def evaluate_grid(
         InputError: Features are not finite, no query has a match in the gallery, or ``cfg`` asks for gallery draws from
             a data set with a fixed gallery.
     """
-    total = len(cast(Sized, loader.dataset))
+    items = cast(CommDataset, loader.dataset).img_items
+    total = len(items)
     if not 0 < num_query < total:
         found = f"{num_query} and {total - num_query}"
         raise InputError(f"data set {dataset}", "needs query and gallery images", found)
@@ -57,7 +62,7 @@ def evaluate_grid(
         return None
     extracted = time.perf_counter()
     family = family_digest(model.state_dict(), feature_settings(cfg))
-    metadata = grid_metadata(cfg, family, num_query, total - num_query, record)
+    metadata = grid_metadata(cfg, family, items, num_query, record)
     grid = grid_of_features(cfg, features, model.switch.widths, num_query, dataset, metadata)
     seconds = (extracted - start, time.perf_counter() - extracted)
     logger.debug("{}: {} images, features in {:.1f} s, grid in {:.1f} s".format(dataset, total, *seconds))
@@ -100,23 +105,21 @@ def evaluate_task(task: RetrievalTask, refinement: Refinement | None = None) -> 
 
 
 def grid_metadata(
-    cfg: CfgNode, family: str, num_query: int, num_gallery: int, record: Mapping[str, Any] | None = None
+    cfg: CfgNode, family: str, items: Sequence[tuple[Any, ...]], num_query: int, record: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The metadata of a grid for a model with this config."""
+    """The metadata of a grid for a model with this config, on FastReID's items (file, pid, camid), queries first."""
     record = run_record(cfg) if record is None else record
+    listed = [[os.path.basename(path), str(pid), str(camid)] for path, pid, camid, *_ in items]
+    sides = (sorted(listed[:num_query]), sorted(listed[num_query:]))
     return {
         **{key: record.get(key) for key in ("method", "seed", "config")},
         "family": family,
-        "preprocessing": {
-            "size": list(cfg.INPUT.SIZE_TEST),
-            "channels": "RGB, 0-255",
-            "pixel_mean": list(cfg.MODEL.PIXEL_MEAN),
-            "pixel_std": list(cfg.MODEL.PIXEL_STD),
-        },
+        "preprocessing": preprocessing_of(cfg),
         "flip": cfg.TEST.FLIP.ENABLED,
         "precision": cfg.TEST.PRECISION,
         "num_query": num_query,
-        "num_gallery": num_gallery,
+        "num_gallery": len(items) - num_query,
+        "test_set": f"sha256:{hashlib.sha256(json.dumps(sides).encode()).hexdigest()}",
         "versions": versions(),
         "hardware": hardware(),
     }

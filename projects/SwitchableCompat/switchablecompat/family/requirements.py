@@ -24,7 +24,7 @@ from ..evaluation.grid import METRICS, CompatibilityGrid
 KEYS = (*METRICS, "AC", "baseline", "max_drop")
 CELL = re.compile(r"w\d+/w\d+")
 ROUNDING = 1e-9  # percentage points, since differences of decimal numbers are not exact
-TEST_SET = ("num_query", "num_gallery")
+TEST_SET = ("num_query", "num_gallery", "test_set", "flip")  # which grids of earlier versions may lack
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ def broken_requirements(requirements: Requirements, grid: CompatibilityGrid) -> 
     if (baseline := requirements.baseline) is not None:
         pairs = [("data set", grid.dataset, baseline.dataset), ("sub-models", grid.names, baseline.names)]
         known = [key for key in TEST_SET if key in grid.metadata and key in baseline.metadata]
-        for key, ours, theirs in [*pairs, *((key, grid.metadata[key], baseline.metadata[key]) for key in known)]:
+        pairs += [(key, grid.metadata[key], baseline.metadata[key]) for key in known]
+        draws = [one.metadata.get("gallery_draws", 1) for one in (grid, baseline)]
+        for key, ours, theirs in [*pairs, ("gallery_draws", *draws)]:
             if ours != theirs:
                 raise InputError(f"{requirements.source}: baseline", f"must have the grid's {key} {ours}", theirs)
     broken = []

@@ -14,6 +14,7 @@ from fastreid.config import CfgNode
 
 from ..config import merge_config, merge_kept
 from ..errors import InputError
+from ..files import data_root, found_below
 from ..provenance import weights_digest
 from ..settings import RUN_KEYS, differences, feature_settings, flat_settings, refuse_differences
 from .checkpoint import RECORD_KEY, read_checkpoint, read_weights
@@ -102,15 +103,23 @@ def run_record(cfg: CfgNode) -> dict[str, Any]:
     }
 
 
+def reference_digest(path: str, config_file: str = "") -> str:
+    """Digest of a checkpoint as a record's ``files`` has it for MODEL.REFERENCE.WEIGHTS."""
+    return _weights(path, config_file, *(os.stat(file).st_mtime_ns for file in (path, config_file) if file))
+
+
 def _content(cfg: CfgNode, key: str) -> str:
     """Digest of the content of the file that a setting names; empty without a file."""
     path = flat_settings(cfg)[key]
+    if key == "DATASETS.MANIFEST" and path:
+        path = found_below(path, data_root()) or path
     if not os.path.isfile(path) or (key == "MODEL.BACKBONE.PRETRAIN_PATH" and not cfg.MODEL.BACKBONE.PRETRAIN):
         return ""
     if key != "DATASETS.MANIFEST":
-        reference = cfg.MODEL.REFERENCE.CONFIG_FILE if key == "MODEL.REFERENCE.WEIGHTS" else None
         with suppress(InputError, OSError):  # not only tensors, or no config: the code that uses the file reports it
-            return _weights(path, reference, *(os.stat(file).st_mtime_ns for file in (path, reference) if file))
+            if key == "MODEL.REFERENCE.WEIGHTS":
+                return reference_digest(path, cfg.MODEL.REFERENCE.CONFIG_FILE)
+            return _weights(path, None, os.stat(path).st_mtime_ns)
     with open(path, "rb") as file:
         return f"sha256:{hashlib.sha256(file.read()).hexdigest()}"
 
