@@ -27,7 +27,10 @@ from switchablecompat.evaluation.features import extract_features
 
 STEPS = 3
 # TrainingSampler: FastReID's identity samplers draw other batches for two processes.
-OPTIONS = ("SEED", "1", "DATALOADER.SAMPLER_TRAIN", "TrainingSampler", "SOLVER.BASE_LR", "0.02")
+OPTIONS = (
+    "SEED", "1", "DATALOADER.SAMPLER_TRAIN", "TrainingSampler", "SOLVER.BASE_LR", "0.02",
+    "MODEL.LOSSES.NAME", "('CompatibleLoss', 'AsymmetricLoss')", "MODEL.LOSSES.ASYMMETRIC.TEACHER", "full",
+)  # fmt: skip
 SPOILED = ("plain", "scaled", "fused")
 
 

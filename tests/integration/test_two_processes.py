@@ -54,12 +54,15 @@ def test_processes_agree_bit_for_bit_on_gradients_orders_weights_and_parameters(
 
 @needs_cpu
 def test_twice_half_a_batch_is_once_a_batch(seen):
-    """Each width's gradient is the mean over the processes before the Gram matrices; float32 sums in another order."""
+    """Each width's gradient is the mean over the processes before the Gram matrices; float32 sums in another order.
+
+    So do losses over pairs of images. In the second step the parameters differ by rounding already.
+    """
     first, _, alone = seen
     for step, (both, one) in enumerate(zip(first["steps"][: STEPS - 1], alone["steps"], strict=False)):
         assert torch.equal(both["orders"], one["orders"])
         for row, whole in zip(both["rows"], one["rows"], strict=True):
-            assert (row - whole).norm() <= 1e-5 * whole.norm(), step
+            assert (row - whole).norm() <= (1e-5, 1e-3)[step] * whole.norm(), step
         for name, value in both["parameters"].items():
             torch.testing.assert_close(value, one["parameters"][name], atol=1e-6, rtol=1e-5, msg=name)
 
@@ -83,6 +86,6 @@ def test_all_processes_end_alike_where_one_loss_is_not_a_number(folder, kind):
     assert moved == 0
     assert scale == (512 if kind == "scaled" else None)
     assert said.startswith(
-        "iteration 0: loss_compat_w025 is nan, loss_distill_w025 is nan (beside " if kind == "plain" else ""
+        "iteration 0: loss_compat_w025 is nan, loss_asymmetric_w025 is nan (beside " if kind == "plain" else ""
     )
     assert bool(said) is (kind == "plain")

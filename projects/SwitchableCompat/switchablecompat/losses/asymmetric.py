@@ -14,13 +14,16 @@ We use all images of the batch. Positives p are the *other* images of the anchor
 equals the formula for one positive. Negatives n are all images of other identities; we take their sum, to which images
 beyond the margin add nothing. An anchor without positives has no positive term. In ``triplet`` an anchor's own teacher
 feature is one of its positives, and an anchor without negatives has loss 0. The loss is the mean over all anchors of
-the batch (of this process, if there are several).
+the batch. Several processes share their teachers' features, which have no gradient, so that the loss does not depend on
+how many there are.
 
-Shape shorthand: N images, D feature dimension.
+Shape shorthand: N images, M images of all processes, D feature dimension.
 """
 
 import torch
 import torch.nn.functional as F
+from fastreid.modeling.losses.utils import concat_all_gather
+from fastreid.utils import comm
 from torch import Tensor
 
 from .precision import at_least_float32
@@ -30,7 +33,9 @@ _SMALLEST = 1e-12  # smaller squared distances in float32 are rounding, and the 
 
 
 def asymmetric_loss(student: Tensor, teacher: Tensor, labels: Tensor, *, kind: str, margin: float) -> Tensor:
-    """Mean of the loss over the batch: a scalar in float32 (float64 stays).
+    """Mean of the loss over the batch of this process: a scalar in float32 (float64 stays).
+
+    With several processes, all of them must call this together, with batches of one size.
 
     Args:
         student: [N, D] features of the model in training, not normalised.
@@ -47,11 +52,15 @@ def asymmetric_loss(student: Tensor, teacher: Tensor, labels: Tensor, *, kind: s
         targets = F.normalize(teacher.detach().to(student.dtype))
         if kind == "reg":
             return regression(anchors, targets).mean()
-        squared = 2 - 2 * anchors @ targets.T
-        same = labels.unsqueeze(1) == labels
+        all_targets, all_labels, first = targets, labels, 0
+        if comm.get_world_size() > 1:
+            all_targets, all_labels = concat_all_gather(targets), concat_all_gather(labels)
+            first = comm.get_rank() * len(labels)
+        squared = 2 - 2 * anchors @ all_targets.T
+        same = labels.unsqueeze(1) == all_labels
         if kind == "triplet":
             return hardest_triplet(squared, same, margin).mean()
-        loss = contrastive(squared, same, margin)
+        loss = contrastive(squared, same, margin, first)
         return (loss if kind == "contr" else loss + regression(anchors, targets)).mean()
 
 
@@ -60,9 +69,13 @@ def regression(anchors: Tensor, targets: Tensor) -> Tensor:
     return 1 - (anchors * targets).sum(dim=1)
 
 
-def contrastive(squared: Tensor, same: Tensor, margin: float) -> Tensor:
-    """``contr`` of each anchor, [N], from d^2 [N, N] (anchors by teacher features) and equal identities [N, N] bool."""
-    others = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
+def contrastive(squared: Tensor, same: Tensor, margin: float, first: int = 0) -> Tensor:
+    """``contr`` of each anchor, [N], from d^2 [N, M] (anchors by teacher features) and equal identities [N, M] bool.
+
+    The anchors' own teacher features start in column ``first``.
+    """
+    own = torch.ones_like(same).tril(first).triu(first)
+    others = same & ~own
     attraction = (squared * others).sum(dim=1) / others.sum(dim=1).clamp_min(1)
     distance = squared.clamp_min(_SMALLEST).sqrt()
     repulsion = ((margin - distance).clamp_min(0).square() * ~same).sum(dim=1)
