@@ -5,6 +5,7 @@ import functools
 import json
 import struct
 import zlib
+from pathlib import Path
 
 import fastreid.data.build
 import numpy as np
@@ -157,14 +158,20 @@ def test_a_test_set_without_a_valid_query_is_refused_before_any_picture_is_read(
 
 
 @pytest.mark.parametrize("labels", ["one camera", "strangers"])
-def test_a_search_without_a_valid_query_says_so(tools, refused, model, folder, tmp_path, labels):
+def test_a_search_without_a_valid_query_has_results_and_says_so(tools, run_tool, model, folder, tmp_path, labels):
     query, gallery, _ = LABELS[labels]
     manifest = write_manifest(folder / "labels.csv", query, gallery)
     assert tools["run"]("search", manifest, tmp_path / "gallery")[0] == 0
     data = ["--dataset", "ManifestReID", "--manifest", manifest, "--top", 3, "--json", tmp_path / "found.json"]
-    line = refused("search.py", list(map(str, ["query", "--gallery", tmp_path / "gallery", *model, *data])))
-    assert "no query has a" in line
-    assert not (tmp_path / "found.json").exists()
+    code, out, err = run_tool("search.py", "query", "--gallery", tmp_path / "gallery", *model, *data)
+    assert code == 0, err
+    (line,) = [line for line in out.splitlines() if line.startswith("no metrics: ")]
+    cause = {"one camera": "every match has the query's own camera", "strangers": "no query identity appears in"}
+    assert cause[labels] in line
+    assert [word for word in out.split() if word == Path(query[0][0]).name], "the table of results"
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["metrics"] is None
+    assert [len(one["found"]) for one in found["queries"]] == [3] * len(query)
 
 
 def test_odd_but_sound_pictures_and_labels(tools, folder, tmp_path):

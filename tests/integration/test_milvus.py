@@ -121,6 +121,49 @@ def test_a_part_is_replaced_by_another_width_and_keeps_its_labels(tool, run_tool
     assert (code, err) == (2, "error: number of items to find: must be from 1 to the 2 of the gallery, found 3\n")
 
 
+def test_an_item_with_new_labels_or_columns_is_written_again(tool, milvus, images, models, tmp_path):
+    index = ["index", *milvus, "--model", models[1.0]]
+    columns, manifest = tmp_path / "columns.csv", tmp_path / "manifest.csv"
+
+    def write_columns(later):
+        lines = (f"images/{path.name},{900 + i + 100 * (i in later)},{i / 2}\n" for i, path in enumerate(images))
+        columns.write_text("path,time,speed\n" + "".join(lines))
+
+    write_columns(later=())
+    assert "12 items added" in tool(*index, "--images", *images)
+    with_columns = [*index, "--images", *images, "--columns", columns]
+    assert "0 items added, 12 replaced, 0 were there" in tool(*with_columns)
+    assert "0 items added, 0 replaced, 12 were there" in tool(*with_columns)
+    query = ["query", *milvus, "--model", models[0.25], "--images", images[0], "--json", tmp_path / "f.json"]
+    tool(*query, "--top", 2, "--filter", "time > 909 and speed >= 5.0")
+    assert {path for _, path in found(tmp_path / "f.json")[0]} == {str(path) for path in images[10:]}
+    write_columns(later=(4, 7))
+    assert "0 items added, 2 replaced, 10 were there" in tool(*with_columns)
+    tool(*query, "--top", 2, "--filter", "time > 1000")
+    assert {number for number, _ in found(tmp_path / "f.json")[0]} == {4, 7}, "the ids remain"
+
+    rows = "".join(f"images/{path.name},p{i % 3},c{i % 2},gallery\n" for i, path in enumerate(images))
+    manifest.write_text(f"path,pid,camid,split\n{rows}images/000.png,p0,c7,query\nimages/000.png,p0,c7,train\n")
+    labelled = [*index, "--dataset", "ManifestReID", "--manifest", manifest]
+    assert "0 items added, 12 replaced, 0 were there" in tool(*labelled)
+    assert "0 items added, 0 replaced, 12 were there" in tool(*labelled)
+    assert "12 were there" in tool(*index, "--images", *images), "what is not given again stays"
+    tool(*query, "--top", 1, "--filter", 'camid == "c1" and time > 1000')
+    assert found(tmp_path / "f.json")[0] == [(7, str(images[7]))]
+
+
+def test_shards_with_other_labels_are_written_again(tool, run_tool, milvus, images, models, tmp_path):
+    rows = "".join(f"images/{path.name},p{i % 3},c{i % 2},gallery\n" for i, path in enumerate(images))
+    rows += "images/000.png,p0,c7,query\nimages/000.png,p0,c7,train\n"
+    (tmp_path / "m.csv").write_text(f"path,pid,camid,split\n{rows}")
+    tool("index", *milvus, "--model", models[1.0], "--images", *images)
+    shards = ["--dataset", "ManifestReID", "--manifest", tmp_path / "m.csv", "--output", tmp_path / "shards"]
+    assert run_tool("extract.py", "--model", models[1.0], *shards)[0] == 0
+    index = ["index", *milvus, "--shards", tmp_path / "shards"]
+    assert "0 items added, 12 replaced, 0 were there" in tool(*index)
+    assert "0 items added, 0 replaced, 12 were there" in tool(*index)
+
+
 def test_added_items_get_new_ids_and_deleted_ones_are_gone(tool, milvus, images, models, tmp_path):
     tool("index", *milvus, "--model", models[1.0], "--images", *images[:8])
     assert "4 items added" in tool("index", *milvus, "--model", models[1.0], "--images", *images[8:])
@@ -285,6 +328,8 @@ def test_bad_input_is_one_line(refused, images, models, tmp_path, monkeypatch, c
         (["--columns", "no.csv"], "no.csv: must be a readable CSV"),
         (["--columns", "other.csv"], "other.csv: must have a column path"),
         (["--columns", "taken.csv"], "--columns: must be letters, digits and underscores, and none of key, id, "),
+        (["--columns", "short.csv"], "short.csv: line 3: must have 2 fields, found 1"),
+        (["--columns", "labels.csv"], "labels.csv: must have no columns pid and camid: labels come from the data set "),
         (["--collection", "a b"], "--collection: must be letters, digits and underscores"),
         (["--index-type", "NOPE"], "command line: argument --index-type: invalid choice: 'NOPE'"),
         (["--index-parameters", "M"], "--index-parameters: must be NAME=VALUE, found M"),
@@ -297,9 +342,23 @@ def test_bad_loads_are_one_line(refused, images, models, tmp_path, monkeypatch, 
     Path("a.csv").write_text("path,time\nimages/000.png,3\n")
     Path("other.csv").write_text("file,time\nimages/000.png,3\n")
     Path("taken.csv").write_text("path,width\n" + "".join(f"images/{path.name},3\n" for path in images))
+    Path("short.csv").write_text("path,time\nimages/000.png,3\nimages/001.png\n")
+    Path("labels.csv").write_text("path,pid\n" + "".join(f"images/{path.name},3\n" for path in images))
     index = ["index", "--engine", "milvus", "--uri", "gallery.db", "--model", models[1.0], "--images", "images"]
     line = refused("search.py", [*index, *arguments])
     assert line.startswith(f"error: {message}"), line
+
+
+def test_a_collection_keeps_its_index_and_another_is_refused(tool, refused, milvus, images, models):
+    load = ["index", *milvus, "--model", models[1.0], "--images", images[0]]
+    index = ["--index-type", "HNSW", "--index-parameters", "M=16"]
+    tool(*load, *index)
+    assert "1 were there" in tool(*load, *index)  # the same command again
+    assert "index HNSW" in tool(*load)
+    line = refused("search.py", [*load, "--index-type", "FLAT"])
+    assert line == "error: --index-type: must be that of the collection gallery, HNSW, found FLAT"
+    line = refused("search.py", [*load, "--index-parameters", "M=32"])
+    assert line == "error: --index-parameters: must be those of the collection gallery, M=16, found M=32"
 
 
 def test_a_filter_over_no_column_is_refused(tool, refused, milvus, images, models):

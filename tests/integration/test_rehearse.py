@@ -8,9 +8,11 @@ import pytest
 import torch.nn.functional as F
 
 from switchablecompat.deploy.files.opening import open_encoder
+from switchablecompat.deploy.gallery import upgrade
 from switchablecompat.deploy.gallery.milvus_server import connection
-from switchablecompat.deploy.image_list import items_of_dataset
+from switchablecompat.deploy.image_list import LabelledImage, items_of_dataset
 from switchablecompat.deploy.images import read_images
+from switchablecompat.errors import InputError
 from switchablecompat.widths import width_name
 
 OPTIONS = ("--camera", 0.5, "--old", 0.25, "--new", 1.0, "--max-map-drop", 100, "--far", 0.1)
@@ -70,6 +72,18 @@ def test_a_rehearsal_begins_and_ends_in_cells_of_the_family(tool, work):
     assert "error: collection rehearsal: must be a gallery that the command search index made" in err
 
 
+def test_a_gallery_above_milvuss_limit_is_refused_before_the_work(tool, tmp_path, monkeypatch):
+    item = LabelledImage("a.jpg", "p", "c")
+    upgrade.check_size([item] * 16_384)
+    with pytest.raises(InputError, match="gallery of a rehearsal: must have at most the 16384 .* found 16385"):
+        upgrade.check_size([item] * 16_385)
+    monkeypatch.setattr(upgrade, "DEEPEST", 20)
+    code, _, err = tool(*OPTIONS, "--output", tmp_path / "out")
+    assert code == 2
+    assert "error: gallery of a rehearsal: must have at most the 20 items that Milvus ranks for a query, found " in err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -79,6 +93,8 @@ def test_a_rehearsal_begins_and_ends_in_cells_of_the_family(tool, work):
             ["--camera", "0.25", "--old", "0.25", "--far", "1e-6", "--precision", "float32"],
             "--far: must be one that the pairs of the data set can show",
         ),
+        (["--far", "5"], "command line: argument --far: must be a number above 0 and below 1, found '5'"),
+        (["--far", "nan"], "command line: argument --far: must be a number above 0 and below 1, found 'nan'"),
         (["--queries", "0"], "command line: argument --queries: must be a whole number of at least 1"),
     ],
 )

@@ -198,6 +198,30 @@ def test_an_index_that_visits_all_lists_loses_nothing(tool, tmp_path):
     assert "3000 vectors of 16 dimensions, IVF8,Flat" in out
 
 
+def test_an_extraction_says_how_many_images_it_left_out(tool, tmp_path):
+    images = write_images(tmp_path / "images", 5)
+    images[3].write_bytes(b"no picture")
+    model = write_onnx(tmp_path / "w100.onnx")
+    extract = ("extract.py", "--model", model, "--images", tmp_path / "images", "--output", tmp_path / "shards")
+    for written in ("1 shards written, 0", "0 shards written, 1"):
+        code, out, err = tool(*extract, "--skip-unreadable")
+        assert code == 0, err
+        assert out == f"process 0 of 1: {written} were there, 1 images left out (5 images in all, {tmp_path}/images)\n"
+    code, out, err = tool(*extract)
+    assert (code, out) == (2, "")
+    assert "003.png: must be a readable image" in err
+
+
+def test_a_picture_that_is_given_twice_is_in_the_gallery_once(tool, tmp_path, monkeypatch, caplog):
+    images = write_images(tmp_path / "images", 3)
+    monkeypatch.chdir(tmp_path)
+    twice = ("--model", write_onnx(tmp_path / "w100.onnx"), "--images", "images", "./images/001.png", images[2])
+    code, out, err = tool("search.py", "index", *twice, "--output", tmp_path / "g")
+    assert code == 0, err
+    assert f"{tmp_path / 'g'}: 3 items by w100" in out
+    assert caplog.text.count("3 images; left out: 2 that are given again") == 1
+
+
 @pytest.mark.parametrize("name", ["search.py", "extract.py", "try_index.py"])
 def test_help_has_an_example(tool, name):
     code, out, _ = tool(name, "--help")
@@ -283,6 +307,19 @@ def test_a_stored_search_is_shown_without_model_index_or_gallery(tool, people, m
         _, text, _ = tool(*show, "--pick", pick, "--show", 5)
         first = [Path(found["queries"][i]["path"]).name for i in expected]
         assert [line.split()[0] for line in text.splitlines() if line.startswith("0")] == first
+
+
+def test_a_picture_that_cannot_be_drawn_costs_no_result(tool, people):
+    model, manifest = write_onnx(people / "w100.onnx"), people / "data" / "manifest.csv"
+    common = ("--model", model, "--dataset", "ManifestReID", "--manifest", manifest)
+    assert tool("search.py", "index", *common, "--output", people / "gallery")[0] == 0
+    (people / "data" / "pictures" / "007.png").unlink()  # of the gallery; its feature is in the index
+    query = ("search.py", "query", *common[:2], "--images", people / "data" / "pictures" / "000.png", "--top", 20)
+    files = ("--gallery", people / "gallery", "--json", people / "found.json", "--picture", people / "found.png")
+    code, _, err = tool(*query, *files)
+    assert code == 2, err
+    assert "007.png" in err
+    assert len(json.loads((people / "found.json").read_text())["queries"][0]["found"]) == 20
 
 
 def test_flipped_queries_are_those_that_another_search_had_right(tool, people):

@@ -17,7 +17,6 @@ def test_a_card_survives_its_file(tmp_path):
     content = json.loads(path.read_text())
     assert content["format"] == 1
     assert content["seed"] == 3
-    assert content["contains_training_images"] is False
     assert CARD.name == "w025"
 
 

@@ -159,7 +159,6 @@ def test_the_card_beside_the_file(exported, tiny):
     content = json.loads((folder / "model.json").read_text())
     assert ModelCard.read(folder / "model.json") == card
     assert content["file_bytes"] == (folder / "model.onnx").stat().st_size
-    assert content["contains_training_images"] is False
     assert content["l2_normalised"] is True
     assert content["macs"] == 894_976  # see test_macs_of_the_thin_resnet_by_hand
     assert (content["method"], content["seed"]) == ("sfsc", 0)

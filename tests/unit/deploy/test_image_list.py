@@ -60,6 +60,19 @@ def test_a_hidden_folder_that_is_named_is_taken(tmp_path: Path) -> None:
     assert [item.path for item in items_of_paths([tmp_path / ".cache/images/1.jpg"])]
 
 
+def test_a_file_that_is_given_again_is_taken_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path, "a/1.jpg", "a/2.jpg", "b/3.jpg")
+    (tmp_path / "b" / "2.jpg").symlink_to(tmp_path / "a" / "2.jpg")
+    (tmp_path / "c").symlink_to("a")
+    os.link(tmp_path / "a" / "1.jpg", tmp_path / "b" / "copy.jpg")  # one picture under two names of equal rank stays
+    given = [tmp_path / "a", tmp_path / "a" / ".." / "a" / "1.jpg", tmp_path / "b", tmp_path / "c"]
+    names = [str(Path(item.path).relative_to(tmp_path)) for item in items_of_paths(given)]
+    assert names == ["a/1.jpg", "a/2.jpg", "b/3.jpg", "b/copy.jpg"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "4 images; left out: 4 that are given again, under the same name or a link's"
+    ]
+
+
 def test_a_folder_of_hidden_images_alone_is_refused_with_the_reason(tmp_path: Path) -> None:
     touch(tmp_path, ".1.jpg", "notes.txt")
     with pytest.raises(InputError, match="must hold images .*found 1 files of other suffixes, 1 names that begin with"):

@@ -1,10 +1,12 @@
 """What queries find, whether it is right, and which queries are shown."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
-from gallery_builders import some_items, unit_features, write_shard
+from gallery_builders import CARD, some_items, unit_features, write_shard
 from switchablecompat.deploy.features.feature_file import FeatureFile
 from switchablecompat.deploy.gallery.faiss_build import build_from_shards
 from switchablecompat.deploy.gallery.faiss_gallery import Gallery
@@ -63,6 +65,29 @@ def test_flat_gives_the_metrics_of_exact_ranking_and_less_depth_less(gallery):
     assert shallow.rank_k(1) == expected.rank_k(1)
     assert shallow.mAP < expected.mAP / 2
     assert measure(gallery, [*queries[:-1], LabelledImage("q", "p1", None)], features) is None
+
+
+def test_what_a_short_search_does_not_find_is_no_hit_and_null_in_the_file(tmp_path):
+    items = [LabelledImage(f"{i}.jpg", f"p{i}", "c0") for i in range(3)]  # fewer than Rank-5 looks at
+    shard = write_shard(tmp_path / "f.parquet", np.eye(3, 24, dtype=np.float32), items=items)
+    build_from_shards([FeatureFile(shard)], tmp_path / "g", "Flat", "")
+    gallery = Gallery.open(tmp_path / "g")
+    # The first query lies at its own item, the second one at another person's, the third one is of nobody.
+    queries = [LabelledImage(f"q{i}", pid, "c1") for i, pid in enumerate(("p0", "p1", "p9"))]
+    features = np.eye(3, 24, dtype=np.float32)[[0, 2, 2]]
+    result = measure(gallery, queries, features, depth=1)
+    assert [result.rank_k(k) for k in (1, 5)] == [50, 50]
+    found = find(gallery, queries, features, 1)
+    search = Search("", "", queries, found, result, 0.5)
+    (tmp_path / "s.json").write_text(json.dumps(search.to_dict(gallery, "g", CARD)))
+    rows = json.loads((tmp_path / "s.json").read_text())["queries"]
+    assert [(row["average_precision"], row["first_hit_rank"]) for row in rows] == [(1, 1), (0, None), (None, None)]
+    again = Search.read(tmp_path / "s.json")
+    assert again.result.valid.tolist() == [True, True, False]
+    assert again.result.rank_k(5) == 50
+    assert again.pick("worst", 3) == [1, 0]
+    whole = Search("", "", queries, found, measure(gallery, queries, np.eye(3, 24, dtype=np.float32)), 0.5)
+    assert again.pick("flipped", 3, whole) == [1]
 
 
 def test_queries_to_show_are_spread_or_the_best_or_the_worst(gallery):

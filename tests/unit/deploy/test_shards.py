@@ -55,7 +55,7 @@ class Counting:
 
 
 def test_two_processes_write_the_rows_of_one(tmp_path, items):
-    assert extract(pooling_encoder(), items, tmp_path / "one", shard_size=SIZE) == (4, 0)
+    assert extract(pooling_encoder(), items, tmp_path / "one", shard_size=SIZE) == (4, 0, 0)
     counts = [Counting(), Counting()]
     for rank, counting in enumerate(counts):
         extract(counting.encoder, items, tmp_path / "two", shard_size=SIZE, process=Process(rank, 2), batch_size=2)
@@ -78,11 +78,11 @@ def test_after_a_kill_only_what_is_missing_is_done(tmp_path, items):
     with pytest.raises(InputError, match=f"must hold all 4 shards: start .* again, found 1, without {NAMES[1]}"):
         open_shards([folder])
     again = Counting()
-    assert extract(again.encoder, items, folder, shard_size=SIZE, process=Process(0, 2)) == (1, 1)
-    assert extract(again.encoder, items, folder, shard_size=SIZE, process=Process(0, 1)) == (2, 2)
+    assert extract(again.encoder, items, folder, shard_size=SIZE, process=Process(0, 2)) == (1, 1, 0)
+    assert extract(again.encoder, items, folder, shard_size=SIZE, process=Process(0, 1)) == (2, 2, 0)
     assert again.images == 11 - 3
     assert_same_rows(rows(folder), rows(tmp_path / "whole"))
-    assert extract(again.encoder, items, folder, shard_size=SIZE) == (0, 4)
+    assert extract(again.encoder, items, folder, shard_size=SIZE) == (0, 4, 0)
     assert again.images == 11 - 3
     assert [file.path.name for file in open_shards([folder])] == NAMES
 
@@ -94,7 +94,7 @@ def test_a_missing_and_a_damaged_shard_are_made_again(tmp_path, items, caplog):
     (folder / NAMES[1]).unlink()
     (folder / NAMES[3]).write_bytes((folder / NAMES[3]).read_bytes()[:100])
     again = Counting()
-    assert extract(again.encoder, items, folder, shard_size=SIZE) == (2, 2)
+    assert extract(again.encoder, items, folder, shard_size=SIZE) == (2, 2, 0)
     assert again.images == 3 + 2
     assert_same_rows(rows(folder), before)
     assert f"{NAMES[3]}: must be a whole Parquet file" in caplog.text
@@ -149,6 +149,38 @@ def test_unreadable_images_leave_gaps_in_the_ids(tmp_path, items):
     assert [file.num_rows for file in open_shards([tmp_path / "shards"])] == [2, 3, 3, 0]
 
 
+def test_skipped_images_are_tried_again(tmp_path, items, caplog):
+    folder, broken = tmp_path / "shards", {number: Path(items[number].path) for number in (1, 9, 10)}
+    whole = {number: path.read_bytes() for number, path in broken.items()}
+    times = {number: path.stat() for number, path in broken.items()}
+
+    def repair(number):
+        """A file that could not be read for a while: with the size and the times that it had then."""
+        status = broken[number].stat()
+        broken[number].write_bytes(whole[number])
+        os.utime(broken[number], ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    for number, path in broken.items():
+        path.write_bytes(bytes(len(whole[number])))
+        os.utime(path, ns=(times[number].st_atime_ns, times[number].st_mtime_ns))
+    assert extract(pooling_encoder(), items, folder, shard_size=SIZE, skip_unreadable=True) == (4, 0, 3)
+    again = Counting()
+    assert extract(again.encoder, items, folder, shard_size=SIZE, skip_unreadable=True) == (0, 4, 3)
+    assert again.images == 0
+    with pytest.raises(InputError, match="001.png: must be a readable image"):
+        extract(again.encoder, items, folder, shard_size=SIZE)
+    repair(10)
+    assert extract(again.encoder, items, folder, shard_size=SIZE, skip_unreadable=True) == (1, 3, 2)
+    assert f"made again: {folder / NAMES[3]}: it lacks 2 images that could not be read" in caplog.text
+    assert rows(folder)["id"].to_pylist() == [0, 2, 3, 4, 5, 6, 7, 8, 10]
+    repair(1)
+    repair(9)
+    assert extract(again.encoder, items, folder, shard_size=SIZE) == (2, 2, 0)
+    fresh = tmp_path / "fresh"
+    extract(pooling_encoder(), items, fresh, shard_size=SIZE)
+    assert_same_rows(rows(folder), rows(fresh))
+
+
 @pytest.mark.parametrize("name", ["none", "empty"])
 def test_folders_without_shards_are_refused(tmp_path, name):
     (tmp_path / "empty").mkdir()
@@ -191,13 +223,13 @@ def test_a_picture_that_changed_under_its_name_gets_its_new_feature(tmp_path, it
         path.unlink()
         path.with_suffix(".bmp").rename(path)
     again = Counting()
-    assert extract(again.encoder, items, folder, shard_size=SIZE) == (1, 3)
+    assert extract(again.encoder, items, folder, shard_size=SIZE) == (1, 3, 0)
     assert again.images == SIZE
     assert f"made again: {folder / NAMES[1]}: its images have been written since" in caplog.text
     fresh = tmp_path / "fresh"
     extract(pooling_encoder(), items, fresh, shard_size=SIZE)
     assert_same_rows(rows(folder), rows(fresh))
-    assert extract(again.encoder, items, folder, shard_size=SIZE) == (0, 4)
+    assert extract(again.encoder, items, folder, shard_size=SIZE) == (0, 4, 0)
 
 
 def test_a_picture_that_changes_while_it_is_read_is_noticed_the_next_time(tmp_path, items):
@@ -209,4 +241,4 @@ def test_a_picture_that_changes_while_it_is_read_is_noticed_the_next_time(tmp_pa
         return plain(images)
 
     extract(Encoder(plain.card, forward), items[:3], folder, shard_size=SIZE)
-    assert extract(plain, items[:3], folder, shard_size=SIZE) == (1, 0)
+    assert extract(plain, items[:3], folder, shard_size=SIZE) == (1, 0, 0)

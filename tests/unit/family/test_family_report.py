@@ -216,6 +216,30 @@ def test_numbers_on_the_page_are_the_reports(images):
         assert f"{value:.2f}" in page.text
 
 
+def test_a_collapsed_model_has_a_page(images):
+    """All features are equal, as after a training that has failed: all similarities are 1."""
+    collapsed = dict.fromkeys((0.5, 1.0), torch.eye(1, 8).repeat(5, 1))
+    report = report_of(collapsed, (PIDS, CAMIDS), images, 2)
+    page = Page(render_page(report))
+    assert "genuine pairs 2, mean 1.00" in " ".join(one.get("aria-label", "") for _, one in page.tags)
+
+
+def test_lost_queries_show_a_right_item_alone_and_a_wrong_one_crossed(images):
+    """In the gallery of w100, each item has a double of another identity. Rounding decides which of them is first."""
+    people, dimension = 100, 512
+    generator = torch.Generator().manual_seed(0)
+    own, other = (F.normalize(torch.randn(people, dimension, generator=generator)) for _ in range(2))
+    double = F.normalize(own + 1e-7 * torch.randn(people, dimension, generator=generator))
+    features = {0.5: torch.cat([own, own, other]), 1.0: torch.cat([own, own, double])}
+    pids = torch.cat([torch.arange(people), torch.arange(2 * people)])
+    camids = torch.tensor([0, 1, 1]).repeat_interleave(people)
+    report = report_of(features, (pids, camids), images[:1] * 3 * people, people)
+    assert len(report.lost) > 5
+    for one in report.lost:
+        assert one.alone.pid == one.query.pid
+        assert one.crossed.pid != one.query.pid
+
+
 def test_genuine_pairs_are_drawn_where_they_are(report, source):
     # In the self-tests, genuine pairs are at 5 degrees, impostors at 40 to 95.
     alone = next(one for one in histogram_charts(report, None) if one["name"] == "w050/w050")

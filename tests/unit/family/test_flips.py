@@ -26,7 +26,10 @@ def test_the_best_match_is_no_junk_and_the_first_of_equals():
     query, gallery = torch.ones(2, 1), torch.tensor([[0.9], [0.5], [0.7], [0.7]])
     # Query 0 (identity 1, camera 0): item 0 is junk, items 2 and 3 tie. Query 1 (identity 2): item 0 is the best.
     matches = ProtocolMatches([1, 2], [1, 1, 3, 1], [0, 0], [0, 1, 0, 1])
-    assert [best_match(number, query[number], gallery, matches) for number in (0, 1)] == [2, 0]
+    found = [best_match(number, query[number], gallery, matches, right=False) for number in (0, 1)]
+    assert found == [2, 0]
+    # Item 3 is right for query 0, and as similar as item 2: which of them is first is for the grid to say.
+    assert best_match(0, query[0], gallery, matches, right=True) == 3
 
 
 def test_negative_flips_by_hand():

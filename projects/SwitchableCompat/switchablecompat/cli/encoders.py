@@ -1,4 +1,4 @@
-"""The sub-model and the images of a command line, for all commands that encode images."""
+"""The model and the images of a command line, for all commands that encode images."""
 
 import argparse
 import os
@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 
+from ..choices import FULL
 from ..deploy.encoder import Encoder
 from ..deploy.files.opening import open_encoder
 from ..deploy.image_list import LabelledImage, items_of_dataset, items_of_paths
 from ..errors import name_some
+from ..modeling.opened import OpenedModel, open_model
 
 
 def read_encoder(arguments: argparse.Namespace) -> Encoder:
@@ -18,6 +20,12 @@ def read_encoder(arguments: argparse.Namespace) -> Encoder:
     own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
     options = {"config_file": arguments.config_file, "device": arguments.device or own}
     return open_encoder(arguments.weights, arguments.width, precision=arguments.precision, **options)
+
+
+def open_to_export(arguments: argparse.Namespace) -> OpenedModel:
+    """A run's model on the CPU and in float32, whatever its config says: files are compared with its features."""
+    fixed = ["MODEL.DEVICE", "cpu", "TEST.PRECISION", FULL]
+    return open_model(arguments.weights, arguments.config_file, [*arguments.opts, *fixed])
 
 
 def reading_of(arguments: argparse.Namespace) -> dict[str, Any]:

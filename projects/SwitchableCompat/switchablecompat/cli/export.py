@@ -11,7 +11,7 @@ from ..deploy.files.parity import parity_images
 from ..deploy.packages import optional
 from ..deploy.profiles.precisions import signed
 from ..files import refuse_unwritable
-from ..modeling.opened import open_model
+from .encoders import open_to_export
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -22,8 +22,7 @@ def main(arguments: argparse.Namespace) -> None:
         packages(kind)  # report a missing package before any work
     if arguments.openvino:
         optional("openvino", "for --openvino", extra="openvino")
-    # Always on the CPU, where features can be compared bit by bit.
-    model = open_model(arguments.weights, arguments.config_file, [*arguments.opts, "MODEL.DEVICE", "cpu"])
+    model = open_to_export(arguments)
     widths = model.widths if arguments.all else tuple(dict.fromkeys(arguments.width))
     files = [(width, kind, FULL) for width in widths for kind in kinds if FULL in precisions]
     files += [(width, "onnx", precision) for width in widths for precision in precisions if precision != FULL]

@@ -12,7 +12,7 @@ def main(arguments: argparse.Namespace) -> None:
     process = Process.from_environment()
     items, source = read_items(arguments, arguments.split)
     encoder = read_encoder(arguments)
-    written, skipped = extract(
+    done = extract(
         encoder,
         items,
         arguments.output,
@@ -22,7 +22,8 @@ def main(arguments: argparse.Namespace) -> None:
         skip_unreadable=arguments.skip_unreadable,
         **reading_of(arguments),
     )
+    left_out = f", {done.left_out} images left out" if done.left_out else ""
     print(
-        f"process {process.rank} of {process.world_size}: {written} shards written, {skipped} were there "
-        f"({len(items)} images in all, {source})"
+        f"process {process.rank} of {process.world_size}: {done.written} shards written, {done.there} were there"
+        f"{left_out} ({len(items)} images in all, {source})"
     )

@@ -6,11 +6,11 @@ from pathlib import Path
 from ..deploy.files.held_out import HeldOut, calibration_pictures
 from ..deploy.profiles.precisions import profile_precisions, render_precisions
 from ..files import write_json, write_texts
-from ..modeling.opened import open_model
+from .encoders import open_to_export
 
 
 def main(arguments: argparse.Namespace) -> None:
-    model = open_model(arguments.weights, arguments.config_file, [*arguments.opts, "MODEL.DEVICE", "cpu"])
+    model = open_to_export(arguments)
     content = profile_precisions(
         model,
         HeldOut(model),

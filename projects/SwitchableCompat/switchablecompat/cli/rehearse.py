@@ -18,12 +18,13 @@ from ..deploy.files.parity import parity_images
 from ..deploy.gallery.milvus_collection import read_state
 from ..deploy.gallery.milvus_load import Target
 from ..deploy.gallery.milvus_server import connection
-from ..deploy.gallery.upgrade import family_threshold, rehearse
+from ..deploy.gallery.upgrade import check_size, family_threshold, rehearse
 from ..deploy.image_list import items_of_dataset
 from ..errors import InputError
 from ..files import atomic_write, refuse_unwritable, write_json
-from ..modeling.opened import OpenedModel, open_model
+from ..modeling.opened import OpenedModel
 from ..provenance import hardware, versions
+from .encoders import open_to_export
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -63,11 +64,12 @@ def draw(stages: Sequence[dict[str, Any]], title: str, path: Path) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     uri = arguments.uri or str(Path(arguments.output) / "gallery.db")
-    model = open_model(arguments.weights, arguments.config_file, [*arguments.opts, "MODEL.DEVICE", "cpu"])
+    model = open_to_export(arguments)
     for width in (arguments.camera, arguments.old, arguments.new):
         model.index_of(width)
     dataset, manifest = model.cfg.DATASETS.TESTS[0], model.cfg.DATASETS.MANIFEST
     queries, gallery = (items_of_dataset(dataset, split, manifest) for split in ("query", "gallery"))
+    check_size(gallery)
     camera, old, new = export_encoders(model, arguments)
     threshold = family_threshold([camera, old, new], queries, gallery, arguments.far)
     asked = [queries[i] for i in np.linspace(0, len(queries) - 1, min(arguments.queries, len(queries))).astype(int)]

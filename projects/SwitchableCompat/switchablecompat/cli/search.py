@@ -13,6 +13,7 @@ from ..deploy.gallery.faiss_build import build_from_images, build_from_shards
 from ..deploy.gallery.picture import draw_rank_list
 from ..deploy.gallery.search import AnyGallery, Hit, Search, check_top, find, measure
 from ..errors import InputError, name_some
+from ..evaluation.ranking import NoValidQueryError
 from ..files import atomic_write, refuse_unwritable, refuse_unwritable_file, write_json
 from ..settings import check_comparable
 from . import milvus
@@ -50,7 +51,7 @@ def run_query(arguments: argparse.Namespace) -> None:
 
 
 def search_gallery(arguments: argparse.Namespace, gallery: AnyGallery) -> None:
-    """Search an opened gallery, print and draw results, and write them as JSON."""
+    """Search an opened gallery, write the results as JSON, print and draw them."""
     where = f"gallery {arguments.gallery}" if arguments.gallery else f"collection {arguments.collection}"
     top = min(DEFAULT_TOP, len(gallery)) if arguments.top is None else arguments.top
     for number in (top, arguments.depth or 1):
@@ -60,7 +61,11 @@ def search_gallery(arguments: argparse.Namespace, gallery: AnyGallery) -> None:
     check_comparable((f"the {where}", gallery.card.space), ("the query's sub-model", encoder.card.space))
     features = features_of(encoder, queries, **reading_of(arguments))
     found = find(gallery, queries, features, top)
-    result = measure(gallery, queries, features, arguments.depth or gallery.deepest)
+    try:
+        result = measure(gallery, queries, features, arguments.depth or gallery.deepest)
+    except NoValidQueryError as error:
+        result = None
+        print(f"no metrics: {error}")
     metrics = result and {"Rank-1": result.rank_k(1), "Rank-5": result.rank_k(5), "mAP": result.mAP}
 
     title = f"Queries by {encoder.card.name}, gallery by {gallery.encoded_by}"
@@ -69,11 +74,11 @@ def search_gallery(arguments: argparse.Namespace, gallery: AnyGallery) -> None:
         subtitle += ": " + ", ".join(f"{name} {value:.2f}" for name, value in metrics.items())
     height, width = encoder.card.preprocessing["size"]
     search = Search(title, subtitle, queries, found, result, width / height)
-    show(arguments, search)
-    if arguments.json:
+    if arguments.json:  # first: the rest can be made from this file again
         own = {"top": top, "metrics": metrics, "parameters": arguments.parameters or gallery.description["parameters"]}
         content = search.to_dict(gallery, arguments.gallery or arguments.uri, encoder.card, **own)
         write_json(arguments.json, content, indent=1)
+    show(arguments, search)
 
 
 def run_show(arguments: argparse.Namespace) -> None:

@@ -58,7 +58,6 @@ class ModelCard:
     parameters: int | None = None
     macs: int | None = None
     file_bytes: int | None = None
-    contains_training_images: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

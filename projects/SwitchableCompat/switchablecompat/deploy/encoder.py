@@ -69,6 +69,15 @@ def raw_features(model: OpenedModel, width: float, images: Tensor) -> Tensor:
         return model.network(images).float().cpu()
 
 
+def is_readable(encoder: Encoder, item: LabelledImage) -> bool:
+    """Whether an image can be read as the encoder needs it."""
+    try:
+        read_images([item.path], encoder.card.preprocessing)
+    except InputError:
+        return False
+    return True
+
+
 class Encoded(NamedTuple):
     """A batch of images: their positions in the list, the images, and their L2-normalised features ``[n, D]``."""
 

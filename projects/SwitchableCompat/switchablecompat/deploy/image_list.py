@@ -4,6 +4,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,9 +12,10 @@ import numpy as np
 
 from ..data.folder import SUFFIXES
 from ..data.manifest import ManifestReID
-from ..data.opening import data_root, open_dataset
+from ..data.opening import open_dataset
 from ..data.paths import unwritable_names
 from ..errors import InputError, name_some
+from ..files import data_root
 
 logger = logging.getLogger("fastreid.switchablecompat.images")
 
@@ -32,11 +34,20 @@ def labels_of(*sides: Sequence[LabelledImage]) -> list[np.ndarray]:
 
 
 def items_of_paths(paths: Sequence[str | Path]) -> list[LabelledImage]:
-    """Files as given, and all images in and below folders, sorted by name."""
-    items: list[LabelledImage] = []
+    """Files as given, and all images in and below folders, sorted by name. A file that comes again is left out."""
+    found: list[str] = []
     for path in map(Path, paths):
-        items += [LabelledImage(str(image)) for image in ([path] if path.is_file() else list_images(path))]
-    return _writable(items)
+        found += map(str, [path] if path.is_file() else list_images(path))
+    first: dict[str, str] = {}
+    real = cache(os.path.realpath)  # of the folders, which hold many images each
+    for name in found:
+        folder, file = os.path.split(name)
+        first.setdefault(os.path.realpath(name) if os.path.islink(name) else os.path.join(real(folder), file), name)
+    if repeated := len(found) - len(first):
+        logger.warning(
+            f"{len(first)} images; left out: {repeated} that are given again, under the same name or a link's"
+        )
+    return _writable([LabelledImage(name) for name in first.values()])
 
 
 def _writable(items: list[LabelledImage]) -> list[LabelledImage]:

@@ -35,6 +35,10 @@ PAIR_BYTES = 128  # per (query, gallery item of its identity): row, column, key,
 Labels = Tensor | np.ndarray | list
 
 
+class NoValidQueryError(InputError):
+    """No query has a positive in the gallery, so there are no metrics."""
+
+
 @dataclass(frozen=True, eq=False)
 class RankingResult:
     """Metrics of every query, and their means in per cent over the valid queries.
@@ -74,7 +78,8 @@ class ProtocolMatches:
     Build it once and use it for every cell of a grid. Identities and cameras may be any values that NumPy can sort.
 
     Raises:
-        InputError: lengths differ, or no query has a positive.
+        InputError: lengths differ.
+        NoValidQueryError: no query has a positive.
     """
 
     def __init__(self, query_pids: Labels, gallery_pids: Labels, query_camids: Labels, gallery_camids: Labels) -> None:
@@ -214,7 +219,7 @@ def _rows_per_block(matches: ProtocolMatches, block_bytes: int) -> int:
     return max(1, min(free // (4 * matches.num_gallery + PAIR_BYTES * matches.max_matches), matches.num_queries))
 
 
-def _no_valid_query(num_queries: int, num_gallery: int, num_matches: int) -> InputError:
+def _no_valid_query(num_queries: int, num_gallery: int, num_matches: int) -> NoValidQueryError:
     if num_matches == 0:
         cause = "no query identity appears in the gallery: take both sides from one split, with the same identities"
     else:
@@ -223,4 +228,4 @@ def _no_valid_query(num_queries: int, num_gallery: int, num_matches: int) -> Inp
             "(for images without cameras: 0 for all queries, 1 for all gallery items)"
         )
     found = f"{num_queries} queries, {num_gallery} gallery items, {num_matches} same-identity pairs"
-    return InputError("query and gallery", f"no query has a positive in the gallery; {cause}", found)
+    return NoValidQueryError("query and gallery", f"no query has a positive in the gallery; {cause}", found)

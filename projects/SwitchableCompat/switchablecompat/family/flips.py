@@ -59,12 +59,15 @@ def _lost(first_hit_rank: np.ndarray, defined: np.ndarray) -> dict[Cell, np.ndar
 
 
 @torch.no_grad()
-def best_match(number: int, query: Tensor, gallery: Tensor, matches: ProtocolMatches) -> int:
+def best_match(number: int, query: Tensor, gallery: Tensor, matches: ProtocolMatches, *, right: bool) -> int:
     """Index of the gallery item at rank 1 of a query, junk left out. Among ties, the lowest index.
 
     ``number`` is the index of the query, ``query`` its features ``[D]``, and ``gallery`` the gallery's ``[Ng, D]``.
+    ``right`` says whether the grid found the ``right`` identity there: its products of blocks round otherwise than
+    this one, so that items that score alike may change places.
     """
-    similarity = gallery @ query
     _, col, junk = matches.pairs(number, number + 1)
-    similarity[torch.from_numpy(col[junk])] = -torch.inf
+    wanted = torch.full((len(gallery),), not right)
+    wanted[torch.from_numpy(col)] = torch.from_numpy(~junk & right)
+    similarity = (gallery @ query).masked_fill(~wanted.to(gallery.device), -torch.inf)
     return int(torch.nonzero(similarity == similarity.max())[0])

@@ -149,7 +149,8 @@ def build_report(
 
     def lost(flip: Flip) -> LostQuery:
         query = task.query[flip.q][flip.query]
-        best = [best_match(flip.query, query, task.gallery[g], task.matches) for g in (flip.q, flip.g)]
+        sides = ((flip.q, True), (flip.g, False))
+        best = [best_match(flip.query, query, task.gallery[g], task.matches, right=right) for g, right in sides]
         return LostQuery(flip, shown[flip.query], *(shown[task.matches.num_queries + item] for item in best))
 
     return FamilyReport(

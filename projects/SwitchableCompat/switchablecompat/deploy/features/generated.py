@@ -7,13 +7,14 @@ from tqdm import tqdm
 
 from ..card import ModelCard
 from ..image_list import LabelledImage
-from .feature_file import feature_schema, parquet_writer, record_batch
+from .feature_file import FeatureFile, feature_schema, parquet_writer, record_batch
 
 IMAGES_PER_IDENTITY = 20
 NOISE = 0.4  # spread of the images of an identity, relative to the spread of the identities
 BLOCK = 8000  # images per block; a block holds whole identities
 SHARD = 25 * BLOCK
 SEED = 0
+FAMILY = "generated"  # how the family of all such files begins
 
 
 def write_generated(folder: Path, num_vectors: int, dimension: int, *, queries: bool = False) -> None:
@@ -22,11 +23,15 @@ def write_generated(folder: Path, num_vectors: int, dimension: int, *, queries: 
     Identities are Gaussian points whose coordinates have decaying variances, as principal components of features do.
     Their images lie around them, and all vectors are then normalised to length one. Queries are another image of each
     of the first identities. The files say that they are generated, so they do not compare with features of a model.
+    Those of an earlier call are removed; other files stay.
     """
-    family = f"generated {dimension}-d features, seed {SEED}"
+    family = f"{FAMILY} {dimension}-d features, seed {SEED}"
     card = ModelCard("program", "none", family, 1.0, (1.0,), dimension, l2_normalised=True, preprocessing={})
     schema = feature_schema(card)
     step = BLOCK // IMAGES_PER_IDENTITY if queries else BLOCK
+    for path in folder.glob("part-*.parquet"):
+        if FeatureFile(path).card.family.startswith(FAMILY):
+            path.unlink()
     with tqdm(total=num_vectors, desc="Generating", unit="vector", unit_scale=True) as progress:
         for first in range(0, num_vectors, SHARD):
             with parquet_writer(folder / f"part-{first // SHARD:05d}.parquet", schema) as write:

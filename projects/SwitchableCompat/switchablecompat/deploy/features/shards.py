@@ -3,7 +3,8 @@
 The list of images is cut into shards of fixed size; process ``r`` of ``n`` takes the shards ``r, r + n, ...``. A shard
 gets its name only when it is complete, so a restart, with any number of processes, writes the missing ones. The
 processes exchange nothing: all read the same list, which ``extract.json`` in the folder identifies. A shard also
-records the sizes and times of its image files, and is written again if a file has changed.
+records the sizes and times of its image files, and is written again if a file has changed, or if it lacks images that
+were unreadable (if these are to be skipped: once one of them can be read).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from ...choices import FULL
 from ...errors import InputError
 from ...files import write_json
-from ..encoder import Encoder, encode
+from ..encoder import Encoder, encode, is_readable
 from ..image_list import LabelledImage
 from .feature_file import FeatureFile, write_features
 
@@ -29,6 +30,14 @@ logger = logging.getLogger("fastreid.switchablecompat.extract")
 
 FORMAT = 1
 JOB, JOB_KEY, STATE_KEY = "extract.json", "extraction", "images_state"
+
+
+class Extracted(NamedTuple):
+    """What a process's share has become: shards written now, shards that were there, and images that all these lack."""
+
+    written: int
+    there: int
+    left_out: int
 
 
 class Process(NamedTuple):
@@ -54,16 +63,18 @@ def extract(
     shard_size: int,
     first_id: int = 0,
     process: Process = Process(),  # noqa: B008  (immutable)
+    skip_unreadable: bool = False,
     **reading: Any,
-) -> tuple[int, int]:
-    """Write the missing shards among this process's; return how many, and how many existed already.
+) -> Extracted:
+    """Write the missing shards among this process's.
 
     Args:
         encoder, items: the sub-model, and all images, the same list in every process.
         folder, shard_size: of the shards, which is created if needed; images per shard.
         first_id: id of the first image. The ids of the others follow, so that separate extractions can be joined.
         process: this process, of all that extract.
-        **reading: ``batch_size``, ``workers`` and ``skip_unreadable`` of :func:`~..encoder.encode`.
+        skip_unreadable: leave out images that cannot be read, with a warning.
+        **reading: ``batch_size`` and ``workers`` of :func:`~..encoder.encode`.
 
     Raises:
         InputError: the folder is of another extraction, or an image cannot be read.
@@ -81,16 +92,19 @@ def extract(
         "images": _digest(json.dumps([*item]) for item in items),
     })  # fmt: skip
     starts = range(0, len(items), shard_size)
-    shards = [(name, start, items[start : start + shard_size]) for name, start in zip(names, starts, strict=True)]
+    parts = zip(names, starts, strict=True)
+    shards = [_Shard(folder / name, first_id + start, items[start : start + shard_size]) for name, start in parts]
     own = shards[process.rank :: process.world_size]
-    missing = [shard for shard in own if not _is_written(folder / shard[0], job, shard[2])]
-    total = sum(len(images) for *_, images in missing)
+    again = encoder if skip_unreadable else None
+    missing = [shard for shard in own if not shard.is_written(job, again)]
+    total = sum(len(shard.images) for shard in missing)
     with tqdm(total=total, desc=f"Process {process.rank}/{process.world_size}", unit="image") as progress:
-        for name, start, images in missing:
+        for path, first, images in missing:
             metadata = {JOB_KEY: job, STATE_KEY: _state(images)}  # taken before reading, to notice changes meanwhile
-            batches = encode(encoder, images, **reading)
-            write_features(folder / name, encoder, batches, progress, first_id + start, metadata)
-    return len(missing), len(own) - len(missing)
+            batches = encode(encoder, images, skip_unreadable=skip_unreadable, **reading)
+            write_features(path, encoder, batches, progress, first, metadata)
+    left_out = sum(len(shard.images) - FeatureFile(shard.path).num_rows for shard in own)
+    return Extracted(len(missing), len(own) - len(missing), left_out)
 
 
 def shard_names(num_items: int, shard_size: int) -> list[str]:
@@ -141,21 +155,34 @@ def _read_job(folder: Path) -> dict[str, Any]:
     return job
 
 
-def _is_written(path: Path, job: str, images: Sequence[LabelledImage]) -> bool:
-    """Whether a shard need not be written again. A damaged one, or one of changed images, must be."""
-    if not path.exists():
-        return False
-    try:
-        metadata = FeatureFile(path).metadata
-    except InputError as error:
-        logger.warning(f"made again: {error}")
-        return False
-    if metadata.get(JOB_KEY) != job:
-        raise InputError(path, f"must be a shard of this extraction, {job}", metadata.get(JOB_KEY))
-    if metadata.get(STATE_KEY) != _state(images):
-        logger.warning(f"made again: {path}: its images have been written since, or have another size")
-        return False
-    return True
+class _Shard(NamedTuple):
+    path: Path
+    first_id: int
+    images: Sequence[LabelledImage]
+
+    def is_written(self, job: str, skipping: Encoder | None) -> bool:
+        """Whether this shard need not be written again. It must be if it is damaged, lacks images, or they changed.
+
+        With an encoder, ``skipping`` the images that it cannot read, a shard may lack those.
+        """
+        if not self.path.exists():
+            return False
+        try:
+            file = FeatureFile(self.path)
+        except InputError as error:
+            logger.warning(f"made again: {error}")
+            return False
+        if file.metadata.get(JOB_KEY) != job:
+            raise InputError(self.path, f"must be a shard of this extraction, {job}", file.metadata.get(JOB_KEY))
+        if file.metadata.get(STATE_KEY) != _state(self.images):
+            logger.warning(f"made again: {self.path}: its images have been written since, or have another size")
+            return False
+        there = {*file.ids().tolist()} if file.num_rows < len(self.images) else None
+        lacking = [] if there is None else [one for i, one in enumerate(self.images, self.first_id) if i not in there]
+        if lacking and (skipping is None or any(is_readable(skipping, one) for one in lacking)):
+            logger.warning(f"made again: {self.path}: it lacks {len(lacking)} images that could not be read")
+            return False
+        return True
 
 
 def _state(images: Sequence[LabelledImage]) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
@@ -16,6 +15,7 @@ from ...errors import InputError
 from ...files import atomic_folder
 from ...modeling.opened import CARD_KEY, OpenedModel
 from ..card import ModelCard
+from ..images import input_size
 from ..packages import optional
 from .export import complete, describe, export_folder
 from .float16 import write_half
@@ -23,6 +23,7 @@ from .graph import standalone
 from .held_out import HeldOut, largest_drop
 from .int8 import Layer, Quantiser
 from .opening import CARD_NAME, open_encoder, openvino_encoder
+from .parity import other_sizes
 from .writers import write_onnx
 
 RANKED = 32  # calibration images that rank the layers by their error
@@ -61,11 +62,12 @@ def export_precision(
         held_out, limits: the test set that measures the loss of mAP, and the accepted loss.
         calibration: training images ``[n, 3, H, W]`` that determine the ranges of activations, and their source.
         source: the float32 ONNX file to start from, by :func:`~.writers.write_onnx`. Default: make one.
-        dynamic_size: leave height and width open.
+        dynamic_size: leave height and width open; the loss must keep the limit at two other image sizes too.
         openvino: also measure the file in OpenVINO, where its loss must keep the limit too.
 
     Returns:
-        The folder and the card, whose ``extra["proof"]`` is that of :meth:`~.held_out.HeldOut.compare`.
+        The folder and the card, whose ``extra["proof"]`` is that of :meth:`~.held_out.HeldOut.compare`. Those in
+        OpenVINO and at other sizes (by ``192x96``) are ``proof_openvino`` and ``proof_sizes``.
 
     Raises:
         InputError: unknown width or layer, missing package, or a loss above the limit. No file is written then.
@@ -92,14 +94,20 @@ def export_precision(
                 "float32_layers": [layer.name for layer in kept],
                 "int8_layers": len(quantiser.layers) - len(kept),
             }
-        drops = [largest_drop(proof["mAP"])]
+        drops = {"": largest_drop(proof["mAP"])}
         if openvino:
             own["proof_openvino"] = held_out.compare(openvino_encoder(path))
-            drops.append(largest_drop(own["proof_openvino"]["mAP"]))
-        if not (drop := float(np.max(drops))) <= limits.max_drop:  # rejects NaN too
+            drops[" in OpenVINO"] = largest_drop(own["proof_openvino"]["mAP"])
+        if dynamic_size:
+            sizes = other_sizes(input_size(card.preprocessing))
+            found = {f"{size[0]}x{size[1]}": held_out.compare(open_encoder(path), size) for size in sizes}
+            own["proof_sizes"] = found
+            drops |= {f" at {size}": largest_drop(one["mAP"]) for size, one in found.items()}
+        if wrong := [f"{drop:.2f}{where}" for where, drop in drops.items() if not drop <= limits.max_drop]:  # or NaN
             rule = f"must lose at most {limits.max_drop:g} points of mAP in every cell (--max-map-drop); not written"
-            advice = ", with half of its layers in float32" if precision == "int8" else ""
-            raise InputError(folder.name, rule, f"{drop:.2f}{advice}")
+            if precision == "int8":
+                wrong.append(f"with {len(kept)} of {len(quantiser.layers)} layers in float32")
+            raise InputError(folder.name, rule, ", ".join(wrong))
         card = complete(card, staging, **own, proof={**proof, "max_map_drop": limits.max_drop})
     return folder, card
 

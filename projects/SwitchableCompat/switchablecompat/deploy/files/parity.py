@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from fastreid.config import CfgNode
 from torch import Tensor
 
-from ...data.opening import data_root, open_dataset
+from ...data.opening import open_dataset
 from ...errors import InputError
+from ...files import data_root
 from ...settings import preprocessing_of
 from ..image_list import list_images
 from ..images import read_images
@@ -36,12 +37,17 @@ def differences_of_sizes(
 ) -> dict[str, float]:
     """The same at a smaller and a larger image size (``size_192x96``, ...). The reference need not be normalised."""
     found = {}
-    for scale in SCALES:
-        size = [max(STEP, round(scale * side / STEP) * STEP) for side in images.shape[2:]]
-        resized = F.interpolate(images, size, mode="bilinear", align_corners=False)
+    for height, width in other_sizes(images.shape[2:]):
+        resized = F.interpolate(images, [height, width], mode="bilinear", align_corners=False)
         difference = candidate(resized) - F.normalize(reference(resized))
-        found[f"size_{size[0]}x{size[1]}"] = difference.abs().max().item()
+        found[f"size_{height}x{width}"] = difference.abs().max().item()
     return found
+
+
+def other_sizes(size: Sequence[int]) -> list[tuple[int, int]]:
+    """A smaller and a larger image size, height and width, to compare at beside ``size``."""
+    scaled = ([max(STEP, round(scale * side / STEP) * STEP) for side in size] for scale in SCALES)
+    return [(height, width) for height, width in scaled]
 
 
 def parity_images(cfg: CfgNode, folder: str = "") -> tuple[Tensor, str]:

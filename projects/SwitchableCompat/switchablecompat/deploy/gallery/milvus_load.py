@@ -1,7 +1,8 @@
 """Load images or shards into a collection of Milvus. Any load may be interrupted and restarted.
 
-Keys identify items. Items that the same sub-model has encoded are skipped; those of another width are re-encoded and
-replaced, so that a gallery can be upgraded in parts while it is in use.
+Keys identify items. Items that the same sub-model has encoded are skipped, unless they come with other labels or
+columns; those of another width are re-encoded and replaced, so that a gallery can be upgraded in parts while it is in
+use.
 """
 
 import hashlib
@@ -44,7 +45,7 @@ class Target:
     Attributes:
         index_type, build: Milvus's name of a new collection's index, such as ``FLAT`` (exact), and its parameters.
         columns, column_names: further values of items, by path, see :mod:`.columns`, and their names.
-        again: also replace items that the same sub-model has encoded.
+        again: also replace items that are up to date.
     """
 
     client: Any
@@ -68,7 +69,7 @@ class Loaded:
 def load_images(
     target: Target, encoder: Encoder, items: Sequence[LabelledImage], source: str, **reading: Any
 ) -> Loaded:
-    """Encode and write images that the collection lacks, or that another sub-model has encoded.
+    """Encode and write images that the collection lacks, that another sub-model has encoded, or that have new values.
 
     Paths give the keys. A replaced item keeps its id, and keeps labels and columns for which there are no new values.
     ``reading`` are ``batch_size`` and ``workers`` of :func:`~..encoder.encode`.
@@ -79,7 +80,7 @@ def load_images(
     with tqdm(total=len(keys), desc=f"Encoding for {target.name}", unit="image") as progress:
         for start in range(0, len(keys), BLOCK):
             block = range(start, min(start + BLOCK, len(keys)))
-            chosen = load.choose(block)
+            chosen = load.choose(block, items[block.start : block.stop])
             progress.update(len(block) - len(chosen))
             batches = encode(encoder, [items[i] for i in chosen], **reading)
             rows = (row for batch in batches for row in zip(*batch, strict=True))
@@ -108,10 +109,10 @@ def load_shards(target: Target, files: Sequence[FeatureFile], source: str, key: 
         for file in files:
             for batch in file.blocks():
                 stop = start + len(batch)
-                chosen = {*load.choose(range(start, stop))}
-                progress.update(len(batch) - len(chosen))
                 columns = (batch[name].to_pylist() for name in LabelledImage._fields)
-                items = (LabelledImage(*row) for row in zip(*columns, strict=True))
+                items = [LabelledImage(*row) for row in zip(*columns, strict=True)]
+                chosen = {*load.choose(range(start, stop), items)}
+                progress.update(len(batch) - len(chosen))
                 rows = zip(range(start, stop), ids[start:stop], items, file.features(batch), strict=True)
                 load.write((row for row in rows if row[0] in chosen), progress)
                 start = stop
@@ -148,19 +149,26 @@ class _Load:
         self._there: dict[str, dict[str, Any]] = {}
         self._done = Loaded()
 
-    def choose(self, positions: Sequence[int]) -> list[int]:
-        """The positions among these whose items must be written."""
+    def choose(self, positions: Sequence[int], items: Sequence[LabelledImage]) -> list[int]:
+        """The positions among these, one for each of the items, whose items must be written."""
         keys = [self.keys[i] for i in positions]
         self._there = {} if self._empty else fetch(self.target.client, self.target.name, keys, self._kept)
         chosen = []
-        for position, key in zip(positions, keys, strict=True):
+        encoder = {"width": self.card.width, "precision": self.card.precision}
+        for position, key, item in zip(positions, keys, items, strict=True):
             row = self._there.get(key)
-            same = row is not None and (row["width"], row["precision"]) == (self.card.width, self.card.precision)
+            new = {**encoder, **self._values(item)}
+            same = row is not None and all(row.get(name) == value for name, value in new.items())
             if same and not self.target.again:
                 self._done.skipped += 1
             else:
                 chosen.append(position)
         return chosen
+
+    def _values(self, item: LabelledImage) -> dict[str, Any]:
+        """The labels and columns that this load gives an item; those that it does not know are left out."""
+        labels = {name: value for name, value in (("pid", item.pid), ("camid", item.camid)) if value is not None}
+        return {**labels, **self.target.columns.get(item.path, {})}
 
     def check_ids(self, ids: Sequence[int]) -> None:
         """Reject ids, one for each of the keys, if the item of one is new and another item of the collection has it."""
@@ -188,8 +196,9 @@ class _Load:
         return {
             "id": (position if self._first else self._next + position) if number is None else number,
             **{name: former[name] for name in self._kept if name in former},
-            **{name: value for name, value in item._asdict().items() if value is not None or not former},
-            **self.target.columns.get(item.path, {}),
+            **({} if former else {"pid": None, "camid": None}),
+            "path": item.path,
+            **self._values(item),
             "key": self.keys[position],
             "width": self.card.width,
             "precision": self.card.precision,

@@ -15,6 +15,8 @@ from ..features.feature_file import FeatureFile, feature_blocks
 from .faiss_gallery import Gallery
 from .milvus_gallery import MilvusGallery
 
+NOT_FOUND = np.iinfo(np.int64).max  # first rank of a query that found none of its positives: beyond any rank k
+
 
 def score_lists(
     lists: Iterable[np.ndarray], query_pids: Labels, gallery_pids: Labels, query_camids: Labels, gallery_camids: Labels
@@ -26,8 +28,8 @@ def score_lists(
         query_pids, gallery_pids, query_camids, gallery_camids: labels ``[Nq]``, ``[Ng]`` that NumPy can sort.
 
     Returns:
-        The metrics. If a valid query found none of its positives, its ``first_hit_rank`` is the size of the gallery
-        plus one, and its inverse negative penalty is 0. Without any valid query, InputError is raised.
+        The metrics. If a valid query found none of its positives, its ``first_hit_rank`` is ``NOT_FOUND``, and its
+        inverse negative penalty is 0. Without any valid query, :class:`NoValidQueryError` is raised.
     """
     positives = ProtocolMatches(query_pids, gallery_pids, query_camids, gallery_camids).num_positives
     query_pid, gallery_pid = _numbered(query_pids, gallery_pids)
@@ -47,7 +49,7 @@ def score_lists(
         precision[block] = np.where(hit, ordinal / np.maximum(rank, 1), 0).sum(axis=1) / number
         last = np.maximum(np.where(hit, rank, 0).max(axis=1), 1)
         penalty[block] = np.where(found == number, number / last, 0)
-        first[block] = np.where(hit, rank, len(gallery_pid) + 1).min(axis=1)
+        first[block] = np.where(hit, rank, NOT_FOUND).min(axis=1)
     precision[~valid] = penalty[~valid] = np.nan
     first[~valid] = 0
     return RankingResult(precision, penalty, first, valid)

@@ -19,7 +19,7 @@ from ..card import ModelCard, check_format, read_json
 from ..image_list import LabelledImage, labels_of
 from .faiss_gallery import Gallery
 from .milvus_gallery import MilvusGallery
-from .scoring import score_lists
+from .scoring import NOT_FOUND, score_lists
 
 FORMAT = 1
 RESULTS = "what the command search query --json wrote"
@@ -89,7 +89,7 @@ def measure(
 
     ``features`` are the queries' ``[Nq, D]``, L2-normalised. ``depth`` is how many items to rank for each; positives
     beyond it count as never found. By default it is the whole gallery, which with an exact index gives the values of
-    the grid's cell. Without any query that has a positive, InputError is raised.
+    the grid's cell. Without any query that has a positive, :class:`~...evaluation.ranking.NoValidQueryError` is raised.
     """
     labels = None if any(None in query for query in queries) else gallery.labels()
     if labels is None:
@@ -127,9 +127,12 @@ class Search:
             for query, hits in zip(self.queries, self.found, strict=True)
         ]
         if self.result is not None:
+            result = self.result
             for number, row in enumerate(rows):  # a query without a positive is not counted, and has no numbers
-                values = {key: getattr(self.result, key)[number].item() for key in METRICS}
-                row |= values if self.result.valid[number] else dict.fromkeys(METRICS)
+                precision, first = result.average_precision[number].item(), result.first_hit_rank[number].item()
+                row |= dict.fromkeys(METRICS)
+                if result.valid[number]:
+                    row |= {"average_precision": precision, "first_hit_rank": None if first == NOT_FOUND else first}
         return {
             "format": FORMAT,
             "gallery": {"folder": folder, **gallery.description},
@@ -190,6 +193,7 @@ def _image(content: Mapping[str, Any]) -> LabelledImage:
 def _result(queries: Sequence[Mapping[str, Any]]) -> RankingResult | None:
     if not queries or "first_hit_rank" not in queries[0]:
         return None
-    first = np.array([one["first_hit_rank"] or 0 for one in queries], dtype=np.int64)
     precision = np.array([one["average_precision"] for one in queries], dtype=float)  # None as NaN
-    return RankingResult(precision, np.full(len(first), np.nan), first, first > 0)
+    valid = ~np.isnan(precision)
+    found = np.array([one["first_hit_rank"] or NOT_FOUND for one in queries], dtype=np.int64)
+    return RankingResult(precision, np.full(len(found), np.nan), np.where(valid, found, 0), valid)

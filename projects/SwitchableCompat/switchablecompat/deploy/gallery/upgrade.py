@@ -20,7 +20,7 @@ from ...family.mixed_gallery import random_order
 from ...family.verification import verify
 from ..encoder import Encoder, features_of
 from ..image_list import LabelledImage, labels_of
-from .milvus_gallery import MilvusGallery
+from .milvus_gallery import DEEPEST, MilvusGallery
 from .milvus_load import Target, load_images
 from .scoring import score_lists
 from .search import BLOCK_CELLS
@@ -47,6 +47,13 @@ class Stage:
     answered: int
 
 
+def check_size(gallery: Sequence[LabelledImage]) -> None:
+    """Reject a gallery that a search cannot rank whole, before any work starts."""
+    if len(gallery) > DEEPEST:
+        rule = f"must have at most the {DEEPEST} items that Milvus ranks for a query"
+        raise InputError("gallery of a rehearsal", rule, len(gallery))
+
+
 def family_threshold(
     encoders: Sequence[Encoder], queries: Sequence[LabelledImage], gallery: Sequence[LabelledImage], far: float
 ) -> float:
@@ -69,9 +76,8 @@ def measure_stage(
 ) -> tuple[float, float, float]:
     """mAP in per cent, TAR in per cent and FAR in [0, 1], from one search of the whole gallery for each query."""
     labels = gallery.labels()
-    if labels is None or gallery.deepest < len(gallery):
-        rule = f"must have identities and cameras, and at most {gallery.deepest} items"
-        raise InputError("gallery of a rehearsal", rule, len(gallery))
+    if labels is None:
+        raise InputError("gallery of a rehearsal", "must have identities and cameras for all items")
     pids, camids = labels_of(queries)
     step = max(1, BLOCK_CELLS // len(gallery))
     lists, accepted, pairs = [], np.zeros(2, dtype=np.int64), np.zeros(2, dtype=np.int64)
@@ -111,6 +117,7 @@ def rehearse(
     Yields:
         The stages, from 0 to 100 per cent. A query that is not answered in full raises InputError.
     """
+    check_size(gallery)
     features = features_of(camera, queries)
     load_images(target, old, gallery, "rehearsal")
     order = random_order(len(gallery), seed)

@@ -50,7 +50,8 @@ def histogram_charts(report: FamilyReport, headline: Verification | None) -> lis
     shares = {cell: [100.0 * side / max(side.sum(), 1) for side in sides] for cell, (_, *sides) in from_counts.items()}
     edges = next(iter(from_counts.values()))[0]
     some = np.flatnonzero(sum(genuine + impostor for genuine, impostor in shares.values()) > 0.01)
-    x_range = (float(edges[some[0]]), float(min(edges[some[-1]] + BIN, 1.0)))
+    left = min(edges[some[0]], 1.0 - BIN)  # all similarities may be 1
+    x_range = (float(left), float(min(edges[some[-1]] + BIN, 1.0)))
     top = max(float(side.max()) for pair in shares.values() for side in pair)
     charts = []
     for cell, (genuine, impostor) in shares.items():
