@@ -27,7 +27,8 @@ TORCHJD = [
 ]
 VERSION = re.search(r'__version__ = "(.+)"', (PROJECT / "switchablecompat" / "__init__.py").read_text()).group(1)
 
-SHIPPED = ("configs", "results/paper")  # found by name where a working directory has no such file (files.shipped)
+# Found by name where a working directory has no such file (files.shipped). tools/install_into_fastreid.py reads this.
+SHIPPED = ("configs", "results/paper")
 
 
 class BuildWithConfigs(build_py):

@@ -19,6 +19,7 @@ from switchablecompat.modeling.convert import Conversion, extract_module
 from switchablecompat.provenance import versions
 
 WIDTHS, DIVISOR, SIZE = [0.25, 0.5, 0.75, 1.0], 8, (256, 128)
+SETTINGS = {"size": [*SIZE], "widths": WIDTHS, "channel_divisor": DIVISOR}  # equal for all families of a file
 # FastReID's builder, the measured depth, all depths that the builder lists.
 Family = tuple[str, str, str]
 
@@ -32,8 +33,7 @@ def measure(families: Mapping[str, Family]) -> dict[str, Any]:
         converts = [name for name in depths.split() if name not in refused]
         row = {"family": family, "builder": f"build_{builder}_backbone", "converts": converts, "refused": refused}
         rows.append(row | (describe(builder, depth) if depth in converts else {"depth": depth}))
-    figures = {"size": SIZE, "widths": WIDTHS, "channel_divisor": DIVISOR, "families": rows}
-    return figures | {"versions": versions()}
+    return {**SETTINGS, "families": rows, "versions": versions()}
 
 
 def config(builder: str, depth: str) -> CfgNode:

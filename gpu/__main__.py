@@ -15,14 +15,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import wheels
+from . import manifest, wheels
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = """examples:
   python -m gpu --budget 540                              on a CUDA machine: results/gpu/
-  python -m gpu --dry-run --output outputs/gpu_dry_run    tiny numbers on a CPU
+  python -m gpu --dry-run                                 tiny numbers on a CPU: outputs/gpu_dry_run/
+  python -m gpu --parts grid                              one part; results of the others stay
 """
 PARTS = {"tests": 0.28, "step": 0.22, "grid": 0.05, "finetune": 0.45}  # shares of the budget; each writes NAME.json
+OUTPUT, DRY_OUTPUT = "results/gpu", "outputs/gpu_dry_run"
 GRACE = 8.0  # seconds between asking a part to end and ending it
 
 
@@ -32,11 +34,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         prog="python -m gpu", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--budget", type=float, default=540, metavar="S", help="total seconds (default %(default)s)")
-    parser.add_argument("--output", default="results/gpu", metavar="DIR", help="results (default %(default)s)")
+    where = f"results (default {OUTPUT}, with --dry-run {DRY_OUTPUT})"
+    parser.add_argument("--output", metavar="DIR", help=where)
     parser.add_argument("--wheels", default="outputs/gpu_wheels", metavar="DIR", help="wheels (default %(default)s)")
     parser.add_argument("--parts", default=",".join(PARTS), metavar="A,B", help="parts to run (default %(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="the same steps on a CPU, with tiny numbers")
     arguments = parser.parse_args(argv)
+    arguments.output = arguments.output or (DRY_OUTPUT if arguments.dry_run else OUTPUT)
     arguments.parts = arguments.parts.split(",")
     if unknown := [name for name in arguments.parts if name not in PARTS]:
         parser.error(f"--parts must be of {','.join(PARTS)}, found {unknown[0]}")
@@ -66,11 +70,9 @@ class Session:
         return self.arguments.budget - (time.monotonic() - self.start)
 
     def save(self) -> None:
-        """Write the manifest; the file is always complete."""
+        """Write the manifest."""
         self.manifest["seconds"] = round(time.monotonic() - self.start, 1)
-        temporary = self.output / ".manifest.json"
-        temporary.write_text(json.dumps(self.manifest, indent=2) + "\n")
-        temporary.replace(self.output / "manifest.json")
+        manifest.write(self.output, self.manifest)
 
     def command(self, module: str, *options: object) -> list[str]:
         """The command line of a module of this folder."""
@@ -115,16 +117,19 @@ class Session:
         print(f"{name}: {status} after {part['seconds']:.0f} s", flush=True)
 
     def run_all(self) -> int:
-        """Run everything. Returns 0 if all parts are done."""
-        for name in self.arguments.parts:  # remove files of an earlier session
-            (self.output / f"{name}.json").unlink(missing_ok=True)
-        (self.output / "log.txt").unlink(missing_ok=True)
-        self.output.mkdir(parents=True, exist_ok=True)
+        """Run everything. Returns 0 if all parts are done. Without packages or a GPU, earlier results stay."""
+        try:
+            self.manifest["parts"] = manifest.others(self.output, self.arguments.parts)
+            return self.check_machine() or self.run_parts()
+        finally:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def check_machine(self) -> int:
+        """Install missing packages and describe the machine. Writes no results; returns 0 if parts can run."""
         missing = wheels.install_missing(Path(self.arguments.wheels), self.scratch / "site-packages")
         if missing:
             print(f"error: packages are missing, and no wheel has them: {', '.join(missing)}", file=sys.stderr)
             return 2
-        self.save()
         machine = subprocess.run(
             self.command("machine"), cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False
         )
@@ -132,21 +137,28 @@ class Session:
             print(machine.stderr.strip().splitlines()[-1], file=sys.stderr)
             return machine.returncode
         self.manifest |= json.loads(machine.stdout.splitlines()[-1])
+        return 0
+
+    def run_parts(self) -> int:
+        """Run the parts in order, in place of their earlier results. Returns 0 if all are done."""
+        parts = self.arguments.parts
+        self.output.mkdir(parents=True, exist_ok=True)
+        for name in (*(f"{part}.json" for part in parts), "log.txt"):
+            (self.output / name).unlink(missing_ok=True)
         self.save()
         drawing = None
         try:
-            if "finetune" in self.arguments.parts:  # runs during the tests, which use little of the CPU
+            if "finetune" in parts:  # runs during the tests, which use little of the CPU
                 drawing = self.popen(self.command("persons", "--output", self.scratch / "persons.npz"), "persons.log")
-            for number, name in enumerate(self.arguments.parts):
-                self.run(name, sum(PARTS[other] for other in self.arguments.parts[number:]))
+            for number, name in enumerate(parts):
+                self.run(name, sum(PARTS[other] for other in parts[number:]))
         finally:
             if drawing is not None:
                 end(drawing)
                 self.keep("persons.log")
-            shutil.rmtree(self.scratch, ignore_errors=True)
         self.manifest["finished"] = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
         self.save()
-        return 0 if all(part["status"] == "done" for part in self.manifest["parts"].values()) else 1
+        return 0 if all(self.manifest["parts"][name]["status"] == "done" for name in parts) else 1
 
     def keep(self, log: str) -> None:
         """Append the output of a process to the one log that is kept."""

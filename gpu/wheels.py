@@ -1,35 +1,53 @@
 """Collect wheels for a machine without internet, and install there what it lacks. Its own torch stays."""
 
 import argparse
+import ast
 import importlib.util
 import os
+import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 LIMIT = 40 * 2**20  # bytes of all wheels
-WHEELS = {  # importable module: wheel to collect, without dependencies (they are in this table or NEEDED)
+SETUP = Path(__file__).parents[1] / "setup.py"
+REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?([<>=!~].+)")  # package, extras, range of versions
+
+
+def ranges(setup: Path = SETUP) -> dict[str, str]:
+    """The range of versions of each package that setup.py names; it is read, not run."""
+    texts = [node.value for node in ast.walk(ast.parse(setup.read_text())) if isinstance(node, ast.Constant)]
+    found = (REQUIREMENT.fullmatch(text) for text in texts if isinstance(text, str))
+    return {match[1]: match[2] for match in found if match}
+
+
+# Importable module: package whose wheel to collect, without dependencies (they are in this table or NEEDED).
+# A package that setup.py names has its versions there.
+PACKAGES = {
     "fastreid": "fastreid==1.4.0",
-    "yacs": "yacs>=0.1.8,<0.2",
-    "termcolor": "termcolor>=2,<4",
-    "tabulate": "tabulate>=0.9,<1",
-    "faiss": "faiss-cpu>=1.9,<2",
-    "torchjd": "torchjd>=0.18,<1",
+    "yacs": "yacs",
+    "termcolor": "termcolor",
+    "tabulate": "tabulate",
+    "faiss": "faiss-cpu",
+    "torchjd": "torchjd",
     "qpsolvers": "qpsolvers>=4.8,<5",
     "quadprog": "quadprog>=0.1.11,<1",
-    "hypothesis": "hypothesis>=6.100,<7",
+    "hypothesis": "hypothesis",
     "sortedcontainers": "sortedcontainers>=2.4,<3",
-    "pytest": "pytest>=8,<10",
-    "xdist": "pytest-xdist>=3.5,<4",
+    "pytest": "pytest",
+    "xdist": "pytest-xdist",
     "execnet": "execnet>=2.1,<3",
     "iniconfig": "iniconfig>=2",
     "pluggy": "pluggy>=1.5,<2",
-    "jinja2": "jinja2>=3.1,<4",
+    "jinja2": "jinja2",
     "markupsafe": "markupsafe>=2",
-    "tqdm": "tqdm>=4.60,<5",
+    "tqdm": "tqdm",
     "yaml": "pyyaml>=6",
     "packaging": "packaging>=22",
 }
+_RANGES = ranges()
+WHEELS = {module: package + _RANGES.get(package, "") for module, package in PACKAGES.items()}
 # Modules that the machine itself must have, because their wheels are too large.
 NEEDED = ("torch", "torchvision", "numpy", "PIL", "scipy", "sklearn", "matplotlib", "tensorboard")
 PLATFORMS = [f"manylinux_2_{n}_x86_64" for n in (28, 27, 24, 17, 12, 5)] + ["manylinux2014_x86_64", "manylinux1_x86_64"]
@@ -38,20 +56,27 @@ PLATFORMS = [f"manylinux_2_{n}_x86_64" for n in (28, 27, 24, 17, 12, 5)] + ["man
 def collect(folder: Path) -> int:
     """Download the wheels for Python 3.12 on Linux, x86_64; returns their size in bytes.
 
+    Earlier wheels go when the new ones are complete: two versions of one package would stop the installation.
+
     Raises:
-        SystemExit: A wheel is not available, or all together exceed :data:`LIMIT`.
+        SystemExit: A wheel is not available, or all together exceed :data:`LIMIT`. The earlier wheels stay.
     """
+    folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.whl"):  # two versions of one package would stop the installation
-        old.unlink()
     platforms = [option for name in PLATFORMS for option in ("--platform", name)]
     target = ["--python-version", "3.12", "--implementation", "cp", "--only-binary=:all:", "--no-deps", *platforms]
-    command = [sys.executable, "-m", "pip", "download", "--quiet", *target, "--dest", str(folder), *WHEELS.values()]
-    if subprocess.run(command, check=False).returncode:
-        raise SystemExit("error: pip could not download a wheel")
-    size = sum(path.stat().st_size for path in folder.glob("*.whl"))
-    if size > LIMIT:
-        raise SystemExit(f"error: wheels must be at most {LIMIT / 2**20:g} MiB together, found {size / 2**20:.1f}")
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as staging:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", *target, "--dest", staging, *WHEELS.values()]
+        if subprocess.run(command, check=False).returncode:
+            raise SystemExit("error: pip could not download a wheel")
+        fresh = sorted(Path(staging).glob("*.whl"))
+        size = sum(path.stat().st_size for path in fresh)
+        if size > LIMIT:
+            raise SystemExit(f"error: wheels must be at most {LIMIT / 2**20:g} MiB together, found {size / 2**20:.1f}")
+        for old in folder.glob("*.whl"):
+            old.unlink()
+        for path in fresh:
+            path.replace(folder / path.name)
     return size
 
 

@@ -8,10 +8,12 @@ for bit with FastReID's network (in evaluation and training mode), and each extr
 import startup  # noqa: F401  (before torch is loaded)
 
 # isort: split
+import json
 from pathlib import Path
+from typing import Any
 
 from switchablecompat.cli.parsers.shared import Parser
-from switchablecompat.errors import exit_on_input_error
+from switchablecompat.errors import InputError, exit_on_input_error
 from switchablecompat.files import refuse_unwritable_file, write_json
 
 COMMAND = "python tools/describe_backbones.py --json results/backbones.json"
@@ -33,18 +35,45 @@ FAMILIES: dict[str, tuple[str, str, str]] = {
 }
 
 
+def read_earlier(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """The figures in a file that --family updates, made with these settings; none if the file is new."""
+    if not path.exists():
+        return {"families": [], "versions": {}}
+    try:
+        content = json.loads(path.read_text())
+        names, found = [row["family"] for row in content["families"]], {key: content[key] for key in settings}
+        if unknown := {*names} - {*FAMILIES}:
+            raise KeyError(*unknown)
+        content["versions"].keys()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(path, "must be what this tool wrote, for --family to update", repr(error)) from None
+    if found != settings:
+        raise InputError(path, f"must be made with {settings}, for --family to update", found)
+    return content
+
+
+def joined(earlier: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
+    """Measured families in place of their earlier rows, and the others' rows, which keep their versions if others."""
+    own = {} if earlier["versions"] == measured["versions"] else {"versions": earlier["versions"]}
+    rows = {row["family"]: {**own, **row} for row in earlier["families"]}
+    rows |= {row["family"]: row for row in measured["families"]}
+    return {**measured, "families": [rows[name] for name in FAMILIES if name in rows]}
+
+
 def main() -> None:
     """The command line."""
     parser = Parser(description=__doc__, epilog=f"example: {COMMAND}")
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="file for the figures")
-    parser.add_argument("--family", action="append", choices=FAMILIES, help="only this family; may be repeated")
+    family = "only this family; FILE keeps the others'; may be repeated"
+    parser.add_argument("--family", action="append", choices=FAMILIES, help=family)
     args = parser.parse_args()
     refuse_unwritable_file(args.json, "--json")
     from benchmarks import backbones
 
-    write_json(
-        args.json, {"command": COMMAND, **backbones.measure({name: FAMILIES[name] for name in args.family or FAMILIES})}
-    )
+    chosen = {name: FAMILIES[name] for name in args.family or FAMILIES}
+    earlier = read_earlier(args.json, backbones.SETTINGS) if args.family else None
+    measured = backbones.measure(chosen)
+    write_json(args.json, {"command": COMMAND, **(joined(earlier, measured) if earlier else measured)})
 
 
 if __name__ == "__main__":

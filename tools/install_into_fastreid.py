@@ -6,9 +6,11 @@ that both need must be installed. No existing file is changed. A manifest beside
 Files that you have changed or added since are never deleted or replaced.
 """
 
+import ast
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -26,12 +28,19 @@ from switchablecompat import __version__  # noqa: E402
 from switchablecompat.cli.parsers.shared import Parser  # noqa: E402
 from switchablecompat.errors import InputError, exit_on_input_error  # noqa: E402
 
+
+def shipped() -> tuple[str, ...]:
+    """The folders that come with the package, from setup.py, which cannot be imported here."""
+    (text,) = re.findall(r"^SHIPPED = (\(.+\))$", (ROOT / "setup.py").read_text(), re.MULTILINE)
+    return ast.literal_eval(text)
+
+
 SOURCES = {
     "README.md": PROJECT / "README.md",
     "train_net.py": PROJECT / "train_net.py",
     "switchablecompat": PROJECT / "switchablecompat",
     "switchablecompat_command.py": PROJECT / "switchablecompat_command.py",
-    "configs": ROOT / "configs",
+    **{folder: ROOT / folder for folder in shipped()},
 }
 MARKS = ("fastreid/__init__.py", "tools/train_net.py", "projects")
 MANIFEST = "installed.json"
@@ -95,6 +104,7 @@ def fill(target: Path, link: bool) -> dict[str, str]:
     """Copy or link the project into a new folder, with its manifest; return the manifest's content."""
     target.mkdir()
     for name, source in SOURCES.items():
+        (target / name).parent.mkdir(exist_ok=True)
         if link:
             (target / name).symlink_to(source, target_is_directory=source.is_dir())
         elif source.is_dir():

@@ -46,6 +46,18 @@ def test_without_a_session_the_page_says_so(tmp_path):
     assert gpu_tables(tmp_path) == "Not measured yet: `make gpu` has not been run on a GPU."
 
 
+def test_parts_of_an_earlier_session_have_its_machine_and_versions(tmp_path):
+    now = {"dry_run": True, "hardware": {"gpu": None, "cpu": "Xeon"}, "versions": {"torch": "2"}}
+    then = {"dry_run": False, "hardware": {"gpu": "H100"}, "versions": {"torch": "1"}}
+    done = {"status": "done", "seconds": 3.0}
+    parts = {"step": {"session": then, **done}, "tests": done, "grid": done}
+    (tmp_path / "manifest.json").write_text(json.dumps({**now, "parts": parts}))
+    dry = "tests, grid: Xeon; torch 2; a dry run, whose numbers mean nothing"
+    assert gpu_tables(tmp_path).endswith(f"(step: H100; torch 1)\n\n({dry})")
+    (tmp_path / "manifest.json").write_text(json.dumps({**then, "parts": {"step": done}}))
+    assert gpu_tables(tmp_path).endswith("\n\n(H100; torch 1)")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_it_is_one_line_and_an_error(tmp_path):
     command = [sys.executable, "-m", "gpu", "--output", str(tmp_path)]

@@ -223,6 +223,8 @@ COMPARE = [
     ([*SUITE, "--only", "sfsc,bct"], "method: must be one of ['sfsc'], found 'bct'"),
     (["--suite", "{bad}/suite_opts.yml", *SUITE[2:]], "SOLVER.NO_KEY: must be an existing key"),
     ([*SUITE, "--table-only", "--results-dir", "{bad}/damaged-results"], "sfsc-seed0.json: "),
+    ([*SUITE, "--table-only", "--dry-run"], "--dry-run: must stand without --table-only, which runs nothing"),
+    ([*SUITE, "--table-only", "--only", "sfsc"], "--only: must stand without --table-only, which runs nothing"),
     ([*SUITE[:2], *SUITE[4:], "--jobs-dir", "{bad}/damaged-jobs"], "run.json: must be the record of a run"),
     ([*SUITE[:4], "--results-dir", "{bad}/word.yml"], "--results-dir: must be a folder that can be written to"),
     ([*SUITE, "--jobs-dir", "{bad}/word.yml/jobs"], "--jobs-dir: must be a folder that can be written to"),

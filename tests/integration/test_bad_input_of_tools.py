@@ -63,6 +63,8 @@ EXPORT = [
     ([*RUN, "--all", "--tolerance", "nan", *OUT], "argument --tolerance: must be a number of at least 0, found 'nan'"),
     ([*RUN, "--all", *OUT, "DATASETS.TESTS", "('Market1501',)"], "--images: must name a folder of images where"),
     ([*RUN, "--all", *OUT, "SEED"], "KEY VALUE overrides: must come in pairs, found SEED"),
+    ([*RUN, "--all", *OUT, "--kind", "program", "--openvino"], "--openvino: is for --kind onnx, found program"),
+    ([*RUN, "--all", *OUT, "--max-map-drop", "0.5"], "--max-map-drop: needs --precision float16 or int8, found 0.5"),
 ]
 
 PROFILE = [
@@ -155,6 +157,8 @@ INDEX = [
     (["index", *OUT, "--shards", "{m}/shards", "{m}/shards"], "id: must occur once in a gallery, found 0 twice"),
     (["index", *OUT, "--shards", "{m}/shards_job"], "extract.json: must be what the command extract wrote"),
     (["index", *OUT, "--shards", "{m}/shards_none"], "gallery: must have at least one image, found 0"),
+    (["index", *MODEL, *IMAGES, *OUT, "--index-type", "HNSW"], "--index-type: is for --engine milvus, found HNSW"),
+    (["index", *OUT, "--shards", "{m}/shards", "--batch-size", "8"], "--batch-size: is for images: shards are encoded"),
 ]
 
 QUERY = [
@@ -179,12 +183,16 @@ QUERY = [
     (["query", "--gallery", "{m}/g", "--model", "{m}/family.onnx", *IMAGES], "family: must be the same to compare"),
     (["query", "--gallery", "{m}/g", "--model", "{m}/dimension.onnx", *IMAGES], "dimension: must be the same to"),
     (["query", "--gallery", "{m}/g", *RUN, "--width", "0.5", "--device", "cpu", *IMAGES], "family: must be the same"),
+    (
+        ["query", "--gallery", "{m}/g", *MODEL, "--dataset", "SyntheticReIDTiny", "--depth", "13"],
+        "number of items to find: must be from 1 to the 12 of the gallery, found 13",
+    ),
     *(
         (["query", "--gallery", "{m}/g", *MODEL, *IMAGES, *more], message)
         for more, message in (
             (["--top", "13"], "number of items to find: must be from 1 to the 12 of the gallery, found 13"),
             (["--top", "-1"], "argument --top: must be a whole number of at least 1, found '-1'"),
-            (["--depth", "13"], "number of items to find: must be from 1 to the 12 of the gallery, found 13"),
+            (["--depth", "12"], "--depth: is for --dataset; images without identities have no metrics, found 12"),
             (["--show", "none"], "argument --show: must be a whole number of at least 1, found 'none'"),
             (["--rows", "0"], "argument --rows: must be a whole number of at least 1, found '0'"),
             (["--parameters", "nprobe=2"], "--parameters: must be NAME=VALUE that this index has, not nprobe=2"),
@@ -205,6 +213,8 @@ EXTRACT = [
     ([*MODEL, *IMAGES, "--output", FILE + "/below"], "--output: must be a folder that can be written to"),
     ([*MODEL, *IMAGES, *OUT, "--shard-size", "0"], "argument --shard-size: must be a whole number of at least 1"),
     ([*MODEL, *IMAGES, *OUT, "--first-id", "-1"], "argument --first-id: must be a whole number of at least 0"),
+    ([*MODEL, *IMAGES, *OUT, "--split", "query"], "--split: is for --dataset; images are in no split, found query"),
+    ([*MODEL, *IMAGES, *OUT, "--device", "cuda"], "--device: is for --weights; exported files compute on the CPU"),
     ([*MODEL, *IMAGES, *OUT, "--split", "train"], "argument --split: invalid choice: 'train'"),
     ([*MODEL, *IMAGES, "--output", "{m}/shards_other_job"], "holds an extraction of another num_images, 5"),
     ([*MODEL, *IMAGES, "--output", "{m}/shards_job"], "extract.json: must be what the command extract wrote"),

@@ -68,3 +68,57 @@ def test_the_table_says_what_the_json_says(tmp_path, exact):
     assert cells[2] == ["F", "d e", "d", "8", "2.00", "12.5", "0.03", "10.0", "yes" if exact else "no", "yes"]
     assert cells[3][:3] == ["G", "-", "h"]
     assert lines[5:7] == ["- F g does not convert: too deep", "- G h does not convert: no converter"]
+
+
+@pytest.fixture
+def describe(run_tool, monkeypatch):
+    """Run the tool with a measurement that takes no time and has these versions; returns exit code and errors."""
+
+    def run(*arguments, torch="2"):
+        def measure(families):
+            rows = [{"family": name, "depth": depth, "torch": torch} for name, (_, depth, _) in families.items()]
+            return {**backbones.SETTINGS, "families": rows, "versions": {"fastreid": "1", "torch": torch}}
+
+        monkeypatch.setattr(backbones, "measure", measure)
+        code, _, err = run_tool("describe_backbones.py", *arguments)
+        return code, err
+
+    return run
+
+
+def test_one_family_leaves_the_others_as_they_were(describe, tmp_path):
+    path = tmp_path / "backbones.json"
+    assert describe("--json", path) == (0, "")
+    whole = json.loads(path.read_text())
+    assert len(whole["families"]) > 10
+    assert describe("--json", path, "--family", "ViT", torch="2") == (0, "")
+    assert json.loads(path.read_text()) == whole
+    assert describe("--json", path, "--family", "OSNet", "--family", "ResNet", torch="3") == (0, "")
+    content = json.loads(path.read_text())
+    assert [row["family"] for row in content["families"]] == [row["family"] for row in whole["families"]]
+    assert content["versions"]["torch"] == "3"
+    for row, former in zip(content["families"], whole["families"], strict=True):
+        new = row["family"] in ("OSNet", "ResNet")
+        assert row == ({**former, "torch": "3"} if new else {**former, "versions": whole["versions"]})
+    assert describe("--json", path, torch="4") == (0, "")  # all families: nothing is kept
+    assert {row["torch"] for row in json.loads(path.read_text())["families"]} == {"4"}
+
+
+def test_one_family_makes_a_new_file(describe, tmp_path):
+    assert describe("--json", tmp_path / "new.json", "--family", "ViT") == (0, "")
+    assert [row["family"] for row in json.loads((tmp_path / "new.json").read_text())["families"]] == ["ViT"]
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"families": [{"family": "AlexNet"}]}', '{"families": []}', "other widths"]
+)
+def test_a_file_that_cannot_be_updated_stays(describe, tmp_path, text):
+    path = tmp_path / "backbones.json"
+    if text == "other widths":
+        text = json.dumps({**backbones.SETTINGS, "widths": [1.0], "families": [], "versions": {}})
+    path.write_text(text)
+    code, err = describe("--json", path, "--family", "ViT")
+    assert code == 2
+    (line,) = err.splitlines()
+    assert line.startswith(f"error: {path}: must be ")
+    assert path.read_text() == text

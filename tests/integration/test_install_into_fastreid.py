@@ -97,6 +97,30 @@ def test_every_config_says_the_same_after_the_install(checkout, monkeypatch):
         assert installed == original, how
 
 
+LOAD_SUITES = """
+import sys
+from pathlib import Path
+sys.path[:0] = [".", "projects/SwitchableCompat"]
+import switchablecompat
+from switchablecompat.comparison.suite import load_suite
+assert Path(switchablecompat.__file__).is_relative_to(Path.cwd()), switchablecompat.__file__
+for path in sorted(Path("projects/SwitchableCompat/configs/suites").glob("*.yml")):
+    print(load_suite(str(path)).name)
+"""
+
+
+@pytest.mark.parametrize("how", ["--copy", "--link"])
+def test_every_suite_loads_after_the_install(checkout, how):
+    names = sorted(path.stem for path in (ROOT / "configs" / "suites").glob("*.yml"))
+    assert "market1501" in names, "it has the paper's figures beside its own"
+    tool(checkout, how)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-c", LOAD_SUITES]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) == len(names)
+
+
 def run_project(checkout, *arguments, data, entry=("train_net.py",)):
     """The project's own entry point from inside the checkout, with nothing of ours on PYTHONPATH."""
     hidden = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")

@@ -91,8 +91,9 @@ def test_train_has_fastreids_flags():
     options = [{text for action in parser._actions for text in action.option_strings} for parser in (ours, theirs)]
     assert options[0] - options[1] == {"--verbose"}
     assert options[0] >= options[1]
-    line = ["--config-file", "x.yml", "--resume", "--eval-only", "--num-gpus", "2", "SEED", "1"]
-    assert vars(ours.read(line)) == {**vars(theirs.parse_args(line)), "verbose": False, "dist_url": "auto"}
+    for flag in ("--resume", "--eval-only"):
+        line = ["--config-file", "x.yml", flag, "--num-gpus", "2", "SEED", "1"]
+        assert vars(ours.read(line)) == {**vars(theirs.parse_args(line)), "verbose": False, "dist_url": "auto"}
 
 
 @pytest.mark.parametrize("missing", ["fastreid", "pyarrow"])

@@ -55,8 +55,11 @@ def backbone_table(path: Path) -> str:
     headers = ["family", "depths that convert", "measured", "FEAT_DIM", "parameters (M)", f"at {names} (%)"]
     headers += ["MACs (G)", f"at {names} (%)", "full width exact", "extraction exact"]
     made = content["versions"]
-    note = f"(FastReID {made['fastreid']}, torch {made['torch']}, channel divisor {content['channel_divisor']})"
-    return "\n".join([table(headers, rows), "", *refusals, "", note])
+    note = f"FastReID {made['fastreid']}, torch {made['torch']}, channel divisor {content['channel_divisor']}"
+    for row in content["families"]:
+        if "versions" in row:  # measured earlier than the others
+            note += f"; {row['family']}: FastReID {row['versions']['fastreid']}, torch {row['versions']['torch']}"
+    return "\n".join([table(headers, rows), "", *refusals, "", f"({note})"])
 
 
 def gpu_tables(path: Path) -> str:
@@ -74,9 +77,18 @@ def gpu_tables(path: Path) -> str:
         blocks.append(report.render(records))
     if "finetune" in content:
         blocks.append(trainings(content["finetune"]))
-    made = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())
+    made: dict[str, list[str]] = {}
+    for name, part in manifest["parts"].items():
+        made.setdefault(_session(part.get("session", manifest)), []).append(name)
+    notes = [f"{', '.join(names)}: {text}" for text, names in made.items()] if len(made) > 1 else made
+    return "\n\n".join([*blocks, *(f"({note})" for note in notes)])
+
+
+def _session(manifest: Mapping[str, Any]) -> str:
+    """Card or processor, and versions, of a session of ``make gpu``."""
+    versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())
     dry = "; a dry run, whose numbers mean nothing" if manifest["dry_run"] else ""
-    return "\n\n".join([*blocks, f"({manifest['hardware']['gpu'] or manifest['hardware']['cpu']}; {made}{dry})"])
+    return f"{manifest['hardware']['gpu'] or manifest['hardware']['cpu']}; {versions}{dry}"
 
 
 def trainings(content: Mapping[str, Any]) -> str:

@@ -2,10 +2,12 @@
 
 import importlib.util
 import re
+import runpy
 import subprocess
 from pathlib import Path
 
 import pytest
+import setuptools
 
 from gpu import wheels
 
@@ -39,14 +41,60 @@ def test_nothing_is_installed_where_nothing_is_missing(monkeypatch, tmp_path):
     assert wheels.install_missing(tmp_path, tmp_path) == []
 
 
-def test_too_large_a_collection_is_refused(monkeypatch, tmp_path):
+def versions(requirement):
+    """Name and range of a requirement, without extras."""
+    return re.fullmatch(r"([\w.-]+)(?:\[.*\])?(.*)", requirement).groups()
+
+
+def test_versions_are_those_of_setup_py(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(setuptools, "setup", asked.update)
+    monkeypatch.chdir(ROOT)
+    runpy.run_path(str(ROOT / "setup.py"))
+    lists = [asked["install_requires"], *asked["extras_require"].values()]
+    there = dict(versions(requirement) for requirements in lists for requirement in requirements)
+    found = dict(versions(requirement) for requirement in wheels.WHEELS.values())
+    assert {name: found[name] for name in found if name in there} == {n: there[n] for n in found if n in there}
+    assert len(found.keys() & there.keys()) > 8
+    assert all(found.values()), "each has a range"
+
+
+@pytest.fixture
+def pip(monkeypatch):
+    """What pip leaves in its folder, by name, and how it ends."""
+    done = {"code": 0, "files": {}}
+
     def download(command, **kwargs):
-        (tmp_path / "a.whl").write_bytes(b"x" * 100)
-        return subprocess.CompletedProcess(command, 0)
+        for name, content in done["files"].items():
+            (Path(command[command.index("--dest") + 1]) / name).write_bytes(content)
+        return subprocess.CompletedProcess(command, done["code"])
 
     monkeypatch.setattr(subprocess, "run", download)
+    return done
+
+
+def test_too_large_a_collection_is_refused(monkeypatch, tmp_path, pip):
+    pip["files"] = {"a.whl": b"x" * 100}
     monkeypatch.setattr(wheels, "LIMIT", 99)
     with pytest.raises(SystemExit, match="wheels must be at most"):
-        wheels.collect(tmp_path)
+        wheels.collect(tmp_path / "wheels")
     monkeypatch.setattr(wheels, "LIMIT", 100)
-    assert wheels.collect(tmp_path) == 100
+    assert wheels.collect(tmp_path / "wheels") == 100
+
+
+@pytest.mark.parametrize("fault", ["offline", "too large"])
+def test_earlier_wheels_stay_until_the_new_ones_are_complete(monkeypatch, tmp_path, pip, fault):
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    (folder / "a-1.whl").write_bytes(b"old")
+    (folder / "note.txt").touch()
+    pip |= {"code": fault == "offline", "files": {"a-2.whl": b"new!"}}
+    monkeypatch.setattr(wheels, "LIMIT", 3 if fault == "too large" else 4)
+    with pytest.raises(SystemExit):
+        wheels.collect(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["a-1.whl", "note.txt"]
+    monkeypatch.setattr(wheels, "LIMIT", 4)
+    pip["code"] = 0
+    assert wheels.collect(folder) == 4
+    assert sorted(path.name for path in folder.iterdir()) == ["a-2.whl", "note.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["wheels"]

@@ -3,7 +3,7 @@
 import argparse
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,8 +32,21 @@ def parameters(texts: Sequence[str], option: str) -> dict[str, Any]:
     return found
 
 
+def check_index(client: Any, collection: str, index_type: str | None, build: Mapping[str, Any]) -> None:
+    """Reject an index that is asked for where the collection exists already, and keeps another one."""
+    if not (index_type or build) or not client.has_collection(collection):
+        return
+    there = read_state(client, collection)["index"]
+    if index_type and index_type != there["type"]:
+        raise InputError("--index-type", f"must be that of the collection {collection}, {there['type']}", index_type)
+    for name, value in build.items():
+        if value != there.get(name):
+            rule = f"must be those of the collection {collection}, {name}={there.get(name)}"
+            raise InputError("--index-parameters", rule, f"{name}={value}")
+
+
 def run_index(arguments: argparse.Namespace) -> None:
-    build = parameters(arguments.index_parameters, "--index-parameters")
+    build = parameters(arguments.index_parameters or [], "--index-parameters")
     if arguments.shards:
         files = open_shards(arguments.shards)
     else:
@@ -41,7 +54,8 @@ def run_index(arguments: argparse.Namespace) -> None:
         values, names = read_columns(arguments.columns, items) if arguments.columns else ({}, [])
         encoder = read_encoder(arguments)
     with connection(arguments.uri, create=True, token=arguments.token) as client:
-        own = (client, arguments.collection, arguments.index_type, build)
+        check_index(client, arguments.collection, arguments.index_type, build)
+        own = (client, arguments.collection, arguments.index_type or "FLAT", build)
         if arguments.shards:
             target = Target(*own, again=arguments.again)
             done, card = load_shards(target, files, name_some(arguments.shards, 1), arguments.key), files[0].card

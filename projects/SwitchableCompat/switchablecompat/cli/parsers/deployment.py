@@ -5,14 +5,19 @@ from typing import Any
 
 from ...choices import CALIBRATION, FULL, KINDS, MAX_DROP, REDUCED, TOLERANCE
 from ...errors import InputError
-from .shared import Parser, add_config, add_opts, add_output, add_trained, bad_usage, limit, positive
+from .shared import Parser, add_config, add_opts, add_output, add_trained, bad_usage, limit, positive, share
+from .unread import fill_in, refuse_token, refuse_unread
 
 
 def _add_limits(parser: Parser) -> None:
-    drop = "int8, float16: mAP that a cell may lose, in percentage points (default %(default)g)"
-    parser.add_argument("--max-map-drop", type=limit, default=MAX_DROP, metavar="P", help=drop)
-    images = "int8: training images that determine the ranges of activations (default %(default)s)"
-    parser.add_argument("--calibration-images", type=positive, default=CALIBRATION, metavar="N", help=images)
+    drop = f"int8, float16: mAP that a cell may lose, in percentage points (default {MAX_DROP:g})"
+    parser.add_argument("--max-map-drop", type=limit, metavar="P", help=drop)
+    images = f"int8: training images that determine the ranges of activations (default {CALIBRATION})"
+    parser.add_argument("--calibration-images", type=positive, metavar="N", help=images)
+
+
+def _fill_in_limits(arguments: argparse.Namespace) -> None:
+    fill_in(arguments, max_map_drop=MAX_DROP, calibration_images=CALIBRATION)
 
 
 def _add_repeats(parser: Parser) -> None:
@@ -44,8 +49,8 @@ def export(parser: Parser) -> None:
     parser.add_argument(
         "--images", default="", metavar="DIR", help="images to compare features on (default: the config's test set)"
     )
-    accepted = "onnx, program: largest allowed error of a component of the features (default %(default)g)"
-    parser.add_argument("--tolerance", type=limit, default=TOLERANCE, metavar="T", help=accepted)
+    accepted = f"onnx, program: largest allowed error of a component of the features (default {TOLERANCE:g})"
+    parser.add_argument("--tolerance", type=limit, metavar="T", help=accepted)
     precisions = "precision of ONNX files; may be repeated (default float32)"
     parser.add_argument("--precision", **several, choices=(FULL, *REDUCED), help=precisions)
     _add_limits(parser)
@@ -63,8 +68,19 @@ def _check_export(arguments: argparse.Namespace) -> None:
     for option, use in (("precision", arguments.precision), ("dynamic-size", arguments.dynamic_size)):
         if use and {*arguments.kind} - {"onnx"}:
             raise InputError(f"--{option}", "is for --kind onnx alone", ", ".join(arguments.kind))
-    if arguments.exclude and "int8" not in arguments.precision:
-        raise InputError("--exclude", "needs --precision int8")
+    if arguments.openvino and arguments.kind and "onnx" not in arguments.kind:
+        raise InputError("--openvino", "is for --kind onnx", ", ".join(arguments.kind))
+    if "int8" not in arguments.precision:
+        refuse_unread(arguments, "needs --precision int8", "exclude", "calibration_images")
+    if not {*arguments.precision} & {*REDUCED}:
+        refuse_unread(arguments, f"needs --precision {' or '.join(REDUCED)}", "max_map_drop")
+    if arguments.precision and FULL not in arguments.precision:
+        rule = f"is for --precision {FULL}; other precisions are measured on the config's test set"
+        refuse_unread(arguments, rule, "images", "tolerance")
+    if {*arguments.kind} == {"checkpoint"}:
+        refuse_unread(arguments, "is for --kind onnx and program; a checkpoint's features are equal", "tolerance")
+    fill_in(arguments, tolerance=TOLERANCE)
+    _fill_in_limits(arguments)
 
 
 def profile(parser: Parser) -> None:
@@ -110,6 +126,7 @@ def profile_precisions(parser: Parser) -> None:
     _add_repeats(parser)
     _add_limits(parser)
     add_opts(parser)
+    parser.checks.append(_fill_in_limits)
 
 
 def rehearse(parser: Parser) -> None:
@@ -132,13 +149,13 @@ def rehearse(parser: Parser) -> None:
     there = "precision of the file on cameras (default %(default)s)"
     parser.add_argument("--precision", choices=(FULL, *REDUCED), default="int8", help=there)
     parser.add_argument(
-        "--far", type=float, default=1e-2, metavar="P", help="FAR that sets the threshold (default %(default)s)"
+        "--far", type=share, default=1e-2, metavar="P", help="FAR that sets the threshold (default %(default)s)"
     )
     number = "evenly spaced queries; each ranks the whole gallery after each tenth (default %(default)s)"
     parser.add_argument("--queries", type=positive, default=100, metavar="N", help=number)
-    parser.add_argument("--max-map-drop", type=limit, default=MAX_DROP, metavar="P", help="int8: as for export")
+    parser.add_argument("--max-map-drop", type=limit, metavar="P", help="int8, float16: as for export")
     parser.add_argument("--uri", metavar="URI", help="Milvus server (default: gallery.db in --output, embedded)")
-    parser.add_argument("--token", default="", metavar="TEXT", help="user:password, if the server requires it")
+    parser.add_argument("--token", metavar="TEXT", help="user:password, if the server requires it")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the order (default %(default)s)")
     add_output(parser, "folder for files, database, JSON and plot")
     add_opts(parser)
@@ -148,3 +165,7 @@ def rehearse(parser: Parser) -> None:
 def _check_rehearsal(arguments: argparse.Namespace) -> None:
     if arguments.old == arguments.new:
         raise InputError("--new", "must be another width than --old", arguments.new)
+    if arguments.precision == FULL:
+        refuse_unread(arguments, f"is for --precision {' or '.join(REDUCED)}", "max_map_drop")
+    refuse_token(arguments)
+    fill_in(arguments, max_map_drop=MAX_DROP, token="")

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from ...choices import FULL, PRECISIONS
 from ...errors import InputError
 from ...files import refuse_unwritable, shipped
+from .unread import fill_in, refuse_unread
 
 FORMATTER = partial(argparse.RawDescriptionHelpFormatter, max_help_position=32)  # room for long option names
 CONFIG_HELP = "its config (default: the one stored in the checkpoint, or config.yaml beside it)"
@@ -85,6 +86,17 @@ def limit(text: str) -> float:
     return float(text)
 
 
+def share(text: str) -> float:
+    """Parse a number above 0 and below 1."""
+    try:
+        accepted = 0 < float(text) < 1
+    except ValueError:
+        accepted = False
+    if not accepted:
+        raise argparse.ArgumentTypeError(f"must be a number above 0 and below 1, found {text!r}")
+    return float(text)
+
+
 def add_config(parser: Parser, *, help: str = CONFIG_HELP, **options: Any) -> None:
     """Add a config, given by its path or by the name of one that came with the package."""
     parser.add_argument("--config-file", default="", type=shipped, metavar="F", help=help, **options)
@@ -138,9 +150,9 @@ def add_encoder(parser: Parser) -> None:
     add_config(parser)
     parser.add_argument("--device", help="with --weights: device (default: cuda if there is a GPU, else cpu)")
     computing = "precision of a checkpoint's computations (default float32; float16 on a GPU only)"
-    parser.add_argument("--precision", choices=PRECISIONS, default=FULL, help=computing)
-    parser.add_argument("--batch-size", type=positive, default=64, metavar="N", help="images per batch (default 64)")
-    parser.add_argument("--workers", type=positive, default=2, metavar="N", help="threads that read images (default 2)")
+    parser.add_argument("--precision", choices=PRECISIONS, help=computing)
+    parser.add_argument("--batch-size", type=positive, metavar="N", help="images per batch (default 64)")
+    parser.add_argument("--workers", type=positive, metavar="N", help="threads that read images (default 2)")
 
 
 def add_images(parser: Parser) -> None:
@@ -151,10 +163,15 @@ def add_images(parser: Parser) -> None:
 
 
 def check_encoding(arguments: argparse.Namespace) -> None:
-    """Reject a command line that names no images or no sub-model."""
+    """Reject a command line that names no images or no sub-model, or options of others; fill in the defaults."""
     if bool(arguments.images) == bool(arguments.dataset):
         raise bad_usage("must have --images or --dataset")
     of_run = (arguments.weights, arguments.width)
     exported = arguments.model and of_run == (None, None) and not arguments.config_file
     if not exported and (arguments.model or None in of_run):
         raise bad_usage("must have --model, or --weights with --width")
+    if exported:
+        refuse_unread(arguments, "is for --weights; exported files compute on the CPU", "device")
+    if arguments.dataset != "ManifestReID":
+        refuse_unread(arguments, "is for --dataset ManifestReID", "manifest")
+    fill_in(arguments, precision=FULL, batch_size=64, workers=2)

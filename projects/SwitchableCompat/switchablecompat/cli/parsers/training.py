@@ -6,6 +6,7 @@ from ...choices import PRECISIONS
 from ...errors import InputError
 from ...files import shipped
 from .shared import Parser, add_config, add_models, positive
+from .unread import fill_in, refuse_unread
 
 
 def train(parser: Parser) -> None:
@@ -27,7 +28,7 @@ def train(parser: Parser) -> None:
         "--dist-url", default="auto", metavar="URL", help="tcp://HOST:PORT for several machines (default: a free port)"
     )
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys to override")
-    parser.checks.append(_check_processes)
+    parser.checks += [_check_processes, _check_resume]
 
 
 def _check_processes(arguments: argparse.Namespace) -> None:
@@ -37,6 +38,11 @@ def _check_processes(arguments: argparse.Namespace) -> None:
         raise InputError("--machine-rank", f"must be below --num-machines {machines}", rank)
     if machines > 1 and arguments.dist_url == "auto":
         raise InputError("--dist-url", "must be given for several machines, such as tcp://HOST:PORT", "auto")
+
+
+def _check_resume(arguments: argparse.Namespace) -> None:
+    if arguments.eval_only:
+        refuse_unread(arguments, "is for training; --eval-only evaluates MODEL.WEIGHTS", "resume")
 
 
 def grid(parser: Parser) -> None:
@@ -81,9 +87,17 @@ def compare(parser: Parser) -> None:
     parser.add_argument("--only", type=_names, action="extend", default=[], metavar="A,B", help=only)
     parser.add_argument("--seeds", type=_seeds, metavar="0,1", help="run only these seeds (default: all of the suite)")
     jobs = "runs at once, each with cores / N threads and one GPU (default 1)"
-    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help=jobs)
+    parser.add_argument("--jobs", type=positive, metavar="N", help=jobs)
     parser.add_argument("--dry-run", action="store_true", help="only print what would be run")
     parser.add_argument("--table-only", action="store_true", help="run nothing, only make tables and plots again")
+    parser.checks.append(_check_table)
+
+
+def _check_table(arguments: argparse.Namespace) -> None:
+    if arguments.table_only:
+        rule = "must stand without --table-only, which runs nothing and makes the tables of all results"
+        refuse_unread(arguments, rule, "dry_run", "only", "seeds", "jobs")
+    fill_in(arguments, jobs=1)
 
 
 def _names(text: str) -> list[str]:
