@@ -9,7 +9,7 @@ from statistics import fmean
 from switchablecompat.comparison.published import read_published
 from switchablecompat.comparison.render import CORRECTED, format_difference, render_overview
 from switchablecompat.comparison.results import load_results
-from switchablecompat.comparison.statistics import CONFIDENCE
+from switchablecompat.comparison.statistics import CONFIDENCE, Difference
 from switchablecompat.comparison.suite import load_suite
 from switchablecompat.comparison.table import Comparison
 from switchablecompat.errors import InputError
@@ -32,17 +32,17 @@ def comparison_table(path: Path, render: Callable[[Comparison], str] = render_ov
 def difference_table(comparison: Comparison) -> str:
     """mAP of our method minus each baseline over the cells that both define, and our cross-tests by seed."""
     ours = comparison.titles[comparison.suite.ours]
-    order = range(len(comparison.widths))
+    order, seeds = range(len(comparison.widths)), len(comparison.of(comparison.suite.ours))
     rows = []
     for baseline in comparison.baselines:
-        found = {(q, g): comparison.difference(baseline, q, g) for q, g in itertools.product(order, order)}
-        means = {cell: difference.mean for cell, difference in found.items() if difference}
-        ends = [min(means, key=means.__getitem__), max(means, key=means.__getitem__)]
-        above = sum(mean > 0 for mean in means.values())
-        mean = format_difference(comparison.mean_difference(baseline))
+        cells = {(q, g): comparison.difference(baseline, q, g) for q, g in itertools.product(order, order)}
+        found = {cell: difference for cell, difference in cells.items() if difference}
+        ends = [end(found, key=lambda cell: found[cell].mean) for end in (min, max)]
+        above = sum(difference.mean > 0 for difference in found.values())
         rows.append(
-            [comparison.titles[baseline], f"{above} of {len(means)}", mean]
-            + [f"{means[q, g]:+.2f} ({comparison.names[q]} on {comparison.names[g]})" for q, g in ends]
+            [comparison.titles[baseline], f"{above} of {len(found)}"]
+            + [format_difference(comparison.mean_difference(baseline), seeds)]
+            + [_in_cell(comparison, cell, found[cell], seeds) for cell in ends]
         )
     by_seed = ", ".join(passed(result.grid) for result in comparison.of(comparison.suite.ours).values())
     notes = [
@@ -51,6 +51,12 @@ def difference_table(comparison: Comparison) -> str:
     notes += [CORRECTED] if comparison.suite.test_per_train else []
     notes += [f"Cross-tests of {ours} that pass, by seed: {by_seed}."]
     return table([f"{ours} minus", "cells above", "mean of all cells", "lowest", "highest"], rows, " ".join(notes))
+
+
+def _in_cell(comparison: Comparison, cell: tuple[int, int], difference: Difference, seeds: int) -> str:
+    """The mean of a difference with its cell, and with the number of pairs if it is not that of all seeds."""
+    names = " on ".join(comparison.names[i] for i in cell)
+    return f"{difference.mean:+.2f} ({names}{f', n={difference.n}' if difference.n < seeds else ''})"
 
 
 def published_table(path: Path) -> str:

@@ -10,6 +10,7 @@ from builders import CROSS_ENTROPY, TINY
 from switchablecompat.comparison.results import Result
 from switchablecompat.comparison.suite import parse_suite
 from switchablecompat.evaluation.grid import CompatibilityGrid
+from switchablecompat.provenance import versions
 
 FAKE_TRAIN = """
 import json, os, pathlib, sys
@@ -30,7 +31,7 @@ import numpy as np
 folder = pathlib.Path(sys.argv[sys.argv.index("--output") + 1])
 grid = {"format": 1, "dataset": "fabricated", "widths": [0.5, 1.0], "rows": "query", "columns": "gallery",
         "mAP": [[50.0, 55.0], [56.0, 60.0]], "seed": 0, "family": "sha256:fabricated", "config": str(folder.absolute()),
-        "versions": {"torch": "0"}}
+        "versions": VERSIONS}
 (folder / "grid.json").write_text(json.dumps(grid))
 np.savez(folder / "queries.npz", format=1, widths=[0.5, 1.0], defined=np.ones((2, 2), bool), family="sha256:fabricated",
          first_hit_rank=np.array([[[1, 1], [1, 2]], [[1, 1], [1, 1]]]), average_precision=np.ones((2, 2, 2)))
@@ -64,7 +65,7 @@ def tools(tmp_path: Path) -> Path:
     folder = tmp_path / "tools"
     folder.mkdir()
     (folder / "train.py").write_text(FAKE_TRAIN)
-    (folder / "grid.py").write_text(FAKE_CROSS_TEST)
+    (folder / "grid.py").write_text(FAKE_CROSS_TEST.replace("VERSIONS", repr(versions())))
     (folder / "__main__.py").write_text(
         "import runpy, sys\nsys.argv[0] = sys.argv.pop(1)\nrunpy.run_path(f'{sys.path[0]}/{sys.argv[0]}.py')\n"
     )

@@ -3,9 +3,11 @@
 import json
 import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -91,6 +93,36 @@ def test_a_container_with_its_own_process_numbers_is_another_machine(tmp_path):
     """Its process 1 is not ours; nor does a number that we do not have mean that it is gone."""
     leave(tmp_path, f"{this_place().split()[0]} pid:[1]", age=5, pid=2**22 - 1)
     assert Claims(tmp_path).take("task") != ""
+
+
+def test_after_a_reboot_an_owner_is_gone_although_its_number_is_taken_again(tmp_path, monkeypatch):
+    """Host and namespace are the same, and this process has the number that the owner had."""
+    boot = tmp_path / "boot_id"
+    monkeypatch.setattr(claims, "BOOT", boot, raising=False)
+    boot.write_text("2f4c9a1e-first\n")
+    assert Claims(tmp_path / "claims").take("task") == ""
+    assert "process" in Claims(tmp_path / "claims").take("task")
+    boot.write_text("77d0b3c5-second\n")
+    assert "process" in Claims(tmp_path / "claims").take("task"), "it may be another machine of this name"
+    os.utime(tmp_path / "claims" / "task.json", (time.time() - 500,) * 2)
+    assert Claims(tmp_path / "claims").take("task") == ""
+
+
+@pytest.mark.skipif(not Path("/proc/sys/kernel/random/boot_id").exists(), reason="needs Linux")
+def test_a_place_has_this_machines_boot():
+    host, space, boot = this_place().split()
+    assert host == socket.gethostname()
+    assert space == os.readlink("/proc/self/ns/pid")
+    assert boot == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+@pytest.mark.parametrize(
+    ("pid", "age", "taken"), [(os.getpid(), 5, False), (2**22 - 1, 5, True), (os.getpid(), 500, True)]
+)
+def test_a_claim_of_an_earlier_version_is_read_too(tmp_path, pid, age, taken):
+    """It has no boot: a gone process frees it at once, and a number that is taken again does not block it for ever."""
+    leave(tmp_path, f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}", age=age, pid=pid)
+    assert (Claims(tmp_path).take("task") == "") is taken
 
 
 def test_a_claim_that_is_being_written_is_left_alone(tmp_path):

@@ -1,13 +1,18 @@
 """Running a suite with fabricated tools: order, skipping, resuming, failures, and what the result files say."""
 
+import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from switchablecompat import provenance
+from switchablecompat.comparison import runs
 from switchablecompat.comparison.execute import Estimate, Runner, format_seconds
 from switchablecompat.comparison.results import load_results, portable, read_result
 from switchablecompat.comparison.runs import code_digest, plan
+from switchablecompat.comparison.table import Comparison
 from switchablecompat.errors import InputError
 
 
@@ -68,6 +73,83 @@ def test_runs_of_another_state_of_the_code_are_named(make_runner, suite, tmp_pat
     assert "note: the code has changed since these runs were started: unified seed 0 w100" in runner.lines
     runner.run()
     assert read_result(tmp_path / "results" / "bct-seed0.json").code == sorted([code_digest(), "sha256:before"])
+
+
+def digest_of(source):
+    """That of a package with one file."""
+    return f"sha256:{hashlib.sha256(b'module.py' + bytes(1) + source.encode()).hexdigest()}"
+
+
+def test_code_that_is_edited_meanwhile_is_known_by_each_of_its_states(make_runner, tools, monkeypatch, tmp_path):
+    module = tmp_path / "package" / "module.py"
+    module.parent.mkdir()
+    monkeypatch.setattr(runs, "__file__", str(tmp_path / "package" / "comparison" / "runs.py"))
+    for name, source in (("train.py", "after training"), ("grid.py", "after the grid")):
+        with (tools / name).open("a") as file:
+            file.write(f"\npathlib.Path({str(module)!r}).write_text({source!r})\n")
+    record, result = tmp_path / "jobs" / "ours" / "seed0" / "run.json", tmp_path / "results" / "ours-seed0.json"
+
+    module.write_text("as the command started")
+    runner = make_runner(only=["ours"])
+    module.write_text("as the training started")
+    assert runner.run() == []
+    trained = [digest_of("as the training started"), digest_of("after training")]
+    assert json.loads(record.read_text())["code"] == sorted(trained)
+    assert read_result(result).code == sorted([*trained, digest_of("after the grid")])
+
+    result.unlink()
+    module.write_text("as the second grid started")
+    assert make_runner(only=["ours"]).run() == []
+    grid = [digest_of("as the second grid started"), digest_of("after the grid")]
+    assert read_result(result).code == sorted([*trained, *grid])
+
+
+KEYS = ["format", "suite", "method", "title", "kind", "seed", "settings", "files", "grid", "negative_flips", "timing",
+        "versions", "hardware", "code", "commands"]  # fmt: skip
+
+
+def test_a_result_names_the_machines_of_its_trainings(make_runner, suite, monkeypatch, tmp_path):
+    """BCT's full model is Unified's, which another machine has trained."""
+    monkeypatch.setattr(provenance, "_cpu_model", lambda: "Abacus")
+    make_runner(only=["unified"]).run()
+    monkeypatch.setattr(provenance, "_cpu_model", lambda: "Slide rule")
+    make_runner(only=["bct"]).run()
+    cores = os.cpu_count()
+    paths = {method: tmp_path / "results" / f"{method}-seed0.json" for method in ("unified", "bct")}
+    content = {method: json.loads(path.read_text()) for method, path in paths.items()}
+    assert list(content["unified"]) == KEYS, "one machine: as ever"
+    assert content["unified"]["hardware"]["cpu"] == "Abacus"
+    assert content["bct"]["hardware"]["cpu"] == "Slide rule"
+    machines = content["bct"]["machines"]
+    assert {one["hardware"]["cpu"] for one in machines} == {"Abacus", "Slide rule"}
+    assert len(machines) == 2
+    assert all(one["versions"] == content["bct"]["versions"] for one in machines)
+    header = Comparison(suite, [read_result(paths["bct"])]).header()
+    assert header["Hardware"] == f"Abacus, {cores} CPU cores; Slide rule, {cores} CPU cores"
+    assert Comparison(suite, [read_result(paths["unified"])]).header()["Hardware"] == f"Abacus, {cores} CPU cores"
+
+
+def test_each_attempt_of_a_training_has_its_machine(make_runner, suite, monkeypatch, tmp_path):
+    run = plan(suite, tmp_path / "jobs", [0], ["ours"])[0].runs[0]
+    monkeypatch.setattr(provenance, "_cpu_model", lambda: "Abacus")
+    run.record(started=1)
+    (run.folder / "last_checkpoint").write_text("model_0000.pth")
+    monkeypatch.setattr(provenance, "_cpu_model", lambda: "Slide rule")
+    make_runner(only=["ours"]).run()
+    machines = json.loads((run.folder / "run.json").read_text())["machines"]
+    assert [one["hardware"]["cpu"] for one in machines] == ["Abacus", "Slide rule"]
+    result = json.loads((tmp_path / "results" / "ours-seed0.json").read_text())
+    assert [one["hardware"]["cpu"] for one in result["machines"]] == ["Abacus", "Slide rule"]
+
+
+def test_records_of_an_earlier_version_do_not_know_their_machine(make_runner, tmp_path):
+    make_runner(only=["ours"]).run()
+    record, result = tmp_path / "jobs" / "ours" / "seed0" / "run.json", tmp_path / "results" / "ours-seed0.json"
+    content = json.loads(record.read_text())
+    record.write_text(json.dumps({key: value for key, value in content.items() if key != "machines"}))
+    result.unlink()
+    assert make_runner(only=["ours"]).run() == []
+    assert list(json.loads(result.read_text())) == KEYS
 
 
 def test_an_interrupted_run_is_resumed_and_a_new_one_is_not(make_runner, suite, tmp_path):

@@ -30,6 +30,19 @@ def test_a_history_has_the_diagnostics_of_the_training(tmp_path):
     }
 
 
+def test_iterations_that_a_killed_run_repeats_count_once(tmp_path):
+    """Killed after iteration 29, resumed from the checkpoint of iteration 9."""
+    losses = [(9, 3.0), (19, 2.0), (29, 1.5), (19, 2.25), (29, 1.75), (39, 1.25)]
+    lines = [{"iteration": iteration, "total_loss": loss, "loss_compat_w050": loss} for iteration, loss in losses]
+    history = read_history(write_log(tmp_path / "run", lines))
+    assert history == {"iteration": [9, 19, 29, 39], "loss_compat_w050": [3.0, 2.25, 1.75, 1.25]}
+
+
+def test_a_run_killed_again_before_its_last_iteration_is_in_order(tmp_path):
+    lines = [{"iteration": iteration, "total_loss": 1.0} for iteration in (9, 19, 29, 9, 19)]
+    assert read_history(write_log(tmp_path / "run", lines)) == {"iteration": [9, 19, 29]}
+
+
 @pytest.mark.parametrize("lines", [None, [], [{"iteration": 3, "mAP": 1.0}]])
 def test_what_is_no_log_of_a_training_is_refused(tmp_path, lines):
     folder = tmp_path / "run" if lines is None else write_log(tmp_path / "run", lines)

@@ -5,6 +5,7 @@ import io
 
 import pytest
 
+from doc_tables.comparisons import difference_table
 from switchablecompat.comparison.plots import draw_curves, draw_heat_maps, write_plots
 from switchablecompat.comparison.render import (
     format_difference,
@@ -75,6 +76,21 @@ def test_differences_that_exclude_zero_are_bold():
     assert format_difference(Difference(2.0, 1.0, 3.0, 3)) == "**+2.00 [+1.00, +3.00]**"
     assert format_difference(Difference(-2.0, -3.0, 1.0, 3)) == "-2.00 [-3.00, +1.00]"
     assert format_difference(None) == "-"
+
+
+def test_a_difference_of_fewer_pairs_than_our_seeds_says_so(suite, results):
+    assert format_difference(Difference(2.0, 1.0, 3.0, 2), 3) == "**+2.00 [+1.00, +3.00]** (n=2)"
+    assert format_difference(Difference(2.0, -1.0, 5.0, 2), 2) == "+2.00 [-1.00, +5.00]"
+    fewer = [result for result in results if (result.method, result.seed) != ("bct", 1)]
+    text = render_markdown(Comparison(suite, fewer)).split("## Ours minus each baseline")[1]
+    assert "| B_C_T | +7.67 (n=1) |" in text  # (4 + 6 + 13) / 3
+    assert "| **B_C_T** | w050 | +4.00 (n=1) | +6.00 (n=1) |" in text
+    assert "n=" not in next(line for line in text.splitlines() if line.startswith("| **Unified**"))
+    both = difference_table(Comparison(suite, fewer)).splitlines()
+    (line,) = [line for line in both if "B_C_T" in line]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[1:] == ["3 of 3", "+7.67 (n=1)", "+4.00 (w050 on w050, n=1)", "+13.00 (w100 on w050, n=1)"]
+    assert "n=" not in difference_table(Comparison(suite, results))
 
 
 def test_csv_holds_full_precision_and_only_what_is_defined(comparison):

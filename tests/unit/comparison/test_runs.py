@@ -54,6 +54,22 @@ def test_a_reference_is_the_full_model_of_the_same_seed_and_is_not_trained_again
     assert arguments[arguments.index("--undefined") + 1] == "1.0,1.0"
 
 
+@pytest.mark.parametrize("name", ["ours", "unified", "bct"])
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("DATASETS.TESTS", "('SmallVehicleID', 'LargeVehicleID')", "must name one data set, .*'LargeVehicleID'"),
+        ("TEST.GALLERY_DRAWS", "10", "must be 1, because .*, found 10"),
+    ],
+)
+def test_a_run_with_several_grids_is_refused_before_anything_starts(name, key, value, message, suite, tmp_path):
+    suite = replace(suite, opts=(*suite.opts, key, value))
+    reference = {"bct": "unified"}.get(name, name)  # whose job is made first
+    with pytest.raises(InputError, match=f"^method {reference}: {key}: {message}") as refused:
+        plan(suite, tmp_path, [0], [name])
+    assert "\n" not in str(refused.value)
+
+
 def test_seeds_and_methods_can_be_chosen_among_the_suites(suite, tmp_path):
     assert [(job.method.name, job.seed) for job in plan(suite, tmp_path, [1], ["bct"])] == [("bct", 1)]
     pairs = [(job.method.name, job.seed) for job in plan(suite, tmp_path, [1, 0], ["bct", "ours"])]

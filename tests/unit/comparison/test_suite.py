@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from builders import TINY
+from switchablecompat.comparison.runs import plan
 from switchablecompat.comparison.suite import load_suite, parse_suite
 from switchablecompat.errors import InputError
 
@@ -42,6 +43,7 @@ def test_every_suite_of_the_repository_is_valid(path):
     suite = load_suite(str(path))
     assert suite.name == path.stem
     assert suite.dataset
+    assert len(plan(suite, "jobs", suite.seeds[:1])) == len(suite.methods)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 A claim is a file that only one runner can create. Its owner touches it regularly, and removes it when the task is done.
 The claim of a killed owner is stale, and any runner that needs the task takes it over: on the same machine at once,
-because its processes are gone; on another machine after the file has not been touched for some time. Locks of the file
-system (``flock``) would be simpler, but not every network file system has them.
+because its processes are gone; on another machine, or after a reboot, when the file has not been touched for some time.
+Locks of the file system (``flock``) would be simpler, but not every network file system has them.
 """
 
 import json
@@ -18,13 +18,23 @@ HEARTBEAT = 10.0  # seconds between two touches of a claim
 STALE = 90.0  # seconds without a touch after which another machine's claim is stale
 
 
+BOOT = Path("/proc/sys/kernel/random/boot_id")  # of Linux: another one after each start of the machine
+
+
 def this_place() -> str:
-    """The host and its process namespace, since containers of one host may not see each other's processes."""
+    """The host, its process namespace and its boot, within which a process number means the same process.
+
+    Containers of one host may not see each other's processes, and after a reboot other processes have the numbers.
+    """
     try:
         space = os.readlink("/proc/self/ns/pid")
     except OSError:
         space = "pid"
-    return f"{socket.gethostname()} {space}"
+    try:
+        boot = BOOT.read_text(encoding="utf-8").strip()
+    except OSError:
+        return f"{socket.gethostname()} {space}"
+    return f"{socket.gethostname()} {space} {boot}"
 
 
 def is_alive(pid: int) -> bool:
@@ -112,9 +122,12 @@ class Claims:
             return "", {}
 
     def _is_stale(self, name: str, owner: dict) -> bool:
+        gone = not any(map(is_alive, owner["pids"]))
         if owner["place"] == self._place:
-            return not any(map(is_alive, owner["pids"]))
-        return self._age(name) > STALE
+            return gone
+        # Earlier versions did not record the boot: the process may be alive, or another one with its number.
+        earlier = owner["place"].split() == self._place.split()[:2]
+        return (earlier and gone) or self._age(name) > STALE
 
     def _age(self, name: str) -> float:
         """Seconds since the last touch, by the file system's clock, because the clocks of two machines differ."""

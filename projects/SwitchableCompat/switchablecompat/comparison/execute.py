@@ -54,7 +54,8 @@ class Runner:
         for folder, run in runs.items():
             if self._states[folder] == DONE:
                 self._estimate.add(run.kind, read_record(folder)["seconds"])
-        others = {run.title for folder, run in runs.items() if {*read_record(folder)["code"]} - {code_digest()}}
+        code = code_digest()
+        others = {run.title for folder, run in runs.items() if {*read_record(folder)["code"]} - {code}}
         if others:
             self._say(f"note: the code has changed since these runs were started: {', '.join(sorted(others))}")
         # A reference comes before the runs that need it, whether or not its own method was selected.
@@ -65,6 +66,7 @@ class Runner:
         self._tasks = {self._key(task): task for task in unfinished}
         self._waiting = dict(self._tasks)
         self._broken: set[Path] = set()
+        self._code: dict[str, str] = {}  # of grids at work: digest of the code at their start
         self._elsewhere: dict[str, tuple[str, float]] = {}  # tasks of other runners: owner, time of next check
 
     def dry_run(self) -> None:
@@ -136,6 +138,8 @@ class Runner:
                 task.record(started=1)
                 how = "continues" if state == INTERRUPTED else "starts"
                 self._tell(key, f"{how}, log in {task.folder / task.log}")
+            else:
+                self._code[key] = code_digest()
             command = self._command(task, resume=state == INTERRUPTED)
             worker = self._workers.start(key, command, task.folder / task.log)
             self._claims.add_process(key, worker.process.pid)
@@ -170,7 +174,7 @@ class Runner:
             return "" if there else f"ended without model_final.pth and grid.json in {task.folder}"
         parts: list[Run | Job] = [*task.runs, task]
         commands = [["python", SCRIPTS[part.command], *part.arguments()] for part in parts]
-        write_result(self._result(task), self._suite, task, commands, self._places)
+        write_result(self._result(task), self._suite, task, commands, self._places, [self._code[self._key(task)]])
         return ""
 
     def _left(self) -> str:

@@ -33,7 +33,8 @@ def read_history(folder: str | Path) -> dict[str, Any]:
     """Read the diagnostics of a run from its OUTPUT_DIR.
 
     Returns:
-        ``iteration``, and each kept key with its values at these iterations, None if it was not logged.
+        ``iteration``, ascending, and each kept key with its values at these iterations, None if it was not logged.
+        Iterations that a run repeated, because it was killed and resumed, have the values of the last time.
 
     Raises:
         InputError: The folder has no readable ``metrics.json``, or the file logs no training.
@@ -46,6 +47,8 @@ def read_history(folder: str | Path) -> dict[str, Any]:
     lines = [line for line in lines if "total_loss" in line]  # the others are evaluations
     if not lines:
         raise InputError(str(path), "must hold the log of a training", "none")
+    latest = {line["iteration"]: line for line in lines}
+    lines = [latest[iteration] for iteration in sorted(latest)]
     keys = sorted({key for line in lines for key in line if key.startswith(KEPT)})
     return {"iteration": [line["iteration"] for line in lines]} | {
         key: [line.get(key) for line in lines] for key in keys

@@ -12,13 +12,17 @@ from ..evaluation.grid import METRICS
 from ..evaluation.grid_files import CONVENTION
 from ..files import write_texts
 from .statistics import CONFIDENCE, Difference, Spread
-from .table import Comparison
+from .table import OTHER, Comparison
 
 CORRECTED = (
     "Random splits of one data set overlap, so the intervals are those of the corrected resampled t-test (Nadeau and "
     "Bengio, 2003)."
 )
-LATEX_SPECIAL = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"})
+DAGGER = r"$^{\dagger}$"
+LATEX_SPECIAL = str.maketrans(
+    {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", OTHER: DAGGER}
+)
+DEVIATE = "results with other settings than the suite asks for now"
 
 
 def write_tables(comparison: Comparison, folder: str | Path) -> list[Path]:
@@ -32,6 +36,7 @@ def render_markdown(comparison: Comparison) -> str:
     parts = [
         f"# Comparison: {comparison.suite.name}",
         "\n".join(f"- {key}: {value}" for key, value in comparison.header().items()),
+        *_markdown_deviations(comparison),
         f"All values in per cent, mean ± sample standard deviation over the seeds; **{CONVENTION}**; "
         "'-' is not defined by the method. Made by `tools/compare.py` from the JSON files of this folder.",
     ]
@@ -96,6 +101,7 @@ def render_latex(comparison: Comparison) -> str:
     m = len(comparison.widths)
     lines = [
         f"% mAP in per cent, {CONVENTION}; mean and sample standard deviation over the seeds",
+        *(f"% {DEVIATE}: {text}" for text in comparison.deviations),
         rf"\begin{{tabular}}{{ll{'r' * m}}}",
         r"\hline",
         " & ".join(["method", "query", *(f"$\\phi_{{{i + 1}}}$" for i in range(m))]) + r" \\",
@@ -106,7 +112,10 @@ def render_latex(comparison: Comparison) -> str:
             head = "" if q else comparison.titles[method].translate(LATEX_SPECIAL)
             cells = [_cell(comparison, method, q, g).replace(" ± ", r" $\pm$ ") for g in range(m)]
             lines.append(" & ".join([head, f"$\\phi_{{{q + 1}}}$", *cells]) + r" \\")
-    return "\n".join([*lines, r"\hline", r"\end{tabular}"]) + "\n"
+    lines.append(r"\hline")
+    if comparison.deviations:
+        lines.append(rf"\multicolumn{{{m + 2}}}{{l}}{{{DAGGER} {DEVIATE}}} \\")
+    return "\n".join([*lines, r"\end{tabular}"]) + "\n"
 
 
 def render_csvs(comparison: Comparison) -> dict[str, str]:
@@ -148,14 +157,17 @@ def format_spread(value: Spread | None, seeds: int = 0) -> str:
     return text + (f" (n={value.n})" if seeds and value.n != seeds else "")
 
 
-def format_difference(value: Difference | None) -> str:
-    """Format as ``+1.20 [+0.30, +2.10]``, bold if the interval excludes zero, without an interval for one pair."""
+def format_difference(value: Difference | None, seeds: int = 0) -> str:
+    """Format as ``+1.20 [+0.30, +2.10]``, bold if the interval excludes zero, without an interval for one pair.
+
+    If fewer than all ``seeds`` of our method are paired, the text says how many.
+    """
     if value is None:
         return "-"
-    if value.low is None or value.high is None:
-        return f"{value.mean:+.2f}"
-    text = f"{value.mean:+.2f} [{value.low:+.2f}, {value.high:+.2f}]"
-    return f"**{text}**" if value.sure else text
+    text = f"{value.mean:+.2f}"
+    if value.low is not None and value.high is not None:
+        text += f" [{value.low:+.2f}, {value.high:+.2f}]"
+    return (f"**{text}**" if value.sure else text) + (f" (n={value.n})" if value.n < seeds else "")
 
 
 def _cell(comparison: Comparison, method: str, q: int, g: int, metric: str = "mAP") -> str:
@@ -185,6 +197,13 @@ def _legend(comparison: Comparison) -> str:
     )
 
 
+def _markdown_deviations(comparison: Comparison) -> list[str]:
+    """The rows with results of other settings, if there are any."""
+    if not comparison.deviations:
+        return []
+    return [f"**{OTHER}: {DEVIATE}**", "\n".join(f"- {text}" for text in comparison.deviations)]
+
+
 def _markdown_differences(comparison: Comparison) -> list[str]:
     if not comparison.baselines:
         return []
@@ -195,9 +214,10 @@ def _markdown_differences(comparison: Comparison) -> list[str]:
     )
     if comparison.suite.test_per_train:
         note += f" {CORRECTED}"
-    means = [[comparison.titles[b], format_difference(comparison.mean_difference(b))] for b in comparison.baselines]
+    form = partial(format_difference, seeds=len(comparison.of(comparison.suite.ours)))
+    means = [[comparison.titles[b], form(comparison.mean_difference(b))] for b in comparison.baselines]
     titles = {baseline: f"**{comparison.titles[baseline]}**" for baseline in comparison.baselines}
-    table = _grids(comparison, "minus", titles, lambda *cell: format_difference(comparison.difference(*cell)))
+    table = _grids(comparison, "minus", titles, lambda *cell: form(comparison.difference(*cell)))
     return [f"## {ours} minus each baseline", note, _markdown(["minus", "mean of all cells"], means), table]
 
 

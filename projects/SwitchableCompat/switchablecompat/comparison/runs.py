@@ -1,7 +1,8 @@
 """The tasks of a suite: its training runs, the grids made from them, and the state of each.
 
 ``<jobs>/<method>/seed<k>/`` (switchable) or ``.../seed<k>/w025/`` (separate) is the OUTPUT_DIR of a training run. Its
-``run.json`` has the settings of the run, the number of starts, the seconds used, and the digests of the code that ran.
+``run.json`` has the settings of the run, the number of starts, the seconds used, the digests of the code that ran, and
+the machines that ran it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +21,7 @@ from ..config import load_config
 from ..errors import InputError
 from ..files import write_json
 from ..modeling.trained import run_record
+from ..provenance import hardware, versions
 from ..settings import flat_settings
 from ..widths import width_name
 from .same_settings import REFERENCE, difference, other_file
@@ -112,14 +114,16 @@ class Run:
         return INTERRUPTED if (self.folder / "last_checkpoint").exists() else NEW
 
     def record(self, *, started: int = 0, seconds: float = 0.0, finished: bool = False) -> None:
-        """Record a start of the run, the seconds that it took, or its end."""
+        """Record a start of the run, the seconds that it took, or its end; with the present code and machine."""
         before = read_record(self.folder)
+        here = {"hardware": hardware(), "versions": versions()}
         content = {
             "settings": self.settings(),
             "files": self.files(),
             "starts": before["starts"] + started,
             "seconds": before["seconds"] + seconds,
             "code": sorted({*before["code"], code_digest()}),
+            "machines": distinct([*before.get("machines", []), here]),  # earlier records do not have them
             "finished": finished,
         }
         write_json(self.folder / RECORD, content, indent=1)
@@ -197,11 +201,16 @@ def plan(suite: Suite, jobs_dir: str | Path, seeds: Sequence[int], only: Sequenc
 
 
 def make_job(suite: Suite, method: Method, seed: int, jobs_dir: Path) -> Job:
-    """The job of one method and seed, with all runs that it needs."""
+    """The job of one method and seed, with all runs that it needs.
+
+    Raises:
+        InputError: the config cannot be used, or has several test sets or galleries.
+    """
     folder = jobs_dir / method.name / f"seed{seed}"
     settings = [part.replace("{seed}", str(seed)) for part in (*suite.opts, *method.opts)]
     opts = (*settings, "SEED", str(seed), "METHOD", method.name)
     if method.kind == "switchable":
+        _load_checked(method, opts)
         run = Run(method.name, seed, None, folder, method.config, opts)
         return Job(method, seed, (run,), (run,), folder / "cross_test")
     reference = None
@@ -211,7 +220,7 @@ def make_job(suite: Suite, method: Method, seed: int, jobs_dir: Path) -> Job:
             "MODEL.REFERENCE.CONFIG_FILE", str(reference.folder / "config.yaml"),
             "MODEL.REFERENCE.WEIGHTS", str(reference.folder / "model_final.pth"),
         )  # fmt: skip
-    widths = load_config(method.config, opts).MODEL.SWITCHABLE.WIDTHS
+    widths = _load_checked(method, opts).MODEL.SWITCHABLE.WIDTHS
     if reference and reference.width != widths[-1]:
         raise InputError(method.config, f"must have the reference's largest width {reference.width}", widths[-1])
     runs = tuple(
@@ -220,6 +229,18 @@ def make_job(suite: Suite, method: Method, seed: int, jobs_dir: Path) -> Job:
         for width in (widths[:-1] if reference else widths)
     )  # fmt: skip
     return Job(method, seed, runs, (*runs, reference) if reference else runs, folder / "cross_test")
+
+
+def _load_checked(method: Method, opts: Sequence[str]) -> CfgNode:
+    """Load the config of a method, which must have one test set and one gallery: those of its row."""
+    cfg = load_config(method.config, opts)
+    if len(cfg.DATASETS.TESTS) > 1:
+        rule = "must name one data set, because a comparison has one grid per row"
+        raise InputError(f"method {method.name}: DATASETS.TESTS", rule, tuple(cfg.DATASETS.TESTS))
+    if cfg.TEST.GALLERY_DRAWS > 1:
+        rule = "must be 1, because a comparison evaluates one gallery"
+        raise InputError(f"method {method.name}: TEST.GALLERY_DRAWS", rule, cfg.TEST.GALLERY_DRAWS)
+    return cfg
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -237,9 +258,8 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-@cache
 def code_digest() -> str:
-    """Digest of the package's sources, which shows whether the code changed between two runs of equal settings."""
+    """Digest of the package's present sources, to see whether the code changed between two runs of equal settings."""
     package = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
@@ -247,6 +267,11 @@ def code_digest() -> str:
             continue  # tables and plots do not affect the result of a run
         digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
     return f"sha256:{digest.hexdigest()}"
+
+
+def distinct(items: Sequence[Any]) -> list[Any]:
+    """The items without repetitions, in the order of their first occurrence; they need not be hashable."""
+    return [item for i, item in enumerate(items) if item not in items[:i]]
 
 
 def read_json(path: Path) -> Any:

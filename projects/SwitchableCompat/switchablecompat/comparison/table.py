@@ -5,13 +5,15 @@ and *new* the larger one: the small model encoded the gallery, and the large one
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
+from typing import Any
 
 from ..errors import InputError
 from ..evaluation.grid import mean_defined
 from ..widths import width_name
+from .deviations import Deviations, describe_deviations
 from .results import Result
 from .statistics import (
     Difference,
@@ -25,16 +27,19 @@ from .statistics import (
 from .suite import Suite
 
 BySeed = dict[int, Value]
+OTHER = "†"  # marks the title of a method with results of other settings
 
 
 class Comparison:
     """All results of a suite, at least one, side by side. Methods and seeds may be missing.
 
+    ``deviations`` are those results of other settings than the suite's that the tables are to name.
+
     Raises:
         InputError: results of different widths or data sets, which cannot share a table.
     """
 
-    def __init__(self, suite: Suite, results: Sequence[Result]) -> None:
+    def __init__(self, suite: Suite, results: Sequence[Result], deviations: Deviations | None = None) -> None:
         self.suite = suite
         self.results = list(results)
         first = self.results[0]
@@ -47,7 +52,10 @@ class Comparison:
         self.widths = first.grid.widths
         self.names = first.grid.names
         found = {result.method for result in self.results}
-        self.titles = {method.name: method.title for method in suite.methods if method.name in found}
+        titles = {method.name: method.title for method in suite.methods if method.name in found}
+        self.deviations = describe_deviations(deviations or {}, titles)
+        marked = {method for method, _ in deviations or {}}
+        self.titles = {method: title + (OTHER if method in marked else "") for method, title in titles.items()}
         self.methods = list(self.titles)
 
     @property
@@ -141,8 +149,9 @@ class Comparison:
     def header(self) -> dict[str, str]:
         """Facts for the head of the tables: data set, seeds, hardware, versions."""
         seeds = sorted({result.seed for result in self.results})
-        machines = {f"{r.hardware['gpu'] or r.hardware['cpu']}, {r.hardware['cores']} CPU cores" for r in self.results}
-        versions = {", ".join(f"{k} {v}" for k, v in r.grid.metadata.get("versions", {}).items()) for r in self.results}
+        made_on = [one for result in self.results for one in result.made_on]
+        machines = {_machine(one["hardware"]) for one in made_on}
+        versions = {", ".join(f"{k} {v}" for k, v in one["versions"].items()) for one in made_on}
         codes = sorted({digest for result in self.results for digest in result.code})
         code = ", ".join(f"{digest[:19]}..." for digest in codes)
         return {
@@ -153,3 +162,7 @@ class Comparison:
             "Versions": "; ".join(sorted(versions)),
             "Code": code if len(codes) == 1 else f"**made by {len(codes)} different states of the code**: {code}",
         }
+
+
+def _machine(hardware: Mapping[str, Any]) -> str:
+    return f"{hardware['gpu'] or hardware['cpu']}, {hardware['cores']} CPU cores"
