@@ -112,7 +112,8 @@ def test_differences_are_means_over_seeds_of_ours_minus_the_baseline(monkeypatch
     names = ["w025", "w050", "w075", "w100"]
     assert row[1].strip() == f"{sum(value > 0 for value in cells.values())} of 16"
     low, high = interval([leads("sfsc", "bct_s", "synthetic"), [0.0] * 3])
-    assert row[2].strip() == f"**{fmean(cells.values()):+.2f} [{low:+.2f}, {high:+.2f}]**"
+    bold = "**" if low > 0 or high < 0 else ""
+    assert row[2].strip() == f"{bold}{fmean(cells.values()):+.2f} [{low:+.2f}, {high:+.2f}]{bold}"
     assert row[3].strip() == f"{cells[lowest]:+.2f} ({names[lowest[0]]} on {names[lowest[1]]})"
 
 
