@@ -15,7 +15,7 @@ from ..deploy.gallery.milvus_gallery import MilvusGallery
 from ..deploy.gallery.milvus_load import Target, delete_items, load_images, load_shards
 from ..deploy.gallery.milvus_server import connection
 from ..deploy.gallery.search import AnyGallery
-from ..deploy.image_list import items_of_paths
+from ..deploy.image_list import list_images
 from ..errors import InputError, name_some
 from .encoders import read_encoder, read_items, reading_of
 
@@ -93,6 +93,6 @@ def run_delete(arguments: argparse.Namespace) -> None:
         check_filter(arguments.filter, (*FIXED, *state["columns"]))
         folders = [path for path in arguments.images or [] if os.path.isdir(path)]
         paths = [*{*(arguments.images or [])} - {*folders}]  # the files need not exist any more
-        paths += [item.path for item in items_of_paths(folders)]
+        paths += [str(path) for folder in folders for path in list_images(folder)]  # with links to others
         number = delete_items(client, arguments.collection, paths=paths, filter=arguments.filter)
         print(f"{arguments.uri}, collection {arguments.collection}: {number} items deleted")
