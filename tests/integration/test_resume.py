@@ -168,6 +168,19 @@ def test_a_new_run_in_a_used_folder_keeps_the_earlier_one_apart(uninterrupted, t
     run(tmp_path / "run" / "earlier-1", resume=True)  # is whole: only evaluated again
 
 
+def test_a_finished_run_that_is_evaluated_by_another_test_keeps_its_grid(uninterrupted, tmp_path):
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    before = (tmp_path / "run" / "grid.json").read_bytes()
+    run(tmp_path / "run", resume=True)
+    assert not (tmp_path / "run" / "earlier-1").exists()
+    run(tmp_path / "run", "TEST.FLIP.ENABLED", "True", resume=True)
+    assert json.loads((tmp_path / "run" / "grid.json").read_text())["flip"] is True
+    kept = json.loads((tmp_path / "run" / "earlier-1" / "grid.json").read_text())
+    assert {key: kept[key] for key in ("flip", "mAP", "family")} == {
+        key: json.loads(before)[key] for key in ("flip", "mAP", "family")
+    }
+
+
 def test_a_start_that_the_data_check_rejects_leaves_the_earlier_run_where_it_is(uninterrupted, tmp_path):
     shutil.copytree(uninterrupted, tmp_path / "run")
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}

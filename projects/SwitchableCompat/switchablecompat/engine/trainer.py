@@ -247,7 +247,7 @@ class SwitchableTrainer(DefaultTrainer):
             if self.start_epoch >= self.max_epoch:
                 logger.info(f"Training has already reached its last epoch ({self.max_epoch}); only evaluating")
                 if not self.evaluation_was_ended():
-                    return self.test(self.cfg, self.model)
+                    return self.test(self.cfg, self.model, run_record(self.cfg))
             with self.interruption.watched():
                 with self.interruption.at_once():
                     files = (self.max_epoch - self.start_epoch) // self.cfg.SOLVER.CHECKPOINT_PERIOD + 2  # best, final
