@@ -22,7 +22,8 @@ def register_loss(function: OwnLoss) -> OwnLoss:
             is the full model. Returns a scalar, already scaled.
     """
     name = function.__name__
-    if name.lower() in {name.lower() for name in (*OUR_LOSSES, *FASTREID_LOSSES, *KEYS, *OWN_LOSSES)}:
+    taken = (*OUR_LOSSES, *FASTREID_LOSSES, *KEYS, *OWN_LOSSES)
+    if name.lower() in map(str.lower, taken):
         raise InputError("register_loss", "must get a name that is not taken, in capitals or small letters", name)
     OWN_LOSSES[name] = function
     return function

@@ -39,6 +39,11 @@ def weights_digest(state_dict: Mapping[str, Tensor], settings: Mapping[str, Any]
     return f"sha256:{digest.hexdigest()}"
 
 
+def json_digest(content: Any) -> str:
+    """Digest of what JSON can hold, whatever the order of its keys: ``sha256:`` and 64 hex digits."""
+    return f"sha256:{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}"
+
+
 def _floats(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_floats(item) for item in value]

@@ -78,7 +78,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
         cfg.SEED = comm.shared_random_seed() if comm.get_world_size() > 1 else random.SystemRandom().randrange(2**31)
     cfg.freeze()
     new = not (former or args.eval_only)
-    if new and has_run(cfg.OUTPUT_DIR):  # its files must stay where they are if this run is rejected
+    # The files of an earlier run must stay where they are if this one is rejected. The first process moves them.
+    if comm.all_gather(new and has_run(cfg.OUTPUT_DIR))[0]:
         check_datasets(cfg, eval_only=False, warn=False)
     earlier = _claim(cfg, new=new)
 

@@ -1,7 +1,5 @@
 """Which identities a run is trained on, as its checkpoints record it; and whether a reference's are the same."""
 
-import hashlib
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -12,6 +10,7 @@ from fastreid.config import CfgNode
 from ..config_unread import getter, reference_readers
 from ..errors import InputError
 from ..modeling.checkpoint import RECORD_KEY, read_checkpoint
+from ..provenance import json_digest
 
 logger = logging.getLogger("fastreid.switchablecompat.training_set")
 
@@ -28,7 +27,7 @@ def training_set_record(items: Sequence[tuple[Any, ...]]) -> dict[str, str]:
     for path, pid, *_ in items:
         images.setdefault(pid, []).append(os.path.basename(path))
     listed = [[str(pid), sorted(images[pid])] for pid in sorted(images)]
-    return {"training_set": _digest(listed), "identities": _digest([pid for pid, _ in listed])}
+    return {"training_set": json_digest(listed), "identities": json_digest([pid for pid, _ in listed])}
 
 
 def check_reference_identities(cfg: CfgNode, here: Mapping[str, str]) -> None:
@@ -58,7 +57,3 @@ def check_reference_identities(cfg: CfgNode, here: Mapping[str, str]) -> None:
             f"The reference {path} was trained on other images: this run's test identities may be among them. Its "
             "class vectors, which InfluenceLoss uses, must belong to the same identities in the same order"
         )
-
-
-def _digest(content: Any) -> str:
-    return f"sha256:{hashlib.sha256(json.dumps(content).encode()).hexdigest()}"

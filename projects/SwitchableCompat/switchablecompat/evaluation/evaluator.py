@@ -1,7 +1,5 @@
 """Evaluate the compatibility grid of a model on a test set, in FastReID's protocol."""
 
-import hashlib
-import json
 import logging
 import os
 import time
@@ -16,7 +14,7 @@ from torch.utils.data import DataLoader
 from ..errors import InputError
 from ..modeling import SwitchableBaseline
 from ..modeling.trained import run_record
-from ..provenance import family_digest, hardware, versions
+from ..provenance import family_digest, hardware, json_digest, versions
 from ..settings import feature_settings, preprocessing_of
 from .cells import QueryResults, rank_cells
 from .features import Features, extract_features
@@ -119,7 +117,7 @@ def grid_metadata(
         "precision": cfg.TEST.PRECISION,
         "num_query": num_query,
         "num_gallery": len(items) - num_query,
-        "test_set": f"sha256:{hashlib.sha256(json.dumps(sides).encode()).hexdigest()}",
+        "test_set": json_digest(sides),
         "versions": versions(),
         "hardware": hardware(),
     }

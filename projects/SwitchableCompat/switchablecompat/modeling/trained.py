@@ -1,7 +1,6 @@
 """Opens a trained model: its checkpoint, its settings, and the record of its run."""
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from fastreid.config import CfgNode
 from ..config import merge_config, merge_kept
 from ..errors import InputError
 from ..files import data_root, found_below
-from ..provenance import weights_digest
+from ..provenance import json_digest, weights_digest
 from ..settings import RUN_KEYS, differences, feature_settings, flat_settings, refuse_differences
 from .checkpoint import RECORD_KEY, read_checkpoint, read_weights
 
@@ -99,7 +98,7 @@ def run_record(cfg: CfgNode) -> dict[str, Any]:
         "features": feature_settings(cfg),
         "settings": kept.dump(),
         "files": files,
-        "config": f"sha256:{hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()}",
+        "config": json_digest(recipe),
     }
 
 
